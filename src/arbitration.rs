@@ -1,0 +1,520 @@
+//! How a role is decided: state and an instant in, decision out.
+//!
+//! This module is pure. It owns every rule about roles, leases, terms, handovers and the watermark, and never
+//! waits, reads a clock, or knows a database. Instants are the database's; the caller reads its clock once per
+//! attempt of a transaction and passes it in. Sessions are named by their place in [`Group::sessions`], which
+//! is their order of registration, so that a decision compares numbers and not names.
+//!
+//! Three entries: [`heartbeat`] decides, [`lapse`] takes away what has run out, [`remove`] says goodbye.
+
+use rust_decimal::Decimal;
+
+#[cfg(test)]
+mod tests;
+
+/// An instant of the database's clock: microseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(pub i64);
+
+impl Instant {
+    /// The instant one failover timeout later.
+    pub fn plus(self, timeout: FailoverTimeout) -> Instant {
+        Instant(self.0.saturating_add(timeout.micros()))
+    }
+}
+
+/// An instant of one client's own clock, in microseconds since 1970-01-01 UTC. It is compared with earlier
+/// instants of the same client and with nothing else: no decision rests on a client's clock being right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientInstant(pub i64);
+
+/// A group's failover timeout in ticks of 100 ns, from 100 ms to 24 h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FailoverTimeout(i64);
+
+impl FailoverTimeout {
+    /// Ticks in a millisecond.
+    pub const TICKS_PER_MS: i64 = 10_000;
+    /// The shortest timeout, 100 ms, in ticks.
+    pub const MIN_TICKS: i64 = 100 * Self::TICKS_PER_MS;
+    /// The longest timeout, 24 h, in ticks.
+    pub const MAX_TICKS: i64 = 24 * 3_600_000 * Self::TICKS_PER_MS;
+    /// What a group has that names none: one minute.
+    pub const DEFAULT: FailoverTimeout = FailoverTimeout(60_000 * Self::TICKS_PER_MS);
+
+    /// The timeout of so many ticks; `None` outside the bounds.
+    pub fn from_ticks(ticks: i64) -> Option<FailoverTimeout> {
+        (Self::MIN_TICKS..=Self::MAX_TICKS).contains(&ticks).then_some(FailoverTimeout(ticks))
+    }
+
+    /// The duration in ticks of 100 ns.
+    pub fn ticks(self) -> i64 {
+        self.0
+    }
+
+    /// The duration in whole microseconds, cut: a lease must not outlast what the client was told.
+    pub fn micros(self) -> i64 {
+        self.0 / 10
+    }
+
+    /// The duration in whole milliseconds, cut: a client must not trust its lease for longer than it has it.
+    pub fn whole_ms(self) -> i64 {
+        self.0 / Self::TICKS_PER_MS
+    }
+}
+
+/// Per cent of a client's streams that are healthy, exactly as reported: 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Health(Decimal);
+
+impl Health {
+    /// The health of so many per cent; `None` outside 0 to 100.
+    pub fn new(percent: Decimal) -> Option<Health> {
+        (Decimal::ZERO..=Decimal::ONE_HUNDRED)
+            .contains(&percent)
+            // Zero has a sign in a decimal, and minus zero would be shown.
+            .then_some(Health(percent.abs()))
+    }
+
+    /// The per cent as reported.
+    pub fn percent(self) -> Decimal {
+        self.0
+    }
+}
+
+/// What a session is allowed to do. The numbers are those of the wire and of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i16)]
+pub enum Role {
+    /// Everybody else, and everybody new.
+    Secondary = 0,
+    /// Holds the lease to send data; at most one in a group.
+    Primary = 1,
+    /// Chosen to take over; waits for the Primary to yield or lapse. At most one in a group.
+    PendingPrimary = 2,
+}
+
+impl Role {
+    /// The role of that number, if it is one.
+    pub fn from_number(number: i16) -> Option<Role> {
+        match number {
+            0 => Some(Role::Secondary),
+            1 => Some(Role::Primary),
+            2 => Some(Role::PendingPrimary),
+            _ => None,
+        }
+    }
+
+    /// The number on the wire and in the database.
+    pub fn number(self) -> i16 {
+        self as i16
+    }
+}
+
+/// How often Primary has been granted in a group to a session that did not hold it: rises by one with each
+/// grant, never falls, is never reused. Whoever receives the data can refuse a sender with an older one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term(pub i64);
+
+/// Why nobody holds Primary, so that the next grant can say what it follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vacancy {
+    /// Nobody has held it yet.
+    NeverHeld,
+    /// The holder's lease ran out.
+    Lapsed,
+    /// The holder yielded to a healthier session.
+    Yielded,
+    /// The holder was deleted.
+    Deleted,
+}
+
+/// Why a role changed: the closed list that the trace of changes is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The first Primary that the group ever had.
+    FirstHeartbeat,
+    /// A lease ran out, or the one before the new holder's did.
+    LeaseLapsed,
+    /// It is healthier than the Primary and is to take over.
+    Healthier,
+    /// The Primary stepped down for a healthier session.
+    Yielded,
+    /// The yielding Primary has stopped for certain, and its successor is granted.
+    HandoverCompleted,
+    /// The yielding Primary ranked first again before its handover closed.
+    Recovered,
+    /// The session was deleted, or the Primary before the new holder was.
+    SessionDeleted,
+    /// Another session is now first in rank.
+    Superseded,
+}
+
+/// A planned change of Primary that is under way. Until it closes nobody is granted Primary: the session that
+/// yielded may not have heard of it and may act on the lease it held before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handover {
+    /// The session that yielded.
+    pub from: usize,
+    /// The end of the lease it held before the heartbeat in which it yielded.
+    pub until: Instant,
+    /// The client's time of that heartbeat. An acknowledgement that was sent before it is a delayed message
+    /// from an earlier time as Secondary, and proves nothing about now.
+    pub yielded_in: ClientInstant,
+}
+
+/// The latest heartbeat of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Beat {
+    /// The health it reported.
+    pub health: Health,
+    /// When it arrived.
+    pub received_at: Instant,
+    /// The end of the lease that it gave. A stored instant: a later change of the timeout does not touch it.
+    pub lease_until: Instant,
+}
+
+/// One registered client session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// The role that it was last told, or that was taken from it since.
+    pub role: Role,
+    /// `None` until its first heartbeat; such a session is not live and is never ranked.
+    pub beat: Option<Beat>,
+    /// The latest time of data sent that it reported while Primary.
+    pub sent_until: Option<Instant>,
+}
+
+/// The whole state that roles in a group are decided on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Group {
+    /// The failover timeout now.
+    pub timeout: FailoverTimeout,
+    /// The term of the last grant; 0 before the first.
+    pub term: Term,
+    /// Why nobody holds Primary; without meaning while somebody does.
+    pub vacancy: Vacancy,
+    /// The open handover.
+    pub handover: Option<Handover>,
+    /// What sessions that are gone had contributed to the watermark.
+    pub watermark_base: Option<Instant>,
+    /// The sessions in order of registration (equal times: by id).
+    pub sessions: Vec<Session>,
+}
+
+/// A time in which no replica could reach the database, so that no client could renew its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Outage {
+    /// The last sign of life before it.
+    pub began_at: Instant,
+    /// The first one after it.
+    pub recovered_at: Instant,
+}
+
+/// The instant that is decided at, and what must be known to judge a lease at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// The database's clock, read after the snapshot that the state comes from.
+    pub now: Instant,
+    /// Past outages of the service, oldest first.
+    pub outages: &'a [Outage],
+}
+
+/// Whether a yielding Primary is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandoverMode {
+    /// Until it acknowledges, is deleted, or its lease has run out.
+    Strict,
+    /// Not at all: its successor is granted on the next heartbeat. That nobody acts twice then rests on the
+    /// arrival of the demoting answer.
+    Prompt,
+}
+
+/// The settings that decisions depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// By how many per cent more a challenger must be healthier than a live Primary.
+    pub handover_margin: Decimal,
+    /// What happens when a Primary yields.
+    pub handover: HandoverMode,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { handover_margin: Decimal::ZERO, handover: HandoverMode::Strict }
+    }
+}
+
+/// What a client says in a heartbeat, as far as it matters to roles.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// Its health.
+    pub health: Health,
+    /// When it sent the heartbeat, by its own clock.
+    pub sent_at: ClientInstant,
+    /// The time of the last data that it sent; `None` where it sent none.
+    pub data_sent_until: Option<Instant>,
+    /// The role it was acting in when it sent, where it says so.
+    pub acting_as: Option<Role>,
+}
+
+/// What a heartbeat is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The session's role from now on.
+    pub role: Role,
+    /// The group's term.
+    pub term: Term,
+    /// The group's watermark: the time up to which a Primary said that it sent data.
+    pub watermark: Option<Instant>,
+    /// For how long after sending the heartbeat the client may act as Primary; `None` if it is not.
+    pub lease: Option<FailoverTimeout>,
+}
+
+/// One change of a session's role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Whose, by place in [`Group::sessions`].
+    pub session: usize,
+    /// The role before.
+    pub from: Role,
+    /// The role after.
+    pub to: Role,
+    /// The group's term after the change.
+    pub term: Term,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The instant at which a lease really ends.
+///
+/// A lease that was unexpired when an outage began lasts until one timeout after the recovery, if that is
+/// later: its holder could not renew it. Outages are gone through in order, because a lease that lives on only
+/// through the first may be alive when the second begins.
+pub fn lease_end(lease_until: Instant, timeout: FailoverTimeout, outages: &[Outage]) -> Instant {
+    outages.iter().fold(lease_until, |end, outage| {
+        if end > outage.began_at { end.max(outage.recovered_at.plus(timeout)) } else { end }
+    })
+}
+
+/// One heartbeat from session `s`: takes away what has run out, records the report, ranks the live sessions,
+/// and decides. Appends every change of a role to `trace`, in the order in which they happened.
+///
+/// Primary is granted to `s` alone, never to anybody else, so that no session is called Primary before it has
+/// been told.
+pub fn heartbeat(
+    group: &mut Group,
+    s: usize,
+    report: &Report,
+    at: Moment<'_>,
+    rules: &Rules,
+    trace: &mut Vec<Transition>,
+) -> Answer {
+    lapse(group, at, trace);
+    let lease_before = group.sessions[s].beat.map(|beat| beat.lease_until);
+    record(group, s, report, at.now);
+    close_handover(group, s, report, at.now);
+
+    let best = first_in_rank(group, s, at, rules);
+    match group.holder(Role::Primary) {
+        Some(p) if best == p => replace_pending(group, None, Reason::Healthier, trace),
+        Some(p) => {
+            replace_pending(group, Some(best), Reason::Healthier, trace);
+            if s == p {
+                set_role(group, p, Role::Secondary, Reason::Yielded, trace);
+                group.vacancy = Vacancy::Yielded;
+                group.handover = open_handover(p, lease_before, report, at.now, rules);
+            }
+        }
+        None if best != s => {
+            let reason = why_pending(group);
+            replace_pending(group, Some(best), reason, trace);
+        }
+        None => match group.handover {
+            Some(handover) if handover.from != s => {
+                replace_pending(group, Some(s), Reason::Healthier, trace);
+            }
+            // Either nobody can still be acting, or only S itself can.
+            _ => grant(group, s, trace),
+        },
+    }
+    debug_assert!(group.is_consistent());
+
+    let role = group.sessions[s].role;
+    Answer {
+        role,
+        term: group.term,
+        watermark: group.watermark(),
+        lease: (role == Role::Primary).then_some(group.timeout),
+    }
+}
+
+/// Makes every session whose lease has run out Secondary. Never grants.
+pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
+    for i in 0..group.sessions.len() {
+        let role = group.sessions[i].role;
+        if role == Role::Secondary || group.is_live(i, at) {
+            continue;
+        }
+        if role == Role::Primary {
+            group.vacancy = Vacancy::Lapsed;
+        }
+        set_role(group, i, Role::Secondary, Reason::LeaseLapsed, trace);
+    }
+}
+
+/// Takes role and handover from session `s`, which is about to be deleted, and keeps what it contributed to
+/// the watermark. The next heartbeat of another session decides anew.
+pub fn remove(group: &mut Group, s: usize, trace: &mut Vec<Transition>) {
+    if group.sessions[s].role == Role::Primary {
+        group.vacancy = Vacancy::Deleted;
+    }
+    set_role(group, s, Role::Secondary, Reason::SessionDeleted, trace);
+    if group.handover.is_some_and(|handover| handover.from == s) {
+        group.handover = None;
+    }
+    group.watermark_base = group.watermark_base.max(group.sessions[s].sent_until);
+    group.sessions[s].sent_until = None;
+    group.sessions[s].beat = None;
+}
+
+impl Group {
+    /// The latest time of data sent that any session reported while Primary.
+    pub fn watermark(&self) -> Option<Instant> {
+        self.sessions.iter().map(|session| session.sent_until).fold(self.watermark_base, Option::max)
+    }
+
+    /// The session that holds a role of which there is at most one.
+    pub fn holder(&self, role: Role) -> Option<usize> {
+        self.sessions.iter().position(|session| session.role == role)
+    }
+
+    /// Whether session `i` has sent a heartbeat and its lease has not run out.
+    pub fn is_live(&self, i: usize, at: Moment<'_>) -> bool {
+        self.sessions[i].beat.is_some_and(|beat| at.now < lease_end(beat.lease_until, self.timeout, at.outages))
+    }
+
+    /// At most one Primary, at most one PendingPrimary, and no Primary beside an open handover.
+    pub fn is_consistent(&self) -> bool {
+        let held_by = |role| self.sessions.iter().filter(|s| s.role == role).count();
+        let primaries = held_by(Role::Primary);
+        primaries <= 1
+            && held_by(Role::PendingPrimary) <= 1
+            && !(primaries == 1 && self.handover.is_some())
+            && self.handover.is_none_or(|h| h.from < self.sessions.len())
+    }
+}
+
+/// Stores the heartbeat. No stored time of the session moves backwards, whatever the clock or the timeout did.
+fn record(group: &mut Group, s: usize, report: &Report, now: Instant) {
+    let lease_until = now.plus(group.timeout);
+    let session = &mut group.sessions[s];
+    session.beat = Some(match session.beat {
+        Some(before) => Beat {
+            health: report.health,
+            received_at: before.received_at.max(now),
+            lease_until: before.lease_until.max(lease_until),
+        },
+        None => Beat { health: report.health, received_at: now, lease_until },
+    });
+    if session.role == Role::Primary {
+        let sent_until = report.data_sent_until.map(|sent| sent.min(now));
+        session.sent_until = session.sent_until.max(sent_until);
+    }
+}
+
+/// Closes the handover if it has run out, or if this heartbeat of the session that yielded says that it acts
+/// as Secondary. One that was sent before the yielding heartbeat was (a delayed or repeated message) does not
+/// count: the client may have become Primary between the two and may be acting now.
+fn close_handover(group: &mut Group, s: usize, report: &Report, now: Instant) {
+    let Some(handover) = group.handover else { return };
+    let acknowledged =
+        handover.from == s && report.acting_as == Some(Role::Secondary) && report.sent_at >= handover.yielded_in;
+    if acknowledged || now >= handover.until {
+        group.handover = None;
+    }
+}
+
+fn open_handover(
+    p: usize,
+    lease_before: Option<Instant>,
+    report: &Report,
+    now: Instant,
+    rules: &Rules,
+) -> Option<Handover> {
+    let until = lease_before.filter(|until| *until > now)?;
+    (rules.handover == HandoverMode::Strict).then_some(Handover { from: p, until, yielded_in: report.sent_at })
+}
+
+/// The first of the live sessions: by health; then the Primary, the PendingPrimary, the one that is
+/// heartbeating, the one registered first. A live Primary is outranked only by more than the margin.
+///
+/// `s` has just been recorded and so is live: there always is a first.
+fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> usize {
+    let health = |i: usize| group.sessions[i].beat.map_or(Health::default(), |beat| beat.health);
+    let preference = |i: usize| match group.sessions[i].role {
+        Role::Primary => 0,
+        Role::PendingPrimary => 1,
+        Role::Secondary if i == s => 2,
+        Role::Secondary => 3,
+    };
+    let mut best = s;
+    for i in (0..group.sessions.len()).filter(|i| *i != s && group.is_live(*i, at)) {
+        let order =
+            health(i).cmp(&health(best)).then_with(|| preference(best).cmp(&preference(i))).then_with(|| best.cmp(&i));
+        if order.is_gt() {
+            best = i;
+        }
+    }
+    match group.holder(Role::Primary) {
+        Some(p) if health(best).percent() <= health(p).percent() + rules.handover_margin => p,
+        _ => best,
+    }
+}
+
+fn grant(group: &mut Group, s: usize, trace: &mut Vec<Transition>) {
+    let reason = match group.vacancy {
+        Vacancy::NeverHeld => Reason::FirstHeartbeat,
+        Vacancy::Lapsed => Reason::LeaseLapsed,
+        Vacancy::Deleted => Reason::SessionDeleted,
+        Vacancy::Yielded if group.handover.is_some() => Reason::Recovered,
+        Vacancy::Yielded => Reason::HandoverCompleted,
+    };
+    if group.sessions[s].role != Role::PendingPrimary {
+        replace_pending(group, None, Reason::Superseded, trace);
+    }
+    group.handover = None;
+    group.term = Term(group.term.0 + 1);
+    set_role(group, s, Role::Primary, reason, trace);
+}
+
+/// Makes `next` the PendingPrimary, and whoever else was it Secondary.
+fn replace_pending(group: &mut Group, next: Option<usize>, reason: Reason, trace: &mut Vec<Transition>) {
+    let present = group.holder(Role::PendingPrimary);
+    if present == next {
+        return;
+    }
+    if let Some(present) = present {
+        set_role(group, present, Role::Secondary, Reason::Superseded, trace);
+    }
+    if let Some(next) = next {
+        set_role(group, next, Role::PendingPrimary, reason, trace);
+    }
+}
+
+fn why_pending(group: &Group) -> Reason {
+    match group.vacancy {
+        Vacancy::NeverHeld => Reason::FirstHeartbeat,
+        Vacancy::Lapsed => Reason::LeaseLapsed,
+        Vacancy::Deleted => Reason::SessionDeleted,
+        Vacancy::Yielded => Reason::Healthier,
+    }
+}
+
+fn set_role(group: &mut Group, i: usize, to: Role, reason: Reason, trace: &mut Vec<Transition>) {
+    let from = std::mem::replace(&mut group.sessions[i].role, to);
+    if from != to {
+        let term = group.term;
+        trace.push(Transition { session: i, from, to, term, reason });
+    }
+}

@@ -1,0 +1,417 @@
+//! Settings: from the command line, the environment, or a TOML file, in that order; validated once.
+//!
+//! One structure serves all three sources, so that a setting has one name: `--sweep-interval`,
+//! `CLIENT_FAILOVER_SWEEP_INTERVAL` and `sweep-interval = "500ms"` are the same.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::arbitration::{HandoverMode, Rules};
+use crate::failover::FailoverOptions;
+use crate::http::HttpOptions;
+use crate::store::{Pooler, StoreOptions};
+use crate::telemetry::LogFormat;
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the settings file {} cannot be read: {cause}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The file holds something that is not a setting.
+    #[error("the settings file {}: {wrong}", path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What, and where.
+        wrong: String,
+    },
+    /// A value is out of bounds.
+    #[error("{setting} is {value}: {wanted}")]
+    OutOfBounds {
+        /// Which.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        wanted: String,
+    },
+    /// A database URL that is not one. Its text is not shown: it may hold a password.
+    #[error("{setting} is not a PostgreSQL URL such as postgres://user@host:5432/database: {wrong}")]
+    DatabaseUrl {
+        /// Which.
+        setting: &'static str,
+        /// Why.
+        wrong: String,
+    },
+}
+
+/// A duration such as `500ms`, `2s` or `1m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = humantime::DurationError;
+
+    fn from_str(text: &str) -> Result<Span, Self::Err> {
+        humantime::parse_duration(text).map(Span)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|error| de::Error::custom(format!("'{text}' is not a duration such as 500ms: {error}")))
+    }
+}
+
+/// A text that must not be shown: a URL with a password.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one use it has.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Secret, Self::Err> {
+        Ok(Secret(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// What happens when a Primary yields to a healthier session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandoverSetting {
+    /// Its successor waits until it acknowledges, is deleted, or its lease has run out.
+    Strict,
+    /// Its successor is granted at once; safe only if the demoting answer arrives.
+    Prompt,
+}
+
+/// What stands between the service and PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolerSetting {
+    /// Nothing.
+    None,
+    /// PgBouncer or the like in transaction mode: no prepared statements are kept.
+    Transaction,
+}
+
+/// Every setting as it may be given; none has to be.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Given {
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, env = "CLIENT_FAILOVER_LISTEN", value_name = "HOST:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database [default: a private PostgreSQL in the data directory]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<Secret>,
+
+    /// The same database past a pooler, for migrations [default: the database URL]
+    #[arg(long, env = "CLIENT_FAILOVER_DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
+    database_direct_url: Option<Secret>,
+
+    /// What stands between the service and PostgreSQL: 'transaction' for PgBouncer in transaction mode, which turns prepared statements off [default: none]
+    #[arg(long, env = "CLIENT_FAILOVER_POOLER", value_name = "KIND")]
+    pooler: Option<PoolerSetting>,
+
+    /// Where the private PostgreSQL keeps its data [default: /var/lib/client-failover as root, else ~/.local/share/client-failover]
+    #[arg(long, env = "CLIENT_FAILOVER_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Where the programs of the private PostgreSQL are [default: found by PATH, else in the distribution's folders]
+    #[arg(long, env = "CLIENT_FAILOVER_POSTGRES_BIN_DIR", value_name = "DIR")]
+    postgres_bin_dir: Option<PathBuf>,
+
+    /// Whether serve brings the tables up to date when it starts [default: true]
+    #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    migrate: Option<bool>,
+
+    /// The most database connections that requests share; each replica has 3 more for its upkeep [default: 16]
+    #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
+    pool_size: Option<u32>,
+
+    /// How long an operation may wait for the database, retries included, before it is answered 503 [default: 3s]
+    #[arg(long, env = "CLIENT_FAILOVER_OPERATION_TIMEOUT", value_name = "TIME")]
+    operation_timeout: Option<Span>,
+
+    /// How long a transaction may stand idle before PostgreSQL ends it, so that a paused replica holds nobody up [default: 2s]
+    #[arg(long, env = "CLIENT_FAILOVER_IDLE_IN_TRANSACTION_TIMEOUT", value_name = "TIME")]
+    idle_in_transaction_timeout: Option<Span>,
+
+    /// The longest time in which no replica reaches the database that leases are still judged by [default: 2s]
+    #[arg(long, env = "CLIENT_FAILOVER_OUTAGE_GAP", value_name = "TIME")]
+    outage_gap: Option<Span>,
+
+    /// How often lapsed roles are looked for [default: 500ms]
+    #[arg(long, env = "CLIENT_FAILOVER_SWEEP_INTERVAL", value_name = "TIME")]
+    sweep_interval: Option<Span>,
+
+    /// When a Primary yields: 'strict' waits until it cannot be acting any more, 'prompt' does not wait [default: strict]
+    #[arg(long, env = "CLIENT_FAILOVER_HANDOVER", value_name = "MODE")]
+    handover: Option<HandoverSetting>,
+
+    /// By how many per cent more another must be healthier before it replaces a live Primary [default: 0]
+    #[arg(long, env = "CLIENT_FAILOVER_HANDOVER_MARGIN", value_name = "PERCENT")]
+    handover_margin: Option<Decimal>,
+
+    /// The most client sessions in a group [default: 1000]
+    #[arg(long, env = "CLIENT_FAILOVER_SESSION_LIMIT", value_name = "N")]
+    session_limit: Option<u32>,
+
+    /// How many heartbeat transactions a replica runs at once [default: 1]
+    #[arg(long, env = "CLIENT_FAILOVER_HEARTBEAT_WRITERS", value_name = "N")]
+    heartbeat_writers: Option<usize>,
+
+    /// The most heartbeats in one transaction [default: 256]
+    #[arg(long, env = "CLIENT_FAILOVER_HEARTBEAT_BATCH", value_name = "N")]
+    heartbeat_batch: Option<usize>,
+
+    /// The most heartbeats that wait for a transaction; more are answered 503 [default: 10000]
+    #[arg(long, env = "CLIENT_FAILOVER_HEARTBEAT_QUEUE", value_name = "N")]
+    heartbeat_queue: Option<usize>,
+
+    /// Threads that read requests and write answers [default: one per core]
+    #[arg(long, env = "CLIENT_FAILOVER_HTTP_WORKERS", value_name = "N")]
+    http_workers: Option<usize>,
+
+    /// How long /health/ready says 503 on SIGTERM before connections are refused: time for a load balancer to look elsewhere [default: 0s]
+    #[arg(long, env = "CLIENT_FAILOVER_DRAIN", value_name = "TIME")]
+    drain: Option<Span>,
+
+    /// What is logged, as 'debug' or 'info,client_failover::store=debug' [default: info]
+    #[arg(long, env = "CLIENT_FAILOVER_LOG", value_name = "FILTER")]
+    log: Option<String>,
+
+    /// How it is logged [default: text]
+    #[arg(long, env = "CLIENT_FAILOVER_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A server of the customer's.
+    Url {
+        /// For requests.
+        pooled: Box<PgConnectOptions>,
+        /// For migrations.
+        direct: Box<PgConnectOptions>,
+    },
+    /// A private server that is started with the service.
+    Private {
+        /// Where it keeps its data.
+        data_dir: PathBuf,
+        /// Where its programs are looked for first.
+        bin_dir: Option<PathBuf>,
+    },
+}
+
+/// The settings of `serve` and `migrate`, complete and valid.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where the database is.
+    pub database: Database,
+    /// Whether `serve` migrates.
+    pub migrate: bool,
+    /// How the database is used.
+    pub store: StoreOptions,
+    /// How roles are decided and heartbeats written.
+    pub failover: FailoverOptions,
+    /// How the server is run.
+    pub http: HttpOptions,
+    /// How long the service drains before it stops.
+    pub drain: Duration,
+    /// What is logged.
+    pub log: String,
+    /// How.
+    pub log_format: LogFormat,
+}
+
+/// How long a stop may take in all, the drain left aside: requests in flight, then the private server.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Given {
+    /// The settings, those of the file filled in where the command line and the environment say nothing.
+    pub fn settle(self, file: Option<&Path>) -> Result<Settings, ConfigError> {
+        match file {
+            None => self.complete(),
+            Some(path) => self.or(read_file(path)?).complete(),
+        }
+    }
+
+    fn or(self, file: Given) -> Given {
+        Given {
+            listen: self.listen.or(file.listen),
+            database_url: self.database_url.or(file.database_url),
+            database_direct_url: self.database_direct_url.or(file.database_direct_url),
+            pooler: self.pooler.or(file.pooler),
+            data_dir: self.data_dir.or(file.data_dir),
+            postgres_bin_dir: self.postgres_bin_dir.or(file.postgres_bin_dir),
+            migrate: self.migrate.or(file.migrate),
+            pool_size: self.pool_size.or(file.pool_size),
+            operation_timeout: self.operation_timeout.or(file.operation_timeout),
+            idle_in_transaction_timeout: self.idle_in_transaction_timeout.or(file.idle_in_transaction_timeout),
+            outage_gap: self.outage_gap.or(file.outage_gap),
+            sweep_interval: self.sweep_interval.or(file.sweep_interval),
+            handover: self.handover.or(file.handover),
+            handover_margin: self.handover_margin.or(file.handover_margin),
+            session_limit: self.session_limit.or(file.session_limit),
+            heartbeat_writers: self.heartbeat_writers.or(file.heartbeat_writers),
+            heartbeat_batch: self.heartbeat_batch.or(file.heartbeat_batch),
+            heartbeat_queue: self.heartbeat_queue.or(file.heartbeat_queue),
+            http_workers: self.http_workers.or(file.http_workers),
+            drain: self.drain.or(file.drain),
+            log: self.log.or(file.log),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    fn complete(self) -> Result<Settings, ConfigError> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Settings {
+            listen: self.listen.unwrap_or_else(|| SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 8080)),
+            database: self.database()?,
+            migrate: self.migrate.unwrap_or(true),
+            store: StoreOptions {
+                pool_size: bounded("pool-size", self.pool_size.unwrap_or(16), 2, 1_000)?,
+                operation_timeout: span("operation-timeout", self.operation_timeout, 3_000, 100)?,
+                idle_in_transaction_timeout: span(
+                    "idle-in-transaction-timeout",
+                    self.idle_in_transaction_timeout,
+                    2_000,
+                    100,
+                )?,
+                outage_gap: span("outage-gap", self.outage_gap, 2_000, 100)?,
+                pooler: match self.pooler.unwrap_or(PoolerSetting::None) {
+                    PoolerSetting::None => Pooler::None,
+                    PoolerSetting::Transaction => Pooler::Transaction,
+                },
+            },
+            failover: FailoverOptions {
+                rules: Rules {
+                    handover_margin: percentage("handover-margin", self.handover_margin)?,
+                    handover: match self.handover.unwrap_or(HandoverSetting::Strict) {
+                        HandoverSetting::Strict => HandoverMode::Strict,
+                        HandoverSetting::Prompt => HandoverMode::Prompt,
+                    },
+                },
+                session_limit: bounded("session-limit", self.session_limit.unwrap_or(1_000), 1, 10_000)?,
+                heartbeat_writers: bounded("heartbeat-writers", self.heartbeat_writers.unwrap_or(1), 1, 64)?,
+                heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(256), 1, 10_000)?,
+                heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
+                sweep_interval: span("sweep-interval", self.sweep_interval, 500, 10)?,
+            },
+            http: HttpOptions {
+                workers: bounded("http-workers", self.http_workers.unwrap_or(cores), 1, 1_024)?,
+                shutdown_timeout: SHUTDOWN_TIMEOUT,
+            },
+            drain: span("drain", self.drain, 0, 0)?,
+            log: self.log.unwrap_or_else(|| "info".to_owned()),
+            log_format: self.log_format.unwrap_or(LogFormat::Text),
+        })
+    }
+
+    fn database(&self) -> Result<Database, ConfigError> {
+        let Some(url) = &self.database_url else {
+            return Ok(Database::Private {
+                data_dir: self.data_dir.clone().unwrap_or_else(crate::postgres::default_data_dir),
+                bin_dir: self.postgres_bin_dir.clone(),
+            });
+        };
+        let pooled = connect_options("database-url", url)?;
+        let direct = match &self.database_direct_url {
+            Some(url) => connect_options("database-direct-url", url)?,
+            None => pooled.clone(),
+        };
+        Ok(Database::Url { pooled: Box::new(pooled), direct: Box::new(direct) })
+    }
+}
+
+fn read_file(path: &Path) -> Result<Given, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let place = line.map_or(String::new(), |line| format!("line {line}: "));
+        let wrong = format!("{place}{}", error.message().replace('\n', " "));
+        ConfigError::Malformed { path: path.to_owned(), wrong }
+    })
+}
+
+fn connect_options(setting: &'static str, url: &Secret) -> Result<PgConnectOptions, ConfigError> {
+    let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.reveal().starts_with(scheme));
+    if !is_url {
+        let wrong = "it does not begin with postgres://".to_owned();
+        return Err(ConfigError::DatabaseUrl { setting, wrong });
+    }
+    url.reveal().parse().map_err(|error: sqlx::Error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
+}
+
+fn bounded<T: PartialOrd + fmt::Display>(setting: &'static str, value: T, least: T, most: T) -> Result<T, ConfigError> {
+    match least <= value && value <= most {
+        true => Ok(value),
+        false => Err(ConfigError::OutOfBounds {
+            setting,
+            value: value.to_string(),
+            wanted: format!("it must be from {least} to {most}"),
+        }),
+    }
+}
+
+fn span(setting: &'static str, given: Option<Span>, default_ms: u64, least_ms: u64) -> Result<Duration, ConfigError> {
+    let value = given.map_or(Duration::from_millis(default_ms), |Span(value)| value);
+    let least = Duration::from_millis(least_ms);
+    let bounds = least..=Duration::from_secs(3_600);
+    match bounds.contains(&value) {
+        true => Ok(value),
+        false => Err(ConfigError::OutOfBounds {
+            setting,
+            value: humantime::format_duration(value).to_string(),
+            wanted: format!("it must be from {} to 1h", humantime::format_duration(least)),
+        }),
+    }
+}
+
+fn percentage(setting: &'static str, given: Option<Decimal>) -> Result<Decimal, ConfigError> {
+    let value = given.unwrap_or_default();
+    match (Decimal::ZERO..=Decimal::ONE_HUNDRED).contains(&value) {
+        true => Ok(value),
+        false => Err(ConfigError::OutOfBounds {
+            setting,
+            value: value.to_string(),
+            wanted: "it must be from 0 to 100".to_owned(),
+        }),
+    }
+}

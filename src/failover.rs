@@ -1,0 +1,425 @@
+//! The use cases: what a client or an operator can ask for. Each is one transaction around a pure decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream};
+use uuid::Uuid;
+
+use crate::arbitration::{self, Answer, Rules};
+use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId};
+use crate::store::groups::{self, GroupConfiguration};
+use crate::store::reads::{self, GroupView};
+use crate::store::state::{self, Actor, StoredGroup};
+use crate::store::{LostCommit, Store, StoreError, WorkError};
+
+pub use heartbeats::HeartbeatMessage;
+use heartbeats::HeartbeatQueue;
+
+mod heartbeats;
+pub mod upkeep;
+
+/// How many groups are read at a time for a list: what bounds its memory.
+const LIST_PAGE: i64 = 100;
+
+/// Why a request was refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FailoverError {
+    /// No such group.
+    #[error("there is no group '{group}' in namespace '{}' of tenant '{}'", parent.namespace, parent.tenant)]
+    NoSuchGroup {
+        /// Where it was looked for.
+        parent: NamespacePath,
+        /// Its id.
+        group: GroupId,
+    },
+    /// No such session.
+    #[error("group '{group}' has no client session '{session}'")]
+    NoSuchSession {
+        /// The group.
+        group: GroupId,
+        /// The id.
+        session: SessionId,
+    },
+    /// A group of that id exists with another configuration.
+    #[error("group '{0}' exists with another Name, Description or FailoverTimeout")]
+    GroupDiffers(GroupId),
+    /// A session of that id exists with another name.
+    #[error("client session '{session}' exists in group '{group}' with another Name")]
+    SessionDiffers {
+        /// The group.
+        group: GroupId,
+        /// The id.
+        session: SessionId,
+    },
+    /// The group holds as many sessions as it may.
+    #[error("group '{group}' holds {limit} client sessions, which is its limit")]
+    TooManySessions {
+        /// The group.
+        group: GroupId,
+        /// The limit.
+        limit: u32,
+    },
+    /// The group is in use.
+    #[error("group '{group}' has {live} live client sessions")]
+    GroupIsLive {
+        /// The group.
+        group: GroupId,
+        /// How many.
+        live: usize,
+    },
+    /// More heartbeats wait than there is room for, or this one waited in vain.
+    #[error("{0}")]
+    Overloaded(&'static str),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The settings of the use cases.
+#[derive(Clone, Debug)]
+pub struct FailoverOptions {
+    /// How roles are decided.
+    pub rules: Rules,
+    /// The most sessions a group may hold.
+    pub session_limit: u32,
+    /// How many heartbeat transactions run at once.
+    pub heartbeat_writers: usize,
+    /// The most heartbeats in one transaction.
+    pub heartbeat_batch: usize,
+    /// The most heartbeats that wait for one.
+    pub heartbeat_queue: usize,
+    /// How often lapsed roles are looked for.
+    pub sweep_interval: Duration,
+}
+
+/// The service behind its interfaces. Cheap to clone.
+#[derive(Clone)]
+pub struct Failover {
+    store: Store,
+    heartbeats: HeartbeatQueue,
+    options: Arc<FailoverOptions>,
+}
+
+impl Failover {
+    /// The use cases over a store. Must be called within a tokio runtime: the heartbeat writers run on it for as
+    /// long as a clone of this value lives.
+    pub fn start(store: Store, options: FailoverOptions) -> Failover {
+        let heartbeats = HeartbeatQueue::start(&store, &options);
+        Failover { store, heartbeats, options: Arc::new(options) }
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Creates a group. The same again changes nothing and succeeds.
+    pub async fn create_group(
+        &self,
+        path: GroupPath,
+        configuration: GroupConfiguration,
+    ) -> Result<GroupId, FailoverError> {
+        let id = path.group.clone();
+        let work = Arc::new((path, configuration));
+        self.store
+            .serializable("create_group", LostCommit::Repeat, move |connection| {
+                let work = work.clone();
+                Box::pin(async move {
+                    let (path, configuration) = &*work;
+                    match groups::find_configuration(connection, path.key()).await? {
+                        None => {
+                            groups::insert_group(connection, path, configuration).await?;
+                            Ok(Ok(()))
+                        }
+                        Some(found) if found == *configuration => Ok(Ok(())),
+                        Some(_) => Ok(Err(FailoverError::GroupDiffers(path.group.clone()))),
+                    }
+                })
+            })
+            .await??;
+        Ok(id)
+    }
+
+    /// Creates a group or replaces its configuration. Sessions, roles and leases already given stay.
+    pub async fn put_group(&self, path: GroupPath, configuration: GroupConfiguration) -> Result<(), FailoverError> {
+        let work = Arc::new((path, configuration));
+        self.store
+            .serializable("put_group", LostCommit::Repeat, move |connection| {
+                let work = work.clone();
+                Box::pin(async move {
+                    let (path, configuration) = &*work;
+                    match groups::find_configuration(connection, path.key()).await? {
+                        None => groups::insert_group(connection, path, configuration).await,
+                        Some(found) if found == *configuration => Ok(()),
+                        Some(_) => groups::update_configuration(connection, path.key(), configuration).await,
+                    }
+                })
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a group and its sessions; a live one only where `deletion` forces it.
+    pub async fn delete_group(&self, path: &GroupPath, deletion: Deletion) -> Result<(), FailoverError> {
+        let path = Arc::new(path.clone());
+        let store = self.store.clone();
+        let changes = self
+            .store
+            .serializable("delete_group", LostCommit::Report, move |connection| {
+                let path = path.clone();
+                let store = store.clone();
+                Box::pin(async move {
+                    let keys = [path.key().0];
+                    let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
+                    let Some(mut stored) = one_group(&mut loaded)? else {
+                        return Ok(Err(no_such_group(&path)));
+                    };
+                    let sessions = 0..stored.group.sessions.len();
+                    let live = sessions.clone().filter(|i| stored.group.is_live(*i, clock.moment())).count();
+                    if live > 0 && deletion == Deletion::OnlyIdle {
+                        let group = path.group.clone();
+                        return Ok(Err(FailoverError::GroupIsLive { group, live }));
+                    }
+                    for i in sessions {
+                        arbitration::remove(&mut stored.group, i, &mut stored.trace);
+                    }
+                    let mut stored = [stored];
+                    state::save(connection, &clock, &mut stored, Actor::Operator).await?;
+                    groups::delete_group(connection, path.key()).await?;
+                    Ok(Ok(changes_of(&path, &stored[0])))
+                })
+            })
+            .await??;
+        log_changes(&changes);
+        Ok(())
+    }
+
+    /// One group with its sessions and the roles that are true now.
+    pub async fn find_group(&self, path: &GroupPath) -> Result<GroupView, FailoverError> {
+        let found = self.read_groups(vec![path.key().0]).await?.pop();
+        found.ok_or_else(|| no_such_group(path))
+    }
+
+    /// How many groups a namespace has.
+    pub async fn count_groups(&self, namespace: &NamespacePath) -> Result<i64, FailoverError> {
+        let namespace = Arc::new(namespace.clone());
+        let count = self.store.read("count_groups", move |connection| {
+            let namespace = namespace.clone();
+            Box::pin(async move { reads::count_groups(connection, &namespace).await })
+        });
+        Ok(count.await?)
+    }
+
+    /// The groups of a namespace in order of id, page by page as they are asked for.
+    ///
+    /// Each page is a read of its own: a list of any length holds neither memory nor a snapshot that would keep
+    /// the database from clearing up after heartbeats.
+    pub fn list_groups(
+        &self,
+        namespace: NamespacePath,
+        range: ListRange,
+    ) -> impl Stream<Item = Result<Vec<GroupView>, FailoverError>> + use<> {
+        let next = ListPosition { after_id: String::new(), skip: range.skip, left: range.count };
+        let namespace = Arc::new(namespace);
+        stream::try_unfold((self.clone(), namespace, next), |(failover, namespace, next)| async move {
+            let limit = next.left.map_or(LIST_PAGE, |left| left.min(LIST_PAGE));
+            if limit == 0 {
+                return Ok(None);
+            }
+            let keys = failover.find_keys(namespace.clone(), &next, limit).await?;
+            if keys.is_empty() {
+                return Ok(None);
+            }
+            let listed = keys.len() as i64;
+            let page = failover.read_groups(keys).await?;
+            let Some(last) = page.last() else { return Ok(None) };
+            let next = ListPosition {
+                after_id: last.id.clone(),
+                skip: 0,
+                left: match listed < limit {
+                    true => Some(0),
+                    false => next.left.map(|left| left - listed),
+                },
+            };
+            Ok(Some((page, (failover, namespace, next))))
+        })
+    }
+
+    async fn find_keys(
+        &self,
+        namespace: Arc<NamespacePath>,
+        position: &ListPosition,
+        limit: i64,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let after_id = position.after_id.clone();
+        let skip = position.skip;
+        self.store
+            .read("list_groups", move |connection| {
+                let namespace = namespace.clone();
+                let after_id = after_id.clone();
+                Box::pin(async move { reads::find_keys(connection, &namespace, &after_id, skip, limit).await })
+            })
+            .await
+    }
+
+    async fn read_groups(&self, keys: Vec<Uuid>) -> Result<Vec<GroupView>, StoreError> {
+        let keys = Arc::new(keys);
+        let store = self.store.clone();
+        self.store
+            .read("read_groups", move |connection| {
+                let keys = keys.clone();
+                let store = store.clone();
+                Box::pin(async move { reads::read_groups(connection, &keys, store.options()).await })
+            })
+            .await
+    }
+
+    /// Registers a client session: Secondary, without a lease. The same again changes nothing and succeeds.
+    pub async fn register(
+        &self,
+        path: &GroupPath,
+        session: SessionId,
+        name: Option<String>,
+    ) -> Result<(), FailoverError> {
+        let limit = self.options.session_limit;
+        let work = Arc::new((path.clone(), session, name));
+        self.store
+            .serializable("register_session", LostCommit::Repeat, move |connection| {
+                let work = work.clone();
+                Box::pin(async move {
+                    let (path, session, name) = &*work;
+                    let key = path.key();
+                    let group = path.group.clone();
+                    if groups::find_configuration(connection, key).await?.is_none() {
+                        return Ok(Err(no_such_group(path)));
+                    }
+                    match groups::find_session_name(connection, key, session).await? {
+                        Some(known) if known == *name => return Ok(Ok(())),
+                        Some(_) => {
+                            let session = session.clone();
+                            return Ok(Err(FailoverError::SessionDiffers { group, session }));
+                        }
+                        None => {}
+                    }
+                    if groups::count_sessions(connection, key).await? >= i64::from(limit) {
+                        return Ok(Err(FailoverError::TooManySessions { group, limit }));
+                    }
+                    groups::insert_session(connection, key, session, name.as_deref()).await?;
+                    Ok(Ok(()))
+                })
+            })
+            .await?
+    }
+
+    /// Deletes a client session, with its role, its lease and any handover from it.
+    pub async fn delete_session(&self, path: &GroupPath, session: &SessionId) -> Result<(), FailoverError> {
+        let work = Arc::new((path.clone(), session.clone()));
+        let store = self.store.clone();
+        let changes = self
+            .store
+            .serializable("delete_session", LostCommit::Report, move |connection| {
+                let work = work.clone();
+                let store = store.clone();
+                Box::pin(async move {
+                    let (path, session) = &*work;
+                    let keys = [path.key().0];
+                    let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
+                    let Some(mut stored) = one_group(&mut loaded)? else {
+                        return Ok(Err(no_such_group(path)));
+                    };
+                    let Some(i) = stored.find_session(session.as_str()) else {
+                        return Ok(Err(no_such_session(path, session)));
+                    };
+                    arbitration::remove(&mut stored.group, i, &mut stored.trace);
+                    let mut stored = [stored];
+                    state::save(connection, &clock, &mut stored, Actor::Operator).await?;
+                    groups::delete_session(connection, path.key(), session).await?;
+                    Ok(Ok(changes_of(path, &stored[0])))
+                })
+            })
+            .await??;
+        log_changes(&changes);
+        Ok(())
+    }
+
+    /// One heartbeat: answered with the session's role once that is committed.
+    pub async fn heartbeat(
+        &self,
+        path: GroupPath,
+        session: SessionId,
+        message: HeartbeatMessage,
+    ) -> Result<Answer, FailoverError> {
+        self.heartbeats.send(path, session, message).await
+    }
+}
+
+/// Whether a live group may be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// Not while any of its sessions is live.
+    OnlyIdle,
+    /// In any case.
+    Forced,
+}
+
+/// Which part of a list is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct ListRange {
+    /// How many are left out at the beginning.
+    pub skip: i64,
+    /// The most that are wanted; `None` for all.
+    pub count: Option<i64>,
+}
+
+/// Where a list has come to.
+struct ListPosition {
+    after_id: String,
+    skip: i64,
+    left: Option<i64>,
+}
+
+/// The only group that was loaded.
+fn one_group(loaded: &mut Vec<state::Loaded>) -> Result<Option<StoredGroup>, WorkError> {
+    loaded.pop().flatten().transpose().map_err(WorkError::Inconsistent)
+}
+
+fn no_such_group(path: &GroupPath) -> FailoverError {
+    FailoverError::NoSuchGroup { parent: path.parent.clone(), group: path.group.clone() }
+}
+
+fn no_such_session(path: &GroupPath, session: &SessionId) -> FailoverError {
+    FailoverError::NoSuchSession { group: path.group.clone(), session: session.clone() }
+}
+
+/// A committed change of a role, for the log.
+#[derive(Clone, Debug)]
+struct RoleChange {
+    group: String,
+    session: String,
+    transition: arbitration::Transition,
+}
+
+fn changes_of(path: &GroupPath, stored: &StoredGroup) -> Vec<RoleChange> {
+    let change = |transition: &arbitration::Transition| RoleChange {
+        group: format!("{}/{}/{}", path.parent.tenant, path.parent.namespace, path.group),
+        session: stored.session_ids[transition.session].clone(),
+        transition: *transition,
+    };
+    stored.trace.iter().map(change).collect()
+}
+
+/// One line per change, after it was committed and not before.
+fn log_changes(changes: &[RoleChange]) {
+    for RoleChange { group, session, transition } in changes {
+        tracing::info!(
+            group,
+            session,
+            from = ?transition.from,
+            to = ?transition.to,
+            term = transition.term.0,
+            reason = state::reason_text(transition.reason),
+            "role changed"
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! What runs between heartbeats: signs of life, and the sweep that takes roles from the dead.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Failover;
+use crate::arbitration;
+use crate::store::groups::{self, HeldRole};
+use crate::store::state::{self, Actor, StoredGroup};
+use crate::store::{LostCommit, Store, StoreError};
+
+/// How many holders of a role one round of the sweep looks at, and how many groups one transaction changes.
+const SCAN_PAGE: i64 = 2_000;
+const LAPSE_BATCH: usize = 64;
+
+/// Notes signs of life for ever: several within a gap, so that a late one is no outage.
+pub async fn keep_alive(store: Store) {
+    let interval = store.options().outage_gap / 5;
+    let mut reached = true;
+    loop {
+        // Said once when it goes and once when it comes back, not all the time in between.
+        let noted = store.note_alive().await;
+        match &noted {
+            Ok(_) if !reached => tracing::info!("the database is reached again"),
+            Err(error) if reached => tracing::warn!(%error, "the database is not reached"),
+            _ => {}
+        }
+        reached = noted.is_ok();
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// Sweeps for ever, at jittered intervals so that replicas spread out.
+pub async fn sweep(failover: Failover) {
+    let mut sweeper = Sweeper { store: failover.store.background(), primaries: Uuid::nil(), pending: Uuid::nil() };
+    let interval = failover.options.sweep_interval;
+    loop {
+        tokio::time::sleep(interval.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        if let Err(error) = sweeper.round().await {
+            // Nothing is lost by it: reads show true roles, and the next heartbeat or sweep takes the lapsed ones away.
+            tracing::debug!(%error, "the sweep failed; the next one tries again");
+        }
+    }
+}
+
+/// Takes roles away from sessions whose lease has run out, so that what SQL shows is true even where a whole
+/// group has died. Never grants.
+struct Sweeper {
+    store: Store,
+    /// Where the walk along the Primaries has come to.
+    primaries: Uuid,
+    /// Where the walk along the PendingPrimaries has come to.
+    pending: Uuid,
+}
+
+impl Sweeper {
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let primaries = self.find_lapsed(HeldRole::Primary, self.primaries).await?;
+        let pending = self.find_lapsed(HeldRole::PendingPrimary, self.pending).await?;
+        let mut lapsed = [primaries.lapsed, pending.lapsed].concat();
+        lapsed.sort_unstable();
+        lapsed.dedup();
+        for keys in lapsed.chunks(LAPSE_BATCH) {
+            self.lapse(keys.to_vec()).await?;
+        }
+        self.primaries = primaries.next_after.unwrap_or(Uuid::nil());
+        self.pending = pending.next_after.unwrap_or(Uuid::nil());
+        Ok(())
+    }
+
+    async fn find_lapsed(&self, role: HeldRole, after: Uuid) -> Result<groups::HolderPage, StoreError> {
+        self.store
+            .read("find_lapsed", move |connection| {
+                Box::pin(groups::find_lapsed_holders(connection, role, after, SCAN_PAGE))
+            })
+            .await
+    }
+
+    /// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later word.
+    async fn lapse(&self, keys: Vec<Uuid>) -> Result<(), StoreError> {
+        let keys = Arc::new(keys);
+        let store = self.store.clone();
+        let lapsed = self
+            .store
+            .serializable("sweep", LostCommit::Repeat, move |connection| {
+                let keys = keys.clone();
+                let store = store.clone();
+                Box::pin(async move {
+                    let free = groups::lock_free_groups(connection, &keys).await?;
+                    let (clock, loaded) = state::load(connection, &free, store.options()).await?;
+                    let mut stored: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
+                    for StoredGroup { group, trace, .. } in &mut stored {
+                        arbitration::lapse(group, clock.moment(), trace);
+                    }
+                    stored.retain(|stored| !stored.trace.is_empty());
+                    state::save(connection, &clock, &mut stored, Actor::Sweep).await?;
+                    Ok(stored)
+                })
+            })
+            .await?;
+        for stored in &lapsed {
+            for transition in &stored.trace {
+                tracing::info!(
+                    group_key = %stored.key.0,
+                    session = stored.session_ids[transition.session],
+                    from = ?transition.from,
+                    to = ?transition.to,
+                    term = transition.term.0,
+                    reason = state::reason_text(transition.reason),
+                    "role changed by the sweep"
+                );
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! The HTTP interface: routes, and what is true of every answer. Handlers and wire types are in the modules
+//! beneath, one per resource; none of them knows a role's rules or a statement.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, Error, HttpRequest, HttpServer, web};
+use uuid::Uuid;
+
+use crate::failover::Failover;
+use errors::ApiError;
+
+mod datetime;
+mod errors;
+mod groups;
+mod health;
+mod json;
+mod paths;
+mod query;
+mod sessions;
+mod timespan;
+
+/// How the server is run.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// Threads that read requests and write answers.
+    pub workers: usize,
+    /// The longest that requests in flight are waited for at the end.
+    pub shutdown_timeout: Duration,
+}
+
+/// Whether the service is on its way out. Shared by all workers.
+#[derive(Clone, Default)]
+pub struct Life(Arc<AtomicBool>);
+
+impl Life {
+    /// Says that the service is stopping: readiness ends, and connections are closed after their next answer.
+    pub fn end(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A server on this listener. It runs when awaited, and stops by its handle.
+pub fn server(listener: TcpListener, failover: Failover, life: Life, options: &HttpOptions) -> std::io::Result<Server> {
+    let failover = web::Data::new(failover);
+    let life = web::Data::new(life);
+    let app = move || {
+        App::new()
+            .app_data(failover.clone())
+            .app_data(life.clone())
+            .wrap(from_fn(around_everything))
+            .service(
+                web::resource(paths::GROUPS)
+                    .get(groups::list)
+                    .post(groups::create)
+                    .default_service(web::to(|| refuse_method("GET, POST"))),
+            )
+            .service(
+                web::resource(paths::GROUP)
+                    .get(groups::find)
+                    .put(groups::put)
+                    .delete(groups::delete)
+                    .default_service(web::to(|| refuse_method("DELETE, GET, PUT"))),
+            )
+            .service(
+                web::resource(paths::SESSIONS)
+                    .post(sessions::register)
+                    .default_service(web::to(|| refuse_method("POST"))),
+            )
+            .service(
+                web::resource(paths::SESSION)
+                    .post(sessions::heartbeat)
+                    .delete(sessions::delete)
+                    .default_service(web::to(|| refuse_method("DELETE, POST"))),
+            )
+            .service(web::resource("/health/live").get(health::live).default_service(web::to(|| refuse_method("GET"))))
+            .service(
+                web::resource("/health/ready").get(health::ready).default_service(web::to(|| refuse_method("GET"))),
+            )
+            .default_service(web::to(refuse_path))
+    };
+    let server = HttpServer::new(app)
+        .workers(options.workers)
+        // A heartbeat comes every half timeout: connections are worth keeping for longer than the usual few seconds.
+        .keep_alive(Duration::from_secs(75))
+        .client_request_timeout(Duration::from_secs(10))
+        // A client that half-closes is gone: its heartbeat drops out of the queue.
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(options.shutdown_timeout.as_secs().max(1))
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok(server)
+}
+
+async fn refuse_method(allow: &'static str) -> Result<&'static str, ApiError> {
+    Err(ApiError::MethodNotAllowed { allow })
+}
+
+async fn refuse_path(request: HttpRequest) -> Result<&'static str, ApiError> {
+    Err(ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() })
+}
+
+/// Around every request: the path in normal form, the operation id, and the body of every error, the
+/// framework's own included.
+async fn around_everything(
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
+    let operation_id = operation_id(request.headers());
+    paths::normalise(&mut request);
+    let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
+
+    let mut response = next.call(request).await?;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = with_error_body(response, &operation_id);
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&operation_id) {
+        headers.insert(OPERATION_ID, value);
+    }
+    if ending {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    }
+    Ok(response)
+}
+
+fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> ServiceResponse<BoxBody> {
+    let framework = ApiError::Framework(response.status());
+    let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
+    let error = error.unwrap_or(&framework);
+    let answer = error.to_response(operation_id);
+    let (method, path) = (response.request().method(), response.request().path());
+    let status = response.status().as_u16();
+    // Logged once, here, where it is answered.
+    match status {
+        500 => tracing::error!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        501.. => tracing::warn!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        _ => tracing::debug!(operation_id, %method, path, status, cause = error.cause(), "request refused"),
+    }
+    response.into_response(answer)
+}
+
+/// The request's id: the trace id of a well-formed `traceparent`, else a new one. 32 hexadecimal digits.
+fn operation_id(headers: &HeaderMap) -> String {
+    let trace_id = || {
+        let mut parts = headers.get("traceparent")?.to_str().ok()?.split('-');
+        let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let well_formed = hex(version, 2)
+            && version != "ff"
+            && hex(trace, 32)
+            && trace.bytes().any(|b| b != b'0')
+            && hex(parent, 16)
+            && parent.bytes().any(|b| b != b'0')
+            && hex(flags, 2)
+            && (version != "00" || parts.next().is_none());
+        well_formed.then(|| trace.to_owned())
+    };
+    trace_id().unwrap_or_else(|| Uuid::new_v4().simple().to_string())
+}

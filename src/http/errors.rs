@@ -1,0 +1,241 @@
+//! The one error body of every answer, and the only place where an error becomes a status.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::failover::FailoverError;
+use crate::ids::InvalidId;
+use crate::store::StoreError;
+
+/// How long a caller is asked to wait after a 503, in seconds. Short: a heartbeat has half a timeout to arrive.
+const RETRY_AFTER_S: &str = "1";
+
+/// Why a request is answered with an error.
+#[derive(Debug)]
+pub enum ApiError {
+    /// The request cannot be understood: what, and what to do about it.
+    BadRequest {
+        /// What is wrong, with the names and values.
+        reason: String,
+        /// What to send instead.
+        resolution: &'static str,
+    },
+    /// No such path.
+    NoSuchRoute {
+        /// The path.
+        path: String,
+    },
+    /// A path without that method.
+    MethodNotAllowed {
+        /// The methods that it has.
+        allow: &'static str,
+    },
+    /// The body is too long.
+    BodyTooLarge {
+        /// The most bytes that it may have.
+        limit: usize,
+    },
+    /// The body is not JSON.
+    NotJson {
+        /// What it says it is.
+        found: String,
+    },
+    /// The service is not ready.
+    NotReady {
+        /// Why.
+        reason: String,
+    },
+    /// A use case refused.
+    Failover(FailoverError),
+    /// The framework refused before the request reached us.
+    Framework(StatusCode),
+}
+
+impl ApiError {
+    /// A property of the body or a parameter that is not as it must be.
+    pub fn bad(reason: impl Into<String>, resolution: &'static str) -> ApiError {
+        ApiError::BadRequest { reason: reason.into(), resolution }
+    }
+
+    /// A name that is not one.
+    pub fn bad_id(what: &str, wrong: InvalidId) -> ApiError {
+        ApiError::bad(
+            format!("{what} is not valid: {wrong}"),
+            "Use 1 to 260 characters, with no control character, '/' or '\\', no white space at the ends, and not '.' or '..'.",
+        )
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            ApiError::BadRequest { .. } => StatusCode::BAD_REQUEST,
+            ApiError::NoSuchRoute { .. } => StatusCode::NOT_FOUND,
+            ApiError::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::NotJson { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ApiError::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Framework(status) => *status,
+            ApiError::Failover(error) => match error {
+                FailoverError::NoSuchGroup { .. } | FailoverError::NoSuchSession { .. } => StatusCode::NOT_FOUND,
+                FailoverError::GroupDiffers(_)
+                | FailoverError::SessionDiffers { .. }
+                | FailoverError::TooManySessions { .. }
+                | FailoverError::GroupIsLive { .. } => StatusCode::CONFLICT,
+                FailoverError::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+                FailoverError::Store(error) => match error {
+                    StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                    StoreError::Inconsistent(_) | StoreError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+                },
+            },
+        }
+    }
+
+    /// What kind, what exactly, and what to do.
+    fn texts(&self) -> (&'static str, String, &'static str) {
+        match self {
+            ApiError::BadRequest { reason, resolution } => {
+                ("The request cannot be understood.", reason.clone(), resolution)
+            }
+            ApiError::NoSuchRoute { path } => (
+                "There is no such path.",
+                format!("Nothing is served at '{path}'."),
+                "Groups are at /api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups.",
+            ),
+            ApiError::MethodNotAllowed { allow } => (
+                "The path does not have this method.",
+                format!("It has {allow}."),
+                "Use one of the methods in the Allow header.",
+            ),
+            ApiError::BodyTooLarge { limit } => {
+                ("The body is too large.", format!("It is longer than {limit} bytes."), "Send a shorter body.")
+            }
+            ApiError::NotJson { found } => (
+                "The body is not JSON.",
+                format!("It is declared as '{found}'."),
+                "Send JSON in UTF-8, uncompressed, with the header Content-Type: application/json.",
+            ),
+            ApiError::NotReady { reason } => {
+                ("The service is not ready.", reason.clone(), "Try again after the time in the Retry-After header.")
+            }
+            ApiError::Framework(_) => (
+                "The request was refused.",
+                "It is not well-formed HTTP, or not of a kind that is served here.".to_owned(),
+                "Correct the request.",
+            ),
+            ApiError::Failover(error) => failover_texts(error),
+        }
+    }
+
+    /// What goes to the log where the fault is not the caller's.
+    pub fn cause(&self) -> String {
+        match self {
+            ApiError::Failover(error) => error.to_string(),
+            other => other.texts().1,
+        }
+    }
+}
+
+fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str) {
+    let reason = sentence(error);
+    match error {
+        FailoverError::NoSuchGroup { .. } => {
+            ("The group does not exist.", reason, "Create the group, then register the client session.")
+        }
+        FailoverError::NoSuchSession { .. } => {
+            ("The client session does not exist.", reason, "Register the client session again.")
+        }
+        FailoverError::GroupDiffers(_) => {
+            ("The group exists.", reason, "Use PUT to change a group's configuration, or another Id for another group.")
+        }
+        FailoverError::SessionDiffers { .. } => {
+            ("The client session exists.", reason, "Use another Id, or delete the client session first.")
+        }
+        FailoverError::TooManySessions { .. } => (
+            "The group is full.",
+            reason,
+            "Delete client sessions that are no longer used, or raise the service's session limit.",
+        ),
+        FailoverError::GroupIsLive { .. } => {
+            ("The group is in use.", reason, "Stop its clients and wait for one failover timeout, or add ?force=true.")
+        }
+        FailoverError::Overloaded(_) => {
+            ("The service is overloaded.", reason, "Try again after the time in the Retry-After header.")
+        }
+        FailoverError::Store(StoreError::Unavailable(_)) => (
+            "The database cannot be reached in time.",
+            "Nothing was changed, or the change is whole.".to_owned(),
+            "Try again after the time in the Retry-After header.",
+        ),
+        FailoverError::Store(StoreError::Contended { .. }) => (
+            "Too many changes of the same group at once.",
+            "Nothing was changed: other requests for the group came between for as long as there was time.".to_owned(),
+            "Try again after the time in the Retry-After header.",
+        ),
+        FailoverError::Store(StoreError::Inconsistent(_) | StoreError::Failed { .. }) => (
+            "The service has a defect.",
+            "The request could not be carried out. Its cause is in the service's log.".to_owned(),
+            "Report it together with the OperationId.",
+        ),
+    }
+}
+
+/// An error's text as a sentence.
+fn sentence(error: &FailoverError) -> String {
+    let text = error.to_string();
+    let mut rest = text.chars();
+    let first = rest.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
+    format!("{first}{}.", rest.as_str())
+}
+
+impl From<FailoverError> for ApiError {
+    fn from(error: FailoverError) -> ApiError {
+        ApiError::Failover(error)
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause())
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ErrorBody<'a> {
+    operation_id: &'a str,
+    error: &'a str,
+    reason: &'a str,
+    resolution: &'a str,
+}
+
+impl ApiError {
+    /// The whole answer.
+    pub fn to_response(&self, operation_id: &str) -> HttpResponse {
+        let status = self.status();
+        let mut response = HttpResponse::build(status);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
+        }
+        if let ApiError::MethodNotAllowed { allow } = self {
+            response.insert_header((ALLOW, *allow));
+        }
+        let (error, reason, resolution) = self.texts();
+        response.json(ErrorBody { operation_id, error, reason: &reason, resolution })
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    /// Without its body, which needs the operation id: the middleware around everything writes it.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status())
+    }
+}

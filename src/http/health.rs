@@ -1,0 +1,36 @@
+//! Whether the process lives, and whether it can serve.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+
+use super::Life;
+use super::errors::ApiError;
+use crate::failover::Failover;
+use crate::store::migrate::Readiness;
+
+/// How long the database may take to answer: less than a load balancer waits for its health check.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// `GET /health/live`
+pub async fn live() -> HttpResponse {
+    HttpResponse::Ok().json("alive")
+}
+
+/// `GET /health/ready`
+pub async fn ready(failover: web::Data<Failover>, life: web::Data<Life>) -> Result<HttpResponse, ApiError> {
+    if life.is_ending() {
+        return Err(not_ready("The service is stopping.".to_owned()));
+    }
+    match failover.store().readiness(PATIENCE).await {
+        Readiness::Ready => Ok(HttpResponse::Ok().json("ready")),
+        Readiness::Unmigrated { found, needed } => {
+            Err(not_ready(format!("The database has version {found} of the tables, and version {needed} is needed.")))
+        }
+        Readiness::Away(reason) => Err(not_ready(format!("The database cannot be used: {reason}."))),
+    }
+}
+
+fn not_ready(reason: String) -> ApiError {
+    ApiError::NotReady { reason }
+}

@@ -1,0 +1,159 @@
+//! Paths: literal segments in any case, a trailing slash allowed, ids decoded strictly.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::http::Uri;
+use actix_web::{FromRequest, HttpRequest};
+use percent_encoding::percent_decode_str;
+
+use super::errors::ApiError;
+use crate::ids::{GroupId, GroupPath, InvalidId, NamespaceId, NamespacePath, SessionId, TenantId};
+
+/// The groups of a namespace.
+pub const GROUPS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups";
+/// One group.
+pub const GROUP: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}";
+/// The client sessions of a group.
+pub const SESSIONS: &str =
+    "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/clientsessions";
+/// One client session.
+pub const SESSION: &str =
+    "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/clientsessions/{session}";
+
+/// The literal segments and their places, counted from 0.
+const LITERALS: [(usize, &str); 7] = [
+    (0, "api"),
+    (1, "v1"),
+    (2, "tenants"),
+    (4, "namespaces"),
+    (6, "clientfailover"),
+    (7, "groups"),
+    (9, "clientsessions"),
+];
+const TENANT: usize = 3;
+const NAMESPACE: usize = 5;
+const GROUP_PLACE: usize = 8;
+const SESSION_PLACE: usize = 10;
+
+/// Writes the request's path as the routes are written. Most clients write it so; only others are rewritten.
+pub fn normalise(request: &mut ServiceRequest) {
+    let Some(path) = normal_form(request.uri().path()) else { return };
+    let path_and_query = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = path_and_query.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+    }
+}
+
+/// The path in normal form; `None` if it has it.
+fn normal_form(path: &str) -> Option<String> {
+    let trimmed = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+    let literal = |place: usize, segment: &str| {
+        LITERALS
+            .iter()
+            .find(|(at, literal)| *at == place && literal.eq_ignore_ascii_case(segment))
+            .map(|(_, literal)| *literal)
+    };
+    let segments = || trimmed.split('/').skip(1).enumerate();
+    let is_normal = trimmed.len() == path.len()
+        && segments().all(|(place, segment)| literal(place, segment).is_none_or(|l| l == segment));
+    if is_normal {
+        return None;
+    }
+    let mut normal = String::with_capacity(path.len());
+    for (place, segment) in segments() {
+        normal.push('/');
+        normal.push_str(literal(place, segment).unwrap_or(segment));
+    }
+    Some(normal)
+}
+
+fn segment(request: &HttpRequest, place: usize) -> Result<String, InvalidId> {
+    let raw = request.uri().path().split('/').nth(place + 1).unwrap_or_default();
+    let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| InvalidId::NotUtf8)?;
+    Ok(decoded.into_owned())
+}
+
+fn id<T>(
+    request: &HttpRequest,
+    place: usize,
+    name: &str,
+    parse: impl Fn(String) -> Result<T, InvalidId>,
+) -> Result<T, ApiError> {
+    segment(request, place).and_then(parse).map_err(|wrong| ApiError::bad_id(name, wrong))
+}
+
+/// The namespace that a path names.
+pub struct InNamespace(pub NamespacePath);
+
+/// The group that a path names.
+pub struct InGroup(pub GroupPath);
+
+/// The client session that a path names.
+pub struct InSession(pub GroupPath, pub SessionId);
+
+fn namespace_of(request: &HttpRequest) -> Result<NamespacePath, ApiError> {
+    Ok(NamespacePath {
+        tenant: id(request, TENANT, "tenantId", TenantId::parse)?,
+        namespace: id(request, NAMESPACE, "namespaceId", NamespaceId::parse)?,
+    })
+}
+
+fn group_of(request: &HttpRequest) -> Result<GroupPath, ApiError> {
+    Ok(GroupPath { parent: namespace_of(request)?, group: id(request, GROUP_PLACE, "groupid", GroupId::parse)? })
+}
+
+impl FromRequest for InNamespace {
+    type Error = ApiError;
+    type Future = Ready<Result<InNamespace, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(namespace_of(request).map(InNamespace))
+    }
+}
+
+impl FromRequest for InGroup {
+    type Error = ApiError;
+    type Future = Ready<Result<InGroup, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(group_of(request).map(InGroup))
+    }
+}
+
+impl FromRequest for InSession {
+    type Error = ApiError;
+    type Future = Ready<Result<InSession, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let session = || id(request, SESSION_PLACE, "sessionId", SessionId::parse);
+        ready(group_of(request).and_then(|path| Ok(InSession(path, session()?))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_normal_form_is_left_alone() {
+        for path in ["/", "/health/live", "/api/v1/tenants/T/namespaces/N/clientfailover/groups/G/clientsessions/S"] {
+            assert_eq!(normal_form(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn literal_segments_take_their_case_and_ids_keep_theirs() {
+        assert_eq!(
+            normal_form("/API/v1/Tenants/Groups/NAMESPACES/Tenants/ClientFailover/Groups/G/clientSessions/API/")
+                .as_deref(),
+            Some("/api/v1/tenants/Groups/namespaces/Tenants/clientfailover/groups/G/clientsessions/API"),
+        );
+    }
+}

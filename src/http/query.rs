@@ -1,0 +1,31 @@
+//! Query parameters. Unknown ones are ignored; names are read in any case, as those of JSON properties are.
+
+use std::borrow::Cow;
+
+use actix_web::HttpRequest;
+use percent_encoding::percent_decode_str;
+
+use super::errors::ApiError;
+
+/// The value of a parameter, if it is given; the first one where it is given twice.
+pub fn find<'a>(request: &'a HttpRequest, name: &str) -> Option<Cow<'a, str>> {
+    request
+        .query_string()
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| percent_decode_str(value).decode_utf8_lossy())
+}
+
+/// A parameter that is a whole number of zero or more, if it is given.
+pub fn whole_number(request: &HttpRequest, name: &str) -> Result<Option<i64>, ApiError> {
+    let Some(value) = find(request, name) else { return Ok(None) };
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse() {
+        Ok(number) if digits => Ok(Some(number)),
+        _ => Err(ApiError::bad(
+            format!("{name} must be a whole number of zero or more; it is '{value}'."),
+            "Correct the parameter, or leave it out.",
+        )),
+    }
+}

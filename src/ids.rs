@@ -1,0 +1,164 @@
+//! The names in a path: tenant, namespace, group, client session. Parsed once at the door; inside, a name is
+//! valid by its type.
+
+use uuid::Uuid;
+
+/// The longest name, in characters.
+pub const MAX_CHARS: usize = 260;
+
+/// What is wrong with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// Longer than [`MAX_CHARS`].
+    #[error("it is longer than {MAX_CHARS} characters")]
+    TooLong,
+    /// A control character, `/` or `\`.
+    #[error("it holds a control character, a slash or a backslash")]
+    ForbiddenCharacter,
+    /// White space at an end.
+    #[error("it begins or ends with white space")]
+    OuterWhiteSpace,
+    /// `.` or `..`, which clients and proxies take for a step in the path.
+    #[error("'.' and '..' are not names")]
+    Dots,
+    /// Not UTF-8 after percent-decoding.
+    #[error("it is not valid percent-encoded UTF-8")]
+    NotUtf8,
+}
+
+fn check(text: &str) -> Result<(), InvalidId> {
+    if text.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if text.chars().count() > MAX_CHARS {
+        return Err(InvalidId::TooLong);
+    }
+    if text.chars().any(|c| c.is_control() || c == '/' || c == '\\') {
+        return Err(InvalidId::ForbiddenCharacter);
+    }
+    if text.trim() != text {
+        return Err(InvalidId::OuterWhiteSpace);
+    }
+    if text == "." || text == ".." {
+        return Err(InvalidId::Dots);
+    }
+    Ok(())
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// A valid name, or what is wrong with it.
+            pub fn parse(text: impl Into<String>) -> Result<$name, InvalidId> {
+                let text = text.into();
+                check(&text).map(|()| $name(text))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A tenant; exists as soon as it is used.
+    TenantId
+);
+id!(
+    /// A namespace of a tenant; exists as soon as it is used.
+    NamespaceId
+);
+id!(
+    /// A failover group of a namespace.
+    GroupId
+);
+id!(
+    /// A client session of a group.
+    SessionId
+);
+
+impl GroupId {
+    /// A new name, for a group that was posted without one.
+    pub fn generate() -> GroupId {
+        GroupId(Uuid::new_v4().to_string())
+    }
+}
+
+impl SessionId {
+    /// A new name, for a session that was registered without one.
+    pub fn generate() -> SessionId {
+        SessionId(Uuid::new_v4().to_string())
+    }
+}
+
+/// A tenant's namespace: where groups are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamespacePath {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The namespace.
+    pub namespace: NamespaceId,
+}
+
+/// A group, named from the root.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GroupPath {
+    /// Where it is.
+    pub parent: NamespacePath,
+    /// Its name there.
+    pub group: GroupId,
+}
+
+/// The key of a group in the database: computed from its path, so that no look-up by name is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey(pub Uuid);
+
+impl GroupPath {
+    /// The group's key.
+    pub fn key(&self) -> GroupKey {
+        /// The name space of the keys. Changing it would orphan every stored group.
+        const KEYS: Uuid = Uuid::from_u128(0x5f0b_96a2_6a5c_4c0e_9d0b_7f5f_1e6a_2b34);
+        // No name holds a slash, so this text has one reading.
+        let text = format!("{}/{}/{}", self.parent.tenant, self.parent.namespace, self.group);
+        GroupKey(Uuid::new_v5(&KEYS, text.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_refused_for_each_thing_that_can_be_wrong_with_it() {
+        let at_limit = "é".repeat(MAX_CHARS);
+        assert_eq!(GroupId::parse(at_limit.clone()).map(|id| id.to_string()), Ok(at_limit));
+        for (text, wrong) in [
+            (String::new(), InvalidId::Empty),
+            ("é".repeat(MAX_CHARS + 1), InvalidId::TooLong),
+            ("a\u{7}b".into(), InvalidId::ForbiddenCharacter),
+            ("a/b".into(), InvalidId::ForbiddenCharacter),
+            ("a\\b".into(), InvalidId::ForbiddenCharacter),
+            (" a".into(), InvalidId::OuterWhiteSpace),
+            ("a\u{a0}".into(), InvalidId::OuterWhiteSpace),
+            (".".into(), InvalidId::Dots),
+            ("..".into(), InvalidId::Dots),
+        ] {
+            assert_eq!(GroupId::parse(text.clone()), Err(wrong), "{text:?}");
+        }
+    }
+}

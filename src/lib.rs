@@ -1,0 +1,10 @@
+pub mod arbitration;
+pub mod config;
+pub mod demo;
+pub mod failover;
+pub mod http;
+pub mod ids;
+pub mod postgres;
+pub mod serve;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,219 @@
+//! The service as a process: its database, its server, its upkeep, and how it ends.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use crate::config::{Database, Settings};
+use crate::failover::{Failover, upkeep};
+use crate::http::{self, Life};
+use crate::postgres::{Postgres, PostgresError, PostgresOptions};
+use crate::store::Store;
+use crate::store::migrate::{MigrateError, Readiness};
+
+/// The database of the private server.
+const PRIVATE_DATABASE: &str = "client_failover";
+
+/// How often a database that is not there is tried again.
+const DATABASE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Why the service could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The private server.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The database, in a way that waiting does not mend.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The HTTP server.
+    #[error("the HTTP server failed: {0}")]
+    Server(#[from] std::io::Error),
+}
+
+/// A service that is bound to its port and has its database on the way.
+pub struct Service {
+    address: SocketAddr,
+    server: Server,
+    life: Life,
+    store: Store,
+    postgres: Option<Postgres>,
+    preparation: tokio::task::JoinHandle<Result<(), ServeError>>,
+    drain: Duration,
+}
+
+impl Service {
+    /// Binds the port, starts the private server if there is to be one, and begins to wait for the database. A
+    /// customer's database need not be there yet; until it is, requests are answered 503.
+    pub async fn start(settings: &Settings) -> Result<Service, ServeError> {
+        let listen_error = |cause| ServeError::Listen { address: settings.listen, cause };
+        let listener = TcpListener::bind(settings.listen).map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let (store, direct, postgres) = open_database(settings).await?;
+        let failover = Failover::start(store.clone(), settings.failover.clone());
+        let life = Life::default();
+        let server = http::server(listener, failover.clone(), life.clone(), &settings.http)?;
+        let preparation = tokio::spawn(prepare(failover, direct, settings.migrate));
+        Ok(Service { address, server, life, store, postgres, preparation, drain: settings.drain })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The command for a look inside the private database.
+    pub fn psql_command(&self) -> Option<String> {
+        let postgres = self.postgres.as_ref()?;
+        Some(format!(
+            "psql -h {} -p {} -U {} {PRIVATE_DATABASE} -c 'SELECT * FROM group_status'",
+            postgres.socket_dir().display(),
+            postgres.port(),
+            postgres.user(),
+        ))
+    }
+
+    /// Serves until `stop` completes, then ends in order: readiness, new connections, requests in flight,
+    /// database connections, the private server.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let handle = self.server.handle();
+        let mut server = tokio::spawn(self.server);
+        let mut upkeep = self.preparation;
+        let served = tokio::select! {
+            () = stop => Ok(()),
+            ended = &mut server => flatten(ended.map(|ended| ended.map_err(ServeError::from))),
+            // It goes on for ever unless the database can never be used.
+            ended = &mut upkeep => flatten(ended),
+        };
+        self.life.end();
+        tracing::info!("stopping");
+        tokio::time::sleep(self.drain).await;
+        handle.stop(true).await;
+        upkeep.abort();
+        // Connections in the middle of something are broken by the server's end; nothing committed is lost.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.store.close()).await;
+        if let Some(postgres) = self.postgres {
+            postgres.stop().await?;
+        }
+        served
+    }
+}
+
+/// The outcome of a task that may have panicked.
+fn flatten(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> Result<(), ServeError> {
+    ended.unwrap_or_else(|panic| Err(ServeError::Server(std::io::Error::other(panic))))
+}
+
+/// Migrates the database of these settings, starting the private server for it if there is to be one; returns how
+/// many migrations ran.
+pub async fn migrate(settings: &Settings) -> Result<usize, ServeError> {
+    let (_, direct, postgres) = open_database(settings).await?;
+    let migrated = direct.migrate().await;
+    if let Some(postgres) = postgres {
+        postgres.stop().await?;
+    }
+    Ok(migrated?)
+}
+
+/// The store for requests, the store for migrations, and the private server.
+async fn open_database(settings: &Settings) -> Result<(Store, Store, Option<Postgres>), ServeError> {
+    match &settings.database {
+        Database::Url { pooled, direct } => {
+            let store = Store::open((**pooled).clone(), settings.store.clone());
+            let mut unpooled = settings.store.clone();
+            unpooled.pooler = match pooled.get_host() == direct.get_host() && pooled.get_port() == direct.get_port() {
+                true => unpooled.pooler,
+                false => crate::store::Pooler::None,
+            };
+            Ok((store, Store::open((**direct).clone(), unpooled), None))
+        }
+        Database::Private { data_dir, bin_dir } => {
+            let options = PostgresOptions { data_dir: data_dir.clone(), bin_dir: bin_dir.clone(), settings: vec![] };
+            let postgres = Postgres::start(options).await?;
+            let connect = PgConnectOptions::new_without_pgpass()
+                .socket(postgres.socket_dir())
+                .port(postgres.port())
+                .username(postgres.user())
+                .ssl_mode(PgSslMode::Disable)
+                .database(PRIVATE_DATABASE);
+            create_private_database(&connect).await.map_err(MigrateError::from)?;
+            let store = Store::open(connect, settings.store.clone());
+            Ok((store.clone(), store, Some(postgres)))
+        }
+    }
+}
+
+async fn create_private_database(connect: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(&connect.clone().database("postgres")).await?;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(PRIVATE_DATABASE)
+        .fetch_one(&mut connection)
+        .await?;
+    if !exists {
+        let create = format!("CREATE DATABASE {PRIVATE_DATABASE}");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
+    }
+    connection.close().await
+}
+
+/// Waits for the database, brings it up to date, and then keeps the service's upkeep going for ever. Ends only
+/// with an error that waiting does not mend.
+async fn prepare(failover: Failover, direct: Store, migrate: bool) -> Result<(), ServeError> {
+    let mut said = String::new();
+    loop {
+        let reason = match migrate {
+            true => match direct.migrate().await {
+                Ok(0) => break,
+                Ok(count) => {
+                    tracing::info!(count, "migrations applied");
+                    break;
+                }
+                Err(error @ (MigrateError::Unreachable(_) | MigrateError::Standby)) => error.to_string(),
+                Err(error) => return Err(error.into()),
+            },
+            false => match failover.store().readiness(Duration::from_secs(1)).await {
+                Readiness::Ready => break,
+                Readiness::Unmigrated { found, needed } => {
+                    format!("the tables have version {found}, and {needed} is needed: run 'client-failover migrate'")
+                }
+                Readiness::Away(reason) => format!("the database cannot be used: {reason}"),
+            },
+        };
+        if reason != said {
+            tracing::warn!("waiting: {reason}");
+            said = reason;
+        }
+        tokio::time::sleep(DATABASE_RETRY_INTERVAL).await;
+    }
+    tracing::info!("the database is ready");
+    let store = failover.store().clone();
+    tokio::join!(upkeep::keep_alive(store), upkeep::sweep(failover));
+    Ok(())
+}
+
+/// What the service says on standard output when it is up.
+pub fn banner(service: &Service) -> String {
+    let url = format!("http://{}", service.address());
+    let mut text = format!(
+        "listening on {url}\n\n\
+         Try it:\n  \
+         curl -X PUT {url}/api/v1/tenants/plant/namespaces/line1/clientfailover/groups/pump \
+         -H 'Content-Type: application/json' -d '{{\"FailoverTimeout\":\"00:00:10\"}}'\n"
+    );
+    if let Some(psql) = service.psql_command() {
+        text += &format!("Look inside:\n  {psql}\n");
+    }
+    text + "Watch a takeover:\n  client-failover demo\n"
+}

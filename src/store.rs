@@ -1,0 +1,354 @@
+//! The database: the only place for SQL, isolation, retries, locks and the clock.
+//!
+//! One way in for whatever decides or changes: [`Store::serializable`], a named transaction that may run several
+//! times before it commits once. One way in for reads: [`Store::read`], outside serializable isolation, so that
+//! a read is not tracked and conflicts with nothing. A work closure must not log, count or answer: it may be
+//! run again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
+
+use fault::Fault;
+
+mod fault;
+pub mod groups;
+pub mod liveness;
+pub mod migrate;
+pub mod reads;
+pub mod state;
+
+/// Why the database could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It could not be reached in time. Nothing was changed, or the change is whole.
+    #[error("the database cannot be reached in time: {0}")]
+    Unavailable(String),
+    /// Others changed the same rows for as long as there was time to try.
+    #[error("the transaction {transaction} met others on the same rows {attempts} times")]
+    Contended {
+        /// Its name.
+        transaction: &'static str,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// What is stored breaks a rule that it was stored under.
+    #[error("the database holds what must not be: {0}")]
+    Inconsistent(String),
+    /// A statement failed in a way that no retry mends.
+    #[error("the transaction {transaction} failed: {cause}")]
+    Failed {
+        /// Its name.
+        transaction: &'static str,
+        /// What the database said.
+        cause: Arc<sqlx::Error>,
+    },
+}
+
+/// How the database is used. The durations bound every call.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The most connections that requests share.
+    pub pool_size: u32,
+    /// How long one operation may take with all its retries.
+    pub operation_timeout: Duration,
+    /// How long a transaction may stand idle before the server ends it: a paused replica must not hold up the others.
+    pub idle_in_transaction_timeout: Duration,
+    /// The longest time without a sign of life that is not an outage.
+    pub outage_gap: Duration,
+    /// What stands between the service and the server.
+    pub pooler: Pooler,
+}
+
+/// What stands between the service and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooler {
+    /// Nothing: a connection is a server's session. Statements are prepared.
+    None,
+    /// A pooler that gives a server connection per transaction (PgBouncer's transaction mode): nothing of a
+    /// session outlives a transaction, so statements are not kept prepared and settings are given with each BEGIN.
+    Transaction,
+}
+
+/// What happens when the connection breaks during COMMIT, so that nobody knows whether it took place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostCommit {
+    /// The work is done again: doing it twice is as doing it once.
+    Repeat,
+    /// The caller is told: doing it twice would answer something else.
+    Report,
+}
+
+/// The work of one transaction.
+pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, WorkError>> + Send + 'c>>;
+
+/// Why the work of a transaction stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// A statement failed.
+    #[error(transparent)]
+    Statement(#[from] sqlx::Error),
+    /// The last sign of life is longer ago than the gap: an outage may have to be recorded before anything is
+    /// decided.
+    #[error("no sign of life of the service for too long")]
+    ServiceWasAway,
+    /// What was read breaks a rule.
+    #[error("{0}")]
+    Inconsistent(String),
+}
+
+/// A pool of connections, and the rules for using it. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    /// Signs of life, sweeps and readiness: work that must not wait behind requests.
+    own_pool: PgPool,
+    connect: PgConnectOptions,
+    begin_serializable: Arc<str>,
+    options: Arc<StoreOptions>,
+}
+
+impl Store {
+    /// A store over that server. Connects on first use: the database need not be there yet.
+    pub fn open(connect: PgConnectOptions, options: StoreOptions) -> Store {
+        let statement_ms = options.operation_timeout.as_millis();
+        let idle_ms = options.idle_in_transaction_timeout.as_millis();
+        let begin = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+        let (connect, begin) = match options.pooler {
+            Pooler::None => {
+                // A scan of a whole table would be tracked as a read of all of it and conflict with every write.
+                let session = [
+                    ("statement_timeout", format!("{statement_ms}ms")),
+                    ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
+                    ("enable_seqscan", "off".to_owned()),
+                    ("jit", "off".to_owned()),
+                ];
+                (connect.options(session), begin.to_owned())
+            }
+            Pooler::Transaction => (
+                connect.statement_cache_capacity(0),
+                format!(
+                    "{begin}; SET LOCAL statement_timeout = '{statement_ms}ms'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '{idle_ms}ms'; \
+                     SET LOCAL enable_seqscan = off"
+                ),
+            ),
+        };
+        let connect = connect.application_name("client-failover");
+        let pool = |size: u32| {
+            PgPoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(options.operation_timeout)
+                // A ping before each use would be one more round trip; a broken connection is noticed by use.
+                .test_before_acquire(false)
+                .connect_lazy_with(connect.clone())
+        };
+        Store {
+            pool: pool(options.pool_size),
+            own_pool: pool(3),
+            connect: connect.clone(),
+            begin_serializable: begin.into(),
+            options: Arc::new(options),
+        }
+    }
+
+    /// The same store for work that must not wait behind requests: it has connections of its own.
+    pub fn background(&self) -> Store {
+        Store { pool: self.own_pool.clone(), ..self.clone() }
+    }
+
+    /// How the store was opened.
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
+    /// Closes all connections once they are free.
+    pub async fn close(&self) {
+        self.pool.close().await;
+        self.own_pool.close().await;
+    }
+
+    /// Runs `work` in one SERIALIZABLE transaction and commits it.
+    ///
+    /// A conflict, which may come from any statement and from COMMIT itself, runs it again from the start with a
+    /// new snapshot and a new reading of the clock, after a short random wait; so does a broken connection, on
+    /// another one. What was never committed was never decided. Ends within the operation timeout.
+    pub async fn serializable<T>(
+        &self,
+        name: &'static str,
+        lost_commit: LostCommit,
+        work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        let deadline = Instant::now() + self.options.operation_timeout;
+        self.serializable_until(deadline, u32::MAX, name, lost_commit, work).await
+    }
+
+    /// As [`Store::serializable`], until a deadline and for so many conflicts at most.
+    pub async fn serializable_until<T>(
+        &self,
+        deadline: Instant,
+        max_conflicts: u32,
+        name: &'static str,
+        lost_commit: LostCommit,
+        mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        let mut conflicts = 0;
+        let mut lost = 0;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let fault = match self.attempt(left, &mut work).await {
+                Ok(done) => return Ok(done),
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::ServiceWasAway if !left.is_zero() => {
+                    self.note_alive().await?;
+                }
+                Fault::ServiceWasAway => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
+                Fault::Conflict => {
+                    conflicts += 1;
+                    if conflicts >= max_conflicts || left.is_zero() {
+                        let attempts = conflicts;
+                        return Err(StoreError::Contended { transaction: name, attempts });
+                    }
+                    pause(conflicts, deadline).await;
+                }
+                Fault::LostInCommit(cause) if lost_commit == LostCommit::Report => {
+                    return Err(StoreError::Unavailable(format!(
+                        "the connection broke during COMMIT ({cause}); the change is whole or was not made"
+                    )));
+                }
+                Fault::Lost(cause) | Fault::LostInCommit(cause) => {
+                    lost += 1;
+                    if left.is_zero() {
+                        return Err(StoreError::Unavailable(cause));
+                    }
+                    pause(lost, deadline).await;
+                }
+                Fault::Inconsistent(what) => return Err(StoreError::Inconsistent(what)),
+                Fault::Failed(cause) => return Err(StoreError::Failed { transaction: name, cause: cause.into() }),
+            }
+        }
+    }
+
+    /// One attempt of a serializable transaction. A connection that is not known to be good is closed, never
+    /// handed back.
+    async fn attempt<T>(
+        &self,
+        time_left: Duration,
+        work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+    ) -> Result<T, Fault> {
+        let mut connection = self.connection(time_left).await?;
+        let begin = AssertSqlSafe(self.begin_serializable.clone());
+        // Whether COMMIT was sent: after that, a broken connection leaves the outcome unknown.
+        let mut committing = false;
+        let run = async {
+            sqlx::raw_sql(begin).execute(&mut *connection).await?;
+            let done = work(&mut connection).await?;
+            committing = true;
+            sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+            Ok::<T, WorkError>(done)
+        };
+        let outcome = tokio::time::timeout(time_left, run).await;
+        let fault = match outcome {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => Fault::of(error, committing),
+            Err(_) if committing => Fault::LostInCommit("no answer to COMMIT in time".to_owned()),
+            Err(_) => Fault::Lost("no answer in time".to_owned()),
+        };
+        match fault {
+            Fault::Lost(_) | Fault::LostInCommit(_) => drop(connection.detach()),
+            _ => roll_back(connection).await,
+        }
+        Err(fault)
+    }
+
+    /// Runs a read outside serializable isolation, on another connection if one proves broken.
+    pub async fn read<T>(
+        &self,
+        name: &'static str,
+        mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        let deadline = Instant::now() + self.options.operation_timeout;
+        let mut lost = 0;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let fault = match self.attempt_read(left, &mut work).await {
+                Ok(done) => return Ok(done),
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::ServiceWasAway if !left.is_zero() => {
+                    // Boxed because noting life is itself a read of this kind.
+                    Box::pin(self.note_alive()).await?;
+                }
+                Fault::ServiceWasAway => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
+                Fault::Conflict | Fault::Lost(_) | Fault::LostInCommit(_) if !left.is_zero() => {
+                    lost += 1;
+                    pause(lost, deadline).await;
+                }
+                Fault::Conflict => {
+                    return Err(StoreError::Contended { transaction: name, attempts: lost });
+                }
+                Fault::Lost(cause) | Fault::LostInCommit(cause) => {
+                    return Err(StoreError::Unavailable(cause));
+                }
+                Fault::Inconsistent(what) => return Err(StoreError::Inconsistent(what)),
+                Fault::Failed(cause) => return Err(StoreError::Failed { transaction: name, cause: cause.into() }),
+            }
+        }
+    }
+
+    async fn attempt_read<T>(
+        &self,
+        time_left: Duration,
+        work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+    ) -> Result<T, Fault> {
+        let mut connection = self.connection(time_left).await?;
+        let outcome = tokio::time::timeout(time_left, work(&mut connection)).await;
+        let fault = match outcome {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => Fault::of(error, false),
+            Err(_) => Fault::Lost("no answer in time".to_owned()),
+        };
+        if matches!(fault, Fault::Lost(_)) {
+            drop(connection.detach());
+        }
+        Err(fault)
+    }
+
+    async fn connection(&self, time_left: Duration) -> Result<PoolConnection<Postgres>, Fault> {
+        match tokio::time::timeout(time_left, self.pool.acquire()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(Fault::of(error.into(), false)),
+            Err(_) => Err(Fault::Lost("no connection in time".to_owned())),
+        }
+    }
+
+    /// A connection of its own, outside the pools: for what needs a session, and for telling why one cannot be had.
+    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        PgConnection::connect_with(&self.connect).await
+    }
+}
+
+/// Ends a failed transaction; a connection on which even that fails is closed.
+async fn roll_back(mut connection: PoolConnection<Postgres>) {
+    let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut *connection);
+    let ended = tokio::time::timeout(Duration::from_secs(1), rollback).await;
+    if !matches!(ended, Ok(Ok(_))) {
+        drop(connection.detach());
+    }
+}
+
+/// Waits a random time that grows with the number of failures, so that two that met do not meet again.
+async fn pause(failures: u32, deadline: Instant) {
+    let longest_us = 1_000_u64 << failures.min(6);
+    let wait = Duration::from_micros(fastrand::u64(0..longest_us));
+    let left = deadline.saturating_duration_since(Instant::now());
+    tokio::time::sleep(wait.min(left)).await;
+}

@@ -1,0 +1,78 @@
+//! What an error of the database means for the transaction it struck: the only reading of SQLSTATE codes.
+
+use super::WorkError;
+
+/// What is said where an outage could not be recorded in time.
+pub(super) const AWAY: &str = "the last sign of life of the service is too long ago";
+
+/// What to do about a failed attempt.
+pub(super) enum Fault {
+    /// Somebody else's transaction came between: run it again.
+    Conflict,
+    /// The connection or its server is gone, or is no longer the one to write to: try another connection.
+    Lost(String),
+    /// The same, after COMMIT was sent: whether it took place is unknown.
+    LostInCommit(String),
+    /// An outage may have to be recorded first.
+    ServiceWasAway,
+    /// Stored data breaks a rule.
+    Inconsistent(String),
+    /// No retry mends it.
+    Failed(sqlx::Error),
+}
+
+impl Fault {
+    /// What the error means; `committing` says whether COMMIT had been sent.
+    pub(super) fn of(error: WorkError, committing: bool) -> Fault {
+        let error = match error {
+            WorkError::Statement(error) => error,
+            WorkError::ServiceWasAway => return Fault::ServiceWasAway,
+            WorkError::Inconsistent(what) => return Fault::Inconsistent(what),
+        };
+        let lost = |cause: String| match committing {
+            true => Fault::LostInCommit(cause),
+            false => Fault::Lost(cause),
+        };
+        match &error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                match code.as_ref() {
+                    // serialization_failure, deadlock_detected, lock_not_available
+                    "40001" | "40P01" | "55P03" => Fault::Conflict,
+                    // unique_violation, foreign_key_violation: a row that this snapshot could not see. The next
+                    // one can, and then decides by it.
+                    "23505" | "23503" => Fault::Conflict,
+                    // query_canceled (the statement took too long)
+                    "57014" => Fault::Lost(database.message().to_owned()),
+                    // read_only_sql_transaction: the server was demoted; another connection may reach the new one.
+                    // invalid_sql_statement_name: a pooler handed out another server connection.
+                    // undefined_table, undefined_function, undefined_column: not migrated yet.
+                    // invalid_catalog_name, invalid_password, invalid_authorization: the database is not ready for us.
+                    "25006" | "26000" | "42P01" | "42883" | "42703" | "3D000" | "28P01" | "28000" => {
+                        Fault::Lost(database.message().to_owned())
+                    }
+                    // transaction_resolution_unknown
+                    "08007" => Fault::LostInCommit(database.message().to_owned()),
+                    // connection_exception, insufficient_resources, operator_intervention, system_error,
+                    // idle_in_transaction_session_timeout
+                    _ if code.starts_with("08")
+                        || code.starts_with("53")
+                        || code.starts_with("57")
+                        || code.starts_with("58")
+                        || code == "25P03" =>
+                    {
+                        lost(database.message().to_owned())
+                    }
+                    _ => Fault::Failed(error),
+                }
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => lost(error.to_string()),
+            _ => Fault::Failed(error),
+        }
+    }
+}

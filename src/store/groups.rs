@@ -1,0 +1,214 @@
+//! Rows of groups and sessions that come and go by request. Each function is one statement of the caller's
+//! transaction.
+
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use super::WorkError;
+use super::state::check_count;
+use crate::arbitration::FailoverTimeout;
+use crate::ids::{GroupKey, GroupPath, SessionId};
+
+/// What a group is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfiguration {
+    /// A name for people.
+    pub name: Option<String>,
+    /// A description for people.
+    pub description: Option<String>,
+    /// How long a heartbeat keeps its session live.
+    pub timeout: FailoverTimeout,
+}
+
+/// The configuration of a group, if it exists.
+pub async fn find_configuration(
+    connection: &mut PgConnection,
+    key: GroupKey,
+) -> Result<Option<GroupConfiguration>, WorkError> {
+    let row: Option<(Option<String>, Option<String>, i64)> =
+        sqlx::query_as("SELECT name, description, failover_timeout_ticks FROM groups WHERE group_key = $1")
+            .bind(key.0)
+            .fetch_optional(connection)
+            .await?;
+    row.map(|(name, description, ticks)| Ok(GroupConfiguration { name, description, timeout: timeout_of(ticks)? }))
+        .transpose()
+}
+
+/// A stored timeout, checked again as it is read.
+pub(super) fn timeout_of(ticks: i64) -> Result<FailoverTimeout, WorkError> {
+    FailoverTimeout::from_ticks(ticks)
+        .ok_or_else(|| WorkError::Inconsistent(format!("failover_timeout_ticks is {ticks}")))
+}
+
+/// A new group.
+pub async fn insert_group(
+    connection: &mut PgConnection,
+    path: &GroupPath,
+    configuration: &GroupConfiguration,
+) -> Result<(), WorkError> {
+    let written = sqlx::query(
+        "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, name, description, failover_timeout_ticks)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(path.key().0)
+    .bind(path.parent.tenant.as_str())
+    .bind(path.parent.namespace.as_str())
+    .bind(path.group.as_str())
+    .bind(&configuration.name)
+    .bind(&configuration.description)
+    .bind(configuration.timeout.ticks())
+    .execute(connection)
+    .await?
+    .rows_affected();
+    check_count("groups", 1, written)
+}
+
+/// Replaces the configuration of a group that exists.
+pub async fn update_configuration(
+    connection: &mut PgConnection,
+    key: GroupKey,
+    configuration: &GroupConfiguration,
+) -> Result<(), WorkError> {
+    let written = sqlx::query(
+        "UPDATE groups
+         SET name = $2, description = $3, failover_timeout_ticks = $4, configured_at = clock_timestamp()
+         WHERE group_key = $1",
+    )
+    .bind(key.0)
+    .bind(&configuration.name)
+    .bind(&configuration.description)
+    .bind(configuration.timeout.ticks())
+    .execute(connection)
+    .await?
+    .rows_affected();
+    check_count("groups", 1, written)
+}
+
+/// Deletes a group that exists, and its sessions with it.
+pub async fn delete_group(connection: &mut PgConnection, key: GroupKey) -> Result<(), WorkError> {
+    let written =
+        sqlx::query("DELETE FROM groups WHERE group_key = $1").bind(key.0).execute(connection).await?.rows_affected();
+    check_count("groups", 1, written)
+}
+
+/// The name of a session, if the session exists; a session may have none.
+pub async fn find_session_name(
+    connection: &mut PgConnection,
+    key: GroupKey,
+    session: &SessionId,
+) -> Result<Option<Option<String>>, WorkError> {
+    let row: Option<(Option<String>,)> =
+        sqlx::query_as("SELECT name FROM sessions WHERE group_key = $1 AND session_id = $2")
+            .bind(key.0)
+            .bind(session.as_str())
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.map(|(name,)| name))
+}
+
+/// How many sessions a group has.
+pub async fn count_sessions(connection: &mut PgConnection, key: GroupKey) -> Result<i64, WorkError> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM sessions WHERE group_key = $1")
+        .bind(key.0)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// A new session: Secondary, without a lease.
+pub async fn insert_session(
+    connection: &mut PgConnection,
+    key: GroupKey,
+    session: &SessionId,
+    name: Option<&str>,
+) -> Result<(), WorkError> {
+    let written = sqlx::query("INSERT INTO sessions (group_key, session_id, name) VALUES ($1, $2, $3)")
+        .bind(key.0)
+        .bind(session.as_str())
+        .bind(name)
+        .execute(connection)
+        .await?
+        .rows_affected();
+    check_count("sessions", 1, written)
+}
+
+/// Deletes a session that exists, and its heartbeat with it.
+pub async fn delete_session(
+    connection: &mut PgConnection,
+    key: GroupKey,
+    session: &SessionId,
+) -> Result<(), WorkError> {
+    let written = sqlx::query("DELETE FROM sessions WHERE group_key = $1 AND session_id = $2")
+        .bind(key.0)
+        .bind(session.as_str())
+        .execute(connection)
+        .await?
+        .rows_affected();
+    check_count("sessions", 1, written)
+}
+
+/// A role of which a group has at most one holder, for the sweep to look through.
+#[derive(Clone, Copy, Debug)]
+pub enum HeldRole {
+    /// Primary.
+    Primary,
+    /// PendingPrimary.
+    PendingPrimary,
+}
+
+/// One page of the holders of a role, in order of their group's key.
+#[derive(Debug)]
+pub struct HolderPage {
+    /// The groups in which the holder's lease has run out, before any extension by an outage.
+    pub lapsed: Vec<Uuid>,
+    /// Where the next page begins; `None` after the last.
+    pub next_after: Option<Uuid>,
+}
+
+/// The holders of a role after a key: a bounded walk along the role's own index, so that a sweep of a large
+/// fleet costs little at a time.
+pub async fn find_lapsed_holders(
+    connection: &mut PgConnection,
+    role: HeldRole,
+    after: Uuid,
+    page_size: i64,
+) -> Result<HolderPage, WorkError> {
+    // The role is written out in each: with a parameter in its place the partial index could not be used.
+    const PRIMARIES: &str = "
+        WITH page AS MATERIALIZED (
+            SELECT group_key, session_id FROM sessions
+            WHERE role = 1 AND group_key > $1 ORDER BY group_key LIMIT $2
+        )
+        SELECT
+            ARRAY(SELECT p.group_key FROM page p JOIN heartbeats h USING (group_key, session_id)
+                WHERE h.lease_until <= clock_timestamp()),
+            (SELECT count(*) FROM page),
+            (SELECT group_key FROM page ORDER BY group_key DESC LIMIT 1)";
+    const PENDING: &str = "
+        WITH page AS MATERIALIZED (
+            SELECT group_key, session_id FROM sessions
+            WHERE role = 2 AND group_key > $1 ORDER BY group_key LIMIT $2
+        )
+        SELECT
+            ARRAY(SELECT p.group_key FROM page p JOIN heartbeats h USING (group_key, session_id)
+                WHERE h.lease_until <= clock_timestamp()),
+            (SELECT count(*) FROM page),
+            (SELECT group_key FROM page ORDER BY group_key DESC LIMIT 1)";
+    let statement = match role {
+        HeldRole::Primary => PRIMARIES,
+        HeldRole::PendingPrimary => PENDING,
+    };
+    let (lapsed, scanned, last): (Vec<Uuid>, i64, Option<Uuid>) =
+        sqlx::query_as(statement).bind(after).bind(page_size).fetch_one(connection).await?;
+    Ok(HolderPage { lapsed, next_after: last.filter(|_| scanned == page_size) })
+}
+
+/// Locks those of the groups that nobody else has locked, and says which: two sweeps pass each other by.
+pub async fn lock_free_groups(connection: &mut PgConnection, keys: &[Uuid]) -> Result<Vec<Uuid>, WorkError> {
+    Ok(sqlx::query_scalar(
+        "SELECT group_key FROM groups WHERE group_key = ANY($1)
+         ORDER BY group_key FOR NO KEY UPDATE SKIP LOCKED",
+    )
+    .bind(keys)
+    .fetch_all(connection)
+    .await?)
+}

@@ -1,0 +1,187 @@
+//! Migrations: refinery over an sqlx connection, under a lock, so that any number of replicas may start at once.
+
+use std::time::Duration;
+
+use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
+use refinery_core::{Migration, Report};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Store;
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// The oldest server that the statements work on.
+const OLDEST_SERVER: i32 = 140_000;
+
+/// Why the database is not fit for use (yet).
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// It cannot be reached, or refuses us. Worth waiting for.
+    #[error("the database cannot be used: {0}")]
+    Unreachable(#[from] sqlx::Error),
+    /// Too old a server. Waiting does not help.
+    #[error("PostgreSQL {0} is too old: 14 or later is needed")]
+    ServerTooOld(String),
+    /// A standby. It may be promoted.
+    #[error("the server is a physical standby: decisions are made on the primary server alone")]
+    Standby,
+    /// A migration failed, or one that ran is not the one in this binary.
+    #[error("the migration failed: {0}")]
+    Failed(String),
+}
+
+/// Whether requests can be served.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// They can.
+    Ready,
+    /// The tables are missing or older than this binary.
+    Unmigrated {
+        /// The version that is there; 0 for none.
+        found: i32,
+        /// The version that is needed.
+        needed: i32,
+    },
+    /// The database is not there, for this reason.
+    Away(String),
+}
+
+impl Store {
+    /// Brings the tables up to this binary's version; returns how many migrations ran. A newer schema than this
+    /// binary knows is left as it is.
+    pub async fn migrate(&self) -> Result<usize, MigrateError> {
+        let mut connection = self.connect().await?;
+        check_server(&mut connection).await?;
+        // A lock of the session, not of a transaction: each migration commits by itself. It ends with the
+        // connection, whatever happens. Migrating may take longer than a request may.
+        sqlx::raw_sql("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+            .execute(&mut connection)
+            .await?;
+        sqlx::raw_sql("SELECT pg_advisory_lock(hashtextextended('client-failover migrations', 0))")
+            .execute(&mut connection)
+            .await?;
+        let mut migrator = Migrator(connection);
+        let report: Report = embedded::migrations::runner()
+            .set_abort_missing(false)
+            .run_async(&mut migrator)
+            .await
+            .map_err(|error| MigrateError::Failed(error_chain(&error)))?;
+        migrator.0.close().await?;
+        Ok(report.applied_migrations().len())
+    }
+
+    /// Whether requests can be served, asked of the database within `patience`.
+    pub async fn readiness(&self, patience: Duration) -> Readiness {
+        let ask = async {
+            let mut connection = self.background().pool.acquire().await?;
+            let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut *connection).await?;
+            let found: Option<i32> = sqlx::query_scalar("SELECT max(version) FROM refinery_schema_history")
+                .fetch_one(&mut *connection)
+                .await?;
+            Ok::<_, sqlx::Error>((standby, found.unwrap_or(0)))
+        };
+        match tokio::time::timeout(patience, ask).await {
+            Ok(Ok((true, _))) => Readiness::Away("the server is a physical standby".to_owned()),
+            Ok(Ok((false, found))) => readiness_of(found),
+            Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(0),
+            Ok(Err(error)) => Readiness::Away(error.to_string()),
+            // The pool only says that it waited in vain; a try of our own says why.
+            Err(_) => match tokio::time::timeout(patience, self.connect()).await {
+                Ok(Err(error)) => Readiness::Away(error.to_string()),
+                Ok(Ok(_)) => Readiness::Away("the database answers too slowly".to_owned()),
+                Err(_) => Readiness::Away("the database does not answer".to_owned()),
+            },
+        }
+    }
+}
+
+fn readiness_of(found: i32) -> Readiness {
+    let versions = embedded::migrations::runner();
+    let needed = versions.get_migrations().iter().map(Migration::version).max().unwrap_or(0);
+    match found >= needed {
+        true => Readiness::Ready,
+        false => Readiness::Unmigrated { found, needed },
+    }
+}
+
+async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let (number, version, standby): (i32, String, bool) = sqlx::query_as(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery()",
+    )
+    .fetch_one(connection)
+    .await?;
+    if number < OLDEST_SERVER {
+        return Err(MigrateError::ServerTooOld(version));
+    }
+    if standby {
+        return Err(MigrateError::Standby);
+    }
+    Ok(())
+}
+
+/// Refinery has no driver for sqlx; with this one the service has one client, one URL dialect and one TLS stack.
+struct Migrator(PgConnection);
+
+/// Why a statement of the migrator failed.
+#[derive(Debug, thiserror::Error)]
+enum MigratorError {
+    #[error(transparent)]
+    Statement(#[from] sqlx::Error),
+    #[error("refinery_schema_history holds a row that cannot be read: {0}")]
+    History(String),
+}
+
+impl AsyncTransaction for Migrator {
+    type Error = MigratorError;
+
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &'a mut self,
+        queries: T,
+    ) -> Result<usize, MigratorError> {
+        let mut transaction = self.0.begin().await?;
+        let mut count = 0;
+        for query in queries {
+            // The text of our own migrations, and refinery's statements around them.
+            sqlx::raw_sql(AssertSqlSafe(query.to_owned())).execute(&mut *transaction).await?;
+            count += 1;
+        }
+        transaction.commit().await?;
+        Ok(count)
+    }
+}
+
+impl AsyncQuery<Vec<Migration>> for Migrator {
+    async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, MigratorError> {
+        let rows = sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_all(&mut self.0).await?;
+        rows.iter()
+            .map(|row| {
+                let version: i32 = row.try_get(0)?;
+                let name: String = row.try_get(1)?;
+                let applied_on: String = row.try_get(2)?;
+                let checksum: String = row.try_get(3)?;
+                let applied_on = OffsetDateTime::parse(&applied_on, &Rfc3339)
+                    .map_err(|error| MigratorError::History(error.to_string()))?;
+                let checksum =
+                    checksum.parse().map_err(|_| MigratorError::History(format!("checksum '{checksum}'")))?;
+                Ok(Migration::applied(version, name, applied_on, checksum))
+            })
+            .collect()
+    }
+}
+
+impl AsyncMigrate for Migrator {}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}

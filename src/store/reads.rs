@@ -1,0 +1,147 @@
+//! What `GET` shows: groups with their sessions, and the roles that are true at the moment of reading.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::groups::{GroupConfiguration, timeout_of};
+use super::state::{instant, read_clock};
+use super::{StoreOptions, WorkError};
+use crate::arbitration::{Role, lease_end};
+use crate::ids::NamespacePath;
+
+/// A group as it is shown.
+#[derive(Debug)]
+pub struct GroupView {
+    /// Its id.
+    pub id: String,
+    /// Its configuration.
+    pub configuration: GroupConfiguration,
+    /// Its sessions, by id.
+    pub sessions: Vec<SessionView>,
+}
+
+/// A session as it is shown.
+#[derive(Debug)]
+pub struct SessionView {
+    /// Its id.
+    pub id: String,
+    /// Its name for people.
+    pub name: Option<String>,
+    /// The role that is true now: Secondary once the lease has run out, whether or not a sweep has come by.
+    pub role: Role,
+    /// Its latest heartbeat as reported.
+    pub heartbeat: Option<HeartbeatView>,
+}
+
+/// A heartbeat as it was reported.
+#[derive(Debug)]
+pub struct HeartbeatView {
+    /// Per cent of healthy streams.
+    pub percent_healthy_streams: Decimal,
+    /// When the client sent it, by its own clock.
+    pub heartbeat_time: DateTime<Utc>,
+    /// The time of the last data it sent.
+    pub last_data_send_time: Option<DateTime<Utc>>,
+}
+
+/// How many groups a namespace has.
+pub async fn count_groups(connection: &mut PgConnection, namespace: &NamespacePath) -> Result<i64, WorkError> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM groups WHERE tenant_id = $1 AND namespace_id = $2")
+        .bind(namespace.tenant.as_str())
+        .bind(namespace.namespace.as_str())
+        .fetch_one(connection)
+        .await?)
+}
+
+/// The keys of the groups after an id, in order of id, the first `skip` left out.
+pub async fn find_keys(
+    connection: &mut PgConnection,
+    namespace: &NamespacePath,
+    after_id: &str,
+    skip: i64,
+    limit: i64,
+) -> Result<Vec<Uuid>, WorkError> {
+    Ok(sqlx::query_scalar(
+        "SELECT group_key FROM groups
+         WHERE tenant_id = $1 AND namespace_id = $2 AND group_id > $3
+         ORDER BY group_id OFFSET $4 LIMIT $5",
+    )
+    .bind(namespace.tenant.as_str())
+    .bind(namespace.namespace.as_str())
+    .bind(after_id)
+    .bind(skip)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// These groups with their sessions, in order of id; one that is gone is left out.
+pub async fn read_groups(
+    connection: &mut PgConnection,
+    keys: &[Uuid],
+    options: &StoreOptions,
+) -> Result<Vec<GroupView>, WorkError> {
+    const READ: &str = "
+        WITH moment AS MATERIALIZED (
+            SELECT
+                clock_timestamp() AS now,
+                alive_at,
+                ARRAY(SELECT began_at FROM service_outages ORDER BY outage_id) AS began,
+                ARRAY(SELECT recovered_at FROM service_outages ORDER BY outage_id) AS recovered
+            FROM service_liveness
+        )
+        SELECT
+            m.now, m.alive_at, m.began, m.recovered,
+            g.group_id, g.name, g.description, g.failover_timeout_ticks,
+            s.session_id, s.name, s.role,
+            h.percent_healthy_streams, h.heartbeat_time, h.last_data_send_time, h.lease_until
+        FROM moment m
+        CROSS JOIN groups g
+        LEFT JOIN sessions s ON s.group_key = g.group_key
+        LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        WHERE g.group_key = ANY($1)
+        ORDER BY g.group_id, s.session_id";
+    let rows = sqlx::query(READ).bind(keys).fetch_all(connection).await?;
+    let mut groups: Vec<GroupView> = Vec::with_capacity(keys.len());
+    let Some(first) = rows.first() else { return Ok(groups) };
+    let clock = read_clock(first, options)?;
+    let at = clock.moment();
+    for row in &rows {
+        let id: &str = row.try_get(4)?;
+        if groups.last().is_none_or(|group| group.id != id) {
+            let configuration = GroupConfiguration {
+                name: row.try_get(5)?,
+                description: row.try_get(6)?,
+                timeout: timeout_of(row.try_get(7)?)?,
+            };
+            groups.push(GroupView { id: id.to_owned(), configuration, sessions: Vec::new() });
+        }
+        let (Some(group), Some(session)) = (groups.last_mut(), row.try_get::<Option<String>, _>(8)?) else {
+            continue;
+        };
+        let lease_until: Option<DateTime<Utc>> = row.try_get(14)?;
+        let timeout = group.configuration.timeout;
+        let live = lease_until.is_some_and(|until| at.now < lease_end(instant(until), timeout, at.outages));
+        let stored = Role::from_number(row.try_get(10)?)
+            .ok_or_else(|| WorkError::Inconsistent(format!("role of session '{session}'")))?;
+        group.sessions.push(SessionView {
+            name: row.try_get(9)?,
+            role: if live { stored } else { Role::Secondary },
+            heartbeat: read_heartbeat(row)?,
+            id: session,
+        });
+    }
+    Ok(groups)
+}
+
+fn read_heartbeat(row: &PgRow) -> Result<Option<HeartbeatView>, sqlx::Error> {
+    let Some(percent_healthy_streams) = row.try_get(11)? else { return Ok(None) };
+    Ok(Some(HeartbeatView {
+        percent_healthy_streams,
+        heartbeat_time: row.try_get(12)?,
+        last_data_send_time: row.try_get(13)?,
+    }))
+}

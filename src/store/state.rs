@@ -1,0 +1,494 @@
+//! The state that roles are decided on: read whole, decided in memory, and what changed written back.
+//!
+//! Rows are validated here, so that bad data is an error of one group and never a panic or a wrong decision.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::{StoreOptions, WorkError};
+use crate::arbitration::{
+    Beat, ClientInstant, FailoverTimeout, Group, Handover, Health, Instant, Moment, Outage, Reason, Role, Session,
+    Term, Transition, Vacancy,
+};
+use crate::ids::GroupKey;
+
+/// The database's clock at a snapshot, and the outages that leases are judged by.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// Read once, after the snapshot.
+    pub now: DateTime<Utc>,
+    outages: Vec<Outage>,
+}
+
+impl Clock {
+    /// As arbitration wants it.
+    pub fn moment(&self) -> Moment<'_> {
+        Moment { now: instant(self.now), outages: &self.outages }
+    }
+}
+
+/// A group as a transaction found it, and what it has done to it since.
+#[derive(Debug)]
+pub struct StoredGroup {
+    /// Its key.
+    pub key: GroupKey,
+    /// The state that is decided on. Changes to it are written by [`save`].
+    pub group: Group,
+    /// The ids of the sessions, in the order of [`Group::sessions`].
+    pub session_ids: Vec<String>,
+    /// The changes of roles, in order.
+    pub trace: Vec<Transition>,
+    /// Heartbeats to be written, by session: the latest counts.
+    pub received: BTreeMap<usize, ReportedTimes>,
+    found: Found,
+}
+
+/// What a heartbeat said that arbitration does not need, kept to be shown.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportedTimes {
+    /// When the client sent it, by its own clock.
+    pub heartbeat_time: DateTime<Utc>,
+    /// The time of the last data it sent, uncut.
+    pub last_data_send_time: Option<DateTime<Utc>>,
+}
+
+/// What was there before, to tell what changed.
+#[derive(Debug)]
+struct Found {
+    term: Term,
+    vacancy: Vacancy,
+    handover: Option<Handover>,
+    watermark_base: Option<Instant>,
+    roles: Vec<Role>,
+    had_beat: Vec<bool>,
+}
+
+/// Who made a change.
+#[derive(Clone, Copy, Debug)]
+pub enum Actor {
+    /// A client's heartbeat.
+    Heartbeat,
+    /// The background sweep.
+    Sweep,
+    /// A request that is not a heartbeat: a deletion.
+    Operator,
+}
+
+impl StoredGroup {
+    /// The place of a session in the group.
+    pub fn find_session(&self, id: &str) -> Option<usize> {
+        self.session_ids.iter().position(|known| known == id)
+    }
+}
+
+/// What [`load`] found for one key: nothing, a group, or one whose rows break a rule.
+pub type Loaded = Option<Result<StoredGroup, String>>;
+
+/// Reads the whole state of these groups, in their order, and the clock, in one statement.
+///
+/// In a serializable transaction this is what a decision rests on; elsewhere it is a consistent read. The clock
+/// is read in the statement that takes the snapshot: not before it, and once.
+pub async fn load(
+    connection: &mut PgConnection,
+    keys: &[Uuid],
+    options: &StoreOptions,
+) -> Result<(Clock, Vec<Loaded>), WorkError> {
+    const LOAD: &str = "
+        WITH moment AS MATERIALIZED (
+            SELECT
+                clock_timestamp() AS now,
+                alive_at,
+                ARRAY(SELECT began_at FROM service_outages ORDER BY outage_id) AS began,
+                ARRAY(SELECT recovered_at FROM service_outages ORDER BY outage_id) AS recovered
+            FROM service_liveness
+        )
+        SELECT
+            m.now, m.alive_at, m.began, m.recovered,
+            k.place,
+            g.failover_timeout_ticks, g.term, g.vacancy, g.watermark_base_at,
+            g.handover_from, g.handover_until, g.handover_yielded_in,
+            s.session_id, s.role, s.registered_at,
+            h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until
+        FROM moment m
+        CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
+        LEFT JOIN groups g ON g.group_key = k.group_key
+        LEFT JOIN sessions s ON s.group_key = g.group_key
+        LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id";
+    let rows = sqlx::query(LOAD).bind(keys).fetch_all(connection).await?;
+    let Some(first) = rows.first() else {
+        return Err(WorkError::Inconsistent("service_liveness has no row".to_owned()));
+    };
+    let clock = read_clock(first, options)?;
+    let mut by_place: Vec<Vec<&PgRow>> = vec![Vec::new(); keys.len()];
+    for row in &rows {
+        let place: i64 = row.try_get(4)?;
+        by_place[place as usize - 1].push(row);
+    }
+    let groups = std::iter::zip(keys, by_place)
+        .map(|(key, rows)| read_group(GroupKey(*key), &rows))
+        .collect::<Result<_, sqlx::Error>>()?;
+    Ok((clock, groups))
+}
+
+pub(super) fn read_clock(row: &PgRow, options: &StoreOptions) -> Result<Clock, WorkError> {
+    let now: DateTime<Utc> = row.try_get(0)?;
+    let alive_at: DateTime<Utc> = row.try_get(1)?;
+    let began: Vec<DateTime<Utc>> = row.try_get(2)?;
+    let recovered: Vec<DateTime<Utc>> = row.try_get(3)?;
+    if (now - alive_at).to_std().is_ok_and(|silence| silence > options.outage_gap) {
+        return Err(WorkError::ServiceWasAway);
+    }
+    let outages = std::iter::zip(began, recovered)
+        .map(|(began, recovered)| Outage { began_at: instant(began), recovered_at: instant(recovered) })
+        .collect();
+    Ok(Clock { now, outages })
+}
+
+/// The outer error is the connection's; the inner one is the group's.
+fn read_group(key: GroupKey, rows: &[&PgRow]) -> Result<Loaded, sqlx::Error> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let Some(ticks) = first.try_get::<Option<i64>, _>(5)? else { return Ok(None) };
+    let mut sessions = Vec::with_capacity(rows.len());
+    for row in rows {
+        if let Some(id) = row.try_get::<Option<&str>, _>(12)? {
+            let registered_at: DateTime<Utc> = row.try_get(14)?;
+            sessions.push((registered_at, id, *row));
+        }
+    }
+    sessions.sort_unstable_by_key(|(registered_at, id, _)| (*registered_at, *id));
+
+    let session_ids: Vec<String> = sessions.iter().map(|(_, id, _)| (*id).to_owned()).collect();
+    let mut read = Vec::with_capacity(sessions.len());
+    for (_, id, row) in &sessions {
+        match read_session(row)? {
+            Some(session) => read.push(session),
+            None => return Ok(Some(Err(format!("role or health of session '{id}'")))),
+        }
+    }
+    let (Some(timeout), Some(vacancy)) = (FailoverTimeout::from_ticks(ticks), vacancy_from(first.try_get(7)?)) else {
+        return Ok(Some(Err("failover_timeout_ticks or vacancy".to_owned())));
+    };
+    // A handover from a session that is gone cannot matter: it could only be waited for while that one may act.
+    let from: Option<&str> = first.try_get(9)?;
+    let from = from.and_then(|from| session_ids.iter().position(|id| id == from));
+    let handover = match (from, get_instant(first, 10)?, get_instant(first, 11)?) {
+        (Some(from), Some(until), Some(Instant(yielded_in))) => {
+            Some(Handover { from, until, yielded_in: ClientInstant(yielded_in) })
+        }
+        _ => None,
+    };
+    let group = Group {
+        timeout,
+        term: Term(first.try_get(6)?),
+        vacancy,
+        handover,
+        watermark_base: get_instant(first, 8)?,
+        sessions: read,
+    };
+    if !group.is_consistent() {
+        return Ok(Some(Err("more than one holder of a role, or a Primary beside a handover".to_owned())));
+    }
+    let found = Found {
+        term: group.term,
+        vacancy: group.vacancy,
+        handover: group.handover,
+        watermark_base: group.watermark_base,
+        roles: group.sessions.iter().map(|session| session.role).collect(),
+        had_beat: group.sessions.iter().map(|session| session.beat.is_some()).collect(),
+    };
+    Ok(Some(Ok(StoredGroup { key, group, session_ids, trace: Vec::new(), received: BTreeMap::new(), found })))
+}
+
+fn read_session(row: &PgRow) -> Result<Option<Session>, sqlx::Error> {
+    let beat = match row.try_get::<Option<Decimal>, _>(15)? {
+        None => None,
+        Some(percent) => {
+            let Some(health) = Health::new(percent) else { return Ok(None) };
+            Some(Beat { health, received_at: instant(row.try_get(16)?), lease_until: instant(row.try_get(17)?) })
+        }
+    };
+    let Some(role) = Role::from_number(row.try_get(13)?) else { return Ok(None) };
+    Ok(Some(Session { role, beat, sent_until: get_instant(row, 18)? }))
+}
+
+/// Writes what was done to these groups: heartbeats, roles, what their sessions share, and the trace.
+///
+/// Heartbeats are in one statement; each of the others runs only where something of its kind changed. Rows are
+/// in order of key, so that two that write the same rows wait for each other instead of locking each other out.
+pub async fn save(
+    connection: &mut PgConnection,
+    clock: &Clock,
+    groups: &mut [StoredGroup],
+    actor: Actor,
+) -> Result<(), WorkError> {
+    groups.sort_unstable_by_key(|stored| stored.key);
+    save_heartbeats(connection, groups, Stored::Before).await?;
+    save_heartbeats(connection, groups, Stored::Never).await?;
+    save_shared(connection, groups).await?;
+    save_roles(connection, clock, groups).await?;
+    save_trace(connection, clock, groups, actor).await
+}
+
+/// Whether a session's heartbeat has a row already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Before,
+    Never,
+}
+
+async fn save_heartbeats(
+    connection: &mut PgConnection,
+    groups: &[StoredGroup],
+    stored: Stored,
+) -> Result<(), WorkError> {
+    const UPDATE: &str = "
+        UPDATE heartbeats h
+        SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
+            last_data_send_time = n.last_data_send_time, received_at = n.received_at,
+            lease_until = n.lease_until, primary_sent_until = n.primary_sent_until
+        FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
+            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[])
+            AS n (group_key, session_id, health, heartbeat_time, last_data_send_time,
+                received_at, lease_until, primary_sent_until)
+        WHERE h.group_key = n.group_key AND h.session_id = n.session_id";
+    const INSERT: &str = "
+        INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time,
+            last_data_send_time, received_at, lease_until, primary_sent_until)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
+            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[])";
+
+    let mut keys = Vec::new();
+    let mut ids = Vec::new();
+    let mut health = Vec::new();
+    let mut heartbeat_times = Vec::new();
+    let mut data_times = Vec::new();
+    let mut received = Vec::new();
+    let mut leases = Vec::new();
+    let mut sent = Vec::new();
+    for stored_group in groups {
+        for (&i, times) in &stored_group.received {
+            let had_row = stored_group.found.had_beat[i];
+            let session = &stored_group.group.sessions[i];
+            let (Some(beat), true) = (session.beat, had_row == (stored == Stored::Before)) else {
+                continue;
+            };
+            keys.push(stored_group.key.0);
+            ids.push(stored_group.session_ids[i].as_str());
+            health.push(beat.health.percent());
+            heartbeat_times.push(times.heartbeat_time);
+            data_times.push(times.last_data_send_time);
+            received.push(time_of(beat.received_at));
+            leases.push(time_of(beat.lease_until));
+            sent.push(session.sent_until.map(time_of));
+        }
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let statement = match stored {
+        Stored::Before => UPDATE,
+        Stored::Never => INSERT,
+    };
+    let written = sqlx::query(statement)
+        .bind(&keys)
+        .bind(&ids)
+        .bind(&health)
+        .bind(&heartbeat_times)
+        .bind(&data_times)
+        .bind(&received)
+        .bind(&leases)
+        .bind(&sent)
+        .execute(connection)
+        .await?
+        .rows_affected();
+    check_count("heartbeats", keys.len(), written)
+}
+
+async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
+    const UPDATE: &str = "
+        UPDATE groups g
+        SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
+            handover_from = n.handover_from, handover_until = n.handover_until,
+            handover_yielded_in = n.handover_yielded_in
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[],
+            $6::timestamptz[], $7::timestamptz[])
+            AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_yielded_in)
+        WHERE g.group_key = n.group_key";
+
+    let changed: Vec<&StoredGroup> = groups.iter().filter(|stored| stored.shared_changed()).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let handover = |stored: &&StoredGroup| stored.group.handover;
+    let keys: Vec<Uuid> = changed.iter().map(|stored| stored.key.0).collect();
+    let written = sqlx::query(UPDATE)
+        .bind(&keys)
+        .bind(changed.iter().map(|stored| stored.group.term.0).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| vacancy_text(stored.group.vacancy)).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.group.watermark_base.map(time_of)).collect::<Vec<_>>())
+        .bind(
+            changed
+                .iter()
+                .map(|stored| handover(stored).map(|h| stored.session_ids[h.from].as_str()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(changed.iter().map(|stored| handover(stored).map(|h| time_of(h.until))).collect::<Vec<_>>())
+        .bind(
+            changed.iter().map(|stored| handover(stored).map(|h| time_of(Instant(h.yielded_in.0)))).collect::<Vec<_>>(),
+        )
+        .execute(connection)
+        .await?
+        .rows_affected();
+    check_count("groups", keys.len(), written)
+}
+
+/// In two steps, first taking and then giving: the indexes that allow one holder are checked row by row.
+async fn save_roles(connection: &mut PgConnection, clock: &Clock, groups: &[StoredGroup]) -> Result<(), WorkError> {
+    const UPDATE: &str = "
+        UPDATE sessions s
+        SET role = n.role, role_changed_at = $4
+        FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS n (group_key, session_id, role)
+        WHERE s.group_key = n.group_key AND s.session_id = n.session_id";
+
+    let changes: Vec<(Uuid, &str, Role, Role)> = groups
+        .iter()
+        .flat_map(|stored| {
+            let sessions = stored.group.sessions.iter().zip(&stored.found.roles).enumerate();
+            sessions
+                .filter(|(_, (session, found))| session.role != **found)
+                .map(|(i, (session, found))| (stored.key.0, stored.session_ids[i].as_str(), *found, session.role))
+        })
+        .collect();
+    let taken = changes
+        .iter()
+        .filter(|(_, _, found, _)| *found != Role::Secondary)
+        .map(|(key, id, _, _)| (*key, *id, Role::Secondary));
+    let given =
+        changes.iter().filter(|(_, _, _, role)| *role != Role::Secondary).map(|(key, id, _, role)| (*key, *id, *role));
+    for step in [taken.collect::<Vec<_>>(), given.collect::<Vec<_>>()] {
+        if step.is_empty() {
+            continue;
+        }
+        let written = sqlx::query(UPDATE)
+            .bind(step.iter().map(|(key, _, _)| *key).collect::<Vec<_>>())
+            .bind(step.iter().map(|(_, id, _)| *id).collect::<Vec<_>>())
+            .bind(step.iter().map(|(_, _, role)| role.number()).collect::<Vec<_>>())
+            .bind(clock.now)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+        check_count("sessions", step.len(), written)?;
+    }
+    Ok(())
+}
+
+async fn save_trace(
+    connection: &mut PgConnection,
+    clock: &Clock,
+    groups: &[StoredGroup],
+    actor: Actor,
+) -> Result<(), WorkError> {
+    const INSERT: &str = "
+        INSERT INTO role_transitions (group_key, tenant_id, namespace_id, group_id, session_id,
+            from_role, to_role, term, reason, actor, recorded_at)
+        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, n.session_id,
+            n.from_role, n.to_role, n.term, n.reason, $7, $8
+        FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::smallint[], $5::bigint[], $6::text[])
+            WITH ORDINALITY AS n (group_key, session_id, from_role, to_role, term, reason, place)
+        JOIN groups g ON g.group_key = n.group_key
+        ORDER BY n.place";
+
+    let rows: Vec<(&StoredGroup, &Transition)> =
+        groups.iter().flat_map(|stored| stored.trace.iter().map(move |transition| (stored, transition))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let written = sqlx::query(INSERT)
+        .bind(rows.iter().map(|(stored, _)| stored.key.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(stored, t)| stored.session_ids[t.session].as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, t)| t.from.number()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, t)| t.to.number()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, t)| t.term.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, t)| reason_text(t.reason)).collect::<Vec<_>>())
+        .bind(actor_text(actor))
+        .bind(clock.now)
+        .execute(connection)
+        .await?
+        .rows_affected();
+    check_count("role_transitions", rows.len(), written)
+}
+
+impl StoredGroup {
+    fn shared_changed(&self) -> bool {
+        self.group.term != self.found.term
+            || self.group.vacancy != self.found.vacancy
+            || self.group.handover != self.found.handover
+            || self.group.watermark_base != self.found.watermark_base
+    }
+}
+
+/// A statement that names its rows by key touches exactly those, or the snapshot and the code disagree.
+pub(super) fn check_count(table: &str, expected: usize, written: u64) -> Result<(), WorkError> {
+    match u64::try_from(expected) == Ok(written) {
+        true => Ok(()),
+        false => {
+            Err(WorkError::Inconsistent(format!("{expected} rows of {table} were to be written, and {written} were")))
+        }
+    }
+}
+
+/// An instant as arbitration counts it.
+pub fn instant(time: DateTime<Utc>) -> Instant {
+    Instant(time.timestamp_micros())
+}
+
+fn time_of(instant: Instant) -> DateTime<Utc> {
+    // Every instant here came from a stored time or is at most a day later: always representable.
+    DateTime::from_timestamp_micros(instant.0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+fn get_instant(row: &PgRow, column: usize) -> Result<Option<Instant>, sqlx::Error> {
+    Ok(row.try_get::<Option<DateTime<Utc>>, _>(column)?.map(instant))
+}
+
+fn vacancy_text(vacancy: Vacancy) -> &'static str {
+    match vacancy {
+        Vacancy::NeverHeld => "never_held",
+        Vacancy::Lapsed => "lapsed",
+        Vacancy::Yielded => "yielded",
+        Vacancy::Deleted => "deleted",
+    }
+}
+
+fn vacancy_from(text: &str) -> Option<Vacancy> {
+    [Vacancy::NeverHeld, Vacancy::Lapsed, Vacancy::Yielded, Vacancy::Deleted]
+        .into_iter()
+        .find(|vacancy| vacancy_text(*vacancy) == text)
+}
+
+/// The reason as the trace has it.
+pub fn reason_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::FirstHeartbeat => "first_heartbeat",
+        Reason::LeaseLapsed => "lease_lapsed",
+        Reason::Healthier => "healthier",
+        Reason::Yielded => "yielded",
+        Reason::HandoverCompleted => "handover_completed",
+        Reason::Recovered => "recovered",
+        Reason::SessionDeleted => "session_deleted",
+        Reason::Superseded => "superseded",
+    }
+}
+
+fn actor_text(actor: Actor) -> &'static str {
+    match actor {
+        Actor::Heartbeat => "heartbeat",
+        Actor::Sweep => "sweep",
+        Actor::Operator => "operator",
+    }
+}

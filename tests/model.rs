@@ -1,0 +1,891 @@
+//! The protocol between clients, replicas and the database, in a model checker, around the real decisions.
+//!
+//! What is checked is every interleaving within stated bounds, not a sample: heartbeats and answers that are
+//! lost, late, reordered and repeated; clients that fall silent, come back, restart under a new session, or say
+//! goodbye; two replicas whose transactions overlap; sweeps, changes of the timeout, outages of the service.
+//! The decisions are [`client_failover::arbitration`]'s own; the model adds what surrounds them.
+//!
+//! What the model assumes:
+//! - Time is discrete. A tick is 100 ms, the shortest timeout there is, and nothing else about it matters.
+//! - A message that is never delivered is a lost one, so there is no action for losing it. A client that sends
+//!   nothing for a while is a paused or crashed one, so there is none for that either.
+//! - A transaction reads the group and the clock, and commits later. It commits only if the group is still as it
+//!   was read; otherwise it reads both anew. That is what serializable isolation amounts to for one group.
+//! - A client acts as Primary from hearing so until the lease in the answer has passed since it *sent* that
+//!   heartbeat. It does not heed an answer to an older heartbeat than the newest that was answered. One that
+//!   says in which role it acts does not heed an answer to a heartbeat older than its latest "as Secondary"
+//!   either: it would otherwise take back what it said.
+//! - A client that says goodbye has stopped before, and never uses that session again.
+//!
+//! That somebody takes over is not stated as an `eventually` property: this checker overlooks those on paths
+//! that end in a cycle or in a state that another path reached first. It is an `always` property instead: from
+//! *every* state reached, whoever may survive, the survivors' heartbeats are played on, and one of them must be
+//! Primary in time and stay it. Nothing after the failure is left to chance there, as the promise presumes
+//! heartbeats that arrive.
+//!
+//! A checker that finds nothing may be looking at nothing. So every rule is also broken on purpose, in
+//! [`Defect`], and each breach must be found.
+
+use client_failover::arbitration::{
+    Answer, ClientInstant, FailoverTimeout, Group, HandoverMode, Health, Instant, Moment, Outage,
+    Reason, Report, Role, Rules, Session, Term, Transition, Vacancy, heartbeat, lapse, remove,
+};
+use rust_decimal::Decimal;
+use stateright::{Checker, HasDiscoveries, Model, Path, Property, UniformChooser};
+
+const TICK_US: i64 = 100_000;
+
+const ONE_GRANTED: &str = "no two granted Primaries";
+const ONE_ACTING: &str = "no two acting Primaries";
+const TERM_NAMES_ONE: &str = "the term never falls and names one holder";
+const WATERMARK_STAYS: &str = "the watermark never falls";
+const NO_NEEDLESS_CHANGE: &str = "no Primary is replaced without need";
+const TAKEN_OVER: &str = "whoever survives takes over in time and stays";
+
+/// Whether a client says in its heartbeats in which role it acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Silent,
+    Telling,
+}
+use Kind::{Silent, Telling};
+
+/// A rule broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Defect {
+    HandoverNotOpened,
+    OldAcknowledgementBelieved,
+    LeaseFromAReplicasClock,
+    OutageForgotten,
+    TermNotRaised,
+    ConflictNotDetected,
+    NowReusedOnRetry,
+    LeaseRecomputedOnChange,
+    WatermarkForgottenOnDeletion,
+    DeadPrimaryNeverLapses,
+    TrustCountedFromReceipt,
+    OlderAnswersHeeded,
+    AcknowledgementTakenBack,
+}
+
+/// The bounds of one check, and the rules under which it runs.
+#[derive(Clone, Debug)]
+struct Protocol {
+    clients: &'static [Kind],
+    /// What a client may report in a heartbeat, in per cent.
+    healths: &'static [u8],
+    /// The failover timeouts, in ticks, that the group is switched between; the first holds at the start.
+    timeouts: &'static [u8],
+    last_tick: u8,
+    replicas: usize,
+    heartbeats_each: u8,
+    repeats: u8,
+    restarts: u8,
+    goodbyes: u8,
+    timeout_changes: u8,
+    outages: u8,
+    sweeps: bool,
+    /// Whether a Primary reports until when it sent data.
+    reports_data: bool,
+    /// Whether the takeover is played on from every state.
+    checks_takeover: bool,
+    handover: HandoverMode,
+    defect: Option<Defect>,
+}
+
+impl Default for Protocol {
+    fn default() -> Protocol {
+        Protocol {
+            clients: &[Silent, Silent],
+            healths: &[50],
+            timeouts: &[2],
+            last_tick: 4,
+            replicas: 1,
+            heartbeats_each: 2,
+            repeats: 0,
+            restarts: 0,
+            goodbyes: 0,
+            timeout_changes: 0,
+            outages: 0,
+            sweeps: false,
+            reports_data: false,
+            checks_takeover: false,
+            handover: HandoverMode::Strict,
+            defect: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Client {
+    session: u8,
+    said_goodbye: bool,
+    heartbeats_left: u8,
+    /// The number of the latest heartbeat that it sent.
+    sent: u8,
+    /// The number of the newest heartbeat whose answer it heeded.
+    answered: u8,
+    /// The number of the latest heartbeat in which it said that it acts as Secondary.
+    said_secondary: u8,
+    /// It acts as Primary before this tick.
+    acts_until: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Request {
+    Heartbeat {
+        session: u8,
+        number: u8,
+        sent_at: u8,
+        health: u8,
+        acts_as_primary: Option<bool>,
+        data_sent_until: Option<u8>,
+    },
+    Goodbye {
+        session: u8,
+    },
+}
+
+impl Request {
+    fn session(&self) -> u8 {
+        match self {
+            Request::Heartbeat { session, .. } | Request::Goodbye { session } => *session,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Reply {
+    session: u8,
+    number: u8,
+    sent_at: u8,
+    /// For how many ticks since the sending the client may act; 0 if it is not Primary.
+    lease: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Work {
+    Serve(Request),
+    Sweep,
+    ChangeTimeout(u8),
+}
+
+/// What the database holds of the group: its state, and whose session stands at which place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Stored {
+    group: Group,
+    sessions: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Transaction {
+    work: Work,
+    /// The clock as it decides by it.
+    now: u8,
+    /// The clock as it was when the state was read: another only under a defect.
+    read_at: u8,
+    conflicts: bool,
+    /// Kept only where conflicts go undetected: elsewhere it equals what is stored at the commit.
+    snapshot: Option<Stored>,
+}
+
+/// What must be true of a session's lease, kept without looking at what the decisions stored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Lease {
+    session: u8,
+    until: u8,
+    length: u8,
+    /// It was granted Primary and may act on it before this tick, whatever its role is now.
+    primary_until: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    now: u8,
+    stored: Stored,
+    outages: Vec<Outage>,
+    down_since: Option<u8>,
+    clients: Vec<Client>,
+    next_session: u8,
+    requests: Vec<Request>,
+    replies: Vec<Reply>,
+    transactions: Vec<Transaction>,
+    repeats_left: u8,
+    restarts_left: u8,
+    goodbyes_left: u8,
+    timeout_changes_left: u8,
+    outages_left: u8,
+    leases: Vec<Lease>,
+    highest_term: i64,
+    highest_watermark: Option<Instant>,
+    /// The safety properties that were breached on the way here.
+    breached: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Action {
+    Tick,
+    Send { client: usize, health: u8 },
+    Read { request: usize, again: bool, clock_ahead: bool },
+    BeginSweep,
+    BeginChangeTimeout(u8),
+    Commit(usize),
+    Retry(usize),
+    Hear(usize),
+    Restart(usize),
+    SayGoodbye(usize),
+    ServiceGoes,
+    ServiceReturns,
+}
+
+fn instant(tick: u8) -> Instant {
+    Instant(i64::from(tick) * TICK_US)
+}
+
+fn timeout(ticks: u8) -> FailoverTimeout {
+    FailoverTimeout::from_ticks(i64::from(ticks) * FailoverTimeout::MIN_TICKS)
+        .expect("a tick is the shortest timeout")
+}
+
+fn whole_ticks(timeout: FailoverTimeout) -> u8 {
+    u8::try_from(timeout.micros() / TICK_US).expect("timeouts are a few ticks")
+}
+
+fn health(percent: u8) -> Health {
+    Health::new(Decimal::from(percent)).expect("between 0 and 100")
+}
+
+const NEW_SESSION: Session = Session { role: Role::Secondary, beat: None, sent_until: None };
+
+impl Protocol {
+    fn rules(&self) -> Rules {
+        Rules { handover: self.handover, ..Rules::default() }
+    }
+
+    fn breaks(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    /// A transaction's decision on what is stored, at its instant; the answer and what changed.
+    fn decide(
+        &self,
+        stored: &mut Stored,
+        work: &Work,
+        now: Instant,
+        outages: &[Outage],
+        trace: &mut Vec<Transition>,
+    ) -> Option<Answer> {
+        let outages = if self.breaks(Defect::OutageForgotten) { &[] } else { outages };
+        let at = Moment { now, outages };
+        let group = &mut stored.group;
+        let place = |session: u8| stored.sessions.iter().position(|s| *s == session);
+        match work {
+            Work::Sweep => lapse(group, at, trace),
+            Work::ChangeTimeout(ticks) => {
+                group.timeout = timeout(*ticks);
+                if self.breaks(Defect::LeaseRecomputedOnChange) {
+                    for beat in group.sessions.iter_mut().filter_map(|s| s.beat.as_mut()) {
+                        beat.lease_until = beat.received_at.plus(timeout(*ticks));
+                    }
+                }
+            }
+            Work::Serve(Request::Goodbye { session }) => {
+                let s = place(*session)?;
+                let base = group.watermark_base;
+                remove(group, s, trace);
+                if self.breaks(Defect::WatermarkForgottenOnDeletion) {
+                    group.watermark_base = base;
+                }
+                group.sessions.remove(s);
+                stored.sessions.remove(s);
+                if let Some(handover) = &mut group.handover
+                    && handover.from > s
+                {
+                    handover.from -= 1;
+                }
+            }
+            Work::Serve(Request::Heartbeat {
+                session, sent_at, health: percent, acts_as_primary, data_sent_until, ..
+            }) => {
+                let s = place(*session)?;
+                let report = Report {
+                    health: health(*percent),
+                    // Every client's clock is off by something else.
+                    sent_at: ClientInstant(i64::from(*sent_at) - 1_000 * i64::from(*session)),
+                    data_sent_until: data_sent_until.map(instant),
+                    acting_as: acts_as_primary
+                        .map(|primary| if primary { Role::Primary } else { Role::Secondary }),
+                };
+                if self.breaks(Defect::OldAcknowledgementBelieved)
+                    && report.acting_as == Some(Role::Secondary)
+                    && group.handover.is_some_and(|handover| handover.from == s)
+                {
+                    group.handover = None;
+                }
+                if self.breaks(Defect::DeadPrimaryNeverLapses)
+                    && let Some(p) = group.holder(Role::Primary)
+                    && let Some(beat) = &mut group.sessions[p].beat
+                {
+                    beat.lease_until = beat.lease_until.max(Instant(now.0 + 1));
+                }
+                let term = group.term;
+                let answer = heartbeat(group, s, &report, at, &self.rules(), trace);
+                if self.breaks(Defect::HandoverNotOpened) {
+                    group.handover = None;
+                }
+                if self.breaks(Defect::TermNotRaised) {
+                    group.term = term;
+                }
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    fn commit(&self, state: &mut State, i: usize) {
+        let transaction = state.transactions.remove(i);
+        let before = state.stored.clone();
+        let read = transaction.snapshot.unwrap_or_else(|| before.clone());
+        let mut after = read.clone();
+        let mut trace = Vec::new();
+        let now = instant(transaction.now);
+        let answer =
+            self.decide(&mut after, &transaction.work, now, &state.outages, &mut trace);
+
+        state.judge(&read, &after, &transaction.work, transaction.read_at, &answer, &trace);
+        if let (
+            Work::Serve(Request::Heartbeat { session, number, sent_at, .. }),
+            Some(Answer { lease, .. }),
+        ) = (&transaction.work, &answer)
+        {
+            let lease = lease.map_or(0, whole_ticks);
+            state.replies.push(Reply { session: *session, number: *number, sent_at: *sent_at, lease });
+        }
+        if after != before {
+            for other in &mut state.transactions {
+                other.conflicts = !self.breaks(Defect::ConflictNotDetected);
+            }
+        }
+        state.stored = after;
+    }
+
+    fn begin(&self, state: &mut State, work: Work, now: u8) {
+        state.transactions.push(Transaction {
+            work,
+            now,
+            read_at: state.now,
+            conflicts: false,
+            snapshot: self.breaks(Defect::ConflictNotDetected).then(|| state.stored.clone()),
+        });
+    }
+
+    fn send(&self, state: &mut State, i: usize, health: u8) {
+        let now = state.now;
+        let client = &mut state.clients[i];
+        let acts = now < client.acts_until;
+        client.heartbeats_left -= 1;
+        client.sent += 1;
+        let tells = self.clients[i] == Telling;
+        if tells && !acts {
+            client.said_secondary = client.sent;
+        }
+        state.requests.push(Request::Heartbeat {
+            session: client.session,
+            number: client.sent,
+            sent_at: now,
+            health,
+            acts_as_primary: tells.then_some(acts),
+            data_sent_until: (self.reports_data && acts).then_some(now),
+        });
+    }
+
+    fn heeds(&self, client: &Client, reply: &Reply) -> bool {
+        reply.session == client.session
+            && !client.said_goodbye
+            && (reply.number > client.answered || self.breaks(Defect::OlderAnswersHeeded))
+            && (reply.number >= client.said_secondary
+                || self.breaks(Defect::AcknowledgementTakenBack))
+    }
+
+    fn hear(&self, state: &mut State, i: usize) {
+        let reply = state.replies.remove(i);
+        let now = state.now;
+        let Some(client) = state.clients.iter_mut().find(|client| self.heeds(client, &reply)) else {
+            return;
+        };
+        client.answered = client.answered.max(reply.number);
+        let from =
+            if self.breaks(Defect::TrustCountedFromReceipt) { now } else { reply.sent_at };
+        client.acts_until = if reply.lease == 0 { 0 } else { from + reply.lease };
+    }
+
+    /// Two states that no future can tell apart become one: what nobody will look at again is forgotten.
+    fn forget_the_irrelevant(&self, state: &mut State) {
+        let now = state.now;
+        for client in &mut state.clients {
+            if client.acts_until <= now {
+                client.acts_until = 0;
+            }
+        }
+        for lease in &mut state.leases {
+            if lease.primary_until <= now {
+                lease.primary_until = 0;
+            }
+        }
+        let State { requests, replies, clients, stored, .. } = state;
+        replies.retain(|reply| clients.iter().any(|client| self.heeds(client, reply)));
+        requests.retain(|request| stored.sessions.contains(&request.session()));
+        requests.sort();
+        replies.sort();
+    }
+
+    /// Whether one of the survivors is Primary in time, and soon nothing changes any more, if from here on
+    /// only they send, every half timeout, and nothing of theirs is lost.
+    fn is_taken_over(&self, state: &State, survivors: &[usize]) -> bool {
+        let longest = self.timeouts.iter().copied().max().expect("there is a timeout");
+        let in_time = state.now + longest + longest / 2;
+        let settled = in_time + 2 * longest;
+
+        let mut stored = state.stored.clone();
+        let mut outages = state.outages.clone();
+        outages.extend(state.outage_until_now());
+        let mut first_at = None;
+        for tick in state.now + 1..=settled + longest {
+            for &i in survivors {
+                let client = &state.clients[i];
+                let beat = Work::Serve(Request::Heartbeat {
+                    session: client.session,
+                    number: 0,
+                    sent_at: tick,
+                    health: self.healths[i % self.healths.len()],
+                    acts_as_primary: None,
+                    data_sent_until: None,
+                });
+                let mut trace = Vec::new();
+                let answer = self.decide(&mut stored, &beat, instant(tick), &outages, &mut trace);
+                if answer.is_some_and(|answer| answer.role == Role::Primary) {
+                    first_at = first_at.or(Some(tick));
+                }
+                let restless = trace.iter().any(|change| change.from == Role::Primary || change.to == Role::Primary);
+                if tick > settled && restless {
+                    return false;
+                }
+            }
+        }
+        let holder = stored.group.holder(Role::Primary).map(|p| stored.sessions[p]);
+        first_at.is_some_and(|tick| tick <= in_time)
+            && survivors.iter().any(|i| Some(state.clients[*i].session) == holder)
+    }
+
+    fn somebody_always_can_take_over(&self, state: &State) -> bool {
+        if !self.checks_takeover {
+            return true;
+        }
+        let able: Vec<usize> = (0..state.clients.len())
+            .filter(|i| !state.clients[*i].said_goodbye)
+            .collect();
+        (1..1_usize << able.len()).all(|chosen| {
+            let survivors: Vec<usize> = (0..able.len())
+                .filter(|bit| chosen & (1 << bit) != 0)
+                .map(|bit| able[bit])
+                .collect();
+            self.is_taken_over(state, &survivors)
+        })
+    }
+}
+
+impl State {
+    fn outage_until_now(&self) -> Option<Outage> {
+        self.down_since.map(|began| Outage {
+            began_at: instant(began),
+            recovered_at: instant(self.now),
+        })
+    }
+
+    fn lease(&mut self, session: u8) -> &mut Lease {
+        let i = self.leases.iter().position(|lease| lease.session == session);
+        &mut self.leases[i.expect("every session has an entry")]
+    }
+
+    fn breach(&mut self, property: &'static str) {
+        if !self.breached.contains(&property) {
+            self.breached.push(property);
+        }
+    }
+
+    /// Holds a committed transaction against the promises, and keeps the books that they are judged by.
+    fn judge(
+        &mut self,
+        read: &Stored,
+        after: &Stored,
+        work: &Work,
+        read_at: u8,
+        answer: &Option<Answer>,
+        trace: &[Transition],
+    ) {
+        let mut granted = None;
+        for change in trace {
+            let session = read.sessions[change.session];
+            if change.to == Role::Primary {
+                granted = Some(session);
+            }
+            if change.from != Role::Primary {
+                continue;
+            }
+            let needed = match change.reason {
+                Reason::LeaseLapsed => self.lease(session).until <= read_at,
+                Reason::SessionDeleted => {
+                    *work == Work::Serve(Request::Goodbye { session })
+                }
+                Reason::Yielded => {
+                    let group = &after.group;
+                    let own = group.sessions[change.session].beat.map(|beat| beat.health);
+                    (0..group.sessions.len()).any(|i| {
+                        group.sessions[i].beat.map(|beat| beat.health) > own
+                            && self.lease(after.sessions[i]).until > read_at
+                    })
+                }
+                _ => false,
+            };
+            if !needed || change.to != Role::Secondary {
+                self.breach(NO_NEEDLESS_CHANGE);
+            }
+        }
+
+        if let Some(granted) = granted
+            && self.leases.iter().any(|lease| lease.session != granted && lease.primary_until > read_at)
+        {
+            self.breach(ONE_GRANTED);
+        }
+        if after.group.sessions.iter().filter(|session| session.role == Role::Primary).count() > 1 {
+            self.breach(ONE_GRANTED);
+        }
+
+        let expected = self.highest_term + i64::from(granted.is_some());
+        if after.group.term != Term(expected) {
+            self.breach(TERM_NAMES_ONE);
+        }
+        self.highest_term = self.highest_term.max(after.group.term.0);
+
+        let watermark = after.group.watermark();
+        if watermark < self.highest_watermark {
+            self.breach(WATERMARK_STAYS);
+        }
+        self.highest_watermark = self.highest_watermark.max(watermark);
+
+        match (work, answer) {
+            (Work::Serve(Request::Heartbeat { session, .. }), Some(answer)) => {
+                let ticks = whole_ticks(after.group.timeout);
+                let acknowledged =
+                    read.group.handover.is_some_and(|h| read.sessions[h.from] == *session)
+                        && after.group.handover.is_none();
+                let lease = self.lease(*session);
+                lease.until = lease.until.max(read_at + ticks);
+                lease.length = lease.until - read_at;
+                if answer.role == Role::Primary {
+                    lease.primary_until = lease.primary_until.max(read_at + ticks);
+                } else if acknowledged {
+                    lease.primary_until = 0;
+                }
+            }
+            (Work::Serve(Request::Goodbye { session }), _) => {
+                self.lease(*session).primary_until = 0;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let count = u8::try_from(self.clients.len()).expect("a handful of clients");
+        let leases = (0..count + self.restarts)
+            .map(|session| Lease { session, until: 0, length: 0, primary_until: 0 })
+            .collect();
+        vec![State {
+            now: 0,
+            stored: Stored {
+                group: Group {
+                    timeout: timeout(self.timeouts[0]),
+                    term: Term(0),
+                    vacancy: Vacancy::NeverHeld,
+                    handover: None,
+                    watermark_base: None,
+                    sessions: vec![NEW_SESSION; self.clients.len()],
+                },
+                sessions: (0..count).collect(),
+            },
+            outages: Vec::new(),
+            down_since: None,
+            clients: (0..count)
+                .map(|session| Client {
+                    session,
+                    said_goodbye: false,
+                    heartbeats_left: self.heartbeats_each,
+                    sent: 0,
+                    answered: 0,
+                    said_secondary: 0,
+                    acts_until: 0,
+                })
+                .collect(),
+            next_session: count,
+            requests: Vec::new(),
+            replies: Vec::new(),
+            transactions: Vec::new(),
+            repeats_left: self.repeats,
+            restarts_left: self.restarts,
+            goodbyes_left: self.goodbyes,
+            timeout_changes_left: self.timeout_changes,
+            outages_left: self.outages,
+            leases,
+            highest_term: 0,
+            highest_watermark: None,
+            breached: Vec::new(),
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.now < self.last_tick {
+            actions.push(Action::Tick);
+        }
+        for (i, client) in state.clients.iter().enumerate() {
+            if !client.said_goodbye && client.heartbeats_left > 0 {
+                actions.extend(self.healths.iter().map(|&health| Action::Send { client: i, health }));
+            }
+            if state.restarts_left > 0 {
+                actions.push(Action::Restart(i));
+            }
+            if !client.said_goodbye && state.goodbyes_left > 0 {
+                actions.push(Action::SayGoodbye(i));
+            }
+        }
+        actions.extend((0..state.replies.len()).map(Action::Hear));
+
+        if let Some(began) = state.down_since {
+            if state.now > began {
+                actions.push(Action::ServiceReturns);
+            }
+            return;
+        }
+        if state.outages_left > 0 {
+            actions.push(Action::ServiceGoes);
+        }
+        for (i, transaction) in state.transactions.iter().enumerate() {
+            actions.push(if transaction.conflicts { Action::Retry(i) } else { Action::Commit(i) });
+        }
+        if state.transactions.len() == self.replicas {
+            return;
+        }
+        for request in 0..state.requests.len() {
+            for again in [false, true] {
+                if again && state.repeats_left == 0 {
+                    continue;
+                }
+                actions.push(Action::Read { request, again, clock_ahead: false });
+                if self.breaks(Defect::LeaseFromAReplicasClock) {
+                    actions.push(Action::Read { request, again, clock_ahead: true });
+                }
+            }
+        }
+        if self.sweeps {
+            let mut trace = Vec::new();
+            let at = Moment { now: instant(state.now), outages: &state.outages };
+            lapse(&mut state.stored.group.clone(), at, &mut trace);
+            if !trace.is_empty() {
+                actions.push(Action::BeginSweep);
+            }
+        }
+        if state.timeout_changes_left > 0 {
+            let others = self.timeouts.iter().filter(|ticks| timeout(**ticks) != state.stored.group.timeout);
+            actions.extend(others.map(|ticks| Action::BeginChangeTimeout(*ticks)));
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Tick => state.now += 1,
+            Action::Send { client, health } => self.send(&mut state, client, health),
+            Action::Read { request, again, clock_ahead } => {
+                let served = if again {
+                    state.repeats_left -= 1;
+                    state.requests[request].clone()
+                } else {
+                    state.requests.remove(request)
+                };
+                let now = state.now + u8::from(clock_ahead);
+                self.begin(&mut state, Work::Serve(served), now);
+            }
+            Action::BeginSweep => {
+                let now = state.now;
+                self.begin(&mut state, Work::Sweep, now);
+            }
+            Action::BeginChangeTimeout(ticks) => {
+                state.timeout_changes_left -= 1;
+                let now = state.now;
+                self.begin(&mut state, Work::ChangeTimeout(ticks), now);
+            }
+            Action::Commit(i) => self.commit(&mut state, i),
+            Action::Retry(i) => {
+                let now = state.now;
+                let transaction = &mut state.transactions[i];
+                transaction.conflicts = false;
+                transaction.read_at = now;
+                if !self.breaks(Defect::NowReusedOnRetry) {
+                    transaction.now = now;
+                }
+            }
+            Action::Hear(i) => self.hear(&mut state, i),
+            Action::Restart(i) => {
+                state.restarts_left -= 1;
+                let session = state.next_session;
+                state.next_session += 1;
+                let client = &mut state.clients[i];
+                *client = Client {
+                    session,
+                    said_goodbye: false,
+                    answered: client.sent,
+                    said_secondary: 0,
+                    acts_until: 0,
+                    ..client.clone()
+                };
+                state.stored.group.sessions.push(NEW_SESSION);
+                state.stored.sessions.push(session);
+                for transaction in &mut state.transactions {
+                    transaction.conflicts = !self.breaks(Defect::ConflictNotDetected);
+                }
+            }
+            Action::SayGoodbye(i) => {
+                state.goodbyes_left -= 1;
+                let client = &mut state.clients[i];
+                client.said_goodbye = true;
+                client.acts_until = 0;
+                let session = client.session;
+                state.requests.push(Request::Goodbye { session });
+            }
+            Action::ServiceGoes => {
+                state.outages_left -= 1;
+                state.down_since = Some(state.now);
+                // What was not committed by then never was, and its client gets no answer.
+                state.transactions.clear();
+            }
+            Action::ServiceReturns => {
+                let outage = state.outage_until_now()?;
+                let (began, now) = (state.down_since?, state.now);
+                for lease in state.leases.iter_mut().filter(|lease| lease.until > began) {
+                    lease.until = lease.until.max(now + lease.length);
+                }
+                state.outages.push(outage);
+                state.down_since = None;
+            }
+        }
+        self.forget_the_irrelevant(&mut state);
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(ONE_GRANTED, |_, state: &State| !state.breached.contains(&ONE_GRANTED)),
+            Property::always(ONE_ACTING, |_, state: &State| {
+                state.clients.iter().filter(|client| state.now < client.acts_until).count() <= 1
+            }),
+            Property::always(TERM_NAMES_ONE, |_, state: &State| !state.breached.contains(&TERM_NAMES_ONE)),
+            Property::always(WATERMARK_STAYS, |_, state: &State| !state.breached.contains(&WATERMARK_STAYS)),
+            Property::always(NO_NEEDLESS_CHANGE, |_, state: &State| !state.breached.contains(&NO_NEEDLESS_CHANGE)),
+            Property::always(TAKEN_OVER, |protocol: &Protocol, state: &State| protocol.somebody_always_can_take_over(state)),
+        ]
+    }
+}
+
+/// One line per step, and the names of the properties that fail.
+fn tell(name: &str, path: Path<State, Action>) -> String {
+    let steps: Vec<String> = path.into_actions().iter().map(|action| format!("  {action:?}")).collect();
+    format!("{name}:\n{}", steps.join("\n"))
+}
+
+/// Goes through every state within the bounds; fails with the shortest way to a breach.
+fn holds(what: &str, protocol: Protocol) {
+    let began = std::time::Instant::now();
+    let checker = protocol
+        .clone()
+        .checker()
+        .threads(2)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    println!(
+        "{what}: {} unique states in {:.1} s, no further ones within {protocol:?}",
+        checker.unique_state_count(),
+        began.elapsed().as_secs_f32(),
+    );
+    let breaches: Vec<String> =
+        checker.discoveries().into_iter().map(|(name, path)| tell(name, path)).collect();
+    assert!(breaches.is_empty(), "{what}\n{}", breaches.join("\n"));
+}
+
+/// Follows random ways through far wider bounds than can be gone through whole.
+fn holds_on_random_ways(what: &str, protocol: Protocol, states: usize, seed: u64) {
+    let began = std::time::Instant::now();
+    let checker = protocol
+        .clone()
+        .checker()
+        .finish_when(HasDiscoveries::AnyFailures)
+        .target_state_count(states)
+        .spawn_simulation(seed, UniformChooser)
+        .join();
+    println!(
+        "{what}: {} states on random ways from seed {seed} in {:.1} s, within {protocol:?}",
+        checker.state_count(),
+        began.elapsed().as_secs_f32(),
+    );
+    let breaches: Vec<String> =
+        checker.discoveries().into_iter().map(|(name, path)| tell(name, path)).collect();
+    assert!(breaches.is_empty(), "{what}\n{}", breaches.join("\n"));
+}
+
+/// A breach of that property must be found.
+fn finds(property: &'static str, protocol: Protocol) {
+    let began = std::time::Instant::now();
+    let checker = protocol
+        .clone()
+        .checker()
+        .threads(2)
+        .finish_when(HasDiscoveries::AnyOf([property].into()))
+        .spawn_bfs()
+        .join();
+    let path = checker.discovery(property);
+    println!(
+        "{:?}: found after {} states in {:.1} s",
+        protocol.defect,
+        checker.unique_state_count(),
+        began.elapsed().as_secs_f32()
+    );
+    let path = path.unwrap_or_else(|| panic!("{:?} goes unnoticed by \"{property}\"", protocol.defect));
+    println!("{}", tell(property, path));
+}
+
+#[test]
+fn two_silent_clients_with_repeated_and_late_messages() {
+    holds("two silent clients", Protocol {
+        healths: &[50, 90],
+        heartbeats_each: 2,
+        last_tick: 4,
+        repeats: 1,
+        ..Protocol::default()
+    });
+}
+
+#[test]
+fn two_telling_clients_with_repeated_and_late_messages() {
+    holds("two telling clients", Protocol {
+        clients: &[Telling, Silent],
+        healths: &[50, 90],
+        heartbeats_each: 2,
+        last_tick: 3,
+        repeats: 1,
+        ..Protocol::default()
+    });
+}
