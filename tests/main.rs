@@ -1,1 +1,5 @@
-fn main() {}
+//! One test binary: each file is a concern, and the helpers start what all of them share once.
+
+mod helpers;
+
+mod contract;

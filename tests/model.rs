@@ -50,6 +50,19 @@ enum Kind {
 }
 use Kind::{Silent, Telling};
 
+/// What one client may do within the bounds.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    kind: Kind,
+    /// What it may report in a heartbeat, in per cent.
+    healths: &'static [u8],
+    heartbeats: u8,
+}
+
+const fn client(kind: Kind, healths: &'static [u8], heartbeats: u8) -> Bounds {
+    Bounds { kind, healths, heartbeats }
+}
+
 /// A rule broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Defect {
@@ -71,14 +84,12 @@ enum Defect {
 /// The bounds of one check, and the rules under which it runs.
 #[derive(Clone, Debug)]
 struct Protocol {
-    clients: &'static [Kind],
-    /// What a client may report in a heartbeat, in per cent.
-    healths: &'static [u8],
+    clients: &'static [Bounds],
     /// The failover timeouts, in ticks, that the group is switched between; the first holds at the start.
     timeouts: &'static [u8],
     last_tick: u8,
-    replicas: usize,
-    heartbeats_each: u8,
+    /// Whether two replicas' transactions may overlap; if not, each is over as soon as it begins.
+    transactions_overlap: bool,
     repeats: u8,
     restarts: u8,
     goodbyes: u8,
@@ -96,12 +107,10 @@ struct Protocol {
 impl Default for Protocol {
     fn default() -> Protocol {
         Protocol {
-            clients: &[Silent, Silent],
-            healths: &[50],
+            clients: &[client(Silent, &[50], 2), client(Silent, &[50], 2)],
             timeouts: &[2],
             last_tick: 4,
-            replicas: 1,
-            heartbeats_each: 2,
+            transactions_overlap: false,
             repeats: 0,
             restarts: 0,
             goodbyes: 0,
@@ -369,14 +378,17 @@ impl Protocol {
         state.stored = after;
     }
 
-    fn begin(&self, state: &mut State, work: Work, now: u8) {
+    fn begin(&self, state: &mut State, work: Work, ahead: u8) {
         state.transactions.push(Transaction {
             work,
-            now,
+            now: state.now + ahead,
             read_at: state.now,
             conflicts: false,
             snapshot: self.breaks(Defect::ConflictNotDetected).then(|| state.stored.clone()),
         });
+        if !self.transactions_overlap {
+            self.commit(state, 0);
+        }
     }
 
     fn send(&self, state: &mut State, i: usize, health: u8) {
@@ -385,7 +397,7 @@ impl Protocol {
         let acts = now < client.acts_until;
         client.heartbeats_left -= 1;
         client.sent += 1;
-        let tells = self.clients[i] == Telling;
+        let tells = self.clients[i].kind == Telling;
         if tells && !acts {
             client.said_secondary = client.sent;
         }
@@ -457,7 +469,7 @@ impl Protocol {
                     session: client.session,
                     number: 0,
                     sent_at: tick,
-                    health: self.healths[i % self.healths.len()],
+                    health: *self.clients[i].healths.last().expect("it reports some health"),
                     acts_as_primary: None,
                     data_sent_until: None,
                 });
@@ -621,10 +633,11 @@ impl Model for Protocol {
             outages: Vec::new(),
             down_since: None,
             clients: (0..count)
-                .map(|session| Client {
+                .zip(self.clients)
+                .map(|(session, bounds)| Client {
                     session,
                     said_goodbye: false,
-                    heartbeats_left: self.heartbeats_each,
+                    heartbeats_left: bounds.heartbeats,
                     sent: 0,
                     answered: 0,
                     said_secondary: 0,
@@ -653,7 +666,7 @@ impl Model for Protocol {
         }
         for (i, client) in state.clients.iter().enumerate() {
             if !client.said_goodbye && client.heartbeats_left > 0 {
-                actions.extend(self.healths.iter().map(|&health| Action::Send { client: i, health }));
+                actions.extend(self.clients[i].healths.iter().map(|&health| Action::Send { client: i, health }));
             }
             if state.restarts_left > 0 {
                 actions.push(Action::Restart(i));
@@ -676,7 +689,7 @@ impl Model for Protocol {
         for (i, transaction) in state.transactions.iter().enumerate() {
             actions.push(if transaction.conflicts { Action::Retry(i) } else { Action::Commit(i) });
         }
-        if state.transactions.len() == self.replicas {
+        if state.transactions.len() == 2 {
             return;
         }
         for request in 0..state.requests.len() {
@@ -716,17 +729,12 @@ impl Model for Protocol {
                 } else {
                     state.requests.remove(request)
                 };
-                let now = state.now + u8::from(clock_ahead);
-                self.begin(&mut state, Work::Serve(served), now);
+                self.begin(&mut state, Work::Serve(served), u8::from(clock_ahead));
             }
-            Action::BeginSweep => {
-                let now = state.now;
-                self.begin(&mut state, Work::Sweep, now);
-            }
+            Action::BeginSweep => self.begin(&mut state, Work::Sweep, 0),
             Action::BeginChangeTimeout(ticks) => {
                 state.timeout_changes_left -= 1;
-                let now = state.now;
-                self.begin(&mut state, Work::ChangeTimeout(ticks), now);
+                self.begin(&mut state, Work::ChangeTimeout(ticks), 0);
             }
             Action::Commit(i) => self.commit(&mut state, i),
             Action::Retry(i) => {
@@ -813,9 +821,11 @@ fn holds(what: &str, protocol: Protocol) {
         .clone()
         .checker()
         .threads(2)
+        .timeout(std::time::Duration::from_secs(std::env::var("LIM").map_or(20, |s| s.parse().unwrap())))
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
+    println!("done {} depth {}", checker.is_done(), checker.max_depth());
     println!(
         "{what}: {} unique states in {:.1} s, no further ones within {protocol:?}",
         checker.unique_state_count(),
@@ -868,24 +878,14 @@ fn finds(property: &'static str, protocol: Protocol) {
 }
 
 #[test]
-fn two_silent_clients_with_repeated_and_late_messages() {
-    holds("two silent clients", Protocol {
-        healths: &[50, 90],
-        heartbeats_each: 2,
-        last_tick: 4,
-        repeats: 1,
-        ..Protocol::default()
-    });
-}
-
+fn e1() { holds("e1", Protocol { clients: &[client(Silent, &[50], 2), client(Silent, &[90], 2)], repeats: 1, ..Protocol::default() }); }
 #[test]
-fn two_telling_clients_with_repeated_and_late_messages() {
-    holds("two telling clients", Protocol {
-        clients: &[Telling, Silent],
-        healths: &[50, 90],
-        heartbeats_each: 2,
-        last_tick: 3,
-        repeats: 1,
-        ..Protocol::default()
-    });
-}
+fn e2() { holds("e2", Protocol { clients: &[client(Telling, &[50], 2), client(Silent, &[90], 2)], repeats: 1, last_tick: 2, ..Protocol::default() }); }
+#[test]
+fn e3() { holds("e3", Protocol { clients: &[client(Telling, &[50], 2), client(Silent, &[90], 1)], transactions_overlap: true, last_tick:3, ..Protocol::default() }); }
+#[test]
+fn e4() { holds("e4", Protocol { clients: &[client(Silent, &[50], 3), client(Silent, &[50], 1)], timeouts: &[2, 3], timeout_changes: 2, last_tick:5, outages: 1, ..Protocol::default() }); }
+#[test]
+fn e5() { holds("e5", Protocol { clients: &[client(Silent, &[50], 2), client(Silent, &[60], 1), client(Silent, &[70], 1)], checks_takeover: true, last_tick:3, sweeps: true, outages: 1, ..Protocol::default() }); }
+#[test]
+fn e6() { holds("e6", Protocol { clients: &[client(Silent, &[50], 2), client(Silent, &[60], 2)], checks_takeover: true, last_tick:3, sweeps: true, goodbyes: 1, restarts: 1, reports_data: true, ..Protocol::default() }); }

@@ -1,0 +1,379 @@
+//! What tests share: one private PostgreSQL for the run, a database for each test (cloned from a template that is
+//! migrated once), and the service in front of it on a free port.
+//!
+//! Time passes by [`TestDatabase::let_time_pass`], which moves what is stored into the past: no test sleeps to
+//! see a lease run out.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use client_failover::arbitration::Rules;
+use client_failover::config::{Database, Settings};
+use client_failover::failover::FailoverOptions;
+use client_failover::http::HttpOptions;
+use client_failover::postgres::{Postgres, PostgresOptions};
+use client_failover::serve::Service;
+use client_failover::store::{Pooler, Store, StoreOptions};
+use client_failover::telemetry::LogFormat;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+/// Outlives every test, so that servers and the database do not end with the runtime of the test that started them.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be had"));
+
+static POSTGRES: LazyLock<SharedPostgres> = LazyLock::new(SharedPostgres::start);
+
+struct SharedPostgres {
+    server: Postgres,
+}
+
+/// Runs a future on the runtime that outlives the tests, from within a test's own.
+fn block_on_shared<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        scope.spawn(|| RUNTIME.block_on(future)).join().expect("the shared runtime does not panic")
+    })
+}
+
+impl SharedPostgres {
+    fn start() -> SharedPostgres {
+        let dir = scratch_dir("suite");
+        remove_after_the_run(&dir);
+        let options = PostgresOptions {
+            data_dir: dir,
+            bin_dir: None,
+            // Durability is tested with servers of their own; this one only has to be fast.
+            settings: [("fsync", "off"), ("synchronous_commit", "off"), ("max_connections", "300")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+        };
+        let server = block_on_shared(async {
+            let server = Postgres::start(options).await.expect("a private PostgreSQL starts");
+            let shared = SharedPostgres { server };
+            shared.run("postgres", "CREATE DATABASE template_migrated".to_owned()).await;
+            let store = Store::open(shared.connect_options("template_migrated"), store_options());
+            store.migrate().await.expect("the template migrates");
+            store.close().await;
+            shared.server
+        });
+        SharedPostgres { server }
+    }
+
+    fn connect_options(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .socket(self.server.socket_dir())
+            .port(self.server.port())
+            .username(self.server.user())
+            .ssl_mode(PgSslMode::Disable)
+            .database(database)
+    }
+
+    async fn run(&self, database: &str, statement: String) {
+        let mut connection =
+            PgConnection::connect_with(&self.connect_options(database)).await.expect("the shared PostgreSQL answers");
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("the statement runs");
+    }
+}
+
+/// A new folder under the system's folder for such things, which another account may pass through: as root the
+/// server runs under one.
+pub fn scratch_dir(name: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("cf-{name}-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder can be made");
+    let passable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(&dir, passable).expect("it is ours");
+    dir
+}
+
+/// Statics are never dropped: a small watcher removes the folder once this process is gone.
+pub fn remove_after_the_run(dir: &Path) {
+    Command::new("sh")
+        .args(["-c", "while kill -0 $0 2>/dev/null; do sleep 0.3; done; sleep 1; rm -rf -- \"$1\""])
+        .arg(std::process::id().to_string())
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh is there");
+}
+
+pub fn store_options() -> StoreOptions {
+    StoreOptions {
+        pool_size: 8,
+        operation_timeout: Duration::from_secs(5),
+        idle_in_transaction_timeout: Duration::from_secs(2),
+        outage_gap: Duration::from_secs(2),
+        pooler: Pooler::None,
+    }
+}
+
+/// A database of one test's own. Dropped with the value.
+pub struct TestDatabase {
+    name: String,
+}
+
+impl TestDatabase {
+    /// A clone of the migrated template.
+    pub async fn new() -> TestDatabase {
+        TestDatabase::from_template("template_migrated").await
+    }
+
+    /// A database without tables.
+    pub async fn empty() -> TestDatabase {
+        TestDatabase::from_template("template1").await
+    }
+
+    async fn from_template(template: &str) -> TestDatabase {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
+        // One at a time: a template cannot be cloned twice at once.
+        static CLONING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _one = CLONING.lock().await;
+        POSTGRES.run("postgres", create).await;
+        TestDatabase { name }
+    }
+
+    pub fn connect_options(&self) -> PgConnectOptions {
+        POSTGRES.connect_options(&self.name)
+    }
+
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect_with(&self.connect_options()).await.expect("the test's database answers")
+    }
+
+    /// Runs a statement that returns nothing.
+    pub async fn execute(&self, statement: &str) {
+        POSTGRES.run(&self.name, statement.to_owned()).await;
+    }
+
+    /// The rows of a query, each as a JSON object.
+    pub async fn rows(&self, query: &str) -> Vec<Value> {
+        let as_json = format!("SELECT to_json(q)::text FROM ({query}) q");
+        let texts: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(as_json)).fetch_all(&mut self.connect().await).await.expect("it runs");
+        texts.iter().map(|text| serde_json::from_str(text).expect("it is JSON")).collect()
+    }
+
+    /// Makes everything that is stored that much older, as if so much time had passed without a heartbeat. The
+    /// service's own signs of life are left alone: it was there all the time.
+    pub async fn let_time_pass(&self, ms: i64) {
+        let statement = format!(
+            "UPDATE heartbeats SET received_at = received_at - interval '{ms} ms', lease_until = lease_until - interval '{ms} ms';
+             UPDATE groups SET handover_until = handover_until - interval '{ms} ms';
+             UPDATE service_outages SET began_at = began_at - interval '{ms} ms', recovered_at = recovered_at - interval '{ms} ms'"
+        );
+        self.execute(&statement).await;
+    }
+
+    /// The trace of a group as `session from>to reason actor term`, in order.
+    pub async fn trace(&self, group: &str) -> Vec<String> {
+        let query = format!(
+            "SELECT session_id || ' ' || from_role || '>' || to_role || ' ' || reason || ' ' || actor || ' ' || term AS line
+             FROM role_transitions WHERE group_id = '{group}' ORDER BY transition_id"
+        );
+        self.rows(&query).await.iter().map(|row| row["line"].as_str().expect("a text").to_owned()).collect()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let drop_it = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        RUNTIME.spawn(POSTGRES.run("postgres", drop_it));
+    }
+}
+
+/// The settings of a replica on that database, listening on a free port.
+pub fn settings(database: PgConnectOptions) -> Settings {
+    Settings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        database: Database::Url { pooled: Box::new(database.clone()), direct: Box::new(database) },
+        migrate: true,
+        store: store_options(),
+        failover: FailoverOptions {
+            rules: Rules::default(),
+            session_limit: 1_000,
+            heartbeat_writers: 1,
+            heartbeat_batch: 256,
+            heartbeat_queue: 10_000,
+            sweep_interval: Duration::from_millis(50),
+        },
+        http: HttpOptions { workers: 1, shutdown_timeout: Duration::from_secs(2) },
+        drain: Duration::ZERO,
+        log: "warn".to_owned(),
+        log_format: LogFormat::Text,
+    }
+}
+
+/// One running replica of the service, in this process, over real sockets.
+pub struct TestReplica {
+    pub url: String,
+    pub http: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl TestReplica {
+    pub async fn start(settings: Settings) -> TestReplica {
+        let (started, start) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel();
+        RUNTIME.spawn(async move {
+            let service = Service::start(&settings).await.expect("the service starts");
+            let _ = started.send(service.address());
+            let until = async {
+                let _ = stopped.await;
+            };
+            service.run_until(until).await.expect("the service runs");
+            let _ = end.send(());
+        });
+        let address = start.await.expect("the service starts");
+        let http = reqwest::Client::new();
+        TestReplica { url: format!("http://{address}"), http, stop: Some(stop), ended: Some(ended) }
+    }
+
+    /// Stops it as SIGTERM does, and waits for its end.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(ended) = self.ended.take() {
+            ended.await.expect("it ends in order");
+        }
+    }
+
+    /// A request to a path below the groups of tenant `t`, namespace `n`.
+    pub async fn send(&self, method: Method, below: &str, body: Option<Value>) -> Answer {
+        let url = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/groups{below}", self.url);
+        let mut request = self.http.request(method, url);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::of(request).await
+    }
+
+    pub async fn get(&self, below: &str) -> Answer {
+        self.send(Method::GET, below, None).await
+    }
+
+    pub async fn post(&self, below: &str, body: Value) -> Answer {
+        self.send(Method::POST, below, Some(body)).await
+    }
+
+    pub async fn put(&self, below: &str, body: Value) -> Answer {
+        self.send(Method::PUT, below, Some(body)).await
+    }
+
+    pub async fn delete(&self, below: &str) -> Answer {
+        self.send(Method::DELETE, below, None).await
+    }
+
+    /// Creates a group with that timeout and registers sessions in it.
+    pub async fn group_of(&self, group: &str, timeout_ms: i64, sessions: &[&str]) {
+        self.put(&format!("/{group}"), json!({"Milliseconds": timeout_ms})).await.expect_ok();
+        for session in sessions {
+            self.post(&format!("/{group}/clientsessions"), json!({"Id": session})).await.expect_ok();
+        }
+    }
+
+    /// One heartbeat with that health; the role that it is answered with.
+    pub async fn beat(&self, group: &str, session: &str, health: f64) -> i64 {
+        let answer = self.heartbeat(group, session, json!({"PercentHealthyStreams": health})).await;
+        answer.expect_ok()["Role"].as_i64().expect("a role is a number")
+    }
+
+    pub async fn heartbeat(&self, group: &str, session: &str, body: Value) -> Answer {
+        self.post(&format!("/{group}/clientsessions/{session}"), body).await
+    }
+
+    /// A heartbeat of a client that says in which role it acts.
+    pub async fn beat_acting_as(&self, group: &str, session: &str, health: f64, role: i64) -> i64 {
+        let path = format!("/api/v1/tenants/t/namespaces/n/clientfailover/groups/{group}/clientsessions/{session}");
+        let request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .header("Failover-Role", role)
+            .json(&json!({"PercentHealthyStreams": health}));
+        Answer::of(request).await.expect_ok()["Role"].as_i64().expect("a role is a number")
+    }
+}
+
+/// A replica and the database of its own that it runs on. The replica ends first.
+pub struct TestApp {
+    pub replica: TestReplica,
+    pub database: TestDatabase,
+}
+
+impl TestApp {
+    pub async fn start() -> TestApp {
+        TestApp::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> TestApp {
+        let database = TestDatabase::new().await;
+        let mut settings = settings(database.connect_options());
+        change(&mut settings);
+        TestApp { replica: TestReplica::start(settings).await, database }
+    }
+}
+
+impl std::ops::Deref for TestApp {
+    type Target = TestReplica;
+
+    fn deref(&self) -> &TestReplica {
+        &self.replica
+    }
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub async fn of(request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.expect("the service answers");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.expect("the answer is whole");
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Answer { status, headers, body }
+    }
+
+    /// The body of a success.
+    #[track_caller]
+    pub fn expect_ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+
+    /// The reason of an error, which has the one error body.
+    #[track_caller]
+    pub fn expect_error(self, status: u16) -> String {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        let body = self.body.as_object().unwrap_or_else(|| panic!("an error is an object: {}", self.body));
+        let keys: Vec<&str> = body.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["Error", "OperationId", "Reason", "Resolution"]);
+        assert!(body.values().all(|value| value.as_str().is_some_and(|text| !text.is_empty())), "{body:?}");
+        assert_eq!(self.headers["operation-id"], body["OperationId"].as_str().expect("a text"));
+        if status == 503 {
+            assert!(self.headers.contains_key("retry-after"));
+        }
+        body["Reason"].as_str().expect("a text").to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name}")).to_str().expect("ASCII")
+    }
+}
