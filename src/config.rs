@@ -259,6 +259,9 @@ pub struct Settings {
     pub log_format: LogFormat,
 }
 
+/// The framework's own lines say nothing that ours do not.
+const DEFAULT_LOG: &str = "info,actix_server=warn";
+
 /// How long a stop may take in all, the drain left aside: requests in flight, then the private server.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -338,7 +341,7 @@ impl Given {
                 shutdown_timeout: SHUTDOWN_TIMEOUT,
             },
             drain: span("drain", self.drain, 0, 0)?,
-            log: self.log.unwrap_or_else(|| "info".to_owned()),
+            log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
         })
     }

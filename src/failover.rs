@@ -187,7 +187,7 @@ impl Failover {
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     groups::delete_group(connection, path.key()).await?;
-                    Ok(Ok(changes_of(&path, &stored[0])))
+                    Ok(Ok(changes_of(&path.label(), &stored[0])))
                 })
             })
             .await??;
@@ -335,7 +335,7 @@ impl Failover {
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     groups::delete_session(connection, path.key(), session).await?;
-                    Ok(Ok(changes_of(path, &stored[0])))
+                    Ok(Ok(changes_of(&path.label(), &stored[0])))
                 })
             })
             .await??;
@@ -400,9 +400,9 @@ struct RoleChange {
     transition: arbitration::Transition,
 }
 
-fn changes_of(path: &GroupPath, stored: &StoredGroup) -> Vec<RoleChange> {
+fn changes_of(group: &str, stored: &StoredGroup) -> Vec<RoleChange> {
     let change = |transition: &arbitration::Transition| RoleChange {
-        group: format!("{}/{}/{}", path.parent.tenant, path.parent.namespace, path.group),
+        group: group.to_owned(),
         session: stored.session_ids[transition.session].clone(),
         transition: *transition,
     };

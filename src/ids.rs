@@ -129,13 +129,17 @@ pub struct GroupPath {
 pub struct GroupKey(pub Uuid);
 
 impl GroupPath {
+    /// Tenant, namespace and id, for people.
+    pub fn label(&self) -> String {
+        // No name holds a slash, so this text has one reading.
+        format!("{}/{}/{}", self.parent.tenant, self.parent.namespace, self.group)
+    }
+
     /// The group's key.
     pub fn key(&self) -> GroupKey {
         /// The name space of the keys. Changing it would orphan every stored group.
         const KEYS: Uuid = Uuid::from_u128(0x5f0b_96a2_6a5c_4c0e_9d0b_7f5f_1e6a_2b34);
-        // No name holds a slash, so this text has one reading.
-        let text = format!("{}/{}/{}", self.parent.tenant, self.parent.namespace, self.group);
-        GroupKey(Uuid::new_v5(&KEYS, text.as_bytes()))
+        GroupKey(Uuid::new_v5(&KEYS, self.label().as_bytes()))
     }
 }
 

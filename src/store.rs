@@ -146,6 +146,7 @@ impl Store {
                 .acquire_timeout(options.operation_timeout)
                 // A ping before each use would be one more round trip; a broken connection is noticed by use.
                 .test_before_acquire(false)
+                .after_connect(|connection, _| Box::pin(refuse_standby(connection)))
                 .connect_lazy_with(connect.clone())
         };
         Store {
@@ -333,6 +334,15 @@ impl Store {
     /// A connection of its own, outside the pools: for what needs a session, and for telling why one cannot be had.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         PgConnection::connect_with(&self.connect).await
+    }
+}
+
+/// Nothing is decided or shown from a physical standby. One that is promoted is taken on the next try.
+async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(connection).await?;
+    match standby {
+        true => Err(sqlx::Error::Protocol("the server is a physical standby".to_owned())),
+        false => Ok(()),
     }
 }
 

@@ -59,7 +59,7 @@ struct Bounds {
     heartbeats: u8,
 }
 
-const fn client(kind: Kind, healths: &'static [u8], heartbeats: u8) -> Bounds {
+fn client(kind: Kind, healths: &'static [u8], heartbeats: u8) -> Bounds {
     Bounds { kind, healths, heartbeats }
 }
 
@@ -84,7 +84,7 @@ enum Defect {
 /// The bounds of one check, and the rules under which it runs.
 #[derive(Clone, Debug)]
 struct Protocol {
-    clients: &'static [Bounds],
+    clients: Vec<Bounds>,
     /// The failover timeouts, in ticks, that the group is switched between; the first holds at the start.
     timeouts: &'static [u8],
     last_tick: u8,
@@ -107,7 +107,7 @@ struct Protocol {
 impl Default for Protocol {
     fn default() -> Protocol {
         Protocol {
-            clients: &[client(Silent, &[50], 2), client(Silent, &[50], 2)],
+            clients: vec![client(Silent, &[50], 2), client(Silent, &[50], 2)],
             timeouts: &[2],
             last_tick: 4,
             transactions_overlap: false,
@@ -633,7 +633,7 @@ impl Model for Protocol {
             outages: Vec::new(),
             down_since: None,
             clients: (0..count)
-                .zip(self.clients)
+                .zip(&self.clients)
                 .map(|(session, bounds)| Client {
                     session,
                     said_goodbye: false,
@@ -878,14 +878,14 @@ fn finds(property: &'static str, protocol: Protocol) {
 }
 
 #[test]
-fn e1() { holds("e1", Protocol { clients: &[client(Silent, &[50], 2), client(Silent, &[90], 2)], repeats: 1, ..Protocol::default() }); }
+fn e1() { holds("e1", Protocol { clients: vec![client(Silent, &[50], 2), client(Silent, &[90], 2)], repeats: 1, ..Protocol::default() }); }
 #[test]
-fn e2() { holds("e2", Protocol { clients: &[client(Telling, &[50], 2), client(Silent, &[90], 2)], repeats: 1, last_tick: 2, ..Protocol::default() }); }
+fn e2() { holds("e2", Protocol { clients: vec![client(Telling, &[50], 2), client(Silent, &[90], 2)], repeats: 1, last_tick: 2, ..Protocol::default() }); }
 #[test]
-fn e3() { holds("e3", Protocol { clients: &[client(Telling, &[50], 2), client(Silent, &[90], 1)], transactions_overlap: true, last_tick:3, ..Protocol::default() }); }
+fn e3() { holds("e3", Protocol { clients: vec![client(Telling, &[50], 2), client(Silent, &[90], 1)], transactions_overlap: true, last_tick:3, ..Protocol::default() }); }
 #[test]
-fn e4() { holds("e4", Protocol { clients: &[client(Silent, &[50], 3), client(Silent, &[50], 1)], timeouts: &[2, 3], timeout_changes: 2, last_tick:5, outages: 1, ..Protocol::default() }); }
+fn e4() { holds("e4", Protocol { clients: vec![client(Silent, &[50], 3), client(Silent, &[50], 1)], timeouts: &[2, 3], timeout_changes: 2, last_tick:5, outages: 1, ..Protocol::default() }); }
 #[test]
-fn e5() { holds("e5", Protocol { clients: &[client(Silent, &[50], 2), client(Silent, &[60], 1), client(Silent, &[70], 1)], checks_takeover: true, last_tick:3, sweeps: true, outages: 1, ..Protocol::default() }); }
+fn e5() { holds("e5", Protocol { clients: vec![client(Silent, &[50], 2), client(Silent, &[60], 1), client(Silent, &[70], 1)], checks_takeover: true, last_tick:3, sweeps: true, outages: 1, ..Protocol::default() }); }
 #[test]
-fn e6() { holds("e6", Protocol { clients: &[client(Silent, &[50], 2), client(Silent, &[60], 2)], checks_takeover: true, last_tick:3, sweeps: true, goodbyes: 1, restarts: 1, reports_data: true, ..Protocol::default() }); }
+fn e6() { holds("e6", Protocol { clients: vec![client(Silent, &[50], 2), client(Silent, &[60], 2)], checks_takeover: true, last_tick:3, sweeps: true, goodbyes: 1, restarts: 1, reports_data: true, ..Protocol::default() }); }

@@ -239,7 +239,7 @@ fn changes_in(requests: &[Request], places: &[usize], loaded: &[Loaded]) -> Vec<
         }
         let request = std::iter::zip(requests, places).find(|(_, at)| **at == place);
         if let Some((request, _)) = request {
-            changes.extend(changes_of(&request.path, stored));
+            changes.extend(changes_of(&request.path.label(), stored));
         }
     }
     changes

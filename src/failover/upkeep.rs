@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Failover;
+use super::{Failover, changes_of, log_changes};
 use crate::arbitration;
 use crate::store::groups::{self, HeldRole};
-use crate::store::state::{self, Actor, StoredGroup};
+use crate::store::state::{self, Actor};
 use crate::store::{LostCommit, Store, StoreError};
 
 /// How many holders of a role one round of the sweep looks at, and how many groups one transaction changes.
@@ -81,37 +81,30 @@ impl Sweeper {
     async fn lapse(&self, keys: Vec<Uuid>) -> Result<(), StoreError> {
         let keys = Arc::new(keys);
         let store = self.store.clone();
-        let lapsed = self
+        let changes = self
             .store
             .serializable("sweep", LostCommit::Repeat, move |connection| {
                 let keys = keys.clone();
                 let store = store.clone();
                 Box::pin(async move {
                     let free = groups::lock_free_groups(connection, &keys).await?;
-                    let (clock, loaded) = state::load(connection, &free, store.options()).await?;
-                    let mut stored: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
-                    for StoredGroup { group, trace, .. } in &mut stored {
-                        arbitration::lapse(group, clock.moment(), trace);
+                    let free_keys: Vec<Uuid> = free.iter().map(|group| group.group_key).collect();
+                    let (clock, loaded) = state::load(connection, &free_keys, store.options()).await?;
+                    let mut lapsed = Vec::new();
+                    let mut changes = Vec::new();
+                    for (named, loaded) in std::iter::zip(&free, loaded) {
+                        // A group with bad rows is left to the heartbeats, which say so.
+                        let Some(Ok(mut stored)) = loaded else { continue };
+                        arbitration::lapse(&mut stored.group, clock.moment(), &mut stored.trace);
+                        changes.extend(changes_of(&named.label, &stored));
+                        lapsed.push(stored);
                     }
-                    stored.retain(|stored| !stored.trace.is_empty());
-                    state::save(connection, &clock, &mut stored, Actor::Sweep).await?;
-                    Ok(stored)
+                    state::save(connection, &clock, &mut lapsed, Actor::Sweep).await?;
+                    Ok(changes)
                 })
             })
             .await?;
-        for stored in &lapsed {
-            for transition in &stored.trace {
-                tracing::info!(
-                    group_key = %stored.key.0,
-                    session = stored.session_ids[transition.session],
-                    from = ?transition.from,
-                    to = ?transition.to,
-                    term = transition.term.0,
-                    reason = state::reason_text(transition.reason),
-                    "role changed by the sweep"
-                );
-            }
-        }
+        log_changes(&changes);
         Ok(())
     }
 }

@@ -202,11 +202,20 @@ pub async fn find_lapsed_holders(
     Ok(HolderPage { lapsed, next_after: last.filter(|_| scanned == page_size) })
 }
 
+/// A group's key, and its path for people.
+#[derive(Debug, sqlx::FromRow)]
+pub struct NamedGroup {
+    /// The key.
+    pub group_key: Uuid,
+    /// Tenant, namespace and id.
+    pub label: String,
+}
+
 /// Locks those of the groups that nobody else has locked, and says which: two sweeps pass each other by.
-pub async fn lock_free_groups(connection: &mut PgConnection, keys: &[Uuid]) -> Result<Vec<Uuid>, WorkError> {
-    Ok(sqlx::query_scalar(
-        "SELECT group_key FROM groups WHERE group_key = ANY($1)
-         ORDER BY group_key FOR NO KEY UPDATE SKIP LOCKED",
+pub async fn lock_free_groups(connection: &mut PgConnection, keys: &[Uuid]) -> Result<Vec<NamedGroup>, WorkError> {
+    Ok(sqlx::query_as(
+        "SELECT group_key, tenant_id || '/' || namespace_id || '/' || group_id AS label
+         FROM groups WHERE group_key = ANY($1) ORDER BY group_key FOR NO KEY UPDATE SKIP LOCKED",
     )
     .bind(keys)
     .fetch_all(connection)

@@ -79,24 +79,28 @@ impl Store {
     pub async fn readiness(&self, patience: Duration) -> Readiness {
         let ask = async {
             let mut connection = self.background().pool.acquire().await?;
-            let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut *connection).await?;
             let found: Option<i32> = sqlx::query_scalar("SELECT max(version) FROM refinery_schema_history")
                 .fetch_one(&mut *connection)
                 .await?;
-            Ok::<_, sqlx::Error>((standby, found.unwrap_or(0)))
+            Ok::<_, sqlx::Error>(found.unwrap_or(0))
         };
         match tokio::time::timeout(patience, ask).await {
-            Ok(Ok((true, _))) => Readiness::Away("the server is a physical standby".to_owned()),
-            Ok(Ok((false, found))) => readiness_of(found),
+            Ok(Ok(found)) => readiness_of(found),
             Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(0),
             Ok(Err(error)) => Readiness::Away(error.to_string()),
             // The pool only says that it waited in vain; a try of our own says why.
-            Err(_) => match tokio::time::timeout(patience, self.connect()).await {
+            Err(_) => match tokio::time::timeout(patience, self.look_at_server()).await {
                 Ok(Err(error)) => Readiness::Away(error.to_string()),
-                Ok(Ok(_)) => Readiness::Away("the database answers too slowly".to_owned()),
+                Ok(Ok(())) => Readiness::Away("the database answers too slowly".to_owned()),
                 Err(_) => Readiness::Away("the database does not answer".to_owned()),
             },
         }
+    }
+}
+
+impl Store {
+    async fn look_at_server(&self) -> Result<(), MigrateError> {
+        check_server(&mut self.connect().await?).await
     }
 }
 

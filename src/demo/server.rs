@@ -1,0 +1,164 @@
+//! The service that the demo starts for itself where it is given none.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time;
+
+use super::DemoError;
+
+/// How long a new service may take until it listens: it may have a database to create first.
+const START_LIMIT: Duration = Duration::from_secs(90);
+/// How long it may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+const LISTENING: &str = "listening on http://";
+const LOG_TAIL_LINES: usize = 15;
+
+/// A running service with a folder of its own.
+pub struct OwnServer {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    folder: Folder,
+}
+
+/// A folder that is removed when it is dropped.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nothing can be done about what is left of it, and it lies where such things are swept away.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Folder {
+    fn create() -> io::Result<Folder> {
+        let name = format!("client-failover-demo-{:08x}", fastrand::u32(..));
+        let path = std::env::temp_dir().join(name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        let folder = Folder(path);
+        // Others may pass through but not look: the service may run its database as another user.
+        fs::set_permissions(&folder.0, Permissions::from_mode(0o711))?;
+        Ok(folder)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("service.log")
+    }
+}
+
+impl OwnServer {
+    /// Starts a service on a free port.
+    pub fn spawn() -> Result<OwnServer, DemoError> {
+        let folder = Folder::create().map_err(DemoError::Folder)?;
+        let log = File::create(folder.log()).map_err(DemoError::Folder)?;
+        let program = std::env::current_exe().map_err(DemoError::Spawn)?;
+        let mut command = Command::new(program);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.0.join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // Ctrl-C in the terminal is for the demo alone, which then stops everything in order.
+            .process_group(0);
+        // What was set for a real service is not for this one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CLIENT_FAILOVER_") {
+                command.env_remove(name);
+            }
+        }
+        stop_with_parent(&mut command);
+        let mut child = command.spawn().map_err(DemoError::Spawn)?;
+        let stdout = child.stdout.take().ok_or_else(|| DemoError::Spawn(missing_pipe()))?;
+        Ok(OwnServer { child, lines: BufReader::new(stdout).lines(), folder })
+    }
+
+    /// Waits until the service listens, and gives its address.
+    pub async fn url(&mut self) -> Result<String, DemoError> {
+        let failed = |what: String, log: &Path| DemoError::NoService { what, log: tail(log) };
+        let log = self.folder.log();
+        let found = time::timeout(START_LIMIT, async {
+            while let Some(line) = self.lines.next_line().await? {
+                if let Some(address) = line.trim().strip_prefix(LISTENING) {
+                    return Ok(Some(format!("http://{address}")));
+                }
+            }
+            Ok::<_, io::Error>(None)
+        });
+        match found.await {
+            Ok(Ok(Some(url))) => Ok(url),
+            Ok(Ok(None)) => {
+                let status = time::timeout(STOP_LIMIT, self.child.wait()).await;
+                let what = match status {
+                    Ok(Ok(status)) => format!("it ended by itself ({status})"),
+                    _ => "it closed its output".to_owned(),
+                };
+                Err(failed(what, &log))
+            }
+            Ok(Err(error)) => Err(failed(format!("its output could not be read: {error}"), &log)),
+            Err(_) => {
+                let limit = humantime::format_duration(START_LIMIT);
+                Err(failed(format!("it did not listen within {limit}"), &log))
+            }
+        }
+    }
+
+    /// Stops the service and removes its folder.
+    pub async fn stop(mut self) {
+        self.ask_to_stop();
+        if time::timeout(STOP_LIMIT, self.child.wait()).await.is_err() {
+            // It cannot be killed only if it is gone.
+            let _ = self.child.kill().await;
+        }
+    }
+
+    fn ask_to_stop(&self) {
+        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            // It fails only for a process that is gone.
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        // Not a kill: the service has a database to put away. After `stop` there is nobody to ask any more.
+        self.ask_to_stop();
+    }
+}
+
+/// Lets the kernel stop the service when the demo is killed and can do it no longer.
+#[cfg(target_os = "linux")]
+fn stop_with_parent(command: &mut Command) {
+    // SAFETY: between fork and exec only a system call is made: nothing is allocated, no lock is taken.
+    unsafe {
+        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stop_with_parent(_: &mut Command) {}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text = text.unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.split_at(lines.len().saturating_sub(LOG_TAIL_LINES)).1 {
+        [] => "  (it is empty)".to_owned(),
+        last => last.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+/// A pipe that was asked for is there; this is what is said where it is not.
+pub fn missing_pipe() -> io::Error {
+    io::Error::other("a pipe to the new process is missing")
+}
