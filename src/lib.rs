@@ -1,10 +1,63 @@
+//! Tells redundant clients which of them acts.
+//!
+//! Clients that collect the same data register as *client sessions* of a *failover group* and send *heartbeats*,
+//! one every half failover timeout. Each heartbeat is answered with the session's *role*: one session of a group is
+//! Primary and sends data, the others stand by.
+//!
+//! # The promise
+//!
+//! No two sessions of a group hold an unexpired Primary lease at the same instant of database time, whatever
+//! replicas, retries, crashes and lost messages do. No two clients *act* as Primary at once, provided that each
+//! stops when one failover timeout has passed since it *sent* the last heartbeat that was answered Primary. Where
+//! live sessions heartbeat, a group whose Primary falls silent has another within one and a half timeouts. And
+//! nothing changes without need: not for an equal, not because the service itself was away.
+//!
+//! # The clock
+//!
+//! There is one: the database's, read once per attempt of a transaction in the statement that takes its snapshot.
+//! A lease is a stored instant of that clock. A client's clock is shown and never believed, with one exception that
+//! compares it with itself: an acknowledgement older than the heartbeat it should acknowledge is not one. A
+//! replica's clock decides nothing; `clippy.toml` bans reading it.
+//!
+//! # One heartbeat's way
+//!
+//! [`http`] parses it, [`failover`] puts it in a queue, and a writer takes all that wait there into one
+//! SERIALIZABLE transaction: [`store`] reads the whole state of their groups and the clock in one statement,
+//! [`arbitration`] decides one heartbeat after another in memory, and [`store`] writes back what changed. Only after
+//! COMMIT is anybody answered. A heartbeat that was answered 200 has been committed.
+//!
+//! # What fails how
+//!
+//! A conflict (another replica changed the same rows; it may come as late as COMMIT) runs the transaction again
+//! with a new snapshot and a new clock; a batch that keeps meeting others is split. A broken connection is dropped
+//! and another one tried. Both end within the operation timeout, as 503 with `Retry-After`. What was never
+//! committed was never decided. Nobody can renew while no replica reaches the database, so such an outage is
+//! recorded before anything is decided after it, and leases are not judged by it. Bad rows are an error of their
+//! own group alone.
+//!
+//! # Reading order
+//!
+//! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use cases), [`http`], then
+//! [`serve`] (life and death of the process). Dependencies run that way only: `http` → `failover` → `arbitration`
+//! and `store`; `store` names arbitration's types; `arbitration` names nothing. You are in the wrong room when
+//! `arbitration` needs a clock, when an SQLSTATE or a constraint's name stands outside `store`, or a status code
+//! outside `http`.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
 pub mod arbitration;
-pub mod config;
-pub mod demo;
-pub mod failover;
-pub mod http;
 pub mod ids;
-pub mod postgres;
-pub mod serve;
+
 pub mod store;
+
+pub mod failover;
+
+pub mod http;
+
+pub mod postgres;
+
+pub mod config;
+pub mod serve;
 pub mod telemetry;
+
+pub mod demo;

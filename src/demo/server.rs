@@ -70,11 +70,9 @@ impl OwnServer {
             .stderr(log)
             // Ctrl-C in the terminal is for the demo alone, which then stops everything in order.
             .process_group(0);
-        // What was set for a real service is not for this one.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("CLIENT_FAILOVER_") {
-                command.env_remove(name);
-            }
+        // What is set for a real service, its database above all, is not for this one.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_service_setting(&name.to_string_lossy())) {
+            command.env_remove(name);
         }
         stop_with_parent(&mut command);
         let mut child = command.spawn().map_err(DemoError::Spawn)?;
@@ -136,8 +134,14 @@ impl Drop for OwnServer {
     }
 }
 
+/// Where PostgreSQL's programs are is a matter of the machine, so that one stays.
+fn is_service_setting(name: &str) -> bool {
+    name == "DATABASE_URL" || name.starts_with("CLIENT_FAILOVER_") && name != "CLIENT_FAILOVER_POSTGRES_BIN_DIR"
+}
+
 /// Lets the kernel stop the service when the demo is killed and can do it no longer.
 #[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "pre_exec has no safe counterpart")]
 fn stop_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only a system call is made: nothing is allocated, no lock is taken.
     unsafe {
