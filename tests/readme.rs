@@ -1,0 +1,75 @@
+//! What the README says is true: its commands are run, and its table of settings is that of `--help`.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use crate::helpers::TestApp;
+
+const README: &str = include_str!("../README.md");
+
+/// The marked block of that language.
+fn block(language: &str) -> String {
+    let start = format!("<!-- run by tests/readme.rs -->\n```{language}\n");
+    let (_, rest) = README.split_once(&start).expect("the README has such a block");
+    rest.split_once("```").expect("the block ends").0.to_owned()
+}
+
+#[tokio::test]
+async fn the_takeover_by_hand_goes_as_the_readme_says() {
+    let app = TestApp::start().await;
+    let script = block("sh").replace("http://127.0.0.1:8080", &app.url);
+    let run = tokio::process::Command::new("bash").args(["-euc", &script]).output().await.expect("bash is there");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let output = String::from_utf8(run.stdout).expect("UTF-8");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[..3], ["\"pump\"", "\"a\"", "\"b\""]);
+    let roles: Vec<&str> = lines[3..7].iter().map(|line| &line[..9]).collect();
+    assert_eq!(roles, ["{\"Role\":1", "{\"Role\":0", "{\"Role\":1", "{\"Role\":0"], "{output}");
+    assert!(lines[7].contains("\"SessionId\":\"b\",\"Role\":1"), "{output}");
+}
+
+#[tokio::test]
+async fn the_queries_of_the_readme_run_and_see_what_is_there() {
+    let app = TestApp::start().await;
+    app.group_of("g", 60_000, &["a", "b"]).await;
+    app.beat("g", "a", 90.0).await;
+    let queries: Vec<String> = block("sql").split(';').map(str::trim).map(str::to_owned).collect();
+    let mut rows_seen = Vec::new();
+    for query in queries.iter().filter(|query| !query.is_empty()) {
+        rows_seen.push(app.database.rows(&format!("{query}\n")).await.len());
+    }
+    // One group; it has no standby; two sessions; one change; no outage.
+    assert_eq!(rows_seen, [1, 1, 2, 1, 0]);
+}
+
+/// From flag to environment variable.
+type Flags = BTreeMap<String, String>;
+
+#[test]
+fn the_table_of_settings_is_that_of_the_help() {
+    let help = Command::new(env!("CARGO_BIN_EXE_client-failover")).args(["serve", "--help"]).output().expect("it runs");
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let mut in_help = Flags::new();
+    let mut flag = None;
+    for word in help.split_whitespace() {
+        if let Some(name) = word.strip_prefix("--") {
+            flag = Some(format!("--{}", name.trim_end_matches(|c: char| !c.is_alphanumeric())));
+        }
+        if let (Some(flag), Some(variable)) = (&flag, word.strip_prefix("[env:")) {
+            assert!(variable.is_empty(), "the variable stands behind a space");
+            in_help.insert(flag.clone(), String::new());
+        } else if let (Some(flag), true) = (&flag, word == word.to_uppercase() && word.contains('_')) {
+            let name = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '_').trim_end_matches('=');
+            in_help.entry(flag.clone()).and_modify(|variable| *variable = name.to_owned());
+        }
+    }
+    let in_table: Flags = README
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `--")?.split('|').map(|cell| cell.trim().trim_matches('`'));
+            Some((format!("--{}", cells.next()?), cells.next()?.to_owned()))
+        })
+        .collect();
+    assert!(in_help.len() > 20, "{help}");
+    assert_eq!(in_table, in_help);
+}
