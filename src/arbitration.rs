@@ -52,9 +52,9 @@ impl FailoverTimeout {
         self.0
     }
 
-    /// The duration in whole microseconds, cut: a lease must not outlast what the client was told.
+    /// The duration in whole microseconds, rounded up: a lease must not end before the client's trust in it.
     pub fn micros(self) -> i64 {
-        self.0 / 10
+        (self.0 + 9) / 10
     }
 
     /// The duration in whole milliseconds, cut: a client must not trust its lease for longer than it has it.
@@ -172,6 +172,15 @@ pub struct Beat {
     pub received_at: Instant,
     /// The end of the lease that it gave. A stored instant: a later change of the timeout does not touch it.
     pub lease_until: Instant,
+}
+
+impl Beat {
+    /// The instant at which its lease really ends. An outage extends it by the time that it was given for: the
+    /// group's timeout may be another by now, and must neither end it early nor bring a dead session back.
+    pub fn lease_end(self, outages: &[Outage]) -> Instant {
+        let given_for = FailoverTimeout((self.lease_until.0 - self.received_at.0) * 10);
+        lease_end(self.lease_until, given_for, outages)
+    }
 }
 
 /// One registered client session.
@@ -391,7 +400,7 @@ impl Group {
 
     /// Whether session `i` has sent a heartbeat and its lease has not run out.
     pub fn is_live(&self, i: usize, at: Moment<'_>) -> bool {
-        self.sessions[i].beat.is_some_and(|beat| at.now < lease_end(beat.lease_until, self.timeout, at.outages))
+        self.sessions[i].beat.is_some_and(|beat| at.now < beat.lease_end(at.outages))
     }
 
     /// At most one Primary, at most one PendingPrimary, and no Primary beside an open handover.

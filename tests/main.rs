@@ -3,4 +3,6 @@
 mod helpers;
 
 mod contract;
+mod embedded_postgres;
 mod readme;
+mod takeover_times;

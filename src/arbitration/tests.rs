@@ -1,1 +1,1141 @@
+//! A table of states, one sentence each, and properties of random histories.
 
+use proptest::prelude::*;
+
+use super::Role::{PendingPrimary, Primary, Secondary};
+use super::*;
+
+const SECOND: i64 = 1_000_000;
+
+/// The instant so many seconds after the beginning of the test.
+fn at(seconds: i64) -> Instant {
+    Instant(seconds * SECOND)
+}
+
+fn seconds(timeout: i64) -> FailoverTimeout {
+    FailoverTimeout::from_ticks(timeout * 1_000 * FailoverTimeout::TICKS_PER_MS).expect("within the bounds")
+}
+
+fn health(percent: i64) -> Health {
+    Health::new(Decimal::from(percent)).expect("0 to 100")
+}
+
+/// A state of a group, and what surrounds it when something happens to it.
+#[derive(Clone, Debug)]
+struct Table {
+    group: Group,
+    outages: Vec<Outage>,
+    rules: Rules,
+    trace: Vec<Transition>,
+}
+
+/// A group with that timeout in seconds, and without sessions so far.
+fn group(timeout: i64) -> Table {
+    Table {
+        group: Group {
+            timeout: seconds(timeout),
+            term: Term(0),
+            vacancy: Vacancy::NeverHeld,
+            handover: None,
+            watermark_base: None,
+            sessions: Vec::new(),
+        },
+        outages: Vec::new(),
+        rules: Rules::default(),
+        trace: Vec::new(),
+    }
+}
+
+fn says(percent: i64) -> Report {
+    Report { health: health(percent), sent_at: ClientInstant(0), data_sent_until: None, acting_as: None }
+}
+
+impl Report {
+    fn sent_at(self, seconds: i64) -> Report {
+        Report { sent_at: ClientInstant(seconds * SECOND), ..self }
+    }
+
+    fn acting_as(self, role: Role) -> Report {
+        Report { acting_as: Some(role), ..self }
+    }
+
+    fn data_until(self, seconds: i64) -> Report {
+        Report { data_sent_until: Some(at(seconds)), ..self }
+    }
+}
+
+impl Table {
+    /// One more session, whose last heartbeat gave it a lease until that second.
+    fn session(mut self, role: Role, percent: i64, lease_until: i64) -> Table {
+        let lease_until = at(lease_until);
+        let beat = Beat {
+            health: health(percent),
+            received_at: Instant(lease_until.0 - self.group.timeout.micros()),
+            lease_until,
+        };
+        self.group.sessions.push(Session { role, beat: Some(beat), sent_until: None });
+        self
+    }
+
+    fn primary(mut self, percent: i64, lease_until: i64) -> Table {
+        self.group.term = Term(1);
+        self.session(Primary, percent, lease_until)
+    }
+
+    fn pending(self, percent: i64, lease_until: i64) -> Table {
+        self.session(PendingPrimary, percent, lease_until)
+    }
+
+    fn secondary(self, percent: i64, lease_until: i64) -> Table {
+        self.session(Secondary, percent, lease_until)
+    }
+
+    /// One more session that has registered and never sent a heartbeat.
+    fn unheard(mut self) -> Table {
+        self.group.sessions.push(Session { role: Secondary, beat: None, sent_until: None });
+        self
+    }
+
+    fn vacant_since(mut self, vacancy: Vacancy) -> Table {
+        self.group.vacancy = vacancy;
+        self.group.term = Term(1);
+        self
+    }
+
+    fn away(mut self, began: i64, recovered: i64) -> Table {
+        self.outages.push(Outage { began_at: at(began), recovered_at: at(recovered) });
+        self
+    }
+
+    fn margin(mut self, percent: i64) -> Table {
+        self.rules.handover_margin = Decimal::from(percent);
+        self
+    }
+
+    fn prompt(mut self) -> Table {
+        self.rules.handover = HandoverMode::Prompt;
+        self
+    }
+
+    fn timeout(&mut self, timeout: i64) {
+        self.group.timeout = seconds(timeout);
+    }
+
+    fn hears(&mut self, s: usize, report: Report, now: i64) -> Answer {
+        let moment = Moment { now: at(now), outages: &self.outages };
+        heartbeat(&mut self.group, s, &report, moment, &self.rules, &mut self.trace)
+    }
+
+    fn lapses(&mut self, now: i64) {
+        lapse(&mut self.group, Moment { now: at(now), outages: &self.outages }, &mut self.trace);
+    }
+
+    /// Deletes a session as a store does: its place is gone afterwards.
+    fn loses(&mut self, s: usize) {
+        remove(&mut self.group, s, &mut self.trace);
+        drop_place(&mut self.group, s);
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        self.group.sessions.iter().map(|session| session.role).collect()
+    }
+
+    fn reasons(&self) -> Vec<Reason> {
+        self.trace.iter().map(|change| change.reason).collect()
+    }
+
+    fn lease_until(&self, s: usize) -> Instant {
+        self.group.sessions[s].beat.expect("it has sent a heartbeat").lease_until
+    }
+
+    fn is_live(&self, s: usize, now: i64) -> bool {
+        self.group.is_live(s, Moment { now: at(now), outages: &self.outages })
+    }
+}
+
+fn drop_place(group: &mut Group, s: usize) {
+    group.sessions.remove(s);
+    if let Some(handover) = &mut group.handover
+        && handover.from > s
+    {
+        handover.from -= 1;
+    }
+}
+
+mod words {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_gives_a_lease_of_one_timeout_from_the_database_s_now() {
+        let mut table = group(60).unheard();
+        table.hears(0, says(100).sent_at(5_000), 7);
+        assert_eq!(table.lease_until(0), at(67));
+    }
+
+    #[test]
+    fn the_answer_to_a_primary_says_for_how_long_and_to_others_nothing() {
+        let mut table = group(60).unheard().unheard();
+        assert_eq!(table.hears(0, says(100), 0).lease, Some(seconds(60)));
+        assert_eq!(table.hears(1, says(100), 0).lease, None);
+    }
+
+    #[test]
+    fn a_lease_is_never_shorter_than_the_timeout_that_the_client_counts() {
+        let odd = FailoverTimeout::from_ticks(FailoverTimeout::MIN_TICKS + 1).expect("within the bounds");
+        assert!(at(0).plus(odd).0 * 10 >= odd.ticks());
+        assert!(odd.whole_ms() * FailoverTimeout::TICKS_PER_MS <= odd.ticks());
+    }
+
+    #[test]
+    fn a_longer_timeout_does_not_lengthen_a_lease_already_given() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60);
+        table.timeout(600);
+        assert_eq!(table.lease_until(0), at(60));
+        assert!(!table.is_live(0, 60));
+    }
+
+    #[test]
+    fn a_shorter_timeout_does_not_shorten_a_lease_already_given() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60);
+        table.timeout(1);
+        assert!(table.is_live(0, 59));
+    }
+
+    #[test]
+    fn a_session_is_live_until_just_before_the_end_of_its_lease() {
+        let table = group(60).primary(100, 60);
+        assert!(table.is_live(0, 59));
+        assert!(!table.is_live(0, 60));
+    }
+
+    #[test]
+    fn a_session_that_has_never_sent_a_heartbeat_is_not_live() {
+        assert!(!group(60).unheard().is_live(0, 0));
+    }
+
+    #[test]
+    fn health_is_that_of_the_latest_heartbeat_to_arrive() {
+        let mut table = group(60).primary(80, 60).secondary(90, 60);
+        table.hears(1, says(70), 10);
+        table.hears(0, says(80), 10);
+        assert_eq!(table.roles(), [Primary, Secondary]);
+    }
+
+    #[test]
+    fn health_is_between_0_and_100() {
+        assert!(Health::new(Decimal::ZERO).is_some());
+        assert!(Health::new(Decimal::ONE_HUNDRED).is_some());
+        assert!(Health::new(Decimal::from(-1)).is_none());
+        assert!(Health::new(Decimal::new(100_001, 3)).is_none());
+    }
+
+    #[test]
+    fn health_is_compared_as_exactly_as_it_was_reported() {
+        let mut table = group(60).primary(90, 60).unheard();
+        let slightly_more = Health::new(Decimal::new(900_000_001, 7)).expect("0 to 100");
+        table.hears(1, Report { health: slightly_more, ..says(0) }, 10);
+        assert_eq!(table.roles(), [Primary, PendingPrimary]);
+    }
+
+    #[test]
+    fn the_term_is_0_before_the_first_grant_and_rises_by_one_with_each() {
+        let mut table = group(60).unheard().unheard();
+        assert_eq!(table.group.term, Term(0));
+        assert_eq!(table.hears(0, says(100), 0).term, Term(1));
+        assert_eq!(table.hears(1, says(100), 60).term, Term(2));
+    }
+
+    #[test]
+    fn a_renewal_does_not_raise_the_term() {
+        let mut table = group(60).primary(100, 60);
+        assert_eq!(table.hears(0, says(100), 30).term, Term(1));
+    }
+
+    #[test]
+    fn the_term_outlives_all_sessions() {
+        let mut table = group(60).primary(100, 60);
+        table.loses(0);
+        assert_eq!(table.group.term, Term(1));
+        table = table.unheard();
+        assert_eq!(table.hears(0, says(100), 1).term, Term(2));
+    }
+
+    #[test]
+    fn the_watermark_is_the_latest_report_of_any_session_while_primary() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60);
+        assert_eq!(table.hears(0, says(100).data_until(9), 10).watermark, Some(at(9)));
+        assert_eq!(table.hears(1, says(100), 10).watermark, Some(at(9)));
+    }
+
+    #[test]
+    fn a_secondary_s_report_does_not_move_the_watermark() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60);
+        assert_eq!(table.hears(1, says(100).data_until(9), 10).watermark, None);
+    }
+
+    #[test]
+    fn the_report_in_the_heartbeat_that_demotes_counts() {
+        let mut table = group(60).primary(80, 60).pending(90, 60);
+        let answer = table.hears(0, says(80).data_until(9), 10);
+        assert_eq!((answer.role, answer.watermark), (Secondary, Some(at(9))));
+    }
+
+    #[test]
+    fn the_report_in_the_heartbeat_that_is_granted_does_not_count() {
+        let mut table = group(60).unheard();
+        let answer = table.hears(0, says(80).data_until(9), 10);
+        assert_eq!((answer.role, answer.watermark), (Primary, None));
+    }
+
+    #[test]
+    fn an_earlier_report_does_not_move_the_watermark_back() {
+        let mut table = group(60).primary(100, 60);
+        table.hears(0, says(100).data_until(9), 10);
+        assert_eq!(table.hears(0, says(100).data_until(3), 11).watermark, Some(at(9)));
+        assert_eq!(table.hears(0, says(100), 12).watermark, Some(at(9)));
+    }
+
+    #[test]
+    fn a_report_in_the_future_counts_as_now() {
+        let mut table = group(60).primary(100, 60);
+        assert_eq!(table.hears(0, says(100).data_until(1_000), 10).watermark, Some(at(10)));
+    }
+
+    #[test]
+    fn the_watermark_outlives_the_session_that_reported_it() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60);
+        table.hears(0, says(100).data_until(9), 10);
+        table.loses(0);
+        assert_eq!(table.group.watermark(), Some(at(9)));
+    }
+
+    #[test]
+    fn no_stored_time_moves_back_when_the_database_s_clock_does() {
+        let mut table = group(60).primary(100, 160).secondary(100, 160);
+        table.hears(0, says(100), 20);
+        let beat = table.group.sessions[0].beat.expect("it has sent one");
+        assert_eq!((beat.received_at, beat.lease_until), (at(100), at(160)));
+    }
+}
+
+mod one_heartbeat {
+    use super::*;
+
+    #[test]
+    fn every_session_whose_lease_has_lapsed_becomes_secondary_first() {
+        let mut table = group(60).primary(100, 50).pending(100, 50).secondary(10, 100);
+        assert_eq!(table.hears(2, says(10), 50).role, Primary);
+        assert_eq!(table.roles(), [Secondary, Secondary, Primary]);
+        assert_eq!(table.reasons(), [Reason::LeaseLapsed, Reason::LeaseLapsed, Reason::LeaseLapsed]);
+    }
+
+    #[test]
+    fn a_primary_that_comes_back_after_its_lapse_is_granted_a_new_term() {
+        let mut table = group(60).primary(100, 50);
+        let answer = table.hears(0, says(100), 50);
+        assert_eq!((answer.role, answer.term), (Primary, Term(2)));
+    }
+
+    #[test]
+    fn the_heartbeat_that_finds_its_primacy_lapsed_does_not_move_the_watermark() {
+        let mut table = group(60).primary(100, 50);
+        assert_eq!(table.hears(0, says(100).data_until(49), 50).watermark, None);
+    }
+
+    #[test]
+    fn a_heartbeat_with_an_older_client_time_is_as_good_as_any() {
+        let mut table = group(60).primary(100, 60);
+        table.hears(0, says(100).sent_at(1_000), 10);
+        table.hears(0, says(40).sent_at(1), 20);
+        assert_eq!(table.lease_until(0), at(80));
+        assert_eq!(table.group.sessions[0].beat.expect("it has sent one").health, health(40));
+    }
+
+    #[test]
+    fn the_first_heartbeat_of_a_group_is_granted_at_once() {
+        let mut table = group(60).unheard().unheard();
+        assert_eq!(table.hears(1, says(0), 0).role, Primary);
+        assert_eq!(table.reasons(), [Reason::FirstHeartbeat]);
+    }
+
+    #[test]
+    fn higher_health_ranks_first() {
+        let mut table = group(60).secondary(70, 60).secondary(90, 60).secondary(80, 60);
+        table.hears(0, says(70), 10);
+        assert_eq!(table.roles(), [Secondary, PendingPrimary, Secondary]);
+    }
+
+    #[test]
+    fn of_equal_health_the_primary_ranks_before_the_pending_one() {
+        let mut table = group(60).pending(90, 60).primary(90, 60);
+        assert_eq!(table.hears(1, says(90), 10).role, Primary);
+        assert_eq!(table.roles(), [Secondary, Primary]);
+    }
+
+    #[test]
+    fn of_equal_health_the_pending_one_ranks_before_the_sender() {
+        let mut table = group(60).secondary(90, 60).pending(90, 60).vacant_since(Vacancy::Lapsed);
+        assert_eq!(table.hears(0, says(90), 10).role, Secondary);
+        assert_eq!(table.roles(), [Secondary, PendingPrimary]);
+    }
+
+    #[test]
+    fn of_equal_health_the_sender_ranks_before_one_registered_earlier() {
+        let mut table = group(60).secondary(90, 60).secondary(90, 60).vacant_since(Vacancy::Lapsed);
+        assert_eq!(table.hears(1, says(90), 10).role, Primary);
+    }
+
+    #[test]
+    fn of_equal_health_the_one_registered_first_ranks_before_those_after_it() {
+        let mut table = group(60).secondary(10, 60).secondary(90, 60).secondary(90, 60).vacant_since(Vacancy::Lapsed);
+        table.hears(0, says(10), 10);
+        assert_eq!(table.roles(), [Secondary, PendingPrimary, Secondary]);
+    }
+
+    #[test]
+    fn a_session_that_is_not_live_is_not_ranked() {
+        let mut table = group(60).secondary(100, 10).unheard().secondary(50, 60).vacant_since(Vacancy::Lapsed);
+        assert_eq!(table.hears(2, says(50), 10).role, Primary);
+    }
+
+    #[test]
+    fn a_challenger_within_the_margin_does_not_outrank_a_live_primary() {
+        let mut table = group(60).margin(10).primary(80, 60).secondary(90, 60);
+        table.hears(1, says(90), 10);
+        assert_eq!(table.hears(0, says(80), 10).role, Primary);
+        assert_eq!(table.roles(), [Primary, Secondary]);
+    }
+
+    #[test]
+    fn a_challenger_beyond_the_margin_outranks_a_live_primary() {
+        let mut table = group(60).margin(10).primary(80, 60).secondary(91, 60);
+        assert_eq!(table.hears(1, says(91), 10).role, PendingPrimary);
+    }
+
+    #[test]
+    fn the_margin_does_not_protect_a_primary_that_has_lapsed() {
+        let mut table = group(60).margin(50).primary(80, 10).secondary(81, 60);
+        assert_eq!(table.hears(1, says(81), 10).role, Primary);
+    }
+
+    #[test]
+    fn with_nobody_primary_the_best_is_granted_in_the_answer_to_its_own_heartbeat() {
+        let mut table = group(60).secondary(50, 60).secondary(90, 60).vacant_since(Vacancy::Lapsed);
+        assert_eq!(table.hears(1, says(90), 10).role, Primary);
+        assert_eq!(table.reasons(), [Reason::LeaseLapsed]);
+    }
+
+    #[test]
+    fn with_nobody_primary_another_s_heartbeat_makes_the_best_pending_and_never_primary() {
+        let mut table = group(60).pending(50, 60).secondary(90, 60).vacant_since(Vacancy::Lapsed);
+        assert_eq!(table.hears(0, says(50), 10).role, Secondary);
+        assert_eq!(table.roles(), [Secondary, PendingPrimary]);
+    }
+
+    #[test]
+    fn a_grant_to_another_makes_the_pending_one_secondary() {
+        let mut table = group(60).pending(50, 60).secondary(90, 60).vacant_since(Vacancy::Lapsed);
+        assert_eq!(table.hears(1, says(90), 10).role, Primary);
+        assert_eq!(table.roles(), [Secondary, Primary]);
+        assert_eq!(table.reasons(), [Reason::Superseded, Reason::LeaseLapsed]);
+    }
+
+    #[test]
+    fn while_the_primary_is_best_whoever_was_pending_becomes_secondary() {
+        let mut table = group(60).primary(90, 60).pending(95, 60);
+        table.hears(1, says(85), 10);
+        assert_eq!(table.roles(), [Primary, Secondary]);
+        assert_eq!(table.reasons(), [Reason::Superseded]);
+    }
+
+    #[test]
+    fn a_better_one_becomes_pending_in_the_place_of_whoever_was() {
+        let mut table = group(60).primary(80, 60).pending(90, 60).secondary(95, 60);
+        assert_eq!(table.hears(2, says(95), 10).role, PendingPrimary);
+        assert_eq!(table.roles(), [Primary, Secondary, PendingPrimary]);
+        assert_eq!(table.reasons(), [Reason::Superseded, Reason::Healthier]);
+    }
+
+    #[test]
+    fn a_primary_is_not_demoted_by_another_s_heartbeat() {
+        let mut table = group(60).primary(10, 60).secondary(90, 60);
+        table.hears(1, says(90), 10);
+        assert_eq!(table.roles(), [Primary, PendingPrimary]);
+        assert_eq!(table.group.handover, None);
+    }
+
+    #[test]
+    fn an_outranked_primary_yields_in_the_answer_to_its_own_heartbeat() {
+        let mut table = group(60).primary(80, 60).pending(90, 60);
+        assert_eq!(table.hears(0, says(80), 10).role, Secondary);
+        assert_eq!(table.roles(), [Secondary, PendingPrimary]);
+        assert_eq!(table.reasons(), [Reason::Yielded]);
+    }
+
+    #[test]
+    fn a_primary_that_reports_itself_worse_names_its_successor_and_yields_at_once() {
+        let mut table = group(60).primary(100, 60).secondary(90, 60);
+        assert_eq!(table.hears(0, says(10), 10).role, Secondary);
+        assert_eq!(table.roles(), [Secondary, PendingPrimary]);
+        assert_eq!(table.reasons(), [Reason::Healthier, Reason::Yielded]);
+    }
+
+    #[test]
+    fn a_handover_lasts_until_the_end_of_the_lease_held_before_the_yielding_heartbeat() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        assert_eq!(table.group.handover.expect("open").until, at(45));
+        assert_eq!(table.lease_until(0), at(70));
+    }
+
+    #[test]
+    fn heartbeats_after_the_yield_do_not_lengthen_the_handover() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        table.hears(0, says(80), 40);
+        assert_eq!(table.group.handover.expect("open").until, at(45));
+        assert_eq!(table.hears(1, says(90), 45).role, Primary);
+    }
+
+    #[test]
+    fn nobody_is_granted_while_a_handover_is_open() {
+        let mut table = group(60).primary(80, 45).pending(90, 60).secondary(70, 60);
+        table.hears(0, says(80), 10);
+        assert_eq!(table.hears(1, says(90), 44).role, PendingPrimary);
+        assert_eq!(table.hears(2, says(70), 44).role, Secondary);
+    }
+
+    #[test]
+    fn the_best_is_pending_while_a_handover_is_open_whoever_it_is() {
+        let mut table = group(60).primary(80, 45).pending(90, 60).secondary(70, 60);
+        table.hears(0, says(80), 10);
+        table.hears(2, says(95), 20);
+        assert_eq!(table.roles(), [Secondary, Secondary, PendingPrimary]);
+    }
+
+    #[test]
+    fn a_handover_closes_when_it_runs_out() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        let answer = table.hears(1, says(90), 45);
+        assert_eq!((answer.role, answer.term), (Primary, Term(2)));
+        assert_eq!(table.reasons(), [Reason::Yielded, Reason::HandoverCompleted]);
+        assert_eq!(table.group.handover, None);
+    }
+
+    #[test]
+    fn a_handover_closes_when_the_one_that_yielded_says_that_it_acts_as_secondary() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80).sent_at(10).acting_as(Primary), 10);
+        table.hears(0, says(80).sent_at(11).acting_as(Secondary), 11);
+        assert_eq!(table.group.handover, None);
+        assert_eq!(table.hears(1, says(90), 12).role, Primary);
+        assert_eq!(table.reasons(), [Reason::Yielded, Reason::HandoverCompleted]);
+    }
+
+    #[test]
+    fn a_handover_does_not_close_on_another_role_or_on_none() {
+        for acting_as in [None, Some(Primary), Some(PendingPrimary)] {
+            let mut table = group(60).primary(80, 45).pending(90, 60);
+            table.hears(0, says(80).sent_at(10), 10);
+            table.hears(0, Report { acting_as, ..says(80).sent_at(11) }, 11);
+            assert!(table.group.handover.is_some(), "{acting_as:?}");
+        }
+    }
+
+    #[test]
+    fn a_handover_does_not_close_on_another_session_s_word() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80).sent_at(10), 10);
+        assert_eq!(table.hears(1, says(90).sent_at(11).acting_as(Secondary), 11).role, PendingPrimary);
+    }
+
+    #[test]
+    fn an_acknowledgement_sent_before_the_yielding_heartbeat_is_not_believed() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80).sent_at(10).acting_as(Primary), 10);
+        table.hears(0, says(80).sent_at(9).acting_as(Secondary), 11);
+        assert!(table.group.handover.is_some());
+    }
+
+    #[test]
+    fn the_yielding_heartbeat_acknowledges_nothing_itself() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80).sent_at(10).acting_as(Secondary), 10);
+        assert!(table.group.handover.is_some());
+    }
+
+    #[test]
+    fn a_handover_closes_when_the_one_that_yielded_is_deleted() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        table.loses(0);
+        assert_eq!(table.hears(0, says(90), 11).role, Primary);
+    }
+
+    #[test]
+    fn the_one_that_yielded_is_granted_at_once_when_it_ranks_first_again() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        let answer = table.hears(0, says(95), 20);
+        assert_eq!((answer.role, answer.term), (Primary, Term(2)));
+        assert_eq!(table.group.handover, None);
+        assert_eq!(table.roles(), [Primary, Secondary]);
+        assert_eq!(table.reasons(), [Reason::Yielded, Reason::Superseded, Reason::Recovered]);
+    }
+
+    #[test]
+    fn the_one_that_yielded_is_only_pending_when_it_ranks_first_by_another_s_heartbeat() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        assert_eq!(table.hears(1, says(70), 20).role, Secondary);
+        assert_eq!(table.roles(), [PendingPrimary, Secondary]);
+        assert!(table.group.handover.is_some());
+    }
+
+    #[test]
+    fn a_handover_whose_successor_dies_goes_to_the_next_best() {
+        let mut table = group(60).primary(80, 45).pending(90, 40).secondary(70, 100);
+        table.hears(0, says(10), 10);
+        assert_eq!(table.hears(2, says(70), 45).role, Primary);
+    }
+
+    #[test]
+    fn a_prompt_handover_is_not_waited_for() {
+        let mut table = group(60).prompt().primary(80, 45).pending(90, 60);
+        assert_eq!(table.hears(0, says(80), 10).role, Secondary);
+        assert_eq!(table.group.handover, None);
+        assert_eq!(table.hears(1, says(90), 10).role, Primary);
+    }
+
+    #[test]
+    fn the_answer_carries_role_term_and_watermark() {
+        let mut table = group(60).primary(100, 60);
+        let expected = Answer { role: Primary, term: Term(1), watermark: Some(at(9)), lease: Some(seconds(60)) };
+        assert_eq!(table.hears(0, says(100).data_until(9), 10), expected);
+    }
+
+    #[test]
+    fn deleting_the_primary_lets_the_next_heartbeat_be_granted_at_once() {
+        let mut table = group(60).primary(100, 60).secondary(50, 60);
+        table.loses(0);
+        assert_eq!(table.hears(0, says(50), 1).role, Primary);
+        assert_eq!(table.reasons(), [Reason::SessionDeleted, Reason::SessionDeleted]);
+    }
+
+    #[test]
+    fn deleting_the_pending_one_leaves_the_primary_alone() {
+        let mut table = group(60).primary(80, 60).pending(90, 60);
+        table.loses(1);
+        assert_eq!(table.hears(0, says(80), 1).role, Primary);
+    }
+
+    #[test]
+    fn deleting_another_session_leaves_a_handover_open() {
+        let mut table = group(60).secondary(10, 60).primary(80, 45).pending(90, 60);
+        table.hears(1, says(80), 10);
+        table.loses(0);
+        assert_eq!(table.group.handover.expect("open").from, 0);
+        assert_eq!(table.hears(1, says(90), 11).role, PendingPrimary);
+    }
+
+    #[test]
+    fn a_session_that_has_never_sent_a_heartbeat_is_secondary_and_never_pending() {
+        let mut table = group(60).unheard().primary(0, 60);
+        table.hears(1, says(0), 10);
+        assert_eq!(table.roles(), [Secondary, Primary]);
+    }
+}
+
+mod between_heartbeats {
+    use super::*;
+
+    #[test]
+    fn a_sweep_takes_primary_and_pending_away_where_the_lease_has_lapsed() {
+        let mut table = group(60).primary(80, 60).pending(90, 60);
+        table.lapses(60);
+        assert_eq!(table.roles(), [Secondary, Secondary]);
+        assert_eq!(table.reasons(), [Reason::LeaseLapsed, Reason::LeaseLapsed]);
+    }
+
+    #[test]
+    fn a_sweep_leaves_an_unexpired_lease_alone() {
+        let mut table = group(60).primary(80, 60).pending(90, 60);
+        table.lapses(59);
+        assert_eq!(table.roles(), [Primary, PendingPrimary]);
+        assert!(table.trace.is_empty());
+    }
+
+    #[test]
+    fn a_sweep_never_grants() {
+        let mut table = group(60).primary(80, 60).pending(90, 100);
+        table.lapses(60);
+        assert_eq!(table.roles(), [Secondary, PendingPrimary]);
+        assert_eq!(table.group.term, Term(1));
+    }
+
+    #[test]
+    fn a_sweep_does_not_close_a_handover() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        let handover = table.group.handover;
+        table.lapses(20);
+        assert_eq!(table.group.handover, handover);
+    }
+
+    #[test]
+    fn a_second_sweep_finds_nothing_to_do() {
+        let mut table = group(60).primary(80, 60).pending(90, 60);
+        table.lapses(60);
+        table.trace.clear();
+        table.lapses(60);
+        assert!(table.trace.is_empty());
+    }
+}
+
+mod when_the_service_was_away {
+    use super::*;
+
+    #[test]
+    fn a_lease_unexpired_when_it_began_lasts_one_timeout_from_the_return() {
+        let table = group(60).primary(100, 60).away(59, 1_000);
+        assert!(table.is_live(0, 1_059));
+        assert!(!table.is_live(0, 1_060));
+    }
+
+    #[test]
+    fn a_lease_that_ends_later_anyway_is_not_shortened() {
+        let table = group(60).primary(100, 600).away(10, 20);
+        assert!(table.is_live(0, 599));
+    }
+
+    #[test]
+    fn a_lease_that_had_run_out_before_stays_lapsed() {
+        let table = group(60).primary(100, 60).away(60, 1_000);
+        assert!(!table.is_live(0, 1_000));
+    }
+
+    #[test]
+    fn a_restart_of_any_length_leads_to_no_change_by_itself() {
+        let mut table = group(60).primary(80, 60).secondary(80, 60).away(10, 100_000);
+        table.lapses(100_029);
+        assert_eq!(table.hears(1, says(80), 100_029).role, Secondary);
+        assert_eq!(table.hears(0, says(80), 100_030).role, Primary);
+        assert!(table.trace.is_empty());
+    }
+
+    #[test]
+    fn a_primary_that_died_during_it_is_replaced_one_timeout_after_the_return() {
+        let mut table = group(60).primary(80, 60).secondary(80, 60).away(10, 1_000);
+        assert_eq!(table.hears(1, says(80), 1_030).role, Secondary);
+        assert_eq!(table.hears(1, says(80), 1_060).role, Primary);
+    }
+
+    #[test]
+    fn a_lease_that_lives_on_only_through_the_first_lives_on_through_the_second() {
+        let table = group(60).primary(100, 60).away(50, 100).away(150, 300);
+        assert!(table.is_live(0, 359));
+        assert!(!table.is_live(0, 360));
+    }
+
+    #[test]
+    fn a_lease_that_lapsed_between_two_stays_lapsed_through_the_second() {
+        let table = group(60).primary(100, 60).away(50, 100).away(160, 300);
+        assert!(!table.is_live(0, 300));
+    }
+
+    #[test]
+    fn a_lease_given_after_the_return_is_not_touched() {
+        let table = group(60).primary(100, 1_090).away(10, 1_000);
+        assert!(!table.is_live(0, 1_090));
+    }
+
+    #[test]
+    fn a_timeout_shortened_after_the_return_does_not_shorten_what_the_return_gave() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60).away(10, 1_000);
+        table.timeout(1);
+        assert_eq!(table.hears(1, says(100), 1_020).role, Secondary);
+        assert_eq!(table.roles(), [Primary, Secondary]);
+    }
+
+    #[test]
+    fn a_timeout_lengthened_long_after_the_return_does_not_bring_a_dead_session_back() {
+        let mut table = group(60).secondary(100, 60).primary(50, 60).away(10, 1_000);
+        table.hears(1, says(50), 1_030);
+        table.hears(1, says(50), 1_080);
+        table.timeout(3_600);
+        assert!(!table.is_live(0, 1_100));
+        assert_eq!(table.hears(1, says(50), 1_100).role, Primary);
+        assert_eq!(table.roles(), [Secondary, Primary]);
+    }
+
+    #[test]
+    fn a_handover_is_not_lengthened_as_nobody_acts_on_a_lease_it_could_not_renew() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        table = table.away(20, 1_000);
+        assert_eq!(table.hears(1, says(90), 1_000).role, Primary);
+    }
+}
+
+mod known_traps {
+    use super::*;
+
+    #[test]
+    fn health_equal_and_both_live_the_primary_stays() {
+        let mut table = group(60).secondary(90, 60).primary(90, 60);
+        table.hears(0, says(90), 10);
+        table.hears(1, says(90), 10);
+        assert_eq!(table.roles(), [Secondary, Primary]);
+        assert!(table.trace.is_empty());
+    }
+
+    #[test]
+    fn health_oscillating_by_less_than_the_margin_changes_nothing() {
+        let mut table = group(60).margin(5).primary(90, 60).secondary(90, 60);
+        for now in 1..50 {
+            table.hears(0, says(90 - now % 3), now);
+            table.hears(1, says(88 + now % 5), now);
+        }
+        assert!(table.trace.is_empty());
+    }
+
+    #[test]
+    fn of_two_equal_secondaries_whichever_heartbeats_first_after_the_lapse_is_granted_at_once() {
+        for first in [1, 2] {
+            let mut table = group(60).primary(100, 50).secondary(90, 100).secondary(90, 100);
+            assert_eq!(table.hears(first, says(90), 50).role, Primary);
+            assert_eq!(table.hears(3 - first, says(90), 50).role, Secondary);
+        }
+    }
+
+    #[test]
+    fn the_healthier_secondary_is_pending_until_its_next_heartbeat() {
+        let mut table = group(60).primary(100, 50).secondary(80, 100).secondary(90, 100);
+        assert_eq!(table.hears(1, says(80), 50).role, Secondary);
+        assert_eq!(table.roles(), [Secondary, Secondary, PendingPrimary]);
+        assert_eq!(table.hears(2, says(90), 51).role, Primary);
+    }
+
+    #[test]
+    fn if_the_healthier_secondary_lapses_first_the_other_is_granted() {
+        let mut table = group(60).primary(100, 50).secondary(80, 60).secondary(90, 70);
+        table.hears(1, says(80), 50);
+        assert_eq!(table.hears(1, says(80), 70).role, Primary);
+    }
+
+    #[test]
+    fn a_pending_one_that_falls_behind_goes_back_and_the_new_best_is_pending() {
+        let mut table = group(60).primary(50, 60).pending(90, 60).secondary(80, 60);
+        assert_eq!(table.hears(1, says(70), 10).role, Secondary);
+        assert_eq!(table.roles(), [Primary, Secondary, PendingPrimary]);
+    }
+
+    #[test]
+    fn a_repeated_heartbeat_is_answered_like_the_first() {
+        let mut table = group(60).primary(100, 60).secondary(90, 60);
+        let first = table.hears(0, says(100).data_until(5), 10);
+        assert_eq!(table.hears(0, says(100).data_until(5), 10), first);
+        assert!(table.trace.is_empty());
+    }
+
+    #[test]
+    fn a_repeated_first_heartbeat_is_granted_once() {
+        let mut table = group(60).unheard();
+        let first = table.hears(0, says(100), 10);
+        assert_eq!(table.hears(0, says(100), 11), first);
+        assert_eq!(table.trace.len(), 1);
+    }
+
+    #[test]
+    fn a_longer_lease_stands_when_the_timeout_is_shortened() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60);
+        table.timeout(1);
+        table.hears(0, says(100), 10);
+        assert_eq!(table.lease_until(0), at(60));
+        assert_eq!(table.hears(1, says(100), 59).role, Secondary);
+        assert_eq!(table.hears(1, says(100), 60).role, Primary);
+    }
+
+    #[test]
+    fn a_group_that_is_created_again_begins_anew() {
+        let mut table = group(60).unheard();
+        let answer = table.hears(0, says(100), 10_000);
+        assert_eq!((answer.term, answer.watermark), (Term(1), None));
+    }
+}
+
+mod histories {
+    use super::*;
+
+    const SESSIONS: usize = 4;
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Heartbeat { session: usize, health: i64, acting_as: Option<Role>, data_age: Option<i64>, late_by: i64 },
+        Sweep,
+        Removal(usize),
+        Timeout(i64),
+        Outage(i64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let heartbeat = (
+            0..SESSIONS,
+            prop_oneof![Just(40_i64), Just(50), Just(60)],
+            prop_oneof![Just(None), Just(Some(Secondary)), Just(Some(Primary))],
+            prop::option::of(-5..20_i64),
+            LATENESS,
+        )
+            .prop_map(|(session, health, acting_as, data_age, late_by)| Event::Heartbeat {
+                session,
+                health,
+                acting_as,
+                data_age,
+                late_by,
+            });
+        prop_oneof![
+            20 => heartbeat,
+            2 => Just(Event::Sweep),
+            1 => (0..SESSIONS).prop_map(Event::Removal),
+            1 => prop_oneof![Just(5_i64), Just(10), Just(20)].prop_map(Event::Timeout),
+            1 => (1..40_i64).prop_map(Event::Outage),
+        ]
+    }
+
+    /// By how long a heartbeat may be older than the newest of its session.
+    const LATENESS: std::ops::Range<i64> = 0..1;
+
+    /// Events and the seconds that pass before each.
+    fn history() -> impl Strategy<Value = Vec<(i64, Event)>> {
+        prop::collection::vec((prop_oneof![3 => Just(0_i64), 5 => 1..4_i64, 1 => 4..15_i64], event()), 1..60)
+    }
+
+    /// A session as the test follows it, whatever place it has.
+    #[derive(Clone, Debug)]
+    struct Follow {
+        id: usize,
+        newest_sent: i64,
+        /// It may act as Primary before this instant.
+        primary_until: Instant,
+    }
+
+    struct Step<'a> {
+        now: Instant,
+        outages: &'a [Outage],
+        rules: &'a Rules,
+        before: &'a Group,
+        after: &'a Group,
+        trace: &'a [Transition],
+        heartbeat: Option<(usize, Report, Answer)>,
+        follows: &'a [Follow],
+    }
+
+    impl Step<'_> {
+        fn grants(&self) -> Vec<usize> {
+            self.trace.iter().filter(|change| change.to == Primary).map(|change| change.session).collect()
+        }
+    }
+
+    /// Plays a history and shows every step to the check; removed sessions come back as new ones.
+    fn play(events: &[(i64, Event)], mut check: impl FnMut(&Step<'_>)) {
+        let mut table = group(10).unheard().unheard().unheard().unheard();
+        let mut follows: Vec<Follow> =
+            (0..SESSIONS).map(|id| Follow { id, newest_sent: 0, primary_until: at(0) }).collect();
+        let mut now = 0;
+        for (pause, event) in events {
+            now += pause;
+            let before = table.group.clone();
+            let place = |id: usize| follows.iter().position(|follow| follow.id == id).expect("each id has a place");
+            table.trace.clear();
+            let mut heard = None;
+            let mut removed = None;
+            match event {
+                Event::Heartbeat { session, health, acting_as, data_age, late_by } => {
+                    let s = place(*session);
+                    let sent = now.max(follows[s].newest_sent + 1) - late_by;
+                    let report = Report {
+                        acting_as: *acting_as,
+                        data_sent_until: data_age.map(|age| at(now - age)),
+                        ..says(*health).sent_at(sent)
+                    };
+                    heard = Some((s, report, table.hears(s, report, now)));
+                }
+                Event::Sweep => table.lapses(now),
+                Event::Removal(session) => {
+                    let s = place(*session);
+                    remove(&mut table.group, s, &mut table.trace);
+                    removed = Some(s);
+                }
+                Event::Timeout(timeout) => table.timeout(*timeout),
+                Event::Outage(length) => {
+                    table = table.away(now, now + length);
+                    now += length;
+                }
+            }
+            check(&Step {
+                now: at(now),
+                outages: &table.outages,
+                rules: &table.rules,
+                before: &before,
+                after: &table.group,
+                trace: &table.trace,
+                heartbeat: heard,
+                follows: &follows,
+            });
+            if let Some((s, report, answer)) = heard {
+                let acknowledges = report.acting_as == Some(Secondary)
+                    && report.sent_at.0 > follows[s].newest_sent * SECOND
+                    && before.handover.is_some_and(|handover| handover.from == s);
+                follows[s].newest_sent = follows[s].newest_sent.max(report.sent_at.0 / SECOND);
+                if answer.role == Primary {
+                    let until = follows[s].primary_until.max(at(now).plus(table.group.timeout));
+                    follows[s].primary_until = until;
+                } else if acknowledges {
+                    follows[s].primary_until = at(0);
+                }
+            }
+            if let Some(s) = removed {
+                drop_place(&mut table.group, s);
+                let id = follows.remove(s).id;
+                table = table.unheard();
+                follows.push(Follow { id, newest_sent: 0, primary_until: at(0) });
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_state_is_consistent_with_one_holder_of_a_role_at_most(events in history()) {
+            play(&events, |step| {
+                assert!(step.after.is_consistent());
+                for role in [Primary, PendingPrimary] {
+                    assert!(step.after.sessions.iter().filter(|session| session.role == role).count() <= 1);
+                }
+            });
+        }
+
+        #[test]
+        fn the_term_rises_by_one_with_each_grant_and_only_then(events in history()) {
+            play(&events, |step| {
+                let grants = i64::try_from(step.grants().len()).expect("a few");
+                assert!(grants <= 1);
+                assert_eq!(step.after.term.0, step.before.term.0 + grants);
+            });
+        }
+
+        #[test]
+        fn the_watermark_never_falls_and_is_never_in_the_future(events in history()) {
+            play(&events, |step| {
+                assert!(step.after.watermark() >= step.before.watermark());
+                assert!(step.after.watermark() <= Some(step.now));
+            });
+        }
+
+        #[test]
+        fn primary_is_granted_only_to_the_session_that_heartbeats(events in history()) {
+            play(&events, |step| {
+                for s in step.grants() {
+                    let (sender, _, answer) = step.heartbeat.expect("only a heartbeat grants");
+                    assert_eq!((s, answer.role), (sender, Primary));
+                }
+            });
+        }
+
+        #[test]
+        fn the_trace_replays_to_the_roles(events in history()) {
+            play(&events, |step| {
+                let mut roles: Vec<Role> = step.before.sessions.iter().map(|session| session.role).collect();
+                for change in step.trace {
+                    assert_ne!(change.from, change.to);
+                    assert_eq!(roles[change.session], change.from);
+                    roles[change.session] = change.to;
+                }
+                let after: Vec<Role> = step.after.sessions.iter().map(|session| session.role).collect();
+                assert_eq!(roles, after);
+            });
+        }
+
+        #[test]
+        fn unexpired_primary_leases_of_two_sessions_never_overlap(events in history()) {
+            play(&events, |step| {
+                let grants = step.grants();
+                for (i, follow) in step.follows.iter().enumerate() {
+                    let may_act = step.now < follow.primary_until;
+                    assert!(grants.is_empty() || grants == [i] || !may_act, "{follow:?} at {:?}", step.now);
+                }
+            });
+        }
+
+        #[test]
+        fn no_stored_time_of_a_session_moves_back(events in history()) {
+            play(&events, |step| {
+                for (before, after) in std::iter::zip(&step.before.sessions, &step.after.sessions) {
+                    if let (Some(before), Some(after)) = (before.beat, after.beat) {
+                        assert!(after.received_at >= before.received_at);
+                        assert!(after.lease_until >= before.lease_until);
+                    }
+                    assert!(after.beat.is_none() || after.sent_until >= before.sent_until);
+                }
+            });
+        }
+
+        #[test]
+        fn a_heartbeat_repeated_at_the_same_moment_changes_nothing(events in history()) {
+            play(&events, |step| {
+                let Some((s, report, answer)) = step.heartbeat else { return };
+                let mut group = step.after.clone();
+                let mut trace = Vec::new();
+                let moment = Moment { now: step.now, outages: step.outages };
+                let again = heartbeat(&mut group, s, &report, moment, step.rules, &mut trace);
+                assert!(trace.is_empty(), "{trace:?}");
+                // The report that came with a grant is that of a Primary when it comes again.
+                let watermark = if step.grants().is_empty() { answer.watermark } else { again.watermark };
+                assert_eq!(again, Answer { watermark, ..answer });
+            });
+        }
+
+        #[test]
+        fn a_lapse_only_takes_away_and_a_second_one_finds_nothing(events in history()) {
+            play(&events, |step| {
+                let moment = Moment { now: step.now, outages: step.outages };
+                let (mut group, mut first, mut second) = (step.after.clone(), Vec::new(), Vec::new());
+                lapse(&mut group, moment, &mut first);
+                lapse(&mut group, moment, &mut second);
+                assert!(first.iter().all(|change| change.to == Secondary));
+                assert!(second.is_empty());
+            });
+        }
+
+        #[test]
+        fn an_idle_healthy_group_never_changes_roles(
+            healths in prop::collection::vec(prop_oneof![Just(40_i64), Just(60)], 1..5),
+            beats in prop::collection::vec((1..4_i64, 0..5_usize, prop::option::of(1..100_i64)), 1..60),
+        ) {
+            let best = *healths.iter().max().expect("one at least");
+            let first = healths.iter().position(|health| *health == best).expect("one at least");
+            let mut table = healths.iter().fold(group(10), |table, _| table.unheard());
+            let mut now = 0;
+            table.hears(first, says(best), now);
+            for s in 0..healths.len() {
+                table.hears(s, says(healths[s]), now);
+            }
+            table.trace.clear();
+            for (pause, rotation, outage) in beats {
+                now += pause;
+                for i in 0..healths.len() {
+                    let s = (i + rotation) % healths.len();
+                    table.hears(s, says(healths[s]), now);
+                }
+                if let Some(length) = outage {
+                    table = table.away(now, now + length);
+                    now += length;
+                }
+                table.lapses(now);
+                prop_assert!(table.trace.is_empty(), "{:?}", table.trace);
+            }
+        }
+    }
+}

@@ -209,8 +209,7 @@ fn tell(at: MachineTime, event: Event) -> Result<(), DemoError> {
     let age = i64::try_from(MachineTime::now().since(at).as_micros()).unwrap_or(0);
     let utc_us = Utc::now().timestamp_micros() - age;
     let report = Report { utc_us, monotonic_us: at, event };
-    let mut line = serde_json::to_string(&report)
-        .map_err(|error| DemoError::Output(io::Error::other(error)))?;
+    let mut line = serde_json::to_string(&report).map_err(|error| DemoError::Output(io::Error::other(error)))?;
     line.push('\n');
     // `println!` would panic when the demo is gone.
     let mut stdout = io::stdout().lock();

@@ -145,27 +145,16 @@ struct ErrorBody {
 
 impl Api {
     /// A client for one group of a service; no request waits longer than `patience`.
-    pub fn new(
-        server: &str,
-        tenant: &str,
-        namespace: &str,
-        group: &str,
-        patience: Duration,
-    ) -> Result<Api, DemoError> {
+    pub fn new(server: &str, tenant: &str, namespace: &str, group: &str, patience: Duration) -> Result<Api, DemoError> {
         let url = reqwest::Url::parse(server).map_err(|_| DemoError::NoUrl(server.to_owned()))?;
         if url.scheme() != "http" || url.host_str().is_none() {
             return Err(DemoError::NoUrl(server.to_owned()));
         }
         let server = server.trim_end_matches('/').to_owned();
-        let group_url = format!(
-            "{server}/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}"
-        );
+        let group_url =
+            format!("{server}/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}");
         // A heartbeat goes straight to its service: a proxy in between would answer for it when it is gone.
-        let http = Client::builder()
-            .no_proxy()
-            .timeout(patience)
-            .build()
-            .map_err(DemoError::HttpClient)?;
+        let http = Client::builder().no_proxy().timeout(patience).build().map_err(DemoError::HttpClient)?;
         Ok(Api { http, server, group_url })
     }
 
@@ -221,10 +210,8 @@ impl Api {
         if let Some(data_sent_at) = heartbeat.data_sent_at {
             body["LastDataSendTime"] = wire_time(data_sent_at).into();
         }
-        let request = self
-            .session(Method::POST, session)
-            .header("Failover-Role", heartbeat.acting_as.number())
-            .json(&body);
+        let request =
+            self.session(Method::POST, session).header("Failover-Role", heartbeat.acting_as.number()).json(&body);
         let response = send(request).await?;
         let term = number_in(response.headers(), "Failover-Term");
         let lease_ms = number_in(response.headers(), "Failover-Lease-Ms");
@@ -258,10 +245,8 @@ async fn send(request: RequestBuilder) -> Result<Response, ApiError> {
     }
     let retry_after = number_in(response.headers(), RETRY_AFTER.as_str());
     let text = response.text().await.unwrap_or_default();
-    let reason = serde_json::from_str::<ErrorBody>(&text)
-        .ok()
-        .and_then(|body| body.reason.or(body.error))
-        .unwrap_or(text);
+    let reason =
+        serde_json::from_str::<ErrorBody>(&text).ok().and_then(|body| body.reason.or(body.error)).unwrap_or(text);
     Err(match status {
         StatusCode::NOT_FOUND => ApiError::NotFound,
         StatusCode::SERVICE_UNAVAILABLE => {

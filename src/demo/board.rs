@@ -160,7 +160,7 @@ impl Board {
         let a = &mut self.adapters[adapter];
         let name = a.name.clone();
         match report.event {
-            Event::Registered => Some(format!("{name} is registered with the service.")),
+            Event::Registered => a.role.take().map(|_| format!("{name} registers anew.")),
             Event::Sent { acting_as, .. } => {
                 a.heartbeat_at = Some(at);
                 if let Some(stint) = a.acting.as_mut().filter(|_| acting_as == Role::Primary) {
@@ -178,9 +178,8 @@ impl Board {
                 }
                 if role == Role::PendingPrimary {
                     a.pending_since.get_or_insert(at);
-                    return (before != Some(role)).then(|| {
-                        format!("{name} is PendingPrimary: chosen to take over, it waits until it is safe.")
-                    });
+                    return (before != Some(role))
+                        .then(|| format!("{name} is PendingPrimary: chosen to take over, it waits until it is safe."));
                 }
                 if let Some(from) = a.pending_since.take() {
                     self.record.pending.push(Span { adapter, from, until: at });

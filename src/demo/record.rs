@@ -268,8 +268,7 @@ pub mod tests {
 
     #[test]
     fn overlaps_are_found_between_all_and_not_only_neighbours() {
-        let record =
-            record(vec![stint(0, 0, 9_000, 1), stint(0, 9_000, 9_500, 2), stint(1, 4_000, 5_000, 3)]);
+        let record = record(vec![stint(0, 0, 9_000, 1), stint(0, 9_000, 9_500, 2), stint(1, 4_000, 5_000, 3)]);
         assert_eq!(record.overlaps().len(), 1);
     }
 
@@ -287,7 +286,8 @@ pub mod tests {
 
     #[test]
     fn a_term_that_is_skipped_repeated_or_missing_is_a_breach() {
-        let breaches = |term| record(vec![stint(0, 0, 3_000, 1), Stint { term, ..stint(1, 5_000, 6_000, 2) }]).breaches();
+        let breaches =
+            |term| record(vec![stint(0, 0, 3_000, 1), Stint { term, ..stint(1, 5_000, 6_000, 2) }]).breaches();
         assert_eq!(breaches(Some(2)), []);
         for term in [Some(3), Some(1), None] {
             let breach = Breach::Term { adapter: "B".to_owned(), found: term, due: 2 };

@@ -42,7 +42,7 @@ impl Style {
 pub struct Screen {
     style: Style,
     colours: Colours,
-    step: String,
+    step: [String; 2],
     events: Vec<String>,
     drawn_lines: usize,
 }
@@ -58,7 +58,7 @@ impl Screen {
     pub fn new(style: Style) -> Screen {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colours = if unwanted { Colours::Off } else { Colours::On };
-        Screen { style, colours, step: String::new(), events: Vec::new(), drawn_lines: 0 }
+        Screen { style, colours, step: Default::default(), events: Vec::new(), drawn_lines: 0 }
     }
 
     /// Shows text that stays.
@@ -66,12 +66,12 @@ impl Screen {
         write(&format!("{text}\n"))
     }
 
-    /// Says what is happening now.
-    pub fn step(&mut self, step: &str, text: &str) -> Result<(), DemoError> {
-        self.step = format!("{}  {text}", self.paint(BOLD, step));
+    /// Says what is happening now: a title and a sentence.
+    pub fn step(&mut self, title: &str, text: &str) -> Result<(), DemoError> {
+        self.step = [self.paint(BOLD, title), text.to_owned()];
         match self.style {
             Style::Live => Ok(()),
-            Style::Lines => write(&format!("\n{step}  {text}\n")),
+            Style::Lines => write(&format!("\n{title}\n  {text}\n")),
         }
     }
 
@@ -114,8 +114,9 @@ impl Screen {
     }
 
     fn frame(&self, board: &Board, now: MachineTime) -> Vec<String> {
-        let mut lines = vec![String::new(), self.step.clone(), String::new()];
-        let header = row("adapter", "process", "state", "role", "health", "heartbeat", "lease", "term");
+        let [title, text] = self.step.clone();
+        let mut lines = vec![String::new(), title, text, String::new()];
+        let header = row(["adapter", "process", "state", "role", "health", "heartbeat", "lease", "term"]);
         lines.push(self.paint(DIM, &header));
         lines.extend(board.adapters.iter().map(|adapter| self.adapter(adapter, now)));
         lines.push(String::new());
@@ -143,7 +144,7 @@ impl Screen {
             _ => adapter.process_id.to_string(),
         };
         let left = adapter.lease_until.map(|until| until.since(now));
-        let line = row(
+        let line = row([
             &adapter.name,
             &process,
             state,
@@ -152,7 +153,7 @@ impl Screen {
             &adapter.heartbeat_at.map_or_else(none, |at| format!("{:.1} s ago", now.since(at).as_secs_f64())),
             &left.map_or_else(none, |left| format!("{:.1} s", left.as_secs_f64())),
             &adapter.term.map_or_else(none, |term| term.to_string()),
-        );
+        ]);
         match (adapter.process, adapter.role) {
             (Process::Killed | Process::Gone, _) => self.paint(RED, &line),
             (_, Some(Role::Primary)) => self.paint(GREEN, &line),
@@ -174,17 +175,8 @@ impl Drop for Screen {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one for each column, in their order")]
-fn row(
-    adapter: &str,
-    process: &str,
-    state: &str,
-    role: &str,
-    health: &str,
-    heartbeat: &str,
-    lease: &str,
-    term: &str,
-) -> String {
+fn row(cells: [&str; 8]) -> String {
+    let [adapter, process, state, role, health, heartbeat, lease, term] = cells;
     format!("{adapter:7}  {process:>7}  {state:7}  {role:14}  {health:11}  {heartbeat:>9}  {lease:>6}  {term:>4}")
 }
 
@@ -211,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_row_fits_into_eighty_columns() {
-        let row = row("A", "4194304", "running", "PendingPrimary", "██████ 100%", "10.5 s ago", "10.0 s", "1000");
+        let row = row(["A", "4194304", "running", "PendingPrimary", "██████ 100%", "0.5 s ago", "10.0 s", "1000"]);
         assert!(row.chars().count() <= 80, "{row}");
     }
 }

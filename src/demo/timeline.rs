@@ -1,5 +1,7 @@
 //! How the record is shown at the end: bars, a table, the takeovers, and the verdict.
 
+use std::time::Duration;
+
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::clock::{MachineTime, in_seconds};
@@ -100,7 +102,6 @@ fn table(record: &Record) -> String {
             Ending::Other => "the service told it so".to_owned(),
             Ending::DemoEnded => "the demo was over".to_owned(),
         };
-        let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         table.add_row([
             Cell::new(&record.names[stint.adapter]),
             number(in_seconds(stint.from.since(record.start))),
@@ -114,32 +115,38 @@ fn table(record: &Record) -> String {
 }
 
 fn takeovers(record: &Record) -> String {
-    let mut text = String::from("Takeovers\n");
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    let header =
+        ["Takeover", "Because", "Took", "Nobody\nacted for", "After the\nlast lease", "After the last\nheartbeat"];
+    table.set_header(header);
     for takeover in record.takeovers() {
-        text += &describe(record, &takeover);
+        let Takeover { before, after } = takeover;
+        let (old, new) = (&record.names[before.adapter], &record.names[after.adapter]);
+        let is_its_drop = |(adapter, at): &&(usize, MachineTime)| *adapter == before.adapter && *at <= after.from;
+        let (because, since) = match (before.ending, record.health_drops.iter().rfind(is_its_drop)) {
+            (Ending::Killed, _) => (format!("{old} was killed"), before.until),
+            (Ending::HandedOver, Some((_, at))) => (format!("{old}'s health fell"), *at),
+            _ => (format!("{old} stopped"), before.until),
+        };
+        let after_lease = match takeover.since_lapse() {
+            Duration::ZERO => "no wait".to_owned(),
+            waited => in_seconds(waited),
+        };
+        table.add_row([
+            Cell::new(format!("{old} → {new}")),
+            Cell::new(because),
+            number(in_seconds(after.from.since(since))),
+            number(in_seconds(takeover.gap())),
+            number(after_lease),
+            number(in_seconds(takeover.since_last_heartbeat())),
+        ]);
     }
-    text
+    format!("{table}\n")
 }
 
-fn describe(record: &Record, takeover: &Takeover) -> String {
-    let Takeover { before, after } = takeover;
-    let (old, new) = (&record.names[before.adapter], &record.names[after.adapter]);
-    let since_last = in_seconds(takeover.since_last_heartbeat());
-    let gap = in_seconds(takeover.gap());
-    let dropped = record.health_drops.iter().rfind(|(adapter, at)| *adapter == before.adapter && *at <= after.from);
-    match (before.ending, dropped) {
-        (Ending::Killed, _) => format!(
-            "  {old} was killed. {new} acted {gap} after the kill,\n  \
-             {} after {old}'s lease had run out, {since_last} after {old}'s last heartbeat.\n",
-            in_seconds(takeover.since_lapse()),
-        ),
-        (Ending::HandedOver, Some((_, at))) => format!(
-            "  {old}'s health fell. {new} acted {} after that; in between nobody acted for {gap}.\n  \
-             It was {since_last} after the last heartbeat that {old} sent as Primary.\n",
-            in_seconds(after.from.since(*at)),
-        ),
-        _ => format!("  {old} stopped. {new} acted {gap} later, {since_last} after {old}'s last heartbeat.\n"),
-    }
+fn number(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
 fn verdict(record: &Record) -> String {
@@ -151,12 +158,12 @@ fn verdict(record: &Record) -> String {
     let tolerance = in_seconds(TOLERANCE);
     let mut text = format!(
         "The promise\n  \
-         At most one acts at any instant: {overlaps} overlaps.\n  \
-         Another acts within 1.5 timeouts of the last heartbeat: {promised}, and {tolerance} for scheduling.\n  \
-         Each grant of the role has the next term: {}.\n",
+         Never do two act at the same instant: {overlaps} overlaps, by the adapters' own records.\n  \
+         Another acts within 1.5 timeouts of the last heartbeat: at most {promised} (+ {tolerance} for scheduling).\n  \
+         Each grant has the next term: {}.\n",
         terms.join(", "),
     );
-    text += if breaches.is_empty() { "It held.\n" } else { "It did NOT hold:\n" };
+    text += if breaches.is_empty() { "The promise held.\n" } else { "The promise did NOT hold:\n" };
     for breach in breaches {
         text += &format!("  {breach}\n");
     }
@@ -224,11 +231,11 @@ mod tests {
     #[test]
     fn the_verdict_gives_the_reason_of_a_broken_promise() {
         let text = render(&record(vec![stint(0, 0, 3_000, 1), stint(1, 2_000, 5_000, 2)]));
-        assert!(text.contains("It did NOT hold:\n  A and B acted as Primary at the same time"), "{text}");
+        assert!(text.contains("The promise did NOT hold:\n  A and B acted as Primary at the same time"), "{text}");
     }
 
     #[test]
     fn the_verdict_says_that_the_promise_held() {
-        assert!(render(&shown()).ends_with("It held.\n"));
+        assert!(render(&shown()).ends_with("The promise held.\n"));
     }
 }

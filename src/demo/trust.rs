@@ -81,8 +81,7 @@ impl Trust {
         };
         self.told = answer.role;
         let until = newest.sent_at.plus(answer.lease.unwrap_or(self.timeout));
-        let given = (answer.role == Role::Primary && at < until)
-            .then_some(Lease { until, term: answer.term });
+        let given = (answer.role == Role::Primary && at < until).then_some(Lease { until, term: answer.term });
         match (self.lease, given) {
             (None, None) => {}
             (None, Some(lease)) => changes.push(Change::Began { at, lease }),

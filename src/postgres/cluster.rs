@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
@@ -59,7 +59,11 @@ pub fn made_by(data: &DataDir) -> Result<Option<String>, PostgresError> {
                 Some(_) => Err(PostgresError::NotACluster { dir }),
             }
         }
-        Err(error) => Err(PostgresError::io("read", file)(error)),
+        Err(error) => {
+            // The likelier reason, and the clearer message.
+            check_owner(data, &dir, &found)?;
+            Err(PostgresError::io("read", file)(error))
+        }
     }
 }
 
@@ -105,10 +109,16 @@ pub fn create(data: &DataDir, binaries: &Binaries, log: &ServerLog, stop: &StopR
     made
 }
 
-/// Never used before: a process of an earlier initdb may still be writing to its own.
+/// One that is not there yet: what an earlier initdb left may have resisted removal.
 fn unfinished_name(data: &DataDir) -> PathBuf {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |passed| passed.as_nanos());
-    data.path().join(format!("{UNFINISHED}{}.{now}", std::process::id()))
+    let start = format!("{UNFINISHED}{}", std::process::id());
+    let mut path = data.path().join(&start);
+    let mut count = 0;
+    while path.exists() {
+        count += 1;
+        path = data.path().join(format!("{start}.{count}"));
+    }
+    path
 }
 
 fn fill(

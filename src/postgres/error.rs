@@ -81,7 +81,7 @@ pub enum PostgresError {
     )]
     Setting { name: String, value: String, reason: &'static str },
 
-    #[error("cannot {action} {path}: {cause}")]
+    #[error("cannot {action} {path}: {cause}{}", advice(cause))]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
 
     #[error("cannot run {program} as {user}: {cause}; check that this user may execute it")]
@@ -120,5 +120,15 @@ impl PostgresError {
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> PostgresError {
         let path = path.into();
         move |cause| PostgresError::Io { action, path, cause }
+    }
+}
+
+/// What to do about the failures that have a usual cause.
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => "; run the service as a user who may, or choose another data directory",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on that disk",
+        io::ErrorKind::ReadOnlyFilesystem => "; choose a data directory that can be written to",
+        _ => "",
     }
 }
