@@ -192,7 +192,7 @@ CREATE FUNCTION failover_timeout(ticks bigint) RETURNS interval LANGUAGE sql IMM
 
 COMMENT ON FUNCTION failover_timeout(bigint) IS 'A failover timeout as an interval.';
 
-CREATE FUNCTION lease_end(lease_until timestamptz, failover_timeout interval) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION lease_end(lease_until timestamptz, given_for interval) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
     ends timestamptz := lease_until;
     outage record;
@@ -202,14 +202,14 @@ BEGIN
     END IF;
     FOR outage IN SELECT began_at, recovered_at FROM service_outages ORDER BY outage_id LOOP
         IF ends > outage.began_at THEN
-            ends := greatest(ends, outage.recovered_at + failover_timeout);
+            ends := greatest(ends, outage.recovered_at + given_for);
         END IF;
     END LOOP;
     RETURN ends;
 END
 $$;
 
-COMMENT ON FUNCTION lease_end(timestamptz, interval) IS 'When a lease really ends: outages of the service extend those that were unexpired when they began.';
+COMMENT ON FUNCTION lease_end(timestamptz, interval) IS 'When a lease really ends: an outage of the service extends one that was unexpired when it began by the time it was given for.';
 
 CREATE VIEW session_status AS
 SELECT
@@ -235,7 +235,7 @@ JOIN sessions s ON s.group_key = g.group_key
 LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
 CROSS JOIN LATERAL (
     SELECT lease.ends, coalesce(clock_timestamp() < lease.ends, false) AS is_live
-    FROM (SELECT lease_end(h.lease_until, failover_timeout(g.failover_timeout_ticks)) AS ends) lease
+    FROM (SELECT lease_end(h.lease_until, h.lease_until - h.received_at) AS ends) lease
 ) live;
 
 COMMENT ON VIEW session_status IS 'A row per session with what is true now: role, health, time since the last heartbeat, time left of the lease.';

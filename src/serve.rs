@@ -61,6 +61,9 @@ impl Service {
         let listen_error = |cause| ServeError::Listen { address: settings.listen, cause };
         let listener = TcpListener::bind(settings.listen).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
+        }
         let (store, direct, postgres) = open_database(settings).await?;
         let failover = Failover::start(store.clone(), settings.failover.clone());
         let life = Life::default();

@@ -75,7 +75,7 @@ impl<'a> Story<'a> {
         let name = self.name(primary);
         self.screen.step(
             &format!("2 of 4  The Primary is killed ({name}, kill -9)"),
-            "It says no goodbye. A standby takes over as soon as its lease has run out.",
+            &format!("{name} says no goodbye. Once {name}'s lease has run out, a standby takes over."),
         )?;
         let killed_at = self.cast.kill(primary).await?;
         self.board.killed(primary, killed_at);

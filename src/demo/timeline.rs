@@ -1,7 +1,5 @@
 //! How the record is shown at the end: bars, a table, the takeovers, and the verdict.
 
-use std::time::Duration;
-
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::clock::{MachineTime, in_seconds};
@@ -117,8 +115,7 @@ fn table(record: &Record) -> String {
 fn takeovers(record: &Record) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    let header =
-        ["Takeover", "Because", "Took", "Nobody\nacted for", "After the\nlast lease", "After the last\nheartbeat"];
+    let header = ["Takeover", "Because", "Took", "Nobody\nacted for", "After the\nlease", "After last\nheartbeat"];
     table.set_header(header);
     for takeover in record.takeovers() {
         let Takeover { before, after } = takeover;
@@ -129,9 +126,10 @@ fn takeovers(record: &Record) -> String {
             (Ending::HandedOver, Some((_, at))) => (format!("{old}'s health fell"), *at),
             _ => (format!("{old} stopped"), before.until),
         };
-        let after_lease = match takeover.since_lapse() {
-            Duration::ZERO => "no wait".to_owned(),
-            waited => in_seconds(waited),
+        // A handover waits for the one before to say that it stopped, not for its lease.
+        let after_lease = match before.ending {
+            Ending::HandedOver => "-".to_owned(),
+            _ => in_seconds(takeover.since_lapse()),
         };
         table.add_row([
             Cell::new(format!("{old} → {new}")),
@@ -158,9 +156,10 @@ fn verdict(record: &Record) -> String {
     let tolerance = in_seconds(TOLERANCE);
     let mut text = format!(
         "The promise\n  \
-         Never do two act at the same instant: {overlaps} overlaps, by the adapters' own records.\n  \
-         Another acts within 1.5 timeouts of the last heartbeat: at most {promised} (+ {tolerance} for scheduling).\n  \
-         Each grant has the next term: {}.\n",
+         Never do two act at the same instant: {overlaps} overlaps.\n  \
+         Another acts within 1.5 timeouts of the last heartbeat: {promised} + {tolerance} *.\n  \
+         Each grant has the next term: {}.\n  \
+         * a tolerance for processes that are not scheduled at once\n",
         terms.join(", "),
     );
     text += if breaches.is_empty() { "The promise held.\n" } else { "The promise did NOT hold:\n" };
@@ -223,9 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_wider_than_a_common_terminal() {
+    fn no_line_is_wider_than_a_small_terminal() {
         let text = render(&shown());
-        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl HeartbeatQueue {
                 batch_limit: options.heartbeat_batch,
                 receiver: receiver.clone(),
             };
-            tokio::spawn(writer.run());
+            tokio::spawn(writer.keep_running());
         }
         HeartbeatQueue { sender, patience: store.options().operation_timeout }
     }
@@ -98,6 +98,7 @@ impl HeartbeatQueue {
     }
 }
 
+#[derive(Clone)]
 struct Writer {
     store: Store,
     rules: Rules,
@@ -106,6 +107,13 @@ struct Writer {
 }
 
 impl Writer {
+    /// A defect that panics costs the heartbeats of one batch, which are answered 503, and not all that come after.
+    async fn keep_running(self) {
+        while let Err(panic) = tokio::spawn(self.clone().run()).await {
+            tracing::error!(%panic, "a heartbeat writer failed and is started again");
+        }
+    }
+
     async fn run(self) {
         loop {
             let mut batch = Vec::new();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::groups::{GroupConfiguration, timeout_of};
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
-use crate::arbitration::{Role, lease_end};
+use crate::arbitration::{Beat, Health, Role};
 use crate::ids::NamespacePath;
 
 /// A group as it is shown.
@@ -97,7 +97,7 @@ pub async fn read_groups(
             m.now, m.alive_at, m.began, m.recovered,
             g.group_id, g.name, g.description, g.failover_timeout_ticks,
             s.session_id, s.name, s.role,
-            h.percent_healthy_streams, h.heartbeat_time, h.last_data_send_time, h.lease_until
+            h.percent_healthy_streams, h.heartbeat_time, h.last_data_send_time, h.received_at, h.lease_until
         FROM moment m
         CROSS JOIN groups g
         LEFT JOIN sessions s ON s.group_key = g.group_key
@@ -122,9 +122,7 @@ pub async fn read_groups(
         let (Some(group), Some(session)) = (groups.last_mut(), row.try_get::<Option<String>, _>(8)?) else {
             continue;
         };
-        let lease_until: Option<DateTime<Utc>> = row.try_get(14)?;
-        let timeout = group.configuration.timeout;
-        let live = lease_until.is_some_and(|until| at.now < lease_end(instant(until), timeout, at.outages));
+        let live = read_beat(row)?.is_some_and(|beat| at.now < beat.lease_end(at.outages));
         let stored = Role::from_number(row.try_get(10)?)
             .ok_or_else(|| WorkError::Inconsistent(format!("role of session '{session}'")))?;
         group.sessions.push(SessionView {
@@ -135,6 +133,13 @@ pub async fn read_groups(
         });
     }
     Ok(groups)
+}
+
+/// What the session's liveness rests on; its health does not matter to that.
+fn read_beat(row: &PgRow) -> Result<Option<Beat>, sqlx::Error> {
+    let Some(received_at) = row.try_get::<Option<DateTime<Utc>>, _>(14)? else { return Ok(None) };
+    let lease_until = instant(row.try_get(15)?);
+    Ok(Some(Beat { health: Health::default(), received_at: instant(received_at), lease_until }))
 }
 
 fn read_heartbeat(row: &PgRow) -> Result<Option<HeartbeatView>, sqlx::Error> {
