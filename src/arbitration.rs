@@ -321,7 +321,7 @@ pub fn heartbeat(
 ) -> Answer {
     lapse(group, at, trace);
     let lease_before = group.sessions[s].beat.map(|beat| beat.lease_until);
-    record(group, s, report, at.now);
+    record(group, s, report, at);
     close_handover(group, s, report, at.now);
 
     let best = first_in_rank(group, s, at, rules);
@@ -415,14 +415,16 @@ impl Group {
 }
 
 /// Stores the heartbeat. No stored time of the session moves backwards, whatever the clock or the timeout did.
-fn record(group: &mut Group, s: usize, report: &Report, now: Instant) {
+fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
+    let now = at.now;
     let lease_until = now.plus(group.timeout);
     let session = &mut group.sessions[s];
     session.beat = Some(match session.beat {
         Some(before) => Beat {
             health: report.health,
             received_at: before.received_at.max(now),
-            lease_until: before.lease_until.max(lease_until),
+            // As an outage left it: a shorter timeout since then must not cut what the return gave.
+            lease_until: before.lease_end(at.outages).max(lease_until),
         },
         None => Beat { health: report.health, received_at: now, lease_until },
     });

@@ -96,12 +96,12 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             println!("{count} migrations applied; the database is up to date");
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo(args) => match demo::run(args).await.map_err(failed)? {
+        Command::Demo(args) => match demo::run(args).await.map_err(demo_failed)? {
             true => Ok(ExitCode::SUCCESS),
             false => Ok(ExitCode::FAILURE),
         },
         Command::DemoAdapter(args) => {
-            demo::run_adapter(args).await.map_err(failed)?;
+            demo::run_adapter(args).await.map_err(demo_failed)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Health(args) => {
@@ -118,7 +118,8 @@ async fn run_service(args: ServeArgs) -> Result<ExitCode, Failure> {
     let settings = settle(args)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let service = Service::start(&settings).await.map_err(unusable)?;
+    let mut service = Service::start(&settings).await.map_err(unusable)?;
+    service.wait_for_private_database().await;
     println!("{}", serve::banner(&service));
     let stop = async move {
         tokio::select! {
@@ -143,6 +144,11 @@ fn unusable(error: impl Into<anyhow::Error>) -> Failure {
 
 fn failed(error: impl Into<anyhow::Error>) -> Failure {
     (error.into(), ExitCode::FAILURE)
+}
+
+fn demo_failed(error: demo::DemoError) -> Failure {
+    let code = ExitCode::from(error.exit_code());
+    (error.into(), code)
 }
 
 fn complain(message: String, code: ExitCode) -> ExitCode {

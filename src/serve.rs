@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::sync::oneshot;
 
 use crate::config::{Database, Settings};
 use crate::failover::{Failover, upkeep};
@@ -51,6 +52,7 @@ pub struct Service {
     store: Store,
     postgres: Option<Postgres>,
     preparation: tokio::task::JoinHandle<Result<(), ServeError>>,
+    prepared: oneshot::Receiver<()>,
     drain: Duration,
 }
 
@@ -68,13 +70,22 @@ impl Service {
         let failover = Failover::start(store.clone(), settings.failover.clone());
         let life = Life::default();
         let server = http::server(listener, failover.clone(), life.clone(), &settings.http)?;
-        let preparation = tokio::spawn(prepare(failover, direct, settings.migrate));
-        Ok(Service { address, server, life, store, postgres, preparation, drain: settings.drain })
+        let (is_prepared, prepared) = oneshot::channel();
+        let preparation = tokio::spawn(prepare(failover, direct, settings.migrate, is_prepared));
+        Ok(Service { address, server, life, store, postgres, preparation, prepared, drain: settings.drain })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until the private server, if there is one, can be used. A customer's is not waited for: it may come later.
+    pub async fn wait_for_private_database(&mut self) {
+        if self.postgres.is_some() {
+            // An error means that the preparation failed, which `run_until` reports.
+            let _ = (&mut self.prepared).await;
+        }
     }
 
     /// The command for a look inside the private database.
@@ -173,7 +184,12 @@ async fn create_private_database(connect: &PgConnectOptions) -> Result<(), sqlx:
 
 /// Waits for the database, brings it up to date, and then keeps the service's upkeep going for ever. Ends only
 /// with an error that waiting does not mend.
-async fn prepare(failover: Failover, direct: Store, migrate: bool) -> Result<(), ServeError> {
+async fn prepare(
+    failover: Failover,
+    direct: Store,
+    migrate: bool,
+    is_prepared: oneshot::Sender<()>,
+) -> Result<(), ServeError> {
     let mut said = String::new();
     loop {
         let reason = match migrate {
@@ -201,6 +217,8 @@ async fn prepare(failover: Failover, direct: Store, migrate: bool) -> Result<(),
         tokio::time::sleep(DATABASE_RETRY_INTERVAL).await;
     }
     tracing::info!("the database is ready");
+    // Nobody may be waiting.
+    let _ = is_prepared.send(());
     let store = failover.store().clone();
     tokio::join!(upkeep::keep_alive(store), upkeep::sweep(failover));
     Ok(())

@@ -759,6 +759,15 @@ mod when_the_service_was_away {
     }
 
     #[test]
+    fn a_heartbeat_with_a_shortened_timeout_does_not_shorten_what_the_return_gave() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60).away(10, 1_000);
+        table.timeout(1);
+        table.hears(0, says(100), 1_010);
+        assert_eq!(table.hears(1, says(100), 1_059).role, Secondary);
+        assert_eq!(table.hears(1, says(100), 1_060).role, Primary);
+    }
+
+    #[test]
     fn a_timeout_lengthened_long_after_the_return_does_not_bring_a_dead_session_back() {
         let mut table = group(60).secondary(100, 60).primary(50, 60).away(10, 1_000);
         table.hears(1, says(50), 1_030);
@@ -906,6 +915,9 @@ mod histories {
     /// By how long a heartbeat may be older than the newest of its session.
     const LATENESS: std::ops::Range<i64> = 0..1;
 
+    /// In seconds of a client's clock: before anything that a test sends.
+    const LONG_AGO: i64 = -1_000;
+
     /// Events and the seconds that pass before each.
     fn history() -> impl Strategy<Value = Vec<(i64, Event)>> {
         prop::collection::vec((prop_oneof![3 => Just(0_i64), 5 => 1..4_i64, 1 => 4..15_i64], event()), 1..60)
@@ -916,6 +928,8 @@ mod histories {
     struct Follow {
         id: usize,
         newest_sent: i64,
+        /// When it sent the newest of its heartbeats that was answered Primary.
+        newest_primary_sent: i64,
         /// It may act as Primary before this instant.
         primary_until: Instant,
     }
@@ -940,8 +954,9 @@ mod histories {
     /// Plays a history and shows every step to the check; removed sessions come back as new ones.
     fn play(events: &[(i64, Event)], mut check: impl FnMut(&Step<'_>)) {
         let mut table = group(10).unheard().unheard().unheard().unheard();
-        let mut follows: Vec<Follow> =
-            (0..SESSIONS).map(|id| Follow { id, newest_sent: 0, primary_until: at(0) }).collect();
+        let mut follows: Vec<Follow> = (0..SESSIONS)
+            .map(|id| Follow { id, newest_sent: LONG_AGO, newest_primary_sent: LONG_AGO, primary_until: at(0) })
+            .collect();
         let mut now = 0;
         for (pause, event) in events {
             now += pause;
@@ -985,10 +1000,12 @@ mod histories {
             });
             if let Some((s, report, answer)) = heard {
                 let acknowledges = report.acting_as == Some(Secondary)
-                    && report.sent_at.0 > follows[s].newest_sent * SECOND
+                    && report.sent_at.0 > follows[s].newest_primary_sent * SECOND
                     && before.handover.is_some_and(|handover| handover.from == s);
-                follows[s].newest_sent = follows[s].newest_sent.max(report.sent_at.0 / SECOND);
+                let sent = report.sent_at.0 / SECOND;
+                follows[s].newest_sent = follows[s].newest_sent.max(sent);
                 if answer.role == Primary {
+                    follows[s].newest_primary_sent = follows[s].newest_primary_sent.max(sent);
                     let until = follows[s].primary_until.max(at(now).plus(table.group.timeout));
                     follows[s].primary_until = until;
                 } else if acknowledges {
@@ -999,7 +1016,7 @@ mod histories {
                 drop_place(&mut table.group, s);
                 let id = follows.remove(s).id;
                 table = table.unheard();
-                follows.push(Follow { id, newest_sent: 0, primary_until: at(0) });
+                follows.push(Follow { id, newest_sent: LONG_AGO, newest_primary_sent: LONG_AGO, primary_until: at(0) });
             }
         }
     }

@@ -1,5 +1,7 @@
 //! One adapter: a client as a real one would be, in a process of its own, so that it can really be killed.
 
+#![expect(clippy::disallowed_methods, reason = "an adapter is a client: the times it reports are its own")]
+
 use std::future::{self, Future};
 use std::io::{self, Write};
 use std::pin::Pin;

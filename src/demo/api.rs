@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -84,8 +84,6 @@ pub enum ApiError {
     Unavailable {
         /// In its words.
         reason: String,
-        /// When to come back.
-        retry_after: Duration,
     },
     /// The service refused.
     #[error("the service answered {status}: {reason}")]
@@ -243,16 +241,13 @@ async fn send(request: RequestBuilder) -> Result<Response, ApiError> {
     if status.is_success() {
         return Ok(response);
     }
-    let retry_after = number_in(response.headers(), RETRY_AFTER.as_str());
     let text = response.text().await.unwrap_or_default();
     let reason =
         serde_json::from_str::<ErrorBody>(&text).ok().and_then(|body| body.reason.or(body.error)).unwrap_or(text);
     Err(match status {
         StatusCode::NOT_FOUND => ApiError::NotFound,
-        StatusCode::SERVICE_UNAVAILABLE => {
-            let seconds = retry_after.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(1);
-            ApiError::Unavailable { reason, retry_after: Duration::from_secs(seconds) }
-        }
+        // When to come back is left aside: a client that must keep a lease comes back when its heartbeat is due.
+        StatusCode::SERVICE_UNAVAILABLE => ApiError::Unavailable { reason },
         status => ApiError::Refused { status, reason },
     })
 }

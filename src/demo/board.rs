@@ -186,7 +186,7 @@ impl Board {
                 }
                 (before.is_none() && role == Role::Secondary).then(|| format!("{name} is Secondary: it stands by."))
             }
-            Event::Failed { why } => Some(format!("{name} gets no use of a request: {why}")),
+            Event::Failed { why } => Some(format!("{name} got no usable answer: {why}.")),
             Event::ActsFrom { from_us, term, sent_us, lease_until_us } => {
                 a.lease_until = Some(lease_until_us);
                 a.acting = Some(Stint {

@@ -120,11 +120,34 @@ pub struct Overlap {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breach {
     /// Two adapters acted at the same instant.
-    Overlap { first: String, second: String, length: Duration },
+    Overlap {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+        /// For how long.
+        length: Duration,
+    },
     /// A takeover took too long.
-    Late { before: String, after: String, took: Duration, limit: Duration },
+    Late {
+        /// Who had acted.
+        before: String,
+        /// Who acted next.
+        after: String,
+        /// How long after the last heartbeat of the one before.
+        took: Duration,
+        /// How long it may take.
+        limit: Duration,
+    },
     /// A term did not follow the one before.
-    Term { adapter: String, found: Option<i64>, due: i64 },
+    Term {
+        /// To whom it was granted.
+        adapter: String,
+        /// The term, if the service told it.
+        found: Option<i64>,
+        /// The term that was due.
+        due: i64,
+    },
 }
 
 impl fmt::Display for Breach {

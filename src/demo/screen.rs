@@ -170,8 +170,10 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A terminal that is gone needs no cursor.
-        let _ = self.leave();
+        if self.drawn_lines > 0 {
+            // A terminal that is gone needs neither its cursor nor a fresh line after the table.
+            let _ = self.leave().and_then(|()| self.print(""));
+        }
     }
 }
 

@@ -41,10 +41,10 @@ impl<'a> Story<'a> {
 
     /// Tells it from beginning to end, and gives the record of what happened.
     pub async fn tell(mut self) -> Result<Record, DemoError> {
-        let first = self.all_start().await?;
-        let second = self.primary_is_killed(first).await?;
-        self.killed_one_returns(first, second).await?;
-        self.primary_falls_ill(second).await?;
+        self.all_start().await?;
+        let killed = self.primary_is_killed().await?;
+        self.killed_one_returns(killed).await?;
+        self.primary_falls_ill().await?;
         self.screen.step("The end", "The adapters leave in order: first those that stand by, then the Primary.")?;
         let end = MachineTime::now();
         self.screen.draw(&self.board, end)?;
@@ -53,7 +53,7 @@ impl<'a> Story<'a> {
         Ok(self.board.finish(end))
     }
 
-    async fn all_start(&mut self) -> Result<usize, DemoError> {
+    async fn all_start(&mut self) -> Result<(), DemoError> {
         let count = self.board.adapters.len();
         let names: Vec<&str> = self.board.adapters.iter().map(|a| a.name.as_str()).collect();
         let names = format!("{} and {}", names[..count - 1].join(", "), names[count - 1]);
@@ -67,11 +67,12 @@ impl<'a> Story<'a> {
         }
         let settled = |board: &Board, _| board.all_answered() && board.primary().is_some();
         self.wait_for("one adapter is Primary and the others are answered", settled).await?;
-        self.pause(PAUSE).await?;
-        self.acting_one()
+        self.pause(PAUSE).await
     }
 
-    async fn primary_is_killed(&mut self, primary: usize) -> Result<usize, DemoError> {
+    /// Says who was killed.
+    async fn primary_is_killed(&mut self) -> Result<usize, DemoError> {
+        let primary = self.whoever_acts().await?;
         let name = self.name(primary);
         self.screen.step(
             &format!("2 of 4  The Primary is killed ({name}, kill -9)"),
@@ -92,10 +93,11 @@ impl<'a> Story<'a> {
         let taken_over = |board: &Board, _| board.primary().is_some();
         self.wait_for("a standby takes over from the killed adapter", taken_over).await?;
         self.pause(PAUSE).await?;
-        self.acting_one()
+        Ok(primary)
     }
 
-    async fn killed_one_returns(&mut self, returning: usize, primary: usize) -> Result<(), DemoError> {
+    async fn killed_one_returns(&mut self, returning: usize) -> Result<(), DemoError> {
+        let primary = self.whoever_acts().await?;
         let (name, holder) = (self.name(returning), self.name(primary));
         self.screen.step(
             &format!("3 of 4  {name} comes back"),
@@ -107,7 +109,8 @@ impl<'a> Story<'a> {
         self.pause(PAUSE).await
     }
 
-    async fn primary_falls_ill(&mut self, primary: usize) -> Result<(), DemoError> {
+    async fn primary_falls_ill(&mut self) -> Result<(), DemoError> {
+        let primary = self.whoever_acts().await?;
         let name = self.name(primary);
         self.screen.step(
             &format!("4 of 4  The Primary falls ill ({name}, {BAD_HEALTH_PERCENT} % of its streams are healthy)"),
@@ -146,8 +149,13 @@ impl<'a> Story<'a> {
         self.board.adapters[adapter].name.clone()
     }
 
-    fn acting_one(&self) -> Result<usize, DemoError> {
-        self.board.primary().ok_or(DemoError::NobodyActs)
+    async fn whoever_acts(&mut self) -> Result<usize, DemoError> {
+        loop {
+            if let Some(primary) = self.board.primary() {
+                return Ok(primary);
+            }
+            self.wait_for("an adapter acts", |board, _| board.primary().is_some()).await?;
+        }
     }
 
     fn event(&mut self, at: MachineTime, sentence: &str) -> Result<(), DemoError> {

@@ -39,10 +39,20 @@ pub enum Stop {
 /// That a client began or stopped to act as Primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It acts from this instant on.
-    Began { at: MachineTime, lease: Lease },
-    /// It acts until this instant.
-    Ended { at: MachineTime, why: Stop },
+    /// It acts from here on.
+    Began {
+        /// The first instant.
+        at: MachineTime,
+        /// The right to.
+        lease: Lease,
+    },
+    /// It acts no more from here on.
+    Ended {
+        /// The end.
+        at: MachineTime,
+        /// Why.
+        why: Stop,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
