@@ -3,6 +3,7 @@
 mod helpers;
 
 mod contract;
+mod demo;
 mod embedded_postgres;
 mod readme;
 mod takeover_times;

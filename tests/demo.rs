@@ -1,0 +1,18 @@
+//! The demo, run as a newcomer runs it.
+
+use tokio::process::Command;
+
+#[tokio::test]
+async fn the_demo_shows_two_takeovers_and_that_the_promise_held() {
+    let run = Command::new(env!("CARGO_BIN_EXE_client-failover"))
+        .args(["demo", "--plain", "--timeout", "1s"])
+        .env_remove("CLIENT_FAILOVER_SERVER")
+        .output()
+        .await
+        .expect("it runs");
+    let output = String::from_utf8(run.stdout).expect("UTF-8");
+    assert!(run.status.success(), "{output}\n{}", String::from_utf8_lossy(&run.stderr));
+    for said in ["is killed", "A → B", "B → A", "0 overlaps", "Each grant has the next term: 1, 2, 3.", "The promise held."] {
+        assert!(output.contains(said), "'{said}' is not in\n{output}");
+    }
+}
