@@ -14,7 +14,7 @@ CREATE TABLE groups (
     watermark_base_at timestamptz,
     handover_from text COLLATE "C",
     handover_until timestamptz,
-    handover_yielded_in timestamptz,
+    handover_heard_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     configured_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- The key is computed from the path, so this is also what makes a path name one group.
@@ -24,11 +24,12 @@ CREATE TABLE groups (
     CONSTRAINT groups_term_never_negative CHECK (term >= 0),
     CONSTRAINT groups_vacancy_is_known CHECK (vacancy IN ('never_held', 'lapsed', 'yielded', 'deleted')),
     -- A handover is open with all it needs, or not at all.
-    CONSTRAINT groups_handover_is_whole CHECK (num_nulls(handover_from, handover_until, handover_yielded_in) IN (0, 3))
+    CONSTRAINT groups_handover_is_whole CHECK (num_nulls(handover_from, handover_until, handover_heard_until) IN (0, 3))
 ) WITH (fillfactor = 70);
 
 -- Not unique: the key is. It serves lists, which are in order of the id's bytes.
-CREATE INDEX groups_by_path ON groups (tenant_id, namespace_id, group_id);
+-- By a hash of where they are: an index entry has room for one id of 260 characters of four bytes, but not for three.
+CREATE INDEX groups_by_path ON groups (hashtextextended(tenant_id || '/' || namespace_id, 0), group_id);
 
 COMMENT ON TABLE groups IS 'A failover group: its configuration, and what its sessions share.';
 COMMENT ON COLUMN groups.group_key IS 'UUID version 5 of tenant, namespace and group id, computed by the service from the path.';
@@ -43,7 +44,7 @@ COMMENT ON COLUMN groups.vacancy IS 'Why nobody holds Primary (without meaning w
 COMMENT ON COLUMN groups.watermark_base_at IS 'What deleted sessions contributed to the watermark; the watermark itself is in group_status.';
 COMMENT ON COLUMN groups.handover_from IS 'The session that yielded and may not have heard of it; null when no handover is open.';
 COMMENT ON COLUMN groups.handover_until IS 'The end of the lease that it held before; nobody else is granted Primary until then, or until it acknowledges.';
-COMMENT ON COLUMN groups.handover_yielded_in IS 'The client''s time of the heartbeat in which it yielded; an older acknowledgement is not believed.';
+COMMENT ON COLUMN groups.handover_heard_until IS 'Its heard_until when it yielded; an acknowledgement that was not sent after that is not believed.';
 COMMENT ON COLUMN groups.created_at IS 'When the group was created.';
 COMMENT ON COLUMN groups.configured_at IS 'When its configuration last changed.';
 
@@ -79,6 +80,7 @@ CREATE TABLE heartbeats (
     last_data_send_time timestamptz,
     received_at timestamptz NOT NULL,
     lease_until timestamptz NOT NULL,
+    heard_until timestamptz NOT NULL,
     primary_sent_until timestamptz,
     CONSTRAINT heartbeats_one_row_per_session PRIMARY KEY (group_key, session_id),
     CONSTRAINT heartbeats_belong_to_a_session FOREIGN KEY (group_key, session_id)
@@ -96,6 +98,7 @@ COMMENT ON COLUMN heartbeats.heartbeat_time IS 'When the client sent it, by the 
 COMMENT ON COLUMN heartbeats.last_data_send_time IS 'The time of the last data it sent, as reported; null for none.';
 COMMENT ON COLUMN heartbeats.received_at IS 'When it arrived.';
 COMMENT ON COLUMN heartbeats.lease_until IS 'The end of the lease it gave: the session is live before that. An outage of the service extends it, see lease_end().';
+COMMENT ON COLUMN heartbeats.heard_until IS 'By the client''s clock: up to then, a heartbeat that says "I act as Secondary" may be an old message, delayed or repeated.';
 COMMENT ON COLUMN heartbeats.primary_sent_until IS 'The latest time of data that the session reported while Primary: its part of the watermark.';
 
 CREATE TABLE role_transitions (

@@ -158,9 +158,9 @@ pub struct Handover {
     pub from: usize,
     /// The end of the lease it held before the heartbeat in which it yielded.
     pub until: Instant,
-    /// The client's time of that heartbeat. An acknowledgement that was sent before it is a delayed message
-    /// from an earlier time as Secondary, and proves nothing about now.
-    pub yielded_in: ClientInstant,
+    /// An acknowledgement counts only if it was sent after this, by the client's clock: see [`Beat::heard_until`]. An
+    /// older one is from an earlier time as Secondary, and proves nothing about now.
+    pub heard_until: ClientInstant,
 }
 
 /// The latest heartbeat of a session.
@@ -168,6 +168,10 @@ pub struct Handover {
 pub struct Beat {
     /// The health it reported.
     pub health: Health,
+    /// The client's time up to which a heartbeat that says "I act as Secondary" may be an old message, delayed or
+    /// repeated: the latest time at which the session sent one that arrived. A heartbeat that did not say so cannot be
+    /// taken for it, and counts a microsecond less: an acknowledgement may bear the same time.
+    pub heard_until: ClientInstant,
     /// When it arrived.
     pub received_at: Instant,
     /// The end of the lease that it gave. A stored instant: a later change of the timeout does not touch it.
@@ -175,11 +179,9 @@ pub struct Beat {
 }
 
 impl Beat {
-    /// The instant at which its lease really ends. An outage extends it by the time that it was given for: the
-    /// group's timeout may be another by now, and must neither end it early nor bring a dead session back.
+    /// The instant at which its lease really ends.
     pub fn lease_end(self, outages: &[Outage]) -> Instant {
-        let given_for = FailoverTimeout((self.lease_until.0 - self.received_at.0) * 10);
-        lease_end(self.lease_until, given_for, outages)
+        lease_end(self.received_at, self.lease_until, outages)
     }
 }
 
@@ -297,12 +299,15 @@ pub struct Transition {
 
 /// The instant at which a lease really ends.
 ///
-/// A lease that was unexpired when an outage began lasts until one timeout after the recovery, if that is
-/// later: its holder could not renew it. Outages are gone through in order, because a lease that lives on only
-/// through the first may be alive when the second begins.
-pub fn lease_end(lease_until: Instant, timeout: FailoverTimeout, outages: &[Outage]) -> Instant {
-    outages.iter().fold(lease_until, |end, outage| {
-        if end > outage.began_at { end.max(outage.recovered_at.plus(timeout)) } else { end }
+/// A lease that was unexpired when an outage began could not be renewed: it ends no earlier than it would if it had
+/// been given at the recovery. For that counts the time that it was given for, and not the group's timeout, which may
+/// be another by now and must neither end it early nor bring a dead session back. Outages are gone through in order,
+/// because a lease that lives on only through the first may be alive when the second begins.
+pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage]) -> Instant {
+    let given_for_us = lease_until.0 - received_at.0;
+    outages.iter().fold(lease_until, |end, outage| match end > outage.began_at {
+        true => end.max(Instant(outage.recovered_at.0.saturating_add(given_for_us))),
+        false => end,
     })
 }
 
@@ -332,7 +337,7 @@ pub fn heartbeat(
             if s == p {
                 set_role(group, p, Role::Secondary, Reason::Yielded, trace);
                 group.vacancy = Vacancy::Yielded;
-                group.handover = open_handover(p, lease_before, report, at.now, rules);
+                group.handover = open_handover(group, p, lease_before, at.now, rules);
             }
         }
         None if best != s => {
@@ -418,15 +423,20 @@ impl Group {
 fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
     let now = at.now;
     let lease_until = now.plus(group.timeout);
+    let heard_until = match report.acting_as {
+        Some(Role::Secondary) => report.sent_at,
+        _ => ClientInstant(report.sent_at.0 - 1),
+    };
     let session = &mut group.sessions[s];
     session.beat = Some(match session.beat {
         Some(before) => Beat {
             health: report.health,
+            heard_until: before.heard_until.max(heard_until),
             received_at: before.received_at.max(now),
             // As an outage left it: a shorter timeout since then must not cut what the return gave.
             lease_until: before.lease_end(at.outages).max(lease_until),
         },
-        None => Beat { health: report.health, received_at: now, lease_until },
+        None => Beat { health: report.health, heard_until, received_at: now, lease_until },
     });
     if session.role == Role::Primary {
         let sent_until = report.data_sent_until.map(|sent| sent.min(now));
@@ -435,26 +445,27 @@ fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
 }
 
 /// Closes the handover if it has run out, or if this heartbeat of the session that yielded says that it acts
-/// as Secondary. One that was sent before the yielding heartbeat was (a delayed or repeated message) does not
-/// count: the client may have become Primary between the two and may be acting now.
+/// as Secondary. Only one that was sent after every heartbeat that had arrived when it yielded counts: any of
+/// those may have been answered Primary, so that the client took an older word back since (a delayed or repeated message).
 fn close_handover(group: &mut Group, s: usize, report: &Report, now: Instant) {
     let Some(handover) = group.handover else { return };
     let acknowledged =
-        handover.from == s && report.acting_as == Some(Role::Secondary) && report.sent_at >= handover.yielded_in;
+        handover.from == s && report.acting_as == Some(Role::Secondary) && report.sent_at > handover.heard_until;
     if acknowledged || now >= handover.until {
         group.handover = None;
     }
 }
 
 fn open_handover(
+    group: &Group,
     p: usize,
     lease_before: Option<Instant>,
-    report: &Report,
     now: Instant,
     rules: &Rules,
 ) -> Option<Handover> {
     let until = lease_before.filter(|until| *until > now)?;
-    (rules.handover == HandoverMode::Strict).then_some(Handover { from: p, until, yielded_in: report.sent_at })
+    let heard_until = group.sessions[p].beat?.heard_until;
+    (rules.handover == HandoverMode::Strict).then_some(Handover { from: p, until, heard_until })
 }
 
 /// The first of the live sessions: by health; then the Primary, the PendingPrimary, the one that is

@@ -228,14 +228,12 @@ impl Failover {
                 return Ok(None);
             }
             let keys = failover.find_keys(namespace.clone(), &next, limit).await?;
-            if keys.is_empty() {
-                return Ok(None);
-            }
+            let Some((_, last_id)) = keys.last().cloned() else { return Ok(None) };
             let listed = keys.len() as i64;
-            let page = failover.read_groups(keys).await?;
-            let Some(last) = page.last() else { return Ok(None) };
+            // All of them may be deleted by now: the page is empty then, and the list goes on.
+            let page = failover.read_groups(keys.into_iter().map(|(key, _)| key).collect()).await?;
             let next = ListPosition {
-                after_id: last.id.clone(),
+                after_id: last_id,
                 skip: 0,
                 left: match listed < limit {
                     true => Some(0),
@@ -251,7 +249,7 @@ impl Failover {
         namespace: Arc<NamespacePath>,
         position: &ListPosition,
         limit: i64,
-    ) -> Result<Vec<Uuid>, StoreError> {
+    ) -> Result<Vec<(Uuid, String)>, StoreError> {
         let after_id = position.after_id.clone();
         let skip = position.skip;
         self.store

@@ -97,7 +97,9 @@ pub fn scratch_dir(name: &str) -> PathBuf {
 
 /// Statics are never dropped: a small watcher removes the folder once this process is gone.
 pub fn remove_after_the_run(dir: &Path) {
-    Command::new("sh")
+    // Nobody waits for the watcher: it outlives this process.
+    #[expect(clippy::zombie_processes)]
+    let _watcher = Command::new("sh")
         .args(["-c", "while kill -0 $0 2>/dev/null; do sleep 0.3; done; sleep 1; rm -rf -- \"$1\""])
         .arg(std::process::id().to_string())
         .arg(dir)
@@ -126,7 +128,10 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// A clone of the migrated template.
     pub async fn new() -> TestDatabase {
-        TestDatabase::from_template("template_migrated").await
+        let database = TestDatabase::from_template("template_migrated").await;
+        // Otherwise the time since the template was made would be an outage.
+        database.execute("UPDATE service_liveness SET alive_at = clock_timestamp()").await;
+        database
     }
 
     /// A database without tables.
@@ -340,6 +345,8 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: reqwest::header::HeaderMap,
     pub body: Value,
+    /// The body as it came: JSON numbers lose digits when they are parsed.
+    pub text: String,
 }
 
 impl Answer {
@@ -347,8 +354,12 @@ impl Answer {
         let response = request.send().await.expect("the service answers");
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await.expect("the answer is whole");
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { status, headers, body }
+        Answer::new(status, headers, text)
+    }
+
+    pub fn new(status: StatusCode, headers: reqwest::header::HeaderMap, text: String) -> Answer {
+        let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
+        Answer { status, headers, body, text }
     }
 
     /// The body of a success.

@@ -1,9 +1,17 @@
 //! One test binary: each file is a concern, and the helpers start what all of them share once.
 
 mod helpers;
+mod wire;
 
+mod bad_input;
+mod connections;
 mod contract;
 mod demo;
 mod embedded_postgres;
+mod generated;
+mod http;
+mod lists;
+mod model;
 mod readme;
 mod takeover_times;
+mod values;

@@ -806,18 +806,19 @@ fn tell(name: &str, path: Path<State, Action>) -> String {
 }
 
 /// More states than any of the bounds below has; a check that meets it has not been exhaustive.
-const TOO_MANY_STATES: usize = 40_000_000;
+const TOO_MANY_STATES: usize = 400_000_000;
 
-/// Goes through every state within the bounds; fails with the shortest way to a breach.
+/// Goes through every state within the bounds; fails with the way to a breach.
 fn holds(what: &str, protocol: Protocol) {
     let began = std::time::Instant::now();
+    // Depth first: breadth first keeps a whole generation of states in memory, which are most of them.
     let checker = protocol
         .clone()
         .checker()
         .threads(2)
         .target_state_count(TOO_MANY_STATES)
         .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
+        .spawn_dfs()
         .join();
     println!(
         "{what}: {} unique states in {:.1} s, all there are within {protocol:?}",
@@ -945,7 +946,7 @@ fn outages_and_whoever_survives_them() {
         Protocol {
             clients: vec![client(Silent, &[50], 2), client(Silent, &[60], 1)],
             outages: 1,
-            last_tick: 4,
+            last_tick: 3,
             checks_takeover: true,
             ..Protocol::default()
         },
@@ -1011,7 +1012,8 @@ fn every_broken_rule_is_noticed() {
     let overlap = Protocol { transactions_overlap: true, ..equals.clone() };
     finds(ONE_ACTING, with(Defect::ConflictNotDetected, &overlap));
     finds(ONE_GRANTED, with(Defect::ConflictNotDetected, &overlap));
-    finds(NO_NEEDLESS_CHANGE, with(Defect::NowReusedOnRetry, &overlap));
+    let retried = Protocol { clients: vec![silent(&[50]), client(Silent, &[50], 1)], ..overlap };
+    finds(NO_NEEDLESS_CHANGE, with(Defect::NowReusedOnRetry, &retried));
 
     let changing = Protocol { timeouts: &[3, 2], timeout_changes: 1, ..equals.clone() };
     finds(ONE_ACTING, with(Defect::LeaseRecomputedOnChange, &changing));
@@ -1053,5 +1055,69 @@ fn everything(heartbeats: u8) -> Protocol {
         reports_data: true,
         checks_takeover: true,
         ..Protocol::default()
+    }
+}
+
+/// Minutes, not seconds: `cargo test --release --test suite model -- --ignored --nocapture --test-threads 1`
+#[test]
+#[ignore = "takes minutes"]
+fn wider_bounds() {
+    let silent = |healths, heartbeats| client(Silent, healths, heartbeats);
+    let telling = |healths, heartbeats| client(Telling, healths, heartbeats);
+    holds(
+        "silent handover, wider",
+        Protocol { clients: vec![silent(&[50], 2), silent(&[90], 2)], last_tick: 4, repeats: 1, ..Protocol::default() },
+    );
+    holds(
+        "telling handover, wider",
+        Protocol {
+            clients: vec![telling(&[50], 3), silent(&[90], 2)],
+            last_tick: 2,
+            repeats: 1,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "two telling clients, wider",
+        Protocol {
+            clients: vec![telling(&[40, 60], 2), telling(&[50], 2)],
+            last_tick: 3,
+            repeats: 1,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "overlap, wider",
+        Protocol {
+            clients: vec![silent(&[50], 2), telling(&[60], 2)],
+            transactions_overlap: true,
+            last_tick: 2,
+            sweeps: true,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "timeouts, wider",
+        Protocol {
+            clients: vec![silent(&[50], 2), silent(&[60], 1)],
+            timeouts: &[2, 3],
+            timeout_changes: 2,
+            outages: 1,
+            last_tick: 5,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "outages, wider",
+        Protocol {
+            clients: vec![silent(&[50], 2), silent(&[60], 1)],
+            outages: 2,
+            last_tick: 5,
+            checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+    for seed in 1..=8 {
+        holds_on_random_ways("random ways, wider", everything(8), 200_000, seed);
     }
 }

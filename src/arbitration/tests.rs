@@ -70,6 +70,7 @@ impl Table {
         let lease_until = at(lease_until);
         let beat = Beat {
             health: health(percent),
+            heard_until: ClientInstant(0),
             received_at: Instant(lease_until.0 - self.group.timeout.micros()),
             lease_until,
         };
@@ -566,6 +567,24 @@ mod one_heartbeat {
     }
 
     #[test]
+    fn a_repetition_of_the_yielding_heartbeat_is_no_acknowledgement() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80).sent_at(10).acting_as(Secondary), 10);
+        table.hears(0, says(80).sent_at(10).acting_as(Secondary), 11);
+        assert!(table.group.handover.is_some());
+    }
+
+    #[test]
+    fn an_acknowledgement_sent_before_a_heartbeat_that_was_answered_primary_is_not_believed() {
+        let mut table = group(60).unheard().unheard();
+        assert_eq!(table.hears(0, says(80).sent_at(9).acting_as(Secondary), 9).role, Primary);
+        table.hears(1, says(90), 9);
+        assert_eq!(table.hears(0, says(80).sent_at(7).acting_as(Secondary), 10).role, Secondary);
+        table.hears(0, says(80).sent_at(8).acting_as(Secondary), 10);
+        assert_eq!(table.hears(1, says(90), 11).role, PendingPrimary);
+    }
+
+    #[test]
     fn a_handover_closes_when_the_one_that_yielded_is_deleted() {
         let mut table = group(60).primary(80, 45).pending(90, 60);
         table.hears(0, says(80), 10);
@@ -913,7 +932,7 @@ mod histories {
     }
 
     /// By how long a heartbeat may be older than the newest of its session.
-    const LATENESS: std::ops::Range<i64> = 0..1;
+    const LATENESS: std::ops::Range<i64> = 0..9;
 
     /// In seconds of a client's clock: before anything that a test sends.
     const LONG_AGO: i64 = -1_000;
@@ -1136,8 +1155,8 @@ mod histories {
             let mut table = healths.iter().fold(group(10), |table, _| table.unheard());
             let mut now = 0;
             table.hears(first, says(best), now);
-            for s in 0..healths.len() {
-                table.hears(s, says(healths[s]), now);
+            for (s, health) in healths.iter().enumerate() {
+                table.hears(s, says(*health), now);
             }
             table.trace.clear();
             for (pause, rotation, outage) in beats {

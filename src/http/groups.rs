@@ -88,8 +88,10 @@ pub async fn delete(
     request: actix_web::HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let deletion = match query::find(&request, "force").as_deref() {
-        None | Some("false") => Deletion::OnlyIdle,
-        Some("true") => Deletion::Forced,
+        None => Deletion::OnlyIdle,
+        // .NET writes True and False.
+        Some(value) if value.eq_ignore_ascii_case("false") => Deletion::OnlyIdle,
+        Some(value) if value.eq_ignore_ascii_case("true") => Deletion::Forced,
         Some(other) => {
             return Err(ApiError::bad(
                 format!("force must be true or false; it is '{other}'."),
@@ -141,14 +143,14 @@ fn read_timeout(object: &Object<'_, 5>) -> Result<FailoverTimeout, ApiError> {
         Some(number) if number.abs() > 1e12 => {
             return Err(object.wrong(MILLISECONDS, &format!("a duration {RANGE}")));
         }
-        Some(number) => Some((number * FailoverTimeout::TICKS_PER_MS as f64).round() as i64),
-        None => None,
+        // Before it is rounded: what is short of a tick is out of range, not absent.
+        Some(number) if number != 0.0 => Some((number * FailoverTimeout::TICKS_PER_MS as f64).round() as i64),
+        Some(_) | None => None,
     };
-    let given = |ticks: Option<i64>| ticks.filter(|ticks| *ticks != 0);
-    match (given(span), given(milliseconds)) {
+    match (span.filter(|ticks| *ticks != 0), milliseconds) {
         (None, None) => Ok(FailoverTimeout::DEFAULT),
         // A microsecond is ten ticks.
-        (Some(span), Some(milliseconds)) if (span - milliseconds).abs() >= 10 => Err(ApiError::bad(
+        (Some(span), Some(milliseconds)) if span.abs_diff(milliseconds) >= 10 => Err(ApiError::bad(
             format!(
                 "FailoverTimeout is {} and Milliseconds is {}: they disagree.",
                 timespan::format(span),

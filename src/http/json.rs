@@ -35,7 +35,7 @@ impl FromRequest for JsonBody {
             let mut body = BytesMut::new();
             while let Some(chunk) = payload.next().await {
                 let chunk = chunk.map_err(|error| {
-                    ApiError::bad(format!("the body could not be read: {error}"), "Send the whole body.")
+                    ApiError::bad(format!("The body could not be read: {error}."), "Send the whole body.")
                 })?;
                 if body.len() + chunk.len() > BODY_LIMIT {
                     return Err(ApiError::BodyTooLarge { limit: BODY_LIMIT });

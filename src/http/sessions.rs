@@ -65,9 +65,10 @@ fn read_heartbeat(request: &HttpRequest, body: &JsonBody) -> Result<HeartbeatMes
 fn read_health(object: &Object<'_, 3>) -> Result<Health, ApiError> {
     let Some(raw) = object.raw(0) else { return Ok(Health::default()) };
     // Quoted text is no number, and neither parser below takes a quote.
-    let exact = match raw.contains(['e', 'E']) {
-        true => Decimal::from_scientific(raw).ok(),
-        false => Decimal::from_str_exact(raw).ok(),
+    let exact = match raw.split_once(['e', 'E']) {
+        // Where there is an exponent, what stands before it would be rounded to fit.
+        Some((base, _)) => Decimal::from_str_exact(base).and_then(|_| Decimal::from_scientific(raw)).ok(),
+        None => Decimal::from_str_exact(raw).ok(),
     };
     exact.and_then(Health::new).ok_or_else(|| object.wrong(0, "a decimal number from 0 to 100 with at most 28 digits"))
 }

@@ -4,12 +4,14 @@ const TICKS_PER_SECOND: i64 = 10_000_000;
 const TICKS_PER_MINUTE: i64 = 60 * TICKS_PER_SECOND;
 const TICKS_PER_HOUR: i64 = 60 * TICKS_PER_MINUTE;
 const TICKS_PER_DAY: i64 = 24 * TICKS_PER_HOUR;
+/// The most whole days that leave room for a clock after them in 64 bits.
+const MOST_DAYS: i64 = i64::MAX / TICKS_PER_DAY - 1;
 
 /// The ticks of a duration; `None` where the text is not one.
 pub fn parse(text: &str) -> Option<i64> {
     let (days, clock) = match text.split_once('.') {
         // A dot before the first colon ends the days; one after it begins the fraction.
-        Some((days, clock)) if !days.contains(':') => (number(days, 1..=8, i64::MAX)?, clock),
+        Some((days, clock)) if !days.contains(':') => (number(days, 1..=8, MOST_DAYS)?, clock),
         _ => (0, text),
     };
     let mut parts = clock.split(':');
@@ -77,7 +79,7 @@ mod tests {
             ("00:00:00.1000000", 1_000_000),
             ("00:00:01.0000001", 10_000_001),
             ("23:59:59.9999999", TICKS_PER_DAY - 1),
-            ("12345678.00:00:00", 12_345_678 * TICKS_PER_DAY),
+            ("10675198.23:59:59.9999999", 10_675_199 * TICKS_PER_DAY - 1),
         ] {
             assert_eq!(parse(text), Some(ticks), "{text}");
         }
@@ -101,6 +103,8 @@ mod tests {
             "1.2.00:00:00",
             "a0:01:00",
             "00:01:00:00",
+            "10675199.00:00:00",
+            "99999999.00:00:00",
             "123456789.00:00:00",
             "00:０1:00",
             "PT1M",

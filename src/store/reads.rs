@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::groups::{GroupConfiguration, timeout_of};
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
-use crate::arbitration::{Beat, Health, Role};
+use crate::arbitration::{Instant, Outage, Role, lease_end};
 use crate::ids::NamespacePath;
 
 /// A group as it is shown.
@@ -49,24 +49,29 @@ pub struct HeartbeatView {
 
 /// How many groups a namespace has.
 pub async fn count_groups(connection: &mut PgConnection, namespace: &NamespacePath) -> Result<i64, WorkError> {
-    Ok(sqlx::query_scalar("SELECT count(*) FROM groups WHERE tenant_id = $1 AND namespace_id = $2")
-        .bind(namespace.tenant.as_str())
-        .bind(namespace.namespace.as_str())
-        .fetch_one(connection)
-        .await?)
+    Ok(sqlx::query_scalar(
+        "SELECT count(*) FROM groups
+         WHERE hashtextextended(tenant_id || '/' || namespace_id, 0) = hashtextextended($1 || '/' || $2, 0)
+             AND tenant_id = $1 AND namespace_id = $2",
+    )
+    .bind(namespace.tenant.as_str())
+    .bind(namespace.namespace.as_str())
+    .fetch_one(connection)
+    .await?)
 }
 
-/// The keys of the groups after an id, in order of id, the first `skip` left out.
+/// The keys and ids of the groups after an id, in order of id, the first `skip` left out.
 pub async fn find_keys(
     connection: &mut PgConnection,
     namespace: &NamespacePath,
     after_id: &str,
     skip: i64,
     limit: i64,
-) -> Result<Vec<Uuid>, WorkError> {
-    Ok(sqlx::query_scalar(
-        "SELECT group_key FROM groups
-         WHERE tenant_id = $1 AND namespace_id = $2 AND group_id > $3
+) -> Result<Vec<(Uuid, String)>, WorkError> {
+    Ok(sqlx::query_as(
+        "SELECT group_key, group_id FROM groups
+         WHERE hashtextextended(tenant_id || '/' || namespace_id, 0) = hashtextextended($1 || '/' || $2, 0)
+             AND tenant_id = $1 AND namespace_id = $2 AND group_id > $3
          ORDER BY group_id OFFSET $4 LIMIT $5",
     )
     .bind(namespace.tenant.as_str())
@@ -122,7 +127,7 @@ pub async fn read_groups(
         let (Some(group), Some(session)) = (groups.last_mut(), row.try_get::<Option<String>, _>(8)?) else {
             continue;
         };
-        let live = read_beat(row)?.is_some_and(|beat| at.now < beat.lease_end(at.outages));
+        let live = read_lease_end(row, at.outages)?.is_some_and(|end| at.now < end);
         let stored = Role::from_number(row.try_get(10)?)
             .ok_or_else(|| WorkError::Inconsistent(format!("role of session '{session}'")))?;
         group.sessions.push(SessionView {
@@ -135,11 +140,10 @@ pub async fn read_groups(
     Ok(groups)
 }
 
-/// What the session's liveness rests on; its health does not matter to that.
-fn read_beat(row: &PgRow) -> Result<Option<Beat>, sqlx::Error> {
+/// When the lease of the session's latest heartbeat ends; `None` before its first.
+fn read_lease_end(row: &PgRow, outages: &[Outage]) -> Result<Option<Instant>, sqlx::Error> {
     let Some(received_at) = row.try_get::<Option<DateTime<Utc>>, _>(14)? else { return Ok(None) };
-    let lease_until = instant(row.try_get(15)?);
-    Ok(Some(Beat { health: Health::default(), received_at: instant(received_at), lease_until }))
+    Ok(Some(lease_end(instant(received_at), instant(row.try_get(15)?), outages)))
 }
 
 fn read_heartbeat(row: &PgRow) -> Result<Option<HeartbeatView>, sqlx::Error> {

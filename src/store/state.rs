@@ -111,9 +111,9 @@ pub async fn load(
             m.now, m.alive_at, m.began, m.recovered,
             k.place,
             g.failover_timeout_ticks, g.term, g.vacancy, g.watermark_base_at,
-            g.handover_from, g.handover_until, g.handover_yielded_in,
+            g.handover_from, g.handover_until, g.handover_heard_until,
             s.session_id, s.role, s.registered_at,
-            h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until
+            h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         LEFT JOIN groups g ON g.group_key = k.group_key
@@ -177,8 +177,8 @@ fn read_group(key: GroupKey, rows: &[&PgRow]) -> Result<Loaded, sqlx::Error> {
     let from: Option<&str> = first.try_get(9)?;
     let from = from.and_then(|from| session_ids.iter().position(|id| id == from));
     let handover = match (from, get_instant(first, 10)?, get_instant(first, 11)?) {
-        (Some(from), Some(until), Some(Instant(yielded_in))) => {
-            Some(Handover { from, until, yielded_in: ClientInstant(yielded_in) })
+        (Some(from), Some(until), Some(Instant(heard_until))) => {
+            Some(Handover { from, until, heard_until: ClientInstant(heard_until) })
         }
         _ => None,
     };
@@ -209,7 +209,12 @@ fn read_session(row: &PgRow) -> Result<Option<Session>, sqlx::Error> {
         None => None,
         Some(percent) => {
             let Some(health) = Health::new(percent) else { return Ok(None) };
-            Some(Beat { health, received_at: instant(row.try_get(16)?), lease_until: instant(row.try_get(17)?) })
+            Some(Beat {
+                health,
+                heard_until: ClientInstant(instant(row.try_get(19)?).0),
+                received_at: instant(row.try_get(16)?),
+                lease_until: instant(row.try_get(17)?),
+            })
         }
     };
     let Some(role) = Role::from_number(row.try_get(13)?) else { return Ok(None) };
@@ -250,17 +255,17 @@ async fn save_heartbeats(
         UPDATE heartbeats h
         SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
             last_data_send_time = n.last_data_send_time, received_at = n.received_at,
-            lease_until = n.lease_until, primary_sent_until = n.primary_sent_until
+            lease_until = n.lease_until, primary_sent_until = n.primary_sent_until, heard_until = n.heard_until
         FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
-            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[])
+            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[])
             AS n (group_key, session_id, health, heartbeat_time, last_data_send_time,
-                received_at, lease_until, primary_sent_until)
+                received_at, lease_until, primary_sent_until, heard_until)
         WHERE h.group_key = n.group_key AND h.session_id = n.session_id";
     const INSERT: &str = "
         INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time,
-            last_data_send_time, received_at, lease_until, primary_sent_until)
+            last_data_send_time, received_at, lease_until, primary_sent_until, heard_until)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
-            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[])";
+            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[])";
 
     let mut keys = Vec::new();
     let mut ids = Vec::new();
@@ -270,6 +275,7 @@ async fn save_heartbeats(
     let mut received = Vec::new();
     let mut leases = Vec::new();
     let mut sent = Vec::new();
+    let mut heard = Vec::new();
     for stored_group in groups {
         for (&i, times) in &stored_group.received {
             let had_row = stored_group.found.had_beat[i];
@@ -285,6 +291,7 @@ async fn save_heartbeats(
             received.push(time_of(beat.received_at));
             leases.push(time_of(beat.lease_until));
             sent.push(session.sent_until.map(time_of));
+            heard.push(time_of(Instant(beat.heard_until.0)));
         }
     }
     if keys.is_empty() {
@@ -303,6 +310,7 @@ async fn save_heartbeats(
         .bind(&received)
         .bind(&leases)
         .bind(&sent)
+        .bind(&heard)
         .execute(connection)
         .await?
         .rows_affected();
@@ -314,10 +322,10 @@ async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> R
         UPDATE groups g
         SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
             handover_from = n.handover_from, handover_until = n.handover_until,
-            handover_yielded_in = n.handover_yielded_in
+            handover_heard_until = n.handover_heard_until
         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[],
             $6::timestamptz[], $7::timestamptz[])
-            AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_yielded_in)
+            AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until)
         WHERE g.group_key = n.group_key";
 
     let changed: Vec<&StoredGroup> = groups.iter().filter(|stored| stored.shared_changed()).collect();
@@ -339,7 +347,10 @@ async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> R
         )
         .bind(changed.iter().map(|stored| handover(stored).map(|h| time_of(h.until))).collect::<Vec<_>>())
         .bind(
-            changed.iter().map(|stored| handover(stored).map(|h| time_of(Instant(h.yielded_in.0)))).collect::<Vec<_>>(),
+            changed
+                .iter()
+                .map(|stored| handover(stored).map(|h| time_of(Instant(h.heard_until.0))))
+                .collect::<Vec<_>>(),
         )
         .execute(connection)
         .await?
