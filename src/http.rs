@@ -145,6 +145,10 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
     let status = response.status().as_u16();
     // Logged once, here, where it is answered.
     match status {
+        // A load balancer asks several times a second, and why is said where it began.
+        503 if matches!(error, ApiError::NotReady { .. }) => {
+            tracing::debug!(operation_id, cause = error.cause(), "not ready");
+        }
         500 => tracing::error!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
         501.. => tracing::warn!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
         _ => tracing::debug!(operation_id, %method, path, status, cause = error.cause(), "request refused"),

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -93,7 +94,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => run_service(args).await,
         Command::Migrate(args) => {
             let count = serve::migrate(&settle(args)?).await.map_err(failed)?;
-            println!("{count} migrations applied; the database is up to date");
+            say(&format!("{count} migrations applied; the database is up to date"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(args) => match demo::run(args).await.map_err(demo_failed)? {
@@ -108,7 +109,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let url = format!("{}/health/live", args.url.trim_end_matches('/'));
             let answer = reqwest::get(url).await.map_err(failed)?;
             answer.error_for_status().map_err(failed)?;
-            println!("alive");
+            say("alive");
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -120,7 +121,7 @@ async fn run_service(args: ServeArgs) -> Result<ExitCode, Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut service = Service::start(&settings).await.map_err(unusable)?;
     service.wait_for_private_database().await;
-    println!("{}", serve::banner(&service));
+    say(&serve::banner(&service));
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -149,6 +150,11 @@ fn failed(error: impl Into<anyhow::Error>) -> Failure {
 fn demo_failed(error: demo::DemoError) -> Failure {
     let code = ExitCode::from(error.exit_code());
     (error.into(), code)
+}
+
+/// To standard output. `println!` would panic where the reader has gone, and whether anybody reads is not our business.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn complain(message: String, code: ExitCode) -> ExitCode {

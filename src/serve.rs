@@ -182,14 +182,31 @@ async fn create_private_database(connect: &PgConnectOptions) -> Result<(), sqlx:
     connection.close().await
 }
 
-/// Waits for the database, brings it up to date, and then keeps the service's upkeep going for ever. Ends only
-/// with an error that waiting does not mend.
+/// Waits for the database, brings it up to date, and keeps the service's upkeep going for ever. Ends only with an
+/// error that waiting does not mend.
 async fn prepare(
     failover: Failover,
     direct: Store,
     migrate: bool,
     is_prepared: oneshot::Sender<()>,
 ) -> Result<(), ServeError> {
+    let store = failover.store().clone();
+    let prepared_and_swept = async {
+        wait_for_database(failover.store(), direct, migrate).await?;
+        // Nobody may be waiting.
+        let _ = is_prepared.send(());
+        upkeep::sweep(failover).await;
+        Ok(())
+    };
+    // From the start: where the tables are there already, heartbeats are answered while others still migrate, and a
+    // replica that answers them without a sign of life would look like an outage.
+    tokio::select! {
+        ended = prepared_and_swept => ended,
+        () = upkeep::keep_alive(store) => Ok(()),
+    }
+}
+
+async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Result<(), ServeError> {
     let mut said = String::new();
     loop {
         let reason = match migrate {
@@ -202,7 +219,7 @@ async fn prepare(
                 Err(error @ (MigrateError::Unreachable(_) | MigrateError::Standby)) => error.to_string(),
                 Err(error) => return Err(error.into()),
             },
-            false => match failover.store().readiness(Duration::from_secs(1)).await {
+            false => match store.readiness(Duration::from_secs(1)).await {
                 Readiness::Ready => break,
                 Readiness::Unmigrated { found, needed } => {
                     format!("the tables have version {found}, and {needed} is needed: run 'client-failover migrate'")
@@ -217,10 +234,6 @@ async fn prepare(
         tokio::time::sleep(DATABASE_RETRY_INTERVAL).await;
     }
     tracing::info!("the database is ready");
-    // Nobody may be waiting.
-    let _ = is_prepared.send(());
-    let store = failover.store().clone();
-    tokio::join!(upkeep::keep_alive(store), upkeep::sweep(failover));
     Ok(())
 }
 

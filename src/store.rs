@@ -6,6 +6,7 @@
 //! run again.
 
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -207,10 +208,10 @@ impl Store {
                 Err(fault) => fault,
             };
             match fault {
-                Fault::ServiceWasAway if !left.is_zero() => {
-                    self.note_alive().await?;
-                }
-                Fault::ServiceWasAway => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
+                Fault::ServiceWasAway => match tokio::time::timeout(left, self.note_alive()).await {
+                    Ok(noted) => drop(noted?),
+                    Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
+                },
                 Fault::Conflict => {
                     conflicts += 1;
                     if conflicts >= max_conflicts || left.is_zero() {
@@ -244,7 +245,7 @@ impl Store {
         time_left: Duration,
         work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
     ) -> Result<T, Fault> {
-        let mut connection = self.connection(time_left).await?;
+        let mut connection = Busy(Some(self.connection(time_left).await?));
         let begin = AssertSqlSafe(self.begin_serializable.clone());
         // Whether COMMIT was sent: after that, a broken connection leaves the outcome unknown.
         let mut committing = false;
@@ -257,14 +258,16 @@ impl Store {
         };
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
-            Ok(Ok(done)) => return Ok(done),
+            Ok(Ok(done)) => {
+                connection.hand_back();
+                return Ok(done);
+            }
             Ok(Err(error)) => Fault::of(error, committing),
             Err(_) if committing => Fault::LostInCommit("no answer to COMMIT in time".to_owned()),
             Err(_) => Fault::Lost("no answer in time".to_owned()),
         };
-        match fault {
-            Fault::Lost(_) | Fault::LostInCommit(_) => drop(connection.detach()),
-            _ => roll_back(connection).await,
+        if !matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
+            roll_back(connection).await;
         }
         Err(fault)
     }
@@ -284,11 +287,11 @@ impl Store {
                 Err(fault) => fault,
             };
             match fault {
-                Fault::ServiceWasAway if !left.is_zero() => {
-                    // Boxed because noting life is itself a read of this kind.
-                    Box::pin(self.note_alive()).await?;
-                }
-                Fault::ServiceWasAway => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
+                // Boxed because noting life is itself a read of this kind.
+                Fault::ServiceWasAway => match tokio::time::timeout(left, Box::pin(self.note_alive())).await {
+                    Ok(noted) => drop(noted?),
+                    Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
+                },
                 Fault::Conflict | Fault::Lost(_) | Fault::LostInCommit(_) if !left.is_zero() => {
                     lost += 1;
                     pause(lost, deadline).await;
@@ -310,15 +313,18 @@ impl Store {
         time_left: Duration,
         work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
     ) -> Result<T, Fault> {
-        let mut connection = self.connection(time_left).await?;
+        let mut connection = Busy(Some(self.connection(time_left).await?));
         let outcome = tokio::time::timeout(time_left, work(&mut connection)).await;
         let fault = match outcome {
-            Ok(Ok(done)) => return Ok(done),
+            Ok(Ok(done)) => {
+                connection.hand_back();
+                return Ok(done);
+            }
             Ok(Err(error)) => Fault::of(error, false),
             Err(_) => Fault::Lost("no answer in time".to_owned()),
         };
-        if matches!(fault, Fault::Lost(_)) {
-            drop(connection.detach());
+        if !matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
+            connection.hand_back();
         }
         Err(fault)
     }
@@ -346,12 +352,50 @@ async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error
     }
 }
 
+/// A connection in the middle of something. Dropped, it is closed, unless it was handed back: a request whose client
+/// goes away is dropped wherever it waits, and its open transaction must not become part of another's.
+struct Busy(Option<PoolConnection<Postgres>>);
+
+impl Busy {
+    fn hand_back(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Deref for Busy {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match &self.0 {
+            Some(connection) => connection,
+            None => unreachable!("it is taken only by what consumes it"),
+        }
+    }
+}
+
+impl DerefMut for Busy {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match &mut self.0 {
+            Some(connection) => connection,
+            None => unreachable!("it is taken only by what consumes it"),
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
 /// Ends a failed transaction; a connection on which even that fails is closed.
-async fn roll_back(mut connection: PoolConnection<Postgres>) {
+async fn roll_back(mut connection: Busy) {
     let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut *connection);
     let ended = tokio::time::timeout(Duration::from_secs(1), rollback).await;
-    if !matches!(ended, Ok(Ok(_))) {
-        drop(connection.detach());
+    if matches!(ended, Ok(Ok(_))) {
+        connection.hand_back();
     }
 }
 

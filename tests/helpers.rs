@@ -174,10 +174,22 @@ impl TestDatabase {
     /// Makes everything that is stored that much older, as if so much time had passed without a heartbeat. The
     /// service's own signs of life are left alone: it was there all the time.
     pub async fn let_time_pass(&self, ms: i64) {
-        let statement = format!(
+        self.execute(&TestDatabase::make_older(ms)).await;
+    }
+
+    fn make_older(ms: i64) -> String {
+        format!(
             "UPDATE heartbeats SET received_at = received_at - interval '{ms} ms', lease_until = lease_until - interval '{ms} ms';
              UPDATE groups SET handover_until = handover_until - interval '{ms} ms';
              UPDATE service_outages SET began_at = began_at - interval '{ms} ms', recovered_at = recovered_at - interval '{ms} ms'"
+        )
+    }
+
+    /// The same with the service away for all of that time: its last sign of life gets older too.
+    pub async fn let_an_outage_pass(&self, ms: i64) {
+        let statement = format!(
+            "{}; UPDATE service_liveness SET alive_at = alive_at - interval '{ms} ms'",
+            TestDatabase::make_older(ms)
         );
         self.execute(&statement).await;
     }
@@ -196,6 +208,18 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let drop_it = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         RUNTIME.spawn(POSTGRES.run("postgres", drop_it));
+    }
+}
+
+/// Waits until something holds: asks again and again, but not for ever.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let asked = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(20), asked).await.is_err() {
+        panic!("in 20 s it did not come true that {what}");
     }
 }
 
@@ -246,6 +270,11 @@ impl TestReplica {
         let address = start.await.expect("the service starts");
         let http = reqwest::Client::new();
         TestReplica { url: format!("http://{address}"), http, stop: Some(stop), ended: Some(ended) }
+    }
+
+    /// A service that somebody else runs, at that address.
+    pub fn at(url: String) -> TestReplica {
+        TestReplica { url, http: reqwest::Client::new(), stop: None, ended: None }
     }
 
     /// Stops it as SIGTERM does, and waits for its end.
@@ -302,13 +331,14 @@ impl TestReplica {
 
     /// A heartbeat of a client that says in which role it acts.
     pub async fn beat_acting_as(&self, group: &str, session: &str, health: f64, role: i64) -> i64 {
+        let answer = self.heartbeat_acting_as(group, session, json!({"PercentHealthyStreams": health}), role).await;
+        answer.expect_ok()["Role"].as_i64().expect("a role is a number")
+    }
+
+    pub async fn heartbeat_acting_as(&self, group: &str, session: &str, body: Value, role: i64) -> Answer {
         let path = format!("/api/v1/tenants/t/namespaces/n/clientfailover/groups/{group}/clientsessions/{session}");
-        let request = self
-            .http
-            .post(format!("{}{path}", self.url))
-            .header("Failover-Role", role)
-            .json(&json!({"PercentHealthyStreams": health}));
-        Answer::of(request).await.expect_ok()["Role"].as_i64().expect("a role is a number")
+        let request = self.http.post(format!("{}{path}", self.url)).header("Failover-Role", role).json(&body);
+        Answer::of(request).await
     }
 }
 

@@ -1,0 +1,173 @@
+//! The proxy of the compose stack, run by itself on this machine: the same configuration file, with the addresses of
+//! two replicas on loopback. Skipped with a printed line where HAProxy is not installed.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, interval};
+
+use crate::helpers::{Answer, TestDatabase, TestReplica, remove_after_the_run, scratch_dir};
+
+const CONFIGURATION: &str = include_str!("../deploy/haproxy.cfg");
+const BEAT_EVERY: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_one_is_killed() {
+    if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().await.is_err() {
+        println!("skipped: haproxy is not installed");
+        return;
+    }
+    let database = TestDatabase::new().await;
+    let url = database_url(&database).await;
+    let ports = [free_port(), free_port()];
+    let mut replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
+    let proxy = Proxy::start(ports).await;
+
+    let groups: Vec<String> = (0..8).map(|n| format!("g{n}")).collect();
+    for group in &groups {
+        proxy.service.group_of(group, 2_000, &["a", "b"]).await;
+        assert_eq!(proxy.service.beat(group, "a", 100.0).await, 1);
+    }
+    let heartbeats = async {
+        let mut sent = 0;
+        let mut beats = interval(BEAT_EVERY);
+        let end = Instant::now() + Duration::from_secs(8);
+        while Instant::now() < end {
+            beats.tick().await;
+            for group in &groups {
+                assert_eq!(proxy.service.beat(group, "a", 100.0).await, 1, "the Primary of {group} stays");
+                assert_eq!(proxy.service.beat(group, "b", 100.0).await, 0);
+                sent += 2;
+            }
+        }
+        sent
+    };
+    let faults = async {
+        // Stopped in order: it drains first, and the proxy looks elsewhere.
+        replicas[0].terminate().await;
+        replicas[0] = Replica::start(&url, ports[0]).await;
+        proxy.wait_until_up("failover-1").await;
+        // Killed: what was under way is repeated on the other one.
+        replicas[1].child.kill().await.expect("it runs");
+    };
+    let (sent, ()) = tokio::join!(heartbeats, faults);
+    println!("{sent} heartbeats through the proxy, none failed");
+    assert!(sent > 100);
+    for group in &groups {
+        assert_eq!(database.trace(group).await, ["a 0>1 first_heartbeat heartbeat 1"]);
+    }
+}
+
+/// The database's URL over its Unix socket, as a replica's process gets it.
+async fn database_url(database: &TestDatabase) -> String {
+    let options = database.connect_options();
+    let socket = options.get_socket().expect("the test's server has a socket").display().to_string();
+    let name = options.get_database().expect("it is named");
+    format!("postgres://{}@localhost/{name}?host={}", options.get_username(), socket.replace('/', "%2F"))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free").port()
+}
+
+struct Replica {
+    child: Child,
+}
+
+impl Replica {
+    async fn start(database_url: &str, port: u16) -> Replica {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_client-failover"))
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--drain", "2s", "--log", "warn"])
+            .env("DATABASE_URL", database_url)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary is built");
+        let stdout = child.stdout.take().expect("it is piped");
+        let line = BufReader::new(stdout).lines().next_line().await.expect("it speaks").unwrap_or_default();
+        assert!(line.starts_with("listening on "), "{line}");
+        Replica { child }
+    }
+
+    async fn terminate(&mut self) {
+        let pid = i32::try_from(self.child.id().expect("it runs")).expect("a pid");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM).expect("it is ours");
+        assert!(self.child.wait().await.expect("it ends").success());
+    }
+}
+
+struct Proxy {
+    service: TestReplica,
+    status_url: String,
+    _child: Child,
+}
+
+impl Proxy {
+    async fn start(replicas: [u16; 2]) -> Proxy {
+        let (port, status_port) = (free_port(), free_port());
+        let mut configuration = CONFIGURATION
+            .replace("bind :8080", &format!("bind 127.0.0.1:{port}"))
+            .replace("bind :8404", &format!("bind 127.0.0.1:{status_port}"))
+            .replace(" resolvers docker resolve-prefer ipv4 init-addr last,libc,none", "");
+        for (n, replica) in replicas.iter().enumerate() {
+            let name = format!("failover-{}:8080", n + 1);
+            assert!(configuration.contains(&name), "the configuration names the replicas");
+            configuration = configuration.replace(&name, &format!("127.0.0.1:{replica}"));
+        }
+        let dir = scratch_dir("proxy");
+        remove_after_the_run(&dir);
+        let file = dir.join("haproxy.cfg");
+        std::fs::write(&file, configuration).expect("the folder is ours");
+        let child = Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(file)
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("haproxy is installed");
+        let service = TestReplica::at(format!("http://127.0.0.1:{port}"));
+        let proxy = Proxy { service, status_url: format!("http://127.0.0.1:{status_port}/;csv"), _child: child };
+        proxy.wait_until_up("failover-1").await;
+        proxy.wait_until_up("failover-2").await;
+        proxy
+    }
+
+    /// Waits until the proxy sends requests to that replica.
+    async fn wait_until_up(&self, replica: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut looks = interval(Duration::from_millis(50));
+        loop {
+            looks.tick().await;
+            let status = self.service.http.get(&self.status_url).send().await;
+            if let Ok(status) = status {
+                let csv = status.text().await.expect("the page is whole");
+                let line = csv.lines().find(|line| line.starts_with(&format!("replicas,{replica},")));
+                if line.is_some_and(|line| line.split(',').nth(17) == Some("UP")) {
+                    return;
+                }
+            }
+            assert!(Instant::now() < deadline, "{replica} never came up");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_proxys_own_errors_have_the_one_error_body() {
+    if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().await.is_err() {
+        println!("skipped: haproxy is not installed");
+        return;
+    }
+    let database = TestDatabase::new().await;
+    let url = database_url(&database).await;
+    let ports = [free_port(), free_port()];
+    let mut replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
+    let proxy = Proxy::start(ports).await;
+    for replica in &mut replicas {
+        replica.child.kill().await.expect("it runs");
+    }
+    let request = proxy.service.http.get(format!("{}/health/ready", proxy.service.url));
+    Answer::of(request).await.expect_error(503);
+}

@@ -1,0 +1,149 @@
+//! What is true between heartbeats, and who writes it down.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+use crate::helpers::{TestApp, eventually};
+
+const MINUTE: i64 = 60_000;
+const NEVER: Duration = Duration::from_secs(3_600);
+
+async fn stored_roles(app: &TestApp) -> Vec<Value> {
+    app.database.rows("SELECT session_id || ' ' || role AS role FROM sessions ORDER BY group_key, session_id").await
+}
+
+async fn roles_held(app: &TestApp) -> i64 {
+    app.database.rows("SELECT count(*) AS held FROM sessions WHERE role <> 0").await[0]["held"]
+        .as_i64()
+        .expect("a number")
+}
+
+#[tokio::test]
+async fn a_group_that_died_as_a_whole_becomes_secondary_in_the_table_and_nobody_is_granted() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    assert_eq!(app.beat("g", "a", 50.0).await, 1);
+    assert_eq!(app.beat("g", "b", 90.0).await, 2);
+    app.database.let_time_pass(MINUTE).await;
+    eventually("nobody holds a role", async || roles_held(&app).await == 0).await;
+    assert_eq!(app.database.trace("g").await[2..], ["a 1>0 lease_lapsed sweep 1", "b 2>0 lease_lapsed sweep 1"]);
+    let status = app.database.rows("SELECT term, live_sessions FROM group_status").await;
+    assert_eq!(status, [json!({"term": 1, "live_sessions": 0})]);
+    assert_eq!(app.beat("g", "b", 10.0).await, 1);
+    assert_eq!(app.database.trace("g").await[4..], ["b 0>1 lease_lapsed heartbeat 2"]);
+}
+
+#[tokio::test]
+async fn a_sweep_takes_from_the_dead_only_and_leaves_the_vacancy_to_a_heartbeat() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    assert_eq!(app.beat("g", "a", 90.0).await, 1);
+    app.database.let_time_pass(30_000).await;
+    assert_eq!(app.beat("g", "b", 50.0).await, 0);
+    app.database.let_time_pass(30_000).await;
+    eventually("nobody holds a role", async || roles_held(&app).await == 0).await;
+    let group = app.get("/g").await.expect_ok();
+    assert_eq!(group["Clients"]["b"]["Role"], 0, "a sweep never grants");
+    assert_eq!(app.beat("g", "b", 50.0).await, 1);
+    assert_eq!(
+        app.database.trace("g").await,
+        ["a 0>1 first_heartbeat heartbeat 1", "a 1>0 lease_lapsed sweep 1", "b 0>1 lease_lapsed heartbeat 2"]
+    );
+}
+
+#[tokio::test]
+async fn reads_and_views_show_the_lapse_before_any_sweep() {
+    let app = TestApp::start_with(|settings| settings.failover.sweep_interval = NEVER).await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    app.beat("g", "a", 50.0).await;
+    app.beat("g", "b", 90.0).await;
+    let roles = async || {
+        let shown = app.get("/g").await.expect_ok();
+        let views = app.database.rows("SELECT session_id, role, live FROM session_status ORDER BY session_id").await;
+        let status =
+            app.database.rows("SELECT primary_session, pending_primary_session, live_sessions FROM group_status").await;
+        let listed = app.get("").await.expect_ok();
+        assert_eq!(listed[0], shown);
+        let shown = ["a", "b"].map(|session| shown["Clients"][session]["Role"].as_i64().expect("a number"));
+        (shown, views, status)
+    };
+    let (shown, views, status) = roles().await;
+    assert_eq!(shown, [1, 2]);
+    assert_eq!(
+        views,
+        [
+            json!({"session_id": "a", "role": "Primary", "live": true}),
+            json!({"session_id": "b", "role": "PendingPrimary", "live": true})
+        ]
+    );
+    assert_eq!(status, [json!({"primary_session": "a", "pending_primary_session": "b", "live_sessions": 2})]);
+
+    app.database.let_time_pass(MINUTE).await;
+    let (shown, views, status) = roles().await;
+    assert_eq!(shown, [0, 0]);
+    assert_eq!(
+        views,
+        [
+            json!({"session_id": "a", "role": "Secondary", "live": false}),
+            json!({"session_id": "b", "role": "Secondary", "live": false})
+        ]
+    );
+    assert_eq!(status, [json!({"primary_session": null, "pending_primary_session": null, "live_sessions": 0})]);
+    assert_eq!(stored_roles(&app).await, [json!({"role": "a 1"}), json!({"role": "b 2"})], "nothing was written");
+    assert_eq!(app.database.trace("g").await.len(), 2);
+}
+
+#[tokio::test]
+async fn many_groups_that_lapse_together_hold_up_nobody() {
+    const DEAD: usize = 300;
+    let app = TestApp::start().await;
+    let names: Vec<String> = (0..DEAD).map(|n| format!("dead{n}")).collect();
+    let died = names.iter().map(async |name| {
+        app.group_of(name, MINUTE, &["a"]).await;
+        assert_eq!(app.beat(name, "a", 100.0).await, 1);
+    });
+    futures_util::future::join_all(died).await;
+    app.group_of("alive", MINUTE, &["a"]).await;
+    assert_eq!(app.beat("alive", "a", 100.0).await, 1);
+    app.database.let_time_pass(30_000).await;
+    assert_eq!(app.beat("alive", "a", 100.0).await, 1);
+    app.database.let_time_pass(30_000).await;
+    let mut beats = 0;
+    eventually("only the live one holds a role", async || {
+        assert_eq!(app.beat("alive", "a", 100.0).await, 1);
+        beats += 1;
+        roles_held(&app).await == 1
+    })
+    .await;
+    assert!(beats > 0);
+    let swept = app
+        .database
+        .rows("SELECT count(*) AS rows, count(DISTINCT group_id) AS groups FROM role_transitions WHERE actor = 'sweep'")
+        .await;
+    assert_eq!(swept, [json!({"rows": DEAD, "groups": DEAD})], "each exactly once");
+    assert_eq!(app.database.trace("alive").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_group_that_somebody_else_holds_is_passed_by_and_taken_later() {
+    let app = TestApp::start().await;
+    for group in ["free", "held"] {
+        app.group_of(group, MINUTE, &["a"]).await;
+        app.beat(group, "a", 100.0).await;
+    }
+    let mut holder = app.database.connect().await;
+    let mut transaction = holder.begin().await.expect("it begins");
+    let lock = "SELECT 1 FROM groups WHERE group_id = 'held' FOR UPDATE";
+    sqlx::query(lock).execute(&mut *transaction).await.expect("it locks");
+    // Not let_time_pass: that would wait for the lock too.
+    app.database.execute("UPDATE heartbeats SET lease_until = lease_until - interval '1 min'").await;
+    let held_by =
+        "SELECT count(*) AS held FROM sessions s JOIN groups g USING (group_key) WHERE role = 1 AND group_id =";
+    let holds = async |group: &str| app.database.rows(&format!("{held_by} '{group}'")).await[0]["held"] == 1;
+    eventually("the free group is swept", async || !holds("free").await).await;
+    assert!(holds("held").await);
+    transaction.rollback().await.expect("it ends");
+    eventually("the other one is swept too", async || !holds("held").await).await;
+}
