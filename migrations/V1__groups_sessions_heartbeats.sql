@@ -159,36 +159,43 @@ CREATE TABLE service_outages (
     outage_id bigint GENERATED ALWAYS AS IDENTITY,
     began_at timestamptz NOT NULL,
     recovered_at timestamptz NOT NULL,
+    counts_from interval NOT NULL DEFAULT '2 s',
     CONSTRAINT service_outages_one_row_per_outage PRIMARY KEY (outage_id),
     CONSTRAINT service_outages_end_after_they_began CHECK (recovered_at > began_at)
 );
 
-COMMENT ON TABLE service_outages IS 'Times in which no replica reached this database, so that no client could renew its lease. Kept for a week, the latest 100.';
+COMMENT ON TABLE service_outages IS 'Times in which no replica reached this database, so that no client could renew its lease. Short ones are kept while they matter, others for a week, the latest 100.';
+COMMENT ON COLUMN service_outages.counts_from IS 'The outage gap: an outage counts for every lease if it lasted longer, and for a short lease if it lasted longer than a quarter of it.';
 COMMENT ON COLUMN service_outages.outage_id IS 'Rises with time.';
 COMMENT ON COLUMN service_outages.began_at IS 'The last sign of life before it.';
 COMMENT ON COLUMN service_outages.recovered_at IS 'The first sign of life after it.';
 
 -- One statement, so that a replica that is paused in the middle holds no lock while it sleeps.
-CREATE FUNCTION note_service_alive(longest_gap interval) RETURNS timestamptz LANGUAGE plpgsql AS $$
+CREATE FUNCTION note_service_alive(outage_gap interval, shortest_outage interval) RETURNS timestamptz LANGUAGE plpgsql AS $$
 DECLARE
     previous timestamptz;
     present timestamptz;
 BEGIN
     SELECT alive_at INTO STRICT previous FROM service_liveness FOR UPDATE;
     present := greatest(clock_timestamp(), previous);
-    IF present - previous > longest_gap THEN
-        INSERT INTO service_outages (began_at, recovered_at) VALUES (previous, present);
-        -- Long gone outages matter to no lease, and every heartbeat reads those that are kept.
+    -- Signs of life are many and need not survive a crash: without the last of them the outage only begins earlier.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    IF present - previous > least(outage_gap, shortest_outage) THEN
+        INSERT INTO service_outages (began_at, recovered_at, counts_from) VALUES (previous, present, outage_gap);
+        -- Every heartbeat reads those that are kept. One that is shorter than the gap matters only to leases given for less
+        -- than four times its length, and to these no longer once four gaps have passed.
         DELETE FROM service_outages
         WHERE recovered_at < present - interval '7 days'
-            OR outage_id <= (SELECT max(outage_id) - 100 FROM service_outages);
+            OR (recovered_at - began_at <= counts_from AND recovered_at < present - 4 * counts_from);
+        DELETE FROM service_outages
+        WHERE outage_id <= (SELECT outage_id FROM service_outages ORDER BY outage_id DESC OFFSET 100 LIMIT 1);
     END IF;
     UPDATE service_liveness SET alive_at = present;
     RETURN present;
 END
 $$;
 
-COMMENT ON FUNCTION note_service_alive(interval) IS 'A sign of life of a replica; records an outage if the last one is longer ago than the gap.';
+COMMENT ON FUNCTION note_service_alive(interval, interval) IS 'A sign of life of a replica; records an outage if the last one is longer ago than the gap or the shortest outage.';
 
 CREATE FUNCTION failover_timeout(ticks bigint) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN make_interval(secs => (ticks / 10)::double precision / 1000000);
@@ -203,8 +210,10 @@ BEGIN
     IF lease_until IS NULL THEN
         RETURN NULL;
     END IF;
-    FOR outage IN SELECT began_at, recovered_at FROM service_outages ORDER BY outage_id LOOP
-        IF ends > outage.began_at THEN
+    FOR outage IN SELECT began_at, recovered_at, counts_from FROM service_outages ORDER BY outage_id LOOP
+        IF ends > outage.began_at
+            AND outage.recovered_at - outage.began_at > least(outage.counts_from, given_for / 4)
+        THEN
             ends := greatest(ends, outage.recovered_at + given_for);
         END IF;
     END LOOP;

@@ -220,6 +220,16 @@ pub struct Outage {
     pub began_at: Instant,
     /// The first one after it.
     pub recovered_at: Instant,
+    /// How long it must have lasted to count for every lease, in microseconds.
+    pub gap_us: i64,
+}
+
+impl Outage {
+    /// Whether it counts for a lease that was given for so long. Clients heartbeat every half of that time, so that a
+    /// short lease is hurt by an outage that a long one does not notice: of that, a quarter is enough.
+    fn counts_for(&self, given_for_us: i64) -> bool {
+        self.recovered_at.0 - self.began_at.0 > self.gap_us.min(given_for_us / 4)
+    }
 }
 
 /// The instant that is decided at, and what must be known to judge a lease at it.
@@ -305,7 +315,7 @@ pub struct Transition {
 /// because a lease that lives on only through the first may be alive when the second begins.
 pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage]) -> Instant {
     let given_for_us = lease_until.0 - received_at.0;
-    outages.iter().fold(lease_until, |end, outage| match end > outage.began_at {
+    outages.iter().fold(lease_until, |end, outage| match end > outage.began_at && outage.counts_for(given_for_us) {
         true => end.max(Instant(outage.recovered_at.0.saturating_add(given_for_us))),
         false => end,
     })

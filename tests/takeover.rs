@@ -257,9 +257,12 @@ async fn a_session_that_yielded_and_registers_again_is_not_waited_for() {
 
 #[tokio::test]
 async fn an_acknowledgement_sent_before_the_yielding_heartbeat_is_not_believed() {
-    let app = start_with_a_challenger().await;
+    let app = start().await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
     let at =
         |second: u32| json!({"PercentHealthyStreams": 50, "HeartbeatTime": format!("2024-05-01T12:00:{second:02}Z")});
+    assert_eq!(app.heartbeat("g", "a", at(1)).await.expect_ok()["Role"], PRIMARY);
+    assert_eq!(app.beat("g", "b", 90.0).await, PENDING);
     assert_eq!(app.heartbeat_acting_as("g", "a", at(30), PRIMARY).await.expect_ok()["Role"], SECONDARY);
     assert_eq!(app.heartbeat_acting_as("g", "a", at(29), SECONDARY).await.expect_ok()["Role"], SECONDARY);
     assert_eq!(app.beat("g", "b", 90.0).await, PENDING, "it may be a delayed message from before");

@@ -5,10 +5,12 @@
 //! one at fault stands alone.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session};
@@ -134,7 +136,10 @@ impl Writer {
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
             let Some(deadline) = part.iter().map(|waiting| waiting.deadline).max() else { continue };
-            match self.commit(&part, deadline).await {
+            // A defect that panics is the fault of one request too, and must not take the others with it.
+            let outcome = AssertUnwindSafe(self.commit(&part, deadline)).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Inconsistent("the decision panicked".to_owned())));
+            match outcome {
                 Ok(committed) => {
                     log_changes(&committed.changes);
                     for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {

@@ -16,7 +16,7 @@ const LAPSE_BATCH: usize = 64;
 
 /// Notes signs of life for ever: several within a gap, so that a late one is no outage.
 pub async fn keep_alive(store: Store) {
-    let interval = store.options().outage_gap / 5;
+    let interval = store.options().longest_silence() / 5;
     let mut reached = true;
     loop {
         // Said once when it goes and once when it comes back, not all the time in between.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::types::PgInterval;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, StoreOptions};
 
 impl Store {
     /// Notes that a replica reaches the database; records an outage if the last sign of life is longer ago than
@@ -20,14 +20,26 @@ impl Store {
         self.background()
             .read("note_alive", move |connection| {
                 Box::pin(async move {
-                    let row: (DateTime<Utc>,) = sqlx::query_as("SELECT note_service_alive($1)")
+                    let row: (DateTime<Utc>,) = sqlx::query_as("SELECT note_service_alive($1, $2)")
                         .bind(interval(gap))
+                        .bind(interval(SHORTEST_OUTAGE))
                         .fetch_one(connection)
                         .await?;
                     Ok(row.0)
                 })
             })
             .await
+    }
+}
+
+/// The shortest silence that is recorded. Groups with a short timeout are hurt by outages that others do not notice: one
+/// counts for a lease from a quarter of the time that it was given for.
+pub const SHORTEST_OUTAGE: Duration = Duration::from_millis(250);
+
+impl StoreOptions {
+    /// How old the last sign of life may be for a decision to be made on it.
+    pub fn longest_silence(&self) -> Duration {
+        self.outage_gap.min(SHORTEST_OUTAGE)
     }
 }
 

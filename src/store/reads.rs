@@ -95,14 +95,16 @@ pub async fn read_groups(
                 clock_timestamp() AS now,
                 alive_at,
                 ARRAY(SELECT began_at FROM service_outages ORDER BY outage_id) AS began,
-                ARRAY(SELECT recovered_at FROM service_outages ORDER BY outage_id) AS recovered
+                ARRAY(SELECT recovered_at FROM service_outages ORDER BY outage_id) AS recovered,
+                ARRAY(SELECT (extract(epoch FROM counts_from) * 1000000)::bigint FROM service_outages ORDER BY outage_id) AS gaps_us
             FROM service_liveness
         )
         SELECT
             m.now, m.alive_at, m.began, m.recovered,
             g.group_id, g.name, g.description, g.failover_timeout_ticks,
             s.session_id, s.name, s.role,
-            h.percent_healthy_streams, h.heartbeat_time, h.last_data_send_time, h.received_at, h.lease_until
+            h.percent_healthy_streams, h.heartbeat_time, h.last_data_send_time, h.received_at, h.lease_until,
+            m.gaps_us
         FROM moment m
         CROSS JOIN groups g
         LEFT JOIN sessions s ON s.group_key = g.group_key

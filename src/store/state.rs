@@ -104,7 +104,8 @@ pub async fn load(
                 clock_timestamp() AS now,
                 alive_at,
                 ARRAY(SELECT began_at FROM service_outages ORDER BY outage_id) AS began,
-                ARRAY(SELECT recovered_at FROM service_outages ORDER BY outage_id) AS recovered
+                ARRAY(SELECT recovered_at FROM service_outages ORDER BY outage_id) AS recovered,
+                ARRAY(SELECT (extract(epoch FROM counts_from) * 1000000)::bigint FROM service_outages ORDER BY outage_id) AS gaps_us
             FROM service_liveness
         )
         SELECT
@@ -113,7 +114,7 @@ pub async fn load(
             g.failover_timeout_ticks, g.term, g.vacancy, g.watermark_base_at,
             g.handover_from, g.handover_until, g.handover_heard_until,
             s.session_id, s.role, s.registered_at,
-            h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until
+            h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until, m.gaps_us
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         LEFT JOIN groups g ON g.group_key = k.group_key
@@ -140,11 +141,16 @@ pub(super) fn read_clock(row: &PgRow, options: &StoreOptions) -> Result<Clock, W
     let alive_at: DateTime<Utc> = row.try_get(1)?;
     let began: Vec<DateTime<Utc>> = row.try_get(2)?;
     let recovered: Vec<DateTime<Utc>> = row.try_get(3)?;
-    if (now - alive_at).to_std().is_ok_and(|silence| silence > options.outage_gap) {
+    if (now - alive_at).to_std().is_ok_and(|silence| silence > options.longest_silence()) {
         return Err(WorkError::ServiceWasAway);
     }
-    let outages = std::iter::zip(began, recovered)
-        .map(|(began, recovered)| Outage { began_at: instant(began), recovered_at: instant(recovered) })
+    let gaps_us: Vec<i64> = row.try_get("gaps_us")?;
+    let outages = std::iter::zip(std::iter::zip(began, recovered), gaps_us)
+        .map(|((began, recovered), gap_us)| Outage {
+            began_at: instant(began),
+            recovered_at: instant(recovered),
+            gap_us,
+        })
         .collect();
     Ok(Clock { now, outages })
 }

@@ -1,0 +1,24 @@
+//! Faults, on purpose: real processes, a real durable PostgreSQL, and a checker that reads what they leave behind.
+//!
+//! An *injector* starts replicas and clients as processes, with proxies between them, and from a seed kills, pauses,
+//! restarts, cuts off and delays whatever there is. *Clients* keep the trust rule and write down what they send,
+//! hear and do. A *checker* that knows neither of them looks for breaches of the promises in those records and in
+//! the database.
+//!
+//! A short run is part of `cargo test`. The long one, with its length in minutes and its seed:
+//!
+//! ```sh
+//! CLIENT_FAILOVER_FAULTS_MINUTES=10 CLIENT_FAILOVER_FAULTS_SEED=1 \
+//!     cargo test --release --test suite faults::runs::long -- --ignored --nocapture
+//! ```
+
+mod checker;
+mod client;
+mod clock;
+mod cluster;
+mod injector;
+mod proxy;
+mod record;
+mod report;
+mod runs;
+mod world;

@@ -1,0 +1,217 @@
+//! Looks for breaches of the promises in a record. Knows the promises and the record, and nothing of the code that
+//! is checked nor of how faults are injected.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::record::{ClientEvent, ClientLog, Fault, Outcome, Record};
+
+mod answers;
+mod gaps;
+mod needless;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+/// What kind of promise was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A lease was cut short, or somebody was granted while another's lease stood.
+    TwoGranted,
+    /// Two clients acted, or were entitled to act, at once.
+    TwoActing,
+    /// A term fell, was skipped, was used twice, or an answer named a wrong one.
+    Term,
+    /// The watermark fell, or was taken from a session that was not Primary.
+    Watermark,
+    /// A heartbeat that was answered 200 is not in the database.
+    HeartbeatLost,
+    /// An answer and the trace disagree about a role.
+    AnswerWithoutRow,
+    /// The trace does not follow from itself, or not from the roles that are stored.
+    TraceBroken,
+    /// Nobody was Primary for longer than promised.
+    NobodyPrimary,
+    /// A lease was judged by a time in which the service was away.
+    OutageJudged,
+}
+
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub kind: Kind,
+    pub group: String,
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} in {}: {}", self.kind, self.group, self.what)
+    }
+}
+
+/// What is allowed for the machine, which is not the service's to promise.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    /// How much later than every half timeout a heartbeat may leave or be answered and still be regular.
+    pub beat_us: i64,
+    /// How much longer than promised a group may be without a Primary.
+    pub takeover_us: i64,
+}
+
+impl Default for Tolerance {
+    fn default() -> Tolerance {
+        Tolerance { beat_us: 100_000, takeover_us: 250_000 }
+    }
+}
+
+/// What the checker found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub violations: Vec<Violation>,
+    /// Primaries that were replaced without anything to explain it.
+    pub needless: Vec<String>,
+    pub heartbeats: usize,
+    pub answered: usize,
+    pub role_changes: usize,
+    pub grants: usize,
+    /// Of the times that a group was without a Primary although nothing disturbed it: the longest, in failover timeouts, and in ms.
+    pub longest_gap: (f64, i64),
+    /// How many such times there were.
+    pub gaps: usize,
+}
+
+impl Findings {
+    fn add(&mut self, kind: Kind, group: &str, what: String) {
+        self.violations.push(Violation { kind, group: group.to_owned(), what });
+    }
+}
+
+/// A heartbeat, and what became of it.
+#[derive(Clone, Debug)]
+struct Beat<'a> {
+    session: &'a str,
+    sent: i64,
+    heartbeat_time: Option<i64>,
+    data_time: Option<i64>,
+    acting_as: Option<i16>,
+    health: u8,
+    /// When its end was known; `None` if the client did not live to see it.
+    ended: Option<i64>,
+    ok: Option<Ok>,
+}
+
+/// An answer 200.
+#[derive(Clone, Copy, Debug)]
+struct Ok {
+    at: i64,
+    role: i16,
+    term: i64,
+    lease_us: i64,
+    watermark: Option<i64>,
+}
+
+/// All that concerns one group.
+struct GroupRecord<'a> {
+    id: &'a str,
+    record: &'a Record,
+    logs: Vec<&'a ClientLog>,
+    /// In order of sending.
+    beats: Vec<Beat<'a>>,
+    /// By session: when it said goodbye.
+    leaving: BTreeMap<&'a str, i64>,
+    /// By session: when it did not run.
+    asleep: Vec<(&'a str, i64, i64)>,
+    trace: trace::Trace<'a>,
+}
+
+/// Checks everything.
+pub fn check(record: &Record, tolerance: Tolerance) -> Findings {
+    let mut findings = Findings::default();
+    for group in &record.groups {
+        let group = GroupRecord::new(record, &group.group);
+        findings.heartbeats += group.beats.len();
+        findings.answered += group.beats.iter().filter(|beat| beat.ok.is_some()).count();
+        trace::check(&group, &mut findings);
+        answers::check(&group, &mut findings);
+        gaps::check(&group, tolerance, &mut findings);
+        needless::check(&group, &mut findings);
+    }
+    findings.role_changes = record.transitions.len();
+    findings.grants = record.transitions.iter().filter(|row| row.to == super::record::PRIMARY).count();
+    findings
+}
+
+impl<'a> GroupRecord<'a> {
+    fn new(record: &'a Record, id: &str) -> GroupRecord<'a> {
+        let id = record.groups.iter().map(|group| group.group.as_str()).find(|known| *known == id).expect("it is one");
+        let mut logs: Vec<&ClientLog> = record.clients.iter().filter(|log| log.group == id).collect();
+        logs.sort_by_key(|log| first_instant(log));
+        let mut beats = Vec::new();
+        let mut leaving = BTreeMap::new();
+        let mut asleep = Vec::new();
+        for log in &logs {
+            beats.extend(beats_of(log));
+            for event in &log.events {
+                match event {
+                    ClientEvent::Leaving { at } => {
+                        leaving.insert(log.session.as_str(), at.wall);
+                    }
+                    ClientEvent::Asleep { from, until } => asleep.push((log.session.as_str(), from.wall, until.wall)),
+                    _ => {}
+                }
+            }
+        }
+        beats.sort_by_key(|beat| beat.sent);
+        GroupRecord { id, record, logs, beats, leaving, asleep, trace: trace::Trace::of(record, id) }
+    }
+
+    /// What was done to the service, with a little time for what follows from it.
+    fn service_faults(&self) -> impl Iterator<Item = &'a Fault> {
+        self.record.faults.iter().filter(|fault| fault.client.is_none())
+    }
+}
+
+fn beats_of(log: &ClientLog) -> Vec<Beat<'_>> {
+    let mut beats: Vec<Beat<'_>> = Vec::new();
+    for event in &log.events {
+        match event {
+            ClientEvent::Sent { at, acting_as, health, heartbeat_time, data_time, .. } => beats.push(Beat {
+                session: &log.session,
+                sent: at.wall,
+                heartbeat_time: *heartbeat_time,
+                data_time: *data_time,
+                acting_as: *acting_as,
+                health: *health,
+                ended: None,
+                ok: None,
+            }),
+            ClientEvent::Answered { n, at, outcome } => {
+                // Numbers begin at 1 and leave nothing out.
+                let Some(beat) = beats.get_mut(*n as usize - 1) else { continue };
+                beat.ended = Some(at.wall);
+                if let Outcome::Ok { role, term, lease_ms, watermark } = *outcome {
+                    beat.ok = Some(Ok { at: at.wall, role, term, lease_us: lease_ms * 1_000, watermark });
+                }
+            }
+            _ => {}
+        }
+    }
+    beats
+}
+
+/// When a process first did something (monotonic).
+fn first_instant(log: &ClientLog) -> i64 {
+    let instant = |event: &ClientEvent| match event {
+        ClientEvent::Sent { at, .. } | ClientEvent::Leaving { at } => at.mono,
+        ClientEvent::Answered { at, .. } => at.mono,
+        ClientEvent::May { from, .. } => *from,
+        ClientEvent::Stopped { at } | ClientEvent::Acted { at, .. } => *at,
+        ClientEvent::Asleep { from, .. } => from.mono,
+    };
+    log.events.first().map_or(i64::MAX, instant)
+}
+
+/// Seconds since some time before the run, for people.
+fn seconds(us: i64) -> String {
+    format!("{:.3}", (us % 100_000_000_000) as f64 / 1e6)
+}

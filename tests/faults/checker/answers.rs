@@ -1,0 +1,195 @@
+//! What clients were answered, against the trace, against the database, and against each other.
+
+use super::super::record::{ClientEvent, HeartbeatRow, PRIMARY};
+use super::{Beat, Findings, GroupRecord, Kind, first_instant, seconds};
+
+/// How long a heartbeat that was not answered may be on its way, and so count.
+const ON_ITS_WAY_US: i64 = 15_000_000;
+
+pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
+    roles(group, findings);
+    nothing_falls(group, findings);
+    watermarks(group, findings);
+    entitlements(group, findings);
+    data(group, findings);
+    for audit in &group.record.audits {
+        stored(group, audit.at, &audit.heartbeats, findings);
+    }
+    stored(group, group.record.ended_at, &group.record.heartbeats, findings);
+}
+
+/// The role in an answer is one that the trace has between question and answer, and the term likewise.
+fn roles(group: &GroupRecord<'_>, findings: &mut Findings) {
+    for beat in &group.beats {
+        let Some(ok) = beat.ok else { continue };
+        let roles = group.trace.roles_between(beat.session, beat.sent, ok.at);
+        if !roles.contains(&ok.role) {
+            let what = format!(
+                "{} was answered {} at {}, but by the trace was {roles:?}",
+                beat.session,
+                ok.role,
+                seconds(ok.at)
+            );
+            findings.add(Kind::AnswerWithoutRow, group.id, what);
+        }
+        let (lowest, highest) = group.trace.terms_between(beat.sent, ok.at);
+        let holder = group.trace.tenures.iter().find(|tenure| tenure.term == ok.term);
+        let holds = ok.role != PRIMARY || holder.is_some_and(|tenure| tenure.session == beat.session);
+        if ok.term < lowest || ok.term > highest || !holds {
+            let what = format!(
+                "{} was answered {} with term {} at {}, but by the trace it was {lowest} to {highest}, of {:?}",
+                beat.session,
+                ok.role,
+                ok.term,
+                seconds(ok.at),
+                holder.map(|tenure| tenure.session)
+            );
+            findings.add(Kind::Term, group.id, what);
+        }
+    }
+}
+
+/// A heartbeat that was sent after an answer had come sees at least its term and its watermark.
+fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
+    let mut answered: Vec<&Beat<'_>> = group.beats.iter().filter(|beat| beat.ok.is_some()).collect();
+    let by_sending = answered.clone();
+    answered.sort_by_key(|beat| beat.ok.map(|ok| ok.at));
+    let mut earlier = answered.into_iter().filter_map(|beat| beat.ok).peekable();
+    let (mut term, mut watermark) = (0, None);
+    for beat in by_sending {
+        while let Some(ok) = earlier.next_if(|ok| ok.at < beat.sent) {
+            term = term.max(ok.term);
+            watermark = watermark.max(ok.watermark);
+        }
+        let Some(ok) = beat.ok else { continue };
+        if ok.term < term {
+            findings.add(Kind::Term, group.id, format!("it fell from {term} to {} at {}", ok.term, seconds(ok.at)));
+        }
+        if ok.watermark < watermark {
+            let what = format!("it fell from {watermark:?} to {:?} at {}", ok.watermark, seconds(ok.at));
+            findings.add(Kind::Watermark, group.id, what);
+        }
+    }
+    let stored = group.record.groups.iter().find(|stored| stored.group == group.id).and_then(|stored| stored.watermark);
+    let answered = group.beats.iter().filter_map(|beat| beat.ok?.watermark).max();
+    if stored < answered {
+        findings.add(Kind::Watermark, group.id, format!("{answered:?} was answered, but {stored:?} is stored"));
+    }
+}
+
+/// A watermark was reported by a session that was Primary then, or is the present in place of a future.
+fn watermarks(group: &GroupRecord<'_>, findings: &mut Findings) {
+    let mut seen = std::collections::BTreeSet::new();
+    for beat in &group.beats {
+        let Some(ok) = beat.ok else { continue };
+        let Some(watermark) = ok.watermark.filter(|watermark| seen.insert(*watermark)) else { continue };
+        let mut reporters = group.beats.iter().filter(|beat| beat.data_time == Some(watermark)).peekable();
+        let from_nobody = reporters.peek().is_none();
+        let counts = |beat: &Beat<'_>| {
+            let until = beat.ok.map_or(beat.sent + ON_ITS_WAY_US, |ok| ok.at);
+            group.trace.roles_between(beat.session, beat.sent, until).contains(&PRIMARY)
+        };
+        let future =
+            || group.beats.iter().any(|beat| beat.data_time.is_some_and(|time| time > watermark.max(beat.sent)));
+        let sound = if from_nobody { future() } else { reporters.any(counts) };
+        if !sound {
+            let what = format!("{watermark} was answered at {}, but no Primary reported it", seconds(ok.at));
+            findings.add(Kind::Watermark, group.id, what);
+        }
+    }
+}
+
+/// No two clients were entitled to act at once.
+fn entitlements(group: &GroupRecord<'_>, findings: &mut Findings) {
+    struct Entitled<'a> {
+        session: &'a str,
+        from: i64,
+        until: i64,
+    }
+    let mut all: Vec<Entitled<'_>> = Vec::new();
+    for (place, log) in group.logs.iter().enumerate() {
+        // A process of the same session begins only after the one before it has ended.
+        let successor = group.logs[place + 1..].iter().find(|later| later.session == log.session);
+        let dead_at = successor.map_or(i64::MAX, |later| first_instant(later));
+        let mut own: Vec<Entitled<'_>> = Vec::new();
+        for event in &log.events {
+            let (ClientEvent::May { from: ended, .. } | ClientEvent::Stopped { at: ended }) = event else { continue };
+            if let Some(before) = own.last_mut() {
+                before.until = before.until.min(*ended);
+            }
+            if let ClientEvent::May { from, until, .. } = event {
+                own.push(Entitled { session: &log.session, from: *from, until: (*until).min(dead_at) });
+            }
+        }
+        all.extend(own);
+    }
+    all.sort_by_key(|entitled| entitled.from);
+    let mut latest: Option<Entitled<'_>> = None;
+    for entitled in all {
+        if let Some(before) = &latest
+            && before.session != entitled.session
+            && entitled.from < before.until
+        {
+            let what = format!(
+                "{} was entitled to act for {} us after {} was",
+                before.session,
+                before.until.min(entitled.until) - entitled.from,
+                entitled.session
+            );
+            findings.add(Kind::TwoActing, group.id, what);
+        }
+        if latest.as_ref().is_none_or(|before| before.until < entitled.until) {
+            latest = Some(entitled);
+        }
+    }
+}
+
+/// Whoever receives the data never sees an older term after a newer one.
+fn data(group: &GroupRecord<'_>, findings: &mut Findings) {
+    let mut sent: Vec<(i64, i64, &str)> = Vec::new();
+    for log in &group.logs {
+        sent.extend(log.events.iter().filter_map(|event| match event {
+            ClientEvent::Acted { at, term } => Some((*at, *term, log.session.as_str())),
+            _ => None,
+        }));
+    }
+    sent.sort_unstable();
+    for pair in sent.windows(2) {
+        let ((_, newer, _), (_, term, session)) = (pair[0], pair[1]);
+        if term < newer {
+            let what = format!("{session} sent data with term {term} after data with term {newer}");
+            findings.add(Kind::TwoActing, group.id, what);
+        }
+    }
+}
+
+/// The latest heartbeat of each session that had been answered by then is stored, or a later one is.
+fn stored(group: &GroupRecord<'_>, at: i64, rows: &[HeartbeatRow], findings: &mut Findings) {
+    let mut sessions: Vec<&str> = group.beats.iter().map(|beat| beat.session).collect();
+    sessions.sort_unstable();
+    sessions.dedup();
+    for session in sessions.into_iter().filter(|session| group.leaving.get(session).is_none_or(|left| *left > at)) {
+        let own = || group.beats.iter().filter(|beat| beat.session == session);
+        let Some(last) = own().filter(|beat| beat.ok.is_some_and(|ok| ok.at < at)).max_by_key(|beat| beat.sent) else {
+            continue;
+        };
+        let Some(row) = rows.iter().find(|row| row.group == group.id && row.session == session) else {
+            findings.add(Kind::HeartbeatLost, group.id, format!("{session} has none stored"));
+            continue;
+        };
+        let superseded = |beat: &&Beat<'_>| beat.ok.is_some_and(|ok| ok.at < last.sent);
+        let is_that = own().any(|beat| match beat.heartbeat_time {
+            Some(time) => time == row.heartbeat_time && !superseded(&beat),
+            None => !superseded(&beat) && row.heartbeat_time >= beat.sent,
+        });
+        if row.received_at < last.sent || !is_that {
+            let what = format!(
+                "that of {session} sent at {} was answered, but at {} one received at {} is stored",
+                seconds(last.sent),
+                seconds(at),
+                seconds(row.received_at)
+            );
+            findings.add(Kind::HeartbeatLost, group.id, what);
+        }
+    }
+}

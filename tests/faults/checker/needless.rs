@@ -1,0 +1,63 @@
+//! Changes of the Primary that nothing explains.
+
+use super::trace::Tenure;
+use super::{Beat, Findings, GroupRecord, gaps, seconds};
+
+/// What was done to the service may show in a heartbeat that much later: connections are made anew.
+const AFTER_EFFECT_US: i64 = 1_000_000;
+
+pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
+    for tenure in &group.trace.tenures {
+        let Some((end, reason)) = tenure.end else { continue };
+        let timeout = gaps::timeout(group, end, end);
+        let explained = match reason {
+            "lease_lapsed" => fell_silent(group, tenure, end, timeout),
+            "yielded" => somebody_was_healthier(group, tenure, end, timeout),
+            "session_deleted" => group.leaving.get(tenure.session).is_some_and(|at| *at <= end),
+            _ => false,
+        };
+        if !explained {
+            findings.needless.push(format!(
+                "{}: {} of term {} ceased to be Primary at {} ({reason})",
+                group.id,
+                tenure.session,
+                tenure.term,
+                seconds(end)
+            ));
+        }
+    }
+}
+
+/// Whether its last heartbeats before the end failed because of something that was done to the service, or it did
+/// not run.
+fn fell_silent(group: &GroupRecord<'_>, tenure: &Tenure<'_>, end: i64, timeout: i64) -> bool {
+    let since = end - timeout * 3 / 2;
+    let faults = &group.record.faults;
+    let done_to_it = faults.iter().any(|fault| {
+        let to_it = fault.client.as_ref().is_some_and(|(g, session)| g == group.id && session == tenure.session);
+        to_it && fault.from <= end && fault.until >= since
+    });
+    let asleep =
+        group.asleep.iter().any(|(session, from, until)| *session == tenure.session && *from <= end && *until >= since);
+    let starved = group.record.starved.iter().any(|(from, until)| *from <= end && *until >= since);
+    let failed = |beat: &&Beat<'_>| {
+        // One that was answered late was held up.
+        let held_up = beat.ok.is_none_or(|ok| ok.at - beat.sent > timeout / 4);
+        beat.session == tenure.session && beat.sent <= end && beat.sent >= since && held_up
+    };
+    let because_of_the_service = group.beats.iter().filter(failed).any(|beat| {
+        let ended = beat.ended.unwrap_or(end);
+        group.service_faults().any(|fault| fault.from <= ended && fault.until + AFTER_EFFECT_US >= beat.sent)
+    });
+    done_to_it || asleep || starved || because_of_the_service
+}
+
+/// Whether another session reported a higher health not long before.
+fn somebody_was_healthier(group: &GroupRecord<'_>, tenure: &Tenure<'_>, end: i64, timeout: i64) -> bool {
+    let away: i64 = group.record.outages.iter().map(|outage| outage.recovered_at - outage.began_at).sum();
+    let recent = |beat: &&Beat<'_>| beat.sent <= end && beat.sent >= end - 3 * timeout - away;
+    let own = group.beats.iter().filter(|beat| beat.session == tenure.session).filter(recent);
+    let lowest = own.map(|beat| beat.health).min().unwrap_or(0);
+    let others = group.beats.iter().filter(|beat| beat.session != tenure.session).filter(recent);
+    others.map(|beat| beat.health).max().is_some_and(|highest| highest > lowest)
+}

@@ -1,0 +1,291 @@
+//! The checker against records made by hand: a clean one passes, and each kind of breach is found.
+
+use super::super::clock::Stamp;
+use super::super::record::{
+    ClientEvent, ClientLog, Fault, FaultKind, GroupRow, HeartbeatRow, OutageRow, Outcome, PRIMARY, Record, SECONDARY,
+    SessionRow, TimeoutSet, Transition,
+};
+use super::{Findings, Kind, Tolerance, check};
+
+const MS: i64 = 1_000;
+/// The beginning of every record, and the failover timeout.
+const START: i64 = 1_000_000_000;
+const TIMEOUT_MS: i64 = 1_000;
+
+fn at(ms: i64) -> Stamp {
+    Stamp { mono: START + ms * MS, wall: START + ms * MS }
+}
+
+/// A client that is made up heartbeat by heartbeat.
+struct Made {
+    log: ClientLog,
+    n: u32,
+    health: u8,
+    acting_as: Option<i16>,
+    data_ms: Option<i64>,
+}
+
+impl Made {
+    fn client(session: &str) -> Made {
+        let log = ClientLog { group: "g".to_owned(), session: session.to_owned(), events: vec![] };
+        Made { log, n: 0, health: 100, acting_as: None, data_ms: None }
+    }
+
+    fn sends(&mut self, ms: i64) {
+        self.n += 1;
+        self.log.events.push(ClientEvent::Sent {
+            n: self.n,
+            at: at(ms),
+            acting_as: self.acting_as,
+            health: self.health,
+            heartbeat_time: Some(at(ms).wall),
+            data_time: self.data_ms.map(|ms| at(ms).wall),
+        });
+    }
+
+    /// A heartbeat that is answered 5 ms later.
+    fn beat(&mut self, ms: i64, role: i16, term: i64, watermark_ms: Option<i64>) {
+        self.sends(ms);
+        let lease_ms = if role == PRIMARY { TIMEOUT_MS } else { 0 };
+        let watermark = watermark_ms.map(|ms| at(ms).wall);
+        let outcome = Outcome::Ok { role, term, lease_ms, watermark };
+        self.log.events.push(ClientEvent::Answered { n: self.n, at: at(ms + 5), outcome });
+        if role == PRIMARY {
+            let (from, until) = (at(ms + 5).mono, at(ms + TIMEOUT_MS).mono);
+            self.log.events.push(ClientEvent::May { from, until, term });
+            self.log.events.push(ClientEvent::Acted { at: from, term });
+        }
+    }
+}
+
+fn row(ms: i64, session: &str, from: i16, to: i16, term: i64, reason: &str) -> Transition {
+    let (group, session, reason) = ("g".to_owned(), session.to_owned(), reason.to_owned());
+    Transition { group, session, from, to, term, reason, at: at(ms).wall }
+}
+
+fn stored_heartbeat(session: &str, ms: i64) -> HeartbeatRow {
+    let (group, session) = ("g".to_owned(), session.to_owned());
+    HeartbeatRow { group, session, heartbeat_time: at(ms).wall, received_at: at(ms + 2).wall }
+}
+
+fn fault(kind: FaultKind, session: &str, from_ms: i64, until_ms: i64) -> Fault {
+    let client = Some(("g".to_owned(), session.to_owned()));
+    Fault { kind, client, from: at(from_ms).wall, until: at(until_ms).wall }
+}
+
+/// `a` is Primary from the beginning, reports data, and is killed after 2 s; `b` takes over at 3 s.
+fn clean() -> Record {
+    let (mut a, mut b) = (Made::client("a"), Made::client("b"));
+    a.beat(0, PRIMARY, 1, None);
+    a.data_ms = Some(450);
+    for ms in [500, 1_000, 1_500, 2_000] {
+        a.beat(ms, PRIMARY, 1, Some(450));
+    }
+    b.beat(250, SECONDARY, 1, None);
+    for ms in [750, 1_250, 1_750, 2_250, 2_750] {
+        b.beat(ms, SECONDARY, 1, Some(450));
+    }
+    for ms in [3_250, 3_750, 4_250] {
+        b.beat(ms, PRIMARY, 2, Some(450));
+    }
+    let sessions = [("a", SECONDARY), ("b", PRIMARY)];
+    Record {
+        clients: vec![a.log, b.log],
+        faults: vec![fault(FaultKind::ClientKilled, "a", 2_100, 9_000)],
+        timeouts: vec![TimeoutSet { group: "g".to_owned(), at: at(-100).wall, ms: TIMEOUT_MS }],
+        transitions: vec![
+            row(2, "a", 0, 1, 1, "first_heartbeat"),
+            row(3_010, "a", 1, 0, 1, "lease_lapsed"),
+            row(3_252, "b", 0, 1, 2, "lease_lapsed"),
+        ],
+        sessions: sessions
+            .map(|(session, role)| SessionRow { group: "g".to_owned(), session: session.to_owned(), role })
+            .to_vec(),
+        groups: vec![GroupRow { group: "g".to_owned(), term: 2, watermark: Some(at(450).wall) }],
+        heartbeats: vec![stored_heartbeat("a", 2_000), stored_heartbeat("b", 4_250)],
+        ended_at: at(4_500).wall,
+        ..Record::default()
+    }
+}
+
+fn findings(change: impl FnOnce(&mut Record)) -> Findings {
+    let mut record = clean();
+    change(&mut record);
+    check(&record, Tolerance::default())
+}
+
+#[track_caller]
+fn assert_found(kind: Kind, change: impl FnOnce(&mut Record)) {
+    let found = findings(change).violations;
+    assert!(found.iter().any(|violation| violation.kind == kind), "{kind:?} is not among {found:?}");
+}
+
+/// The events of `a` (0) or `b` (1).
+fn events(record: &mut Record, client: usize) -> &mut Vec<ClientEvent> {
+    &mut record.clients[client].events
+}
+
+/// Changes the answer to a heartbeat.
+fn answer(record: &mut Record, client: usize, number: u32, change: impl FnOnce(&mut i16, &mut i64, &mut Option<i64>)) {
+    let answered = events(record, client).iter_mut().find_map(|event| match event {
+        ClientEvent::Answered { n, outcome: Outcome::Ok { role, term, watermark, .. }, .. } if *n == number => {
+            Some((role, term, watermark))
+        }
+        _ => None,
+    });
+    let (role, term, watermark) = answered.expect("it was answered");
+    change(role, term, watermark);
+}
+
+#[test]
+fn a_clean_record_passes() {
+    let found = findings(|_| {});
+    assert!(found.violations.is_empty(), "{:?}", found.violations);
+    assert!(found.needless.is_empty(), "{:?}", found.needless);
+    assert_eq!((found.heartbeats, found.answered, found.grants), (14, 14, 2));
+    let (timeouts, ms) = found.longest_gap;
+    assert!(timeouts > 1.0 && timeouts < 1.5 && ms > 1_000, "{:?}", found.longest_gap);
+}
+
+#[test]
+fn a_lease_that_was_cut_short_is_found() {
+    assert_found(Kind::TwoGranted, |record| record.transitions[1].at = at(2_900).wall);
+}
+
+#[test]
+fn a_grant_beside_a_standing_lease_is_found() {
+    assert_found(Kind::TwoGranted, |record| {
+        record.transitions[1] = row(2_002, "a", 1, 0, 1, "yielded");
+        record.transitions[2] = row(2_752, "b", 0, 1, 2, "handover_completed");
+    });
+}
+
+#[test]
+fn a_grant_after_an_acknowledgement_is_none() {
+    let mut record = clean();
+    record.transitions[1] = row(2_002, "a", 1, 0, 1, "yielded");
+    record.transitions[2] = row(2_752, "b", 0, 1, 2, "handover_completed");
+    let mut acknowledging = Made { n: 5, acting_as: Some(SECONDARY), ..Made::client("a") };
+    acknowledging.beat(2_500, SECONDARY, 1, Some(450));
+    events(&mut record, 0).extend(acknowledging.log.events);
+    let found = check(&record, Tolerance::default()).violations;
+    assert!(found.iter().all(|violation| violation.kind != Kind::TwoGranted), "{found:?}");
+}
+
+#[test]
+fn two_primaries_in_the_trace_are_found() {
+    assert_found(Kind::TwoGranted, |record| {
+        record.transitions.remove(1);
+    });
+}
+
+#[test]
+fn two_that_are_entitled_to_act_are_found() {
+    assert_found(Kind::TwoActing, |record| {
+        let (from, until) = (at(2_500).mono, at(3_500).mono);
+        events(record, 1).insert(12, ClientEvent::May { from, until, term: 1 });
+    });
+}
+
+#[test]
+fn data_of_an_older_term_after_newer_data_is_found() {
+    assert_found(Kind::TwoActing, |record| {
+        events(record, 0).push(ClientEvent::Acted { at: at(3_300).mono, term: 1 });
+    });
+}
+
+#[test]
+fn a_term_that_was_not_raised_is_found() {
+    assert_found(Kind::Term, |record| record.transitions[2].term = 1);
+}
+
+#[test]
+fn a_term_in_the_group_that_no_row_has_is_found() {
+    assert_found(Kind::Term, |record| record.groups[0].term = 3);
+}
+
+#[test]
+fn a_term_in_an_answer_that_fell_is_found() {
+    assert_found(Kind::Term, |record| answer(record, 1, 8, |_, term, _| *term = 1));
+}
+
+#[test]
+fn a_watermark_that_fell_is_found() {
+    assert_found(Kind::Watermark, |record| answer(record, 1, 8, |_, _, watermark| *watermark = None));
+    assert_found(Kind::Watermark, |record| record.groups[0].watermark = None);
+}
+
+#[test]
+fn a_watermark_from_a_secondary_is_found() {
+    assert_found(Kind::Watermark, |record| {
+        let reported = at(740).wall;
+        let Some(ClientEvent::Sent { data_time, .. }) = events(record, 1).get_mut(2) else { panic!("it was sent") };
+        *data_time = Some(reported);
+        answer(record, 1, 2, |_, _, watermark| *watermark = Some(reported));
+    });
+}
+
+#[test]
+fn an_answered_heartbeat_that_is_not_stored_is_found() {
+    assert_found(Kind::HeartbeatLost, |record| record.heartbeats[1] = stored_heartbeat("b", 3_250));
+    assert_found(Kind::HeartbeatLost, |record| {
+        record.heartbeats.remove(0);
+    });
+}
+
+#[test]
+fn a_role_without_a_row_is_found() {
+    assert_found(Kind::AnswerWithoutRow, |record| answer(record, 1, 3, |role, _, _| *role = PRIMARY));
+    assert_found(Kind::AnswerWithoutRow, |record| {
+        record.transitions.remove(2);
+    });
+}
+
+#[test]
+fn a_row_that_does_not_follow_is_found() {
+    assert_found(Kind::TraceBroken, |record| record.transitions[1].from = 2);
+    assert_found(Kind::TraceBroken, |record| record.transitions[1].at = at(9_000).wall);
+    assert_found(Kind::TraceBroken, |record| record.sessions[1].role = SECONDARY);
+}
+
+#[test]
+fn a_group_that_nobody_takes_over_is_found() {
+    assert_found(Kind::NobodyPrimary, |record| {
+        record.transitions.truncate(2);
+        record.sessions[1].role = SECONDARY;
+        record.groups[0].term = 1;
+        for number in [7, 8, 9] {
+            answer(record, 1, number, |role, term, _| (*role, *term) = (SECONDARY, 1));
+        }
+    });
+}
+
+#[test]
+fn a_lease_that_was_judged_by_an_outage_is_found() {
+    assert_found(Kind::OutageJudged, |record| {
+        let (began_at, recovered_at) = (at(2_050).wall, at(2_900).wall);
+        record.outages.push(OutageRow { began_at, recovered_at });
+    });
+}
+
+#[test]
+fn a_failover_that_nothing_explains_is_needless() {
+    assert_eq!(findings(|record| record.faults.clear()).needless.len(), 1);
+    let yielded = |record: &mut Record| record.transitions[1] = row(3_010, "a", 1, 0, 1, "yielded");
+    assert_eq!(findings(yielded).needless.len(), 1);
+    let deleted = |record: &mut Record| record.transitions[1] = row(3_010, "a", 1, 0, 1, "session_deleted");
+    assert_eq!(findings(deleted).needless.len(), 1);
+}
+
+#[test]
+fn a_failover_to_a_healthier_session_is_not_needless() {
+    let found = findings(|record| {
+        record.transitions[1] = row(3_010, "a", 1, 0, 1, "yielded");
+        for event in events(record, 0) {
+            if let ClientEvent::Sent { health, .. } = event {
+                *health = 50;
+            }
+        }
+    });
+    assert!(found.needless.is_empty(), "{:?}", found.needless);
+}

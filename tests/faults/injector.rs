@@ -1,0 +1,240 @@
+//! What is done to the system: a schedule from a seed, and each kind of fault.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fastrand::Rng;
+use nix::sys::signal::Signal;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::client::Command;
+use super::clock::Stamp;
+use super::cluster::Database;
+use super::proxy::{Gate, Proxy};
+use super::record::{Fault, FaultKind};
+use super::world::{NewSession, World};
+
+use FaultKind::*;
+
+/// All kinds, and how often each is chosen.
+pub const EVERYTHING: &[(FaultKind, u32)] = &[
+    (ClientKilled, 10),
+    (ClientPaused, 10),
+    (ClientClockStepped, 6),
+    (ClientHealthChanged, 10),
+    (ClientSaidGoodbye, 6),
+    (TimeoutChanged, 6),
+    (ReplicaKilled, 4),
+    (ReplicaPaused, 4),
+    (ReplicaRestarted, 3),
+    (RollingRestart, 1),
+    (DatabaseKilled, 2),
+    (DatabaseRestarted, 1),
+    (BackendsTerminated, 6),
+    (ClientConnectionsCut, 6),
+    (ClientConnectionsHeld, 5),
+    (AnswersSwallowed, 6),
+    (RequestsDelivedLate, 6),
+    (DatabaseConnectionsCut, 5),
+    (DatabaseConnectionsHeld, 4),
+    (DatabaseAnswersSwallowed, 5),
+];
+
+/// Which faults come how often.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub kinds: &'static [(FaultKind, u32)],
+    /// The mean time between two.
+    pub every: Duration,
+    pub lasts: Duration,
+}
+
+/// Injects faults as planned, several at once where they do not touch the same thing, and returns when the last has
+/// been undone.
+pub async fn inject(world: &Arc<World>, plan: &Plan) {
+    let mut random = Rng::with_seed(world.scale.seed);
+    let mut under_way = JoinSet::new();
+    let end = Instant::now() + plan.lasts;
+    while Instant::now() < end {
+        sleep(plan.every.mul_f64(0.3 + 1.4 * random.f64())).await;
+        let kind = choose(plan.kinds, &mut random);
+        // Each has random numbers of its own, so that what one draws does not shift the schedule.
+        let own = Rng::with_seed(random.u64(..));
+        let world = world.clone();
+        under_way.spawn(async move {
+            let from = Stamp::now().wall;
+            if let Some(client) = cause(&world, kind, own).await {
+                world.note(Fault { kind, client: client.0, from, until: Stamp::now().wall });
+            }
+        });
+        while under_way.try_join_next().is_some_and(|ended| ended.is_ok()) {}
+    }
+    while let Some(ended) = under_way.join_next().await {
+        ended.expect("a fault is undone");
+    }
+}
+
+fn choose(kinds: &[(FaultKind, u32)], random: &mut Rng) -> FaultKind {
+    let mut left = random.u32(0..kinds.iter().map(|(_, weight)| weight).sum());
+    for (kind, weight) in kinds {
+        match left.checked_sub(*weight) {
+            Some(rest) => left = rest,
+            None => return *kind,
+        }
+    }
+    unreachable!("the weights add up")
+}
+
+/// To whom it was done: a client's group and session, or the service.
+struct Done(Option<(String, String)>);
+
+const TO_THE_SERVICE: Option<Done> = Some(Done(None));
+
+/// Causes a fault and undoes it. `None` if something else is being done to the same thing.
+async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<Done> {
+    let replica = random.usize(0..world.replicas.len());
+    let lines = &world.lines[replica];
+    let ms = |range: std::ops::Range<u64>, random: &mut Rng| Duration::from_millis(random.u64(range));
+    match kind {
+        ClientKilled | ClientPaused | ClientClockStepped | ClientHealthChanged | ClientSaidGoodbye => {
+            return to_a_client(world, kind, random).await;
+        }
+        TimeoutChanged => return change_timeout(world, random).await,
+        ReplicaKilled | ReplicaRestarted => {
+            let mut replica = world.replicas[replica].try_lock().ok()?;
+            let (signal, away) = match kind {
+                ReplicaKilled => (Signal::SIGKILL, ms(0..1_500, &mut random)),
+                _ => (Signal::SIGTERM, Duration::ZERO),
+            };
+            replica.signal(signal);
+            replica.ended().await;
+            sleep(away).await;
+            replica.start_again();
+            replica.ready().await;
+        }
+        ReplicaPaused => {
+            let replica = world.replicas[replica].try_lock().ok()?;
+            replica.signal(Signal::SIGSTOP);
+            sleep(ms(200..5_000, &mut random)).await;
+            replica.signal(Signal::SIGCONT);
+        }
+        RollingRestart => roll(world).await,
+        DatabaseKilled => {
+            let mut database = world.database.try_lock().ok()?;
+            let signal = if random.bool() { Signal::SIGKILL } else { Signal::SIGQUIT };
+            database.end_with(signal).await;
+            sleep(ms(0..4_000, &mut random)).await;
+            database.start_again().await;
+        }
+        DatabaseRestarted => {
+            let mut database = world.database.try_lock().ok()?;
+            database.end_with(Signal::SIGINT).await;
+            database.start_again().await;
+        }
+        BackendsTerminated => {
+            let all = random.bool();
+            let mut connection = Database::connection(&world.connect).await?;
+            let statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name = 'client-failover' ORDER BY random() LIMIT $1";
+            let count = if all { 1_000_i64 } else { random.i64(1..4) };
+            sqlx::query(statement).bind(count).execute(&mut connection).await.ok()?;
+        }
+        ClientConnectionsCut => lines.to_clients.cut(),
+        DatabaseConnectionsCut => lines.to_database.cut(),
+        ClientConnectionsHeld => hold(&lines.to_clients, ms(100..3_000, &mut random)).await,
+        DatabaseConnectionsHeld => hold(&lines.to_database, ms(100..3_000, &mut random)).await,
+        AnswersSwallowed => swallow(&lines.to_clients, random.u32(1..12)).await,
+        DatabaseAnswersSwallowed => swallow(&lines.to_database, random.u32(1..4)).await,
+        RequestsDelivedLate => {
+            let delay = ms(50..3_000, &mut random);
+            lines.to_clients.delay_requests(random.u32(1..12), delay);
+            sleep(Duration::from_millis(500)).await;
+            lines.to_clients.delay_requests(0, delay);
+            sleep(delay).await;
+        }
+    }
+    TO_THE_SERVICE
+}
+
+async fn hold(proxy: &Proxy, time: Duration) {
+    proxy.set_gate(Gate::Held);
+    sleep(time).await;
+    proxy.set_gate(Gate::Open);
+}
+
+async fn swallow(proxy: &Proxy, count: u32) {
+    proxy.swallow_answers(count);
+    sleep(Duration::from_millis(300)).await;
+    proxy.swallow_answers(0);
+}
+
+/// One replica after the other, each waited for.
+pub async fn roll(world: &World) {
+    for replica in &world.replicas {
+        let mut replica = replica.lock().await;
+        replica.signal(Signal::SIGTERM);
+        replica.ended().await;
+        replica.start_again();
+        replica.ready().await;
+    }
+}
+
+async fn to_a_client(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<Done> {
+    let number = random.usize(0..world.clients.len());
+    let mut slot = world.clients[number].try_lock().ok()?;
+    let client = (slot.part.group.clone(), slot.part.session.clone());
+    let timeout = Duration::from_millis(slot.part.timeout_ms);
+    match kind {
+        ClientKilled => {
+            slot.kill().await;
+            sleep(timeout.mul_f64(2.0 * random.f64())).await;
+            let new_session = if random.u8(0..10) < 3 { NewSession::Yes } else { NewSession::No };
+            slot.start(world.dir(), new_session);
+        }
+        ClientPaused => {
+            slot.signal(Signal::SIGSTOP);
+            sleep(timeout.mul_f64(0.3 + 2.2 * random.f64())).await;
+            slot.signal(Signal::SIGCONT);
+        }
+        ClientClockStepped => {
+            let us = if random.bool() { 10_000_000 } else { 7_200_000_000 };
+            slot.tell(&Command::ClockOffset { us: random.i64(-us..us) }).await;
+        }
+        ClientHealthChanged => {
+            let percent = [100, 100, 100, 90, 50, 0][random.usize(0..6)];
+            slot.tell(&Command::Health { percent }).await;
+        }
+        _ => {
+            slot.tell(&Command::Leave).await;
+            slot.ended(Duration::from_secs(6)).await;
+            sleep(timeout.mul_f64(random.f64())).await;
+            slot.start(world.dir(), NewSession::Yes);
+        }
+    }
+    Some(Done(Some(client)))
+}
+
+/// Changes a group's timeout. Its clients are told so that none of them ever trusts for longer than the service
+/// grants: of a shorter one before, of a longer one after.
+async fn change_timeout(world: &Arc<World>, mut random: Rng) -> Option<Done> {
+    let number = random.usize(0..world.groups.len());
+    let group = &world.groups[number];
+    let _configuring = group.configuring.try_lock().ok()?;
+    let before = group.timeout_ms.load(Ordering::Relaxed);
+    let choices = world.scale.timeouts_ms;
+    let ms = choices[random.usize(0..choices.len())];
+    let command = Command::Timeout { ms };
+    if ms < before {
+        world.tell_group(number, &command).await;
+    }
+    let known = world.put_timeout(group, ms).await;
+    if ms > before && known {
+        world.tell_group(number, &command).await;
+    }
+    if known || ms < before {
+        group.timeout_ms.store(ms, Ordering::Relaxed);
+    }
+    Some(Done(Some((group.id.clone(), String::new()))))
+}

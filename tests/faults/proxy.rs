@@ -1,0 +1,198 @@
+//! A TCP proxy that cuts, holds, swallows and delays what passes through it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Where a proxy passes things on to.
+#[derive(Clone, Debug)]
+pub enum Upstream {
+    Port(u16),
+    Socket(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    Open,
+    /// Nothing passes; what was sent arrives once the gate is open again, whether or not the sender still waits.
+    Held,
+    /// Connections are cut and new ones refused.
+    Closed,
+}
+
+/// A running proxy. It ends with this value.
+pub struct Proxy {
+    pub port: u16,
+    controls: Arc<Controls>,
+    accepting: JoinHandle<()>,
+}
+
+struct Controls {
+    gate: watch::Sender<Gate>,
+    /// Counts the times at which all connections were cut.
+    cuts: watch::Sender<u64>,
+    answers_to_swallow: AtomicU32,
+    answers_lost_per_mille: AtomicU32,
+    requests_to_delay: AtomicU32,
+    delay_ms: AtomicU64,
+}
+
+impl Proxy {
+    pub async fn start(upstream: Upstream) -> Proxy {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        let controls = Arc::new(Controls {
+            gate: watch::Sender::new(Gate::Open),
+            cuts: watch::Sender::new(0),
+            answers_to_swallow: AtomicU32::new(0),
+            answers_lost_per_mille: AtomicU32::new(0),
+            requests_to_delay: AtomicU32::new(0),
+            delay_ms: AtomicU64::new(0),
+        });
+        let shared = controls.clone();
+        let accepting = tokio::spawn(async move {
+            loop {
+                let Ok((downstream, _)) = listener.accept().await else { continue };
+                if *shared.gate.borrow() != Gate::Closed {
+                    tokio::spawn(pass(downstream, upstream.clone(), shared.clone()));
+                }
+            }
+        });
+        Proxy { port, controls, accepting }
+    }
+
+    pub fn set_gate(&self, gate: Gate) {
+        self.controls.gate.send_replace(gate);
+        if gate == Gate::Closed {
+            self.cut();
+        }
+    }
+
+    /// Cuts every connection there is.
+    pub fn cut(&self) {
+        self.controls.cuts.send_modify(|count| *count += 1);
+    }
+
+    /// Drops the next answers, and cuts the connections that they were due on.
+    pub fn swallow_answers(&self, count: u32) {
+        self.controls.answers_to_swallow.store(count, Ordering::Relaxed);
+    }
+
+    /// Drops so many answers in a thousand, at random.
+    pub fn lose_answers(&self, per_mille: u32) {
+        self.controls.answers_lost_per_mille.store(per_mille, Ordering::Relaxed);
+    }
+
+    /// Delivers the next requests so much later, even if their sender has gone away meanwhile.
+    pub fn delay_requests(&self, count: u32, delay: Duration) {
+        self.controls.delay_ms.store(delay.as_millis() as u64, Ordering::Relaxed);
+        self.controls.requests_to_delay.store(count, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+impl Controls {
+    async fn pass_gate(&self) -> bool {
+        let mut gate = self.gate.subscribe();
+        let was_held = *gate.borrow() == Gate::Held;
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = gate.wait_for(|gate| *gate != Gate::Held).await;
+        was_held
+    }
+
+    fn loses_answer(&self) -> bool {
+        take_one(&self.answers_to_swallow)
+            || fastrand::u32(0..1_000) < self.answers_lost_per_mille.load(Ordering::Relaxed)
+    }
+}
+
+fn take_one(count: &AtomicU32) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+async fn pass(downstream: TcpStream, upstream: Upstream, controls: Arc<Controls>) {
+    let mut cuts = controls.cuts.subscribe();
+    let _ = downstream.set_nodelay(true);
+    let (from_client, to_client) = downstream.into_split();
+    let relay = async {
+        match upstream {
+            Upstream::Port(port) => {
+                let Ok(stream) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                let _ = stream.set_nodelay(true);
+                let (read, write) = stream.into_split();
+                both_ways(from_client, write, read, to_client, &controls).await;
+            }
+            Upstream::Socket(path) => {
+                let Ok(stream) = UnixStream::connect(path).await else { return };
+                let (read, write) = stream.into_split();
+                both_ways(from_client, write, read, to_client, &controls).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = relay => {}
+        _ = cuts.changed() => {}
+    }
+}
+
+async fn both_ways(
+    from_client: impl AsyncRead + Unpin,
+    to_server: impl AsyncWrite + Unpin,
+    from_server: impl AsyncRead + Unpin,
+    to_client: impl AsyncWrite + Unpin,
+    controls: &Controls,
+) {
+    tokio::select! {
+        () = requests(from_client, to_server, controls) => {}
+        () = answers(from_server, to_client, controls) => {}
+    }
+}
+
+async fn requests(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, controls: &Controls) {
+    let mut buffer = vec![0; 32 * 1024];
+    let mut was_late = false;
+    loop {
+        let count = match from.read(&mut buffer).await {
+            Ok(count) if count > 0 => count,
+            _ => break,
+        };
+        was_late = controls.pass_gate().await;
+        if take_one(&controls.requests_to_delay) {
+            tokio::time::sleep(Duration::from_millis(controls.delay_ms.load(Ordering::Relaxed))).await;
+            was_late = true;
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+    if was_late {
+        // Its sender is gone, but it is to be worked on: a server drops what a closed connection asked for.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn answers(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, controls: &Controls) {
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let count = match from.read(&mut buffer).await {
+            Ok(count) if count > 0 => count,
+            _ => return,
+        };
+        controls.pass_gate().await;
+        if controls.loses_answer() || to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a run leaves behind for the checker: what clients saw, what was injected, and what the database holds.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Stamp;
+
+/// The roles as numbers, as on the wire.
+pub const SECONDARY: i16 = 0;
+pub const PRIMARY: i16 = 1;
+
+/// What one client process did and saw.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClientLog {
+    pub group: String,
+    pub session: String,
+    pub events: Vec<ClientEvent>,
+}
+
+/// One line of a client's record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ClientEvent {
+    /// A heartbeat leaves. It may arrive at any time after this, or never.
+    Sent {
+        n: u32,
+        at: Stamp,
+        acting_as: Option<i16>,
+        health: u8,
+        /// As reported, by the client's own clock.
+        heartbeat_time: Option<i64>,
+        data_time: Option<i64>,
+    },
+    /// What became of heartbeat `n`.
+    Answered { n: u32, at: Stamp, outcome: Outcome },
+    /// The client may act as Primary from now (monotonic) until then, unless it is told otherwise.
+    May { from: i64, until: i64, term: i64 },
+    /// It may not any more (monotonic).
+    Stopped { at: i64 },
+    /// It sent data, having looked at the clock right before (monotonic), with this term.
+    Acted { at: i64, term: i64 },
+    /// It is about to say goodbye.
+    Leaving { at: Stamp },
+    /// It did not run in that time: it was paused, or the machine had no time for it.
+    Asleep { from: Stamp, until: Stamp },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    Ok { role: i16, term: i64, lease_ms: i64, watermark: Option<i64> },
+    Refused(u16),
+    Lost,
+}
+
+/// Something that was done to the system.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// The client it was done to; `None` if it was done to the service.
+    pub client: Option<(String, String)>,
+    /// Wall clock: from before it was done until after it was undone.
+    pub from: i64,
+    pub until: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    ClientKilled,
+    ClientPaused,
+    ClientClockStepped,
+    ClientHealthChanged,
+    ClientSaidGoodbye,
+    TimeoutChanged,
+    ReplicaKilled,
+    ReplicaPaused,
+    ReplicaRestarted,
+    RollingRestart,
+    DatabaseKilled,
+    DatabaseRestarted,
+    BackendsTerminated,
+    ClientConnectionsCut,
+    ClientConnectionsHeld,
+    AnswersSwallowed,
+    RequestsDelivedLate,
+    DatabaseConnectionsCut,
+    DatabaseConnectionsHeld,
+    DatabaseAnswersSwallowed,
+}
+
+/// A row of `role_transitions`, in order of its id.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    pub group: String,
+    pub session: String,
+    pub from: i16,
+    pub to: i16,
+    pub term: i64,
+    pub reason: String,
+    pub at: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct HeartbeatRow {
+    pub group: String,
+    pub session: String,
+    pub heartbeat_time: i64,
+    pub received_at: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    pub group: String,
+    pub session: String,
+    pub role: i16,
+}
+
+#[derive(Clone, Debug)]
+pub struct GroupRow {
+    pub group: String,
+    pub term: i64,
+    pub watermark: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct OutageRow {
+    pub began_at: i64,
+    pub recovered_at: i64,
+}
+
+/// The heartbeats as they were stored at some time in between.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Wall clock, before the rows were read.
+    pub at: i64,
+    pub heartbeats: Vec<HeartbeatRow>,
+}
+
+/// The failover timeout of a group from some time on.
+#[derive(Clone, Debug)]
+pub struct TimeoutSet {
+    pub group: String,
+    pub at: i64,
+    pub ms: i64,
+}
+
+/// Everything that the checker looks at.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    pub clients: Vec<ClientLog>,
+    pub faults: Vec<Fault>,
+    pub timeouts: Vec<TimeoutSet>,
+    /// When the machine had no time for the injector itself (wall clock).
+    pub starved: Vec<(i64, i64)>,
+    pub audits: Vec<Audit>,
+    pub transitions: Vec<Transition>,
+    pub sessions: Vec<SessionRow>,
+    pub groups: Vec<GroupRow>,
+    pub heartbeats: Vec<HeartbeatRow>,
+    pub outages: Vec<OutageRow>,
+    /// When the rows above were read (wall clock), all clients having been stopped.
+    pub ended_at: i64,
+}
+
+/// Writes a client's record line by line: a line that was written outlives the process, whatever ends it.
+pub struct LogWriter(File);
+
+impl LogWriter {
+    pub fn create(path: &Path, group: &str, session: &str) -> LogWriter {
+        let mut file = File::create(path).expect("the record's folder is there");
+        writeln!(file, "{}", serde_json::json!([group, session])).expect("the disk has room");
+        LogWriter(file)
+    }
+
+    pub fn write(&mut self, event: &ClientEvent) {
+        let mut line = serde_json::to_string(event).expect("an event can be written");
+        line.push('\n');
+        self.0.write_all(line.as_bytes()).expect("the disk has room");
+    }
+}
+
+impl ClientLog {
+    /// Reads a client's record. A last line that the process did not come to finish is left out.
+    pub fn read(path: &Path) -> Option<ClientLog> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let mut lines = text.lines();
+        let (group, session) = serde_json::from_str(lines.next()?).ok()?;
+        let events = lines.map_while(|line| serde_json::from_str(line).ok()).collect();
+        Some(ClientLog { group, session, events })
+    }
+}

@@ -1,0 +1,51 @@
+//! What a run says at its end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::checker::Findings;
+use super::record::{ClientEvent, FaultKind, Outcome, Record};
+
+/// The findings of a run, for people.
+pub fn report(seed: u64, record: &Record, findings: &Findings) -> String {
+    let mut by_kind: BTreeMap<FaultKind, usize> = BTreeMap::new();
+    for fault in &record.faults {
+        *by_kind.entry(fault.kind).or_default() += 1;
+    }
+    let events = || record.clients.iter().flat_map(|log| &log.events);
+    let unanswered =
+        events().filter(|event| matches!(event, ClientEvent::Answered { outcome: Outcome::Lost, .. })).count();
+    let refused =
+        events().filter(|event| matches!(event, ClientEvent::Answered { outcome: Outcome::Refused(_), .. })).count();
+    let acted = events().filter(|event| matches!(event, ClientEvent::Acted { .. })).count();
+    let mut text = format!("seed {seed}: {} faults\n", record.faults.len());
+    for (kind, count) in by_kind {
+        let _ = writeln!(text, "  {count:5}  {kind:?}");
+    }
+    let (timeouts, ms) = findings.longest_gap;
+    let _ = write!(
+        text,
+        "{} client processes, {} heartbeats: {} answered, {refused} refused, {unanswered} without an answer\n\
+         {} changes of roles, {} of them grants; {acted} times data was sent\n\
+         {} outages of the service; the machine itself had no time {} times\n\
+         longest undisturbed time without a Primary: {timeouts:.2} timeouts ({ms} ms) of 1.5 promised, of {} such times\n\
+         violations: {}; needless failovers: {}\n",
+        record.clients.len(),
+        findings.heartbeats,
+        findings.answered,
+        findings.role_changes,
+        findings.grants,
+        record.outages.len(),
+        record.starved.len(),
+        findings.gaps,
+        findings.violations.len(),
+        findings.needless.len(),
+    );
+    for violation in findings.violations.iter().take(40) {
+        let _ = writeln!(text, "  {violation}");
+    }
+    for needless in findings.needless.iter().take(40) {
+        let _ = writeln!(text, "  needless: {needless}");
+    }
+    text
+}

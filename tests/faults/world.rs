@@ -1,0 +1,402 @@
+//! Everything that runs: the cluster, the clients, and the notes that are taken of what is done to them.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as Notebook};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, Row as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines as TextLines};
+use tokio::process::{Child, ChildStdout};
+use tokio::sync::Mutex;
+
+use super::client::{Command, HEARD, PART_VARIABLE, Part};
+use super::clock::Stamp;
+use super::cluster::{Database, Lines, Replica, ReplicaSettings, signal_child};
+use super::record::{
+    Audit, ClientLog, Fault, GroupRow, HeartbeatRow, OutageRow, Record, SessionRow, TimeoutSet, Transition,
+};
+use crate::helpers::scratch_dir;
+
+pub const GROUPS_PATH: &str = "/api/v1/tenants/t/namespaces/faults/clientfailover/groups";
+
+/// A thread that is woken this much too late says that the machine has no time.
+const STARVED_US: i64 = 60_000;
+
+/// How much of everything there is.
+#[derive(Clone, Debug)]
+pub struct Scale {
+    pub seed: u64,
+    pub replicas: usize,
+    pub groups: usize,
+    pub sessions: std::ops::RangeInclusive<usize>,
+    /// The failover timeouts that groups have.
+    pub timeouts_ms: &'static [u64],
+    pub replica_settings: ReplicaSettings,
+}
+
+pub struct World {
+    pub scale: Scale,
+    dir: PathBuf,
+    pub connect: PgConnectOptions,
+    pub database: Mutex<Database>,
+    pub replicas: Vec<Mutex<Replica>>,
+    pub lines: Vec<Lines>,
+    pub groups: Vec<GroupState>,
+    pub clients: Vec<Mutex<Slot>>,
+    pub notes: Notebook<Notes>,
+    finished: AtomicBool,
+}
+
+pub struct GroupState {
+    pub id: String,
+    pub timeout_ms: AtomicU64,
+    pub configuring: Mutex<()>,
+}
+
+/// A place for a client: one process after another fills it.
+pub struct Slot {
+    pub group: usize,
+    pub part: Part,
+    place: usize,
+    processes: u32,
+    sessions: u32,
+    child: Option<Child>,
+    said: Option<TextLines<BufReader<ChildStdout>>>,
+}
+
+#[derive(Default)]
+pub struct Notes {
+    pub faults: Vec<Fault>,
+    pub timeouts: Vec<TimeoutSet>,
+    starved: Vec<(i64, i64)>,
+    audits: Vec<Audit>,
+}
+
+impl World {
+    /// Starts everything and returns once every group has a Primary.
+    pub async fn start(scale: Scale) -> Arc<World> {
+        let mut random = fastrand::Rng::with_seed(scale.seed ^ 0x5eed);
+        let dir = scratch_dir("faults");
+        let database = Database::start(&dir.join("database")).await;
+        let (mut replicas, mut lines) = (Vec::new(), Vec::new());
+        for number in 0..scale.replicas {
+            let started = Replica::start(number, &dir, &database.socket, &scale.replica_settings).await;
+            replicas.push(Mutex::new(started.0));
+            lines.push(started.1);
+        }
+        let ports: Vec<u16> = lines.iter().map(|lines| lines.to_clients.port).collect();
+        let (mut groups, mut clients) = (Vec::new(), Vec::new());
+        for number in 0..scale.groups {
+            let timeout_ms = scale.timeouts_ms[random.usize(0..scale.timeouts_ms.len())];
+            let group = GroupState {
+                id: format!("g{number}"),
+                timeout_ms: AtomicU64::new(timeout_ms),
+                configuring: Mutex::new(()),
+            };
+            for place in 0..random.usize(scale.sessions.clone()) {
+                let telling = random.bool();
+                let part = Part {
+                    groups_path: GROUPS_PATH.to_owned(),
+                    group: group.id.clone(),
+                    session: String::new(),
+                    ports: ports.clone(),
+                    log: PathBuf::new(),
+                    timeout_ms,
+                    health: 100,
+                    clock_offset_us: 0,
+                    telling,
+                    says_time: telling || random.bool(),
+                    roams: random.bool(),
+                    brags: random.u8(0..3) == 0,
+                };
+                clients.push(Mutex::new(Slot {
+                    group: number,
+                    part,
+                    place,
+                    processes: 0,
+                    sessions: 0,
+                    child: None,
+                    said: None,
+                }));
+            }
+            groups.push(group);
+        }
+        let world = Arc::new(World {
+            dir,
+            connect: database.connect.clone(),
+            database: Mutex::new(database),
+            replicas,
+            lines,
+            groups,
+            clients,
+            notes: Notebook::default(),
+            finished: AtomicBool::new(false),
+            scale,
+        });
+        world.begin().await;
+        world
+    }
+
+    async fn begin(self: &Arc<World>) {
+        for replica in &self.replicas {
+            replica.lock().await.ready().await;
+        }
+        for group in &self.groups {
+            assert!(self.put_timeout(group, group.timeout_ms.load(Ordering::Relaxed)).await, "a group is created");
+        }
+        for slot in &self.clients {
+            slot.lock().await.start(&self.dir, NewSession::Yes);
+        }
+        let world = self.clone();
+        std::thread::spawn(move || world.watch_the_machine());
+        tokio::spawn(self.clone().audit());
+        self.every_group_has_a_primary().await;
+    }
+
+    pub async fn every_group_has_a_primary(&self) {
+        let all_have = async {
+            let mut polls = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                polls.tick().await;
+                let Some(mut connection) = Database::connection(&self.connect).await else { continue };
+                let count = sqlx::query_scalar("SELECT count(primary_session) FROM group_status");
+                let count: Result<i64, _> = count.fetch_one(&mut connection).await;
+                if count.is_ok_and(|count| count as usize == self.groups.len()) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), all_have).await.expect("every group has a Primary soon");
+    }
+
+    pub fn note(&self, fault: Fault) {
+        self.notes.lock().expect("nobody panics over the notes").faults.push(fault);
+    }
+
+    /// Sets the timeout of a group, past the proxies, at a replica that is left alone meanwhile; whether that is known to have worked.
+    pub async fn put_timeout(&self, group: &GroupState, ms: u64) -> bool {
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be had");
+        for attempt in 0..20 {
+            let number = attempt % self.replicas.len();
+            let Ok(replica) = self.replicas[number].try_lock() else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let url = format!("http://127.0.0.1:{}{GROUPS_PATH}/{}", replica.port(), group.id);
+            let before = Stamp::now().wall;
+            let request = http.put(url).json(&json!({"Milliseconds": ms})).timeout(Duration::from_secs(5));
+            let answer = request.send().await;
+            // It may have worked even where that is not known, and counts from before it was tried.
+            let set = TimeoutSet { group: group.id.clone(), at: before, ms: ms as i64 };
+            self.notes.lock().expect("nobody panics over the notes").timeouts.push(set);
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub async fn tell_group(&self, group: usize, command: &Command) {
+        for slot in &self.clients {
+            let mut slot = slot.lock().await;
+            if slot.group == group {
+                slot.tell(command).await;
+            }
+        }
+    }
+
+    fn watch_the_machine(&self) {
+        let mut before = Stamp::now();
+        while !self.finished.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+            let now = Stamp::now();
+            if now.mono - before.mono > 20_000 + STARVED_US {
+                self.notes.lock().expect("nobody panics over the notes").starved.push((before.wall, now.wall));
+            }
+            before = now;
+        }
+    }
+
+    async fn audit(self: Arc<World>) {
+        let mut times = tokio::time::interval(Duration::from_secs(1));
+        while !self.finished.load(Ordering::Relaxed) {
+            times.tick().await;
+            let at = Stamp::now().wall;
+            let Some(mut connection) = Database::connection(&self.connect).await else { continue };
+            if let Ok(heartbeats) = read_heartbeats(&mut connection).await {
+                self.notes.lock().expect("nobody panics over the notes").audits.push(Audit { at, heartbeats });
+            }
+        }
+    }
+
+    /// How many changes of roles there have been.
+    pub async fn count_transitions(&self) -> i64 {
+        let mut connection = Database::connection(&self.connect).await.expect("the database answers");
+        let count = sqlx::query_scalar("SELECT count(*) FROM role_transitions");
+        count.fetch_one(&mut connection).await.expect("the table is there")
+    }
+
+    /// Stops all clients and gathers what is left behind.
+    pub async fn end(&self) -> Record {
+        for slot in &self.clients {
+            slot.lock().await.kill().await;
+        }
+        self.finished.store(true, Ordering::Relaxed);
+        let mut record = self.read_database().await;
+        let notes = std::mem::take(&mut *self.notes.lock().expect("nobody panics over the notes"));
+        record.faults = notes.faults;
+        record.timeouts = notes.timeouts;
+        record.starved = notes.starved;
+        record.audits = notes.audits;
+        let logs = std::fs::read_dir(self.dir.join("records")).expect("the records are there");
+        record.clients =
+            logs.filter_map(|entry| ClientLog::read(&entry.expect("the folder can be read").path())).collect();
+        record
+    }
+
+    async fn read_database(&self) -> Record {
+        let at = Stamp::now().wall;
+        let mut connection = Database::connection(&self.connect).await.expect("the database answers");
+        let mut rows = connection.begin().await.expect("a transaction begins");
+        sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *rows).await.expect("it runs");
+        let transitions = sqlx::query(
+            "SELECT group_id, session_id, from_role, to_role, term, reason, (extract(epoch FROM recorded_at) * 1000000)::bigint
+             FROM role_transitions ORDER BY group_key, transition_id",
+        )
+        .fetch_all(&mut *rows);
+        let transitions = transitions.await.expect("it runs").into_iter().map(|row| Transition {
+            group: row.get(0),
+            session: row.get(1),
+            from: row.get(2),
+            to: row.get(3),
+            term: row.get(4),
+            reason: row.get(5),
+            at: row.get(6),
+        });
+        let transitions = transitions.collect();
+        let sessions = sqlx::query("SELECT group_id, session_id, s.role FROM sessions s JOIN groups USING (group_key)");
+        let sessions = sessions.fetch_all(&mut *rows).await.expect("it runs").into_iter();
+        let sessions =
+            sessions.map(|row| SessionRow { group: row.get(0), session: row.get(1), role: row.get(2) }).collect();
+        let groups =
+            sqlx::query("SELECT group_id, term, (extract(epoch FROM watermark) * 1000000)::bigint FROM group_status");
+        let groups = groups.fetch_all(&mut *rows).await.expect("it runs").into_iter();
+        let groups =
+            groups.map(|row| GroupRow { group: row.get(0), term: row.get(1), watermark: row.get(2) }).collect();
+        let outages = sqlx::query(
+            "SELECT (extract(epoch FROM began_at) * 1000000)::bigint, (extract(epoch FROM recovered_at) * 1000000)::bigint
+             FROM service_outages ORDER BY outage_id",
+        );
+        let outages = outages.fetch_all(&mut *rows).await.expect("it runs").into_iter();
+        let outages = outages.map(|row| OutageRow { began_at: row.get(0), recovered_at: row.get(1) }).collect();
+        let heartbeats = read_heartbeats(&mut rows).await.expect("it runs");
+        Record { transitions, sessions, groups, outages, heartbeats, ended_at: at, ..Record::default() }
+    }
+
+    /// Where records and logs are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+async fn read_heartbeats(connection: &mut sqlx::PgConnection) -> Result<Vec<HeartbeatRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT group_id, session_id, (extract(epoch FROM heartbeat_time) * 1000000)::bigint,
+             (extract(epoch FROM received_at) * 1000000)::bigint
+         FROM heartbeats JOIN groups USING (group_key)",
+    );
+    let rows = rows.fetch_all(connection).await?.into_iter();
+    let rows = rows.map(|row| HeartbeatRow {
+        group: row.get(0),
+        session: row.get(1),
+        heartbeat_time: row.get(2),
+        received_at: row.get(3),
+    });
+    Ok(rows.collect())
+}
+
+/// Whether a client that starts registers anew or goes on under the id it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewSession {
+    Yes,
+    No,
+}
+
+impl Slot {
+    /// Starts the next process of this place.
+    pub fn start(&mut self, dir: &Path, new_session: NewSession) {
+        if new_session == NewSession::Yes {
+            self.sessions += 1;
+            self.part.session = format!("c{}-{}", self.place, self.sessions);
+        }
+        self.processes += 1;
+        let records = dir.join("records");
+        std::fs::create_dir_all(&records).expect("a folder can be made");
+        self.part.log = records.join(format!("{}-{}-{}.jsonl", self.part.group, self.place, self.processes));
+        let part = serde_json::to_string(&self.part).expect("a part can be written");
+        let test = format!("{}::runs_as_a_process_of_the_injector", client_module());
+        let mut child = tokio::process::Command::new(std::env::current_exe().expect("this program has a path"))
+            .args(["--exact", &test, "--ignored", "--nocapture"])
+            .env(PART_VARIABLE, part)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("this program can be started");
+        self.said = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
+        self.child = Some(child);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        signal_child(self.child.as_ref(), signal);
+    }
+
+    pub async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill().await;
+        }
+    }
+
+    /// Waits for its end, which it was told to come to.
+    pub async fn ended(&mut self, within: Duration) {
+        if let Some(child) = &mut self.child
+            && tokio::time::timeout(within, child.wait()).await.is_err()
+        {
+            self.kill().await;
+        }
+    }
+
+    pub async fn tell(&mut self, command: &Command) {
+        match command {
+            Command::Timeout { ms } => self.part.timeout_ms = *ms,
+            Command::Health { percent } => self.part.health = *percent,
+            Command::ClockOffset { us } => self.part.clock_offset_us = *us,
+            Command::Leave => {}
+        }
+        let mut line = serde_json::to_string(command).expect("a command can be written");
+        line.push('\n');
+        if let Some(stdin) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) {
+            // One that has ended does not read it, and its successor starts with it.
+            let _ = stdin.write_all(line.as_bytes()).await;
+        }
+        if let (Command::Timeout { .. }, Some(said)) = (command, &mut self.said) {
+            let heard = async { while said.next_line().await.ok().flatten().is_some_and(|line| line != HEARD) {} };
+            if tokio::time::timeout(Duration::from_secs(5), heard).await.is_err() {
+                // It must not go on trusting a longer timeout.
+                self.kill().await;
+            }
+        }
+    }
+}
+
+/// The path of the client's test within this program.
+fn client_module() -> String {
+    let module = module_path!().split_once("::").expect("this is not the crate's root").1;
+    let parent = module.rsplit_once("::").expect("this is a module's module").0;
+    format!("{parent}::client")
+}

@@ -1,0 +1,483 @@
+//! The program as people run it: started, asked, killed, stopped, and called wrongly.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use client_failover::postgres::{Postgres, PostgresOptions};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::helpers::{TestDatabase, eventually, remove_after_the_run, scratch_dir};
+
+const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
+
+/// The program, with nothing in its environment that is meant for another.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_client-failover"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CLIENT_FAILOVER") || name == "DATABASE_URL" || name.starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The program with a data directory of its own, on a free port.
+fn private(data_dir: &Path) -> Command {
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+    command
+}
+
+fn new_data_dir() -> PathBuf {
+    let dir = scratch_dir("process");
+    remove_after_the_run(&dir);
+    dir
+}
+
+/// A URL of the test's database, on the Unix socket of the tests' server.
+fn url_of(database: &TestDatabase) -> String {
+    let connect = database.connect_options();
+    let socket = connect.get_socket().expect("it has a socket").display().to_string().replace('/', "%2F");
+    let name = connect.get_database().expect("it has a name");
+    format!("postgres://{}@{socket}:{}/{name}", connect.get_username(), connect.get_port())
+}
+
+/// A running service. Killed when dropped.
+struct Running {
+    child: Child,
+    url: String,
+    banner: String,
+    http: reqwest::Client,
+}
+
+impl Running {
+    /// Starts it and reads its banner.
+    async fn start(mut command: Command) -> Running {
+        tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().expect("it starts");
+            let mut banner = String::new();
+            let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+            while !banner.contains("Watch a takeover") {
+                if output.read_line(&mut banner).expect("it is text") == 0 {
+                    let mut said = String::new();
+                    let _ = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
+                    panic!("it ended ({:?}): {banner}{said}", child.wait());
+                }
+            }
+            let url = banner.split_whitespace().find(|word| word.starts_with("http://")).expect("it has a URL");
+            let url = url.trim_end_matches('.').to_owned();
+            Running { child, url, banner, http: reqwest::Client::new() }
+        })
+        .await
+        .expect("it starts")
+    }
+
+    async fn ask(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
+        let answer =
+            self.http.request(method, format!("{}{path}", self.url)).json(&body).send().await.expect("it answers");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.expect("it is JSON"))
+    }
+
+    async fn set_up(&self) {
+        assert_eq!(self.ask(reqwest::Method::PUT, GROUP, json!({"Milliseconds": 60_000})).await.0, 200);
+        for session in ["a", "b"] {
+            let path = format!("{GROUP}/clientsessions");
+            assert_eq!(self.ask(reqwest::Method::POST, &path, json!({"Id": session})).await.0, 200);
+        }
+    }
+
+    async fn beat(&self, session: &str) -> Value {
+        let path = format!("{GROUP}/clientsessions/{session}");
+        let (status, body) = self.ask(reqwest::Method::POST, &path, json!({"PercentHealthyStreams": 100})).await;
+        assert_eq!(status, 200, "{body}");
+        body["Role"].clone()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().expect("a number")), signal).expect("it is ours");
+    }
+
+    /// Its exit code, within 10 s, and what it said on standard error.
+    async fn end(mut self) -> (Option<i32>, String) {
+        let began = Instant::now();
+        let mut status = None;
+        eventually("the service ends", async || {
+            status = self.child.try_wait().expect("it is ours");
+            status.is_some()
+        })
+        .await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        let said = self.child.stderr.take().map(read_all).unwrap_or_default();
+        (status.and_then(|status| status.code()), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_all(mut stderr: ChildStderr) -> String {
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).expect("it is text");
+    said
+}
+
+/// Runs it to its end.
+async fn run(mut command: Command) -> Output {
+    let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it ends by itself").expect("it runs")
+}
+
+/// What it says, on one line, when it cannot be used like that.
+async fn refusal(command: Command) -> String {
+    let output = run(command).await;
+    let said = String::from_utf8(output.stderr).expect("it is text");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(output.stdout.is_empty());
+    said
+}
+
+/// The number of the private server, if one is noted.
+fn server_pid(data_dir: &Path) -> Option<i32> {
+    fs::read_to_string(data_dir.join("pg/postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
+}
+
+fn runs(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None).is_ok()
+}
+
+#[tokio::test]
+async fn it_starts_with_a_banner_that_works_and_leaves_nothing_behind() {
+    let data_dir = new_data_dir();
+    let service = Running::start(private(&data_dir)).await;
+    let (status, body) = service.ask(reqwest::Method::GET, "/health/ready", json!(null)).await;
+    assert_eq!((status, body), (200, json!("ready")));
+    service.set_up().await;
+    assert_eq!(service.beat("a").await, 1);
+
+    // The commands of the banner, as a shell would run them.
+    for (first_word, shows) in [("curl", "\"pump\""), ("psql", "primary_session")] {
+        let line = service.banner.lines().map(str::trim).find(|line| line.starts_with(first_word));
+        let line = line.unwrap_or_else(|| panic!("no {first_word} in {}", service.banner)).to_owned();
+        let installed = Command::new(first_word).arg("--version").output().is_ok();
+        if !installed {
+            println!("{first_word} is not installed: its line of the banner is not tried");
+            continue;
+        }
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).stdin(Stdio::null());
+        let output = run(shell).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains(shows), "{line}: {output:?}");
+    }
+
+    let server = server_pid(&data_dir).expect("it runs");
+    service.signal(Signal::SIGTERM);
+    let (code, said) = service.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!runs(server), "the private PostgreSQL ends with the service");
+}
+
+#[tokio::test]
+async fn a_service_that_is_killed_keeps_its_data_and_its_roles() {
+    let data_dir = new_data_dir();
+    let service = Running::start(private(&data_dir)).await;
+    service.set_up().await;
+    assert_eq!(service.beat("a").await, 1);
+    assert_eq!(service.beat("b").await, 0);
+    service.signal(Signal::SIGKILL);
+    drop(service);
+    let service = Running::start(private(&data_dir)).await;
+    assert_eq!(service.beat("b").await, 0);
+    assert_eq!(service.beat("a").await, 1);
+    let (_, group) = service.ask(reqwest::Method::GET, GROUP, json!(null)).await;
+    assert_eq!(group["Clients"]["a"]["Role"], 1);
+
+    // A second one on the same directory, while we have one.
+    let said = refusal(private(&data_dir)).await;
+    assert!(said.contains("is in use by another service"), "{said}");
+    assert_eq!(service.beat("a").await, 1);
+}
+
+#[tokio::test]
+async fn requests_in_flight_finish_when_it_is_told_to_stop() {
+    let database = TestDatabase::new().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", url_of(&database));
+    let service = Running::start(command).await;
+    service.set_up().await;
+    // An idle connection, which must not hold up the end.
+    assert_eq!(service.beat("a").await, 1);
+
+    let mut holder = database.connect().await;
+    let mut transaction = holder.begin().await.expect("it begins");
+    sqlx::query("SELECT 1 FROM groups FOR UPDATE").execute(&mut *transaction).await.expect("it locks");
+    let change = service.http.put(format!("{}{GROUP}", service.url)).json(&json!({"Milliseconds": 5_000})).send();
+    let change = tokio::spawn(change);
+    let waiting =
+        "SELECT 1 AS one FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the request waits for the lock", async || !database.rows(waiting).await.is_empty()).await;
+    service.signal(Signal::SIGTERM);
+    let address = service.url.trim_start_matches("http://").to_owned();
+    eventually("nobody listens any more", async || tokio::net::TcpStream::connect(&address).await.is_err()).await;
+    transaction.rollback().await.expect("it ends");
+    let answer = change.await.expect("it is sent").expect("it is answered");
+    assert_eq!(answer.status(), 200);
+    let (code, said) = service.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    let ticks = database.rows("SELECT failover_timeout_ticks AS ticks FROM groups").await;
+    assert_eq!(ticks, [json!({"ticks": 50_000_000})]);
+}
+
+#[tokio::test]
+async fn an_ordinary_user_runs_it_with_a_private_database() {
+    let user = match geteuid().is_root() {
+        true => User::from_name("nobody").ok().flatten(),
+        false => None,
+    };
+    let Some(user) = user else {
+        println!("not root, or nobody to be: every other test here runs as an ordinary user already");
+        return;
+    };
+    let data_dir = new_data_dir();
+    std::os::unix::fs::chown(&data_dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("it is ours");
+    // The build may be in a folder that is closed to others.
+    let copy = new_data_dir().join("client-failover");
+    fs::copy(env!("CARGO_BIN_EXE_client-failover"), &copy).expect("it can be copied");
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("it is ours");
+    let mut command = Command::new(copy);
+    command
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data_dir)
+        .env_remove("DATABASE_URL")
+        .uid(user.uid.as_raw())
+        .gid(user.gid.as_raw())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let service = Running::start(command).await;
+    service.set_up().await;
+    assert_eq!(service.beat("a").await, 1);
+    service.signal(Signal::SIGINT);
+    assert_eq!(service.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn help_and_version_go_to_standard_output() {
+    for (flag, shows) in [("--help", "--database-url"), ("--version", env!("CARGO_PKG_VERSION"))] {
+        let mut command = program();
+        command.arg(flag);
+        let output = run(command).await;
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(shows));
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_said_on_one_line() {
+    let dir = new_data_dir();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = taken.local_addr().expect("it is bound").to_string();
+    let unused = dir.join("unused");
+    let listener = std::net::TcpListener::bind(&taken);
+    let file = |name: &str, text: &str| {
+        let path = dir.join(name);
+        fs::write(&path, text).expect("it can be written");
+        path.display().to_string()
+    };
+    let unknown_key = file("unknown.toml", "pool-size = 4\npool-sise = 5\n");
+    let bad_value = file("value.toml", "sweep-interval = \"soon\"\n");
+    let no_toml = file("broken.toml", "pool-size = \n");
+    let missing = dir.join("missing.toml").display().to_string();
+    let cases: [(&[&str], &[&str]); 12] = [
+        (&["--verbose"], &["--verbose"]),
+        (&["dance"], &["dance"]),
+        (&["--listen", "nowhere"], &["listen", "nowhere"]),
+        (&["--pool-size", "many"], &["pool-size", "many"]),
+        (&["--pool-size", "0"], &["pool-size", "0"]),
+        (&["--sweep-interval", "soon"], &["sweep-interval", "soon"]),
+        (&["--handover-margin", "101"], &["handover-margin", "101"]),
+        (&["--database-url", "mysql://root:swordfish@db/x"], &["database-url"]),
+        (&["--config", &unknown_key], &["pool-sise", "line "]),
+        (&["--config", &bad_value], &["soon", "value.toml"]),
+        (&["--config", &no_toml], &["broken.toml", "line 1"]),
+        (&["--config", &missing], &["missing.toml"]),
+    ];
+    for (arguments, named) in cases {
+        let mut command = program();
+        command.args(arguments).env("CLIENT_FAILOVER_DATA_DIR", &unused);
+        let said = refusal(command).await;
+        assert!(named.iter().all(|name| said.contains(name)), "{arguments:?}: {said}");
+        assert!(!said.contains("swordfish"), "{said}");
+    }
+    if let Ok(listener) = listener {
+        let mut command = program();
+        command.args(["--listen", &taken]).env("CLIENT_FAILOVER_DATA_DIR", &unused);
+        let said = refusal(command).await;
+        assert!(said.contains(&taken), "{said}");
+        drop(listener);
+    }
+    assert!(!unused.exists(), "nothing is made before it is known to be wanted");
+}
+
+#[tokio::test]
+async fn a_password_is_never_shown() {
+    for url in [
+        "postgres://u:swordfish@127.0.0.1:1/x",
+        "postgres://u:swordfish@127.0.0.1:bad/x",
+        "postgres://u:swordfish@[::/x",
+    ] {
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0", "--log", "trace"]).env("DATABASE_URL", url);
+        command.env("CLIENT_FAILOVER_OPERATION_TIMEOUT", "200ms");
+        let said = if url.contains(":1/") {
+            let service = Running::start(command).await;
+            let (status, body) = service.ask(reqwest::Method::PUT, GROUP, json!({"Milliseconds": 1_000})).await;
+            assert_eq!(status, 503);
+            let (status, ready) = service.ask(reqwest::Method::GET, "/health/ready", json!(null)).await;
+            assert_eq!(status, 503);
+            service.signal(Signal::SIGTERM);
+            let banner = service.banner.clone();
+            let (code, log) = service.end().await;
+            assert_eq!(code, Some(0), "it also stops while it waits");
+            format!("{banner}{body}{ready}{log}")
+        } else {
+            refusal(command).await
+        };
+        assert!(!said.contains("swordfish"), "{said}");
+    }
+    let mut help = program();
+    help.arg("--help").env("DATABASE_URL", "postgres://u:swordfish@db/x");
+    assert!(!String::from_utf8_lossy(&run(help).await.stdout).contains("swordfish"));
+}
+
+#[tokio::test]
+async fn migrate_brings_the_tables_up_to_date_and_ends() {
+    let database = TestDatabase::empty().await;
+    for _ in 0..2 {
+        let mut command = program();
+        command.arg("migrate").env("DATABASE_URL", url_of(&database));
+        let output = run(command).await;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("up to date"));
+    }
+    let tables =
+        database.rows("SELECT count(*) AS tables FROM pg_tables WHERE tablename IN ('groups', 'sessions')").await;
+    assert_eq!(tables, [json!({"tables": 2})]);
+}
+
+#[tokio::test]
+async fn told_not_to_migrate_it_waits_for_the_tables_and_says_so() {
+    let database = TestDatabase::empty().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--migrate", "false"]).env("DATABASE_URL", url_of(&database));
+    let service = Running::start(command).await;
+    let (status, body) = service.ask(reqwest::Method::GET, "/health/ready", json!(null)).await;
+    assert_eq!(status, 503);
+    assert!(body["Reason"].as_str().is_some_and(|reason| reason.contains("version 0")), "{body}");
+    let tables = "SELECT 1 AS one FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(database.rows(tables).await, Vec::<Value>::new());
+
+    let mut migrate = program();
+    migrate.arg("migrate").env("DATABASE_URL", url_of(&database));
+    assert!(run(migrate).await.status.success());
+    is_ready(&service).await;
+    service.set_up().await;
+    assert_eq!(service.beat("a").await, 1);
+}
+
+async fn is_ready(service: &Running) {
+    eventually("it is ready", async || service.ask(reqwest::Method::GET, "/health/ready", json!(null)).await.0 == 200)
+        .await;
+}
+
+#[tokio::test]
+async fn it_may_start_before_its_database_does() {
+    let data_dir = new_data_dir();
+    let options = || PostgresOptions { data_dir: data_dir.clone(), bin_dir: None, settings: Vec::new() };
+    // Once, to know where it will be.
+    let server = Postgres::start(options()).await.expect("it starts");
+    let socket = server.socket_dir().display().to_string().replace('/', "%2F");
+    let url = format!("postgres://{}@{socket}:{}/postgres", server.user(), server.port());
+    server.stop().await.expect("it stops");
+
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", url);
+    command.env("CLIENT_FAILOVER_OPERATION_TIMEOUT", "1s");
+    let service = Running::start(command).await;
+    assert_eq!(service.ask(reqwest::Method::GET, "/health/live", json!(null)).await.0, 200);
+    assert_eq!(service.ask(reqwest::Method::PUT, GROUP, json!({"Milliseconds": 60_000})).await.0, 503);
+    let server = Postgres::start(options()).await.expect("it starts");
+    is_ready(&service).await;
+    service.set_up().await;
+    assert_eq!(service.beat("a").await, 1);
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.end().await.0, Some(0));
+    server.stop().await.expect("it stops");
+}
+
+#[tokio::test]
+async fn flags_come_before_the_environment_and_that_before_the_file() {
+    let database = TestDatabase::new().await;
+    let dir = new_data_dir();
+    let file = dir.join("settings.toml");
+    // Seen from outside: how many sessions a group may hold.
+    let start = async |given: &str| {
+        fs::write(&file, "session-limit = 1\nlisten = \"127.0.0.1:0\"\n").expect("it can be written");
+        let mut command = program();
+        command.args(["--config"]).arg(&file).env("DATABASE_URL", url_of(&database));
+        if given != "file" {
+            command.env("CLIENT_FAILOVER_SESSION_LIMIT", "2");
+        }
+        if given == "flag" {
+            command.args(["--session-limit", "3"]);
+        }
+        Running::start(command).await
+    };
+    for (given, limit) in [("file", 1), ("environment", 2), ("flag", 3)] {
+        let service = start(given).await;
+        is_ready(&service).await;
+        let group = format!("{GROUP}-{given}");
+        assert_eq!(service.ask(reqwest::Method::PUT, &group, json!({"Milliseconds": 60_000})).await.0, 200);
+        let path = format!("{group}/clientsessions");
+        for n in 0..limit {
+            assert_eq!(service.ask(reqwest::Method::POST, &path, json!({"Id": format!("s{n}")})).await.0, 200);
+        }
+        assert_eq!(service.ask(reqwest::Method::POST, &path, json!({"Id": "more"})).await.0, 409, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_only_stays_open_does_not_hold_up_the_end() {
+    let database = TestDatabase::new().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", url_of(&database));
+    let service = Running::start(command).await;
+    let mut idle = tokio::net::TcpStream::connect(service.url.trim_start_matches("http://")).await.expect("it listens");
+    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("it is sent");
+    let mut answer = [0; 1_024];
+    assert!(idle.read(&mut answer).await.expect("it is answered") > 0);
+    let began = Instant::now();
+    service.signal(Signal::SIGTERM);
+    let (code, said) = service.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    println!("ended {:?} after SIGTERM with a connection open", began.elapsed());
+}
