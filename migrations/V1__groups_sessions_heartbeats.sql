@@ -21,6 +21,8 @@ CREATE TABLE groups (
     CONSTRAINT groups_one_row_per_path PRIMARY KEY (group_key),
     CONSTRAINT groups_timeout_between_100_ms_and_24_h
         CHECK (failover_timeout_ticks BETWEEN 1000000 AND 864000000000),
+    CONSTRAINT groups_times_are_finite CHECK (
+        isfinite(watermark_base_at) AND isfinite(handover_until) AND isfinite(handover_heard_until)),
     CONSTRAINT groups_term_never_negative CHECK (term >= 0),
     CONSTRAINT groups_vacancy_is_known CHECK (vacancy IN ('never_held', 'lapsed', 'yielded', 'deleted')),
     -- A handover is open with all it needs, or not at all.
@@ -85,6 +87,9 @@ CREATE TABLE heartbeats (
     CONSTRAINT heartbeats_one_row_per_session PRIMARY KEY (group_key, session_id),
     CONSTRAINT heartbeats_belong_to_a_session FOREIGN KEY (group_key, session_id)
         REFERENCES sessions (group_key, session_id) ON DELETE CASCADE,
+    CONSTRAINT heartbeats_times_are_finite CHECK (
+        isfinite(heartbeat_time) AND isfinite(last_data_send_time) AND isfinite(received_at) AND isfinite(lease_until)
+        AND isfinite(heard_until) AND isfinite(primary_sent_until)),
     CONSTRAINT heartbeats_health_is_a_percentage CHECK (percent_healthy_streams BETWEEN 0 AND 100)
 -- Updated all the time: half of each page is left free, and no changing column has an index, so that an update stays
 -- on its page and touches no index (HOT).

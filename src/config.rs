@@ -366,7 +366,7 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let place = line.map_or(String::new(), |line| format!("line {line}: "));
         let wrong = format!("{place}{}", error.message().replace('\n', " "));
         ConfigError::Malformed { path: path.to_owned(), wrong }

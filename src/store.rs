@@ -24,6 +24,10 @@ pub mod migrate;
 pub mod reads;
 pub mod state;
 
+/// How long a statement waits for a row that somebody else holds before the transaction is run again. Whoever holds it
+/// may be a person at a prompt, and heartbeats of other groups may share the transaction.
+const LOCK_TIMEOUT: &str = "50ms";
+
 /// Why the database could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -111,6 +115,7 @@ pub struct Store {
     own_pool: PgPool,
     connect: PgConnectOptions,
     begin_serializable: Arc<str>,
+    asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
     options: Arc<StoreOptions>,
 }
 
@@ -125,6 +130,7 @@ impl Store {
                 // A scan of a whole table would be tracked as a read of all of it and conflict with every write.
                 let session = [
                     ("statement_timeout", format!("{statement_ms}ms")),
+                    ("lock_timeout", LOCK_TIMEOUT.to_owned()),
                     ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
                     ("enable_seqscan", "off".to_owned()),
                     ("jit", "off".to_owned()),
@@ -135,6 +141,7 @@ impl Store {
                 connect.statement_cache_capacity(0),
                 format!(
                     "{begin}; SET LOCAL statement_timeout = '{statement_ms}ms'; \
+                     SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
                      SET LOCAL idle_in_transaction_session_timeout = '{idle_ms}ms'; \
                      SET LOCAL enable_seqscan = off"
                 ),
@@ -155,6 +162,7 @@ impl Store {
             own_pool: pool(3),
             connect: connect.clone(),
             begin_serializable: begin.into(),
+            asking_for_readiness: Arc::default(),
             options: Arc::new(options),
         }
     }

@@ -500,7 +500,7 @@ async fn a_group_with_bad_rows_is_a_500_of_its_own_and_costs_the_others_nothing(
     }
     app.database.execute("DROP INDEX sessions_at_most_one_primary").await;
     for (n, statement) in spoil.iter().enumerate() {
-        // A check may have refused it, which is as good.
+        // Where a check refuses it, there is nothing to survive.
         let mut connection = app.database.connect().await;
         let stored = sqlx::raw_sql(*statement).execute(&mut connection).await.is_ok();
         for _ in 0..3 {
@@ -516,6 +516,32 @@ async fn a_group_with_bad_rows_is_a_500_of_its_own_and_costs_the_others_nothing(
             assert_eq!(roles, [1; GOOD]);
         }
     }
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_costs_the_other_groups_nothing() {
+    let app = TestApp::start_with(|settings| settings.store.operation_timeout = Duration::from_secs(2)).await;
+    for group in ["held", "free"] {
+        app.group_of(group, MINUTE, &["a"]).await;
+        assert_eq!(app.beat(group, "a", 100.0).await, 1);
+    }
+    let mut holder = app.database.connect().await;
+    let mut transaction = holder.begin().await.expect("it begins");
+    let lock =
+        "SELECT 1 FROM heartbeats JOIN groups USING (group_key) WHERE group_id = 'held' FOR UPDATE OF heartbeats";
+    sqlx::query(lock).execute(&mut *transaction).await.expect("it locks");
+    let held = async { app.heartbeat("held", "a", json!({"PercentHealthyStreams": 100})).await };
+    let free = async {
+        is_waiting_for_a_lock(&app.database).await;
+        let asked = Instant::now();
+        app.beat("free", "a", 100.0).await;
+        asked.elapsed()
+    };
+    let (held, waited) = tokio::join!(held, free);
+    held.expect_error(503);
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    transaction.rollback().await.expect("it ends");
+    assert_eq!(app.beat("held", "a", 100.0).await, 1);
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ async fn start_with_a_primary() -> TestApp {
 }
 
 async fn outages(database: &TestDatabase) -> Vec<serde_json::Value> {
-    let query = "SELECT trunc(extract(epoch FROM recovered_at - began_at) / 60) AS minutes FROM service_outages ORDER BY outage_id";
+    let query = "SELECT trunc(extract(epoch FROM recovered_at - began_at) / 60) AS minutes FROM service_outages
+         WHERE recovered_at - began_at > counts_from ORDER BY outage_id";
     database.rows(query).await
 }
 
@@ -116,6 +117,28 @@ async fn a_service_started_again_after_a_day_changes_no_role() {
 }
 
 #[tokio::test]
+async fn a_short_outage_counts_for_a_short_lease_and_not_for_a_long_one() {
+    let app = TestApp::start_with(|settings| {
+        settings.failover.sweep_interval = Duration::from_secs(3_600);
+        settings.store.outage_gap = Duration::from_secs(10);
+    })
+    .await;
+    for (group, timeout_ms) in [("short", 8_000), ("long", MINUTE)] {
+        app.group_of(group, timeout_ms, &["a", "b"]).await;
+        assert_eq!(app.beat(group, "a", 100.0).await, 1);
+    }
+    // Both leases have little time left; then the service is away for longer than that.
+    app.database.let_time_pass(3_000).await;
+    app.database.execute(&format!("UPDATE heartbeats SET lease_until = lease_until - interval '{} ms',
+        received_at = received_at - interval '{} ms' WHERE group_key IN (SELECT group_key FROM groups WHERE group_id = 'long')",
+        MINUTE - 8_000, MINUTE - 8_000)).await;
+    // Longer than a quarter of the short one, and no longer than the gap.
+    app.database.let_an_outage_pass(5_200).await;
+    assert_eq!(app.beat("short", "b", 100.0).await, 0, "more than half a timeout without a service");
+    assert_eq!(app.beat("long", "b", 100.0).await, 1, "less than a tenth of one");
+}
+
+#[tokio::test]
 async fn a_replica_that_waits_for_its_turn_to_migrate_is_a_sign_of_life() {
     const GAP_MS: u64 = 400;
     let database = TestDatabase::new().await;
@@ -135,14 +158,14 @@ async fn a_replica_that_waits_for_its_turn_to_migrate_is_a_sign_of_life() {
     assert_eq!(outages(&database).await.len(), before, "an outage that was none would put off every takeover");
 }
 
-/// One call of `note_service_alive` with a gap of 2 s, the last sign of life being so old; what it came to.
+/// One call of `note_service_alive` with a gap of 2 s and a shortest outage of 250 ms, the last sign of life being so old; what it came to.
 async fn note_alive_after(database: &TestDatabase, silence_ms: i64) -> serde_json::Value {
     database.execute("DELETE FROM service_outages").await;
     let silence = format!("UPDATE service_liveness SET alive_at = clock_timestamp() - interval '{silence_ms} ms'");
     database.execute(&silence).await;
     let before = "SELECT alive_at FROM service_liveness";
     let before = database.rows(before).await[0]["alive_at"].clone();
-    let noted = database.rows("SELECT note_service_alive('2 s') AS at").await[0]["at"].clone();
+    let noted = database.rows("SELECT note_service_alive('2 s', '250 ms') AS at").await[0]["at"].clone();
     let after = "SELECT alive_at, (SELECT count(*) FROM service_outages) AS outages,
         (SELECT bool_and(recovered_at = alive_at) FROM service_outages) AS until_now,
         (SELECT min(began_at) FROM service_outages) AS began_at FROM service_liveness";
@@ -155,12 +178,13 @@ async fn note_alive_after(database: &TestDatabase, silence_ms: i64) -> serde_jso
 }
 
 #[tokio::test]
-async fn a_sign_of_life_records_an_outage_only_after_more_than_the_gap() {
+async fn a_sign_of_life_records_an_outage_only_after_more_than_the_shortest() {
     let database = TestDatabase::new().await;
     let none = json!({"outages": 0, "until_now": null, "from_the_last_sign": false, "moved": true});
     assert_eq!(note_alive_after(&database, 1).await, none);
-    assert_eq!(note_alive_after(&database, 1_000).await, none);
+    assert_eq!(note_alive_after(&database, 20).await, none);
     let one = json!({"outages": 1, "until_now": true, "from_the_last_sign": true, "moved": true});
+    assert_eq!(note_alive_after(&database, 251).await, one, "it counts for short leases");
     assert_eq!(note_alive_after(&database, 2_001).await, one);
     assert_eq!(note_alive_after(&database, 1_000_000).await, one);
     let kept = json!({"outages": 0, "until_now": null, "from_the_last_sign": false, "moved": false});
@@ -173,7 +197,7 @@ async fn replicas_that_come_back_together_record_one_outage() {
     database.execute("UPDATE service_liveness SET alive_at = clock_timestamp() - interval '1 h'").await;
     let note = async || {
         let mut connection = database.connect().await;
-        sqlx::query("SELECT note_service_alive('2 s')").execute(&mut connection).await.expect("it notes");
+        sqlx::query("SELECT note_service_alive('2 s', '250 ms')").execute(&mut connection).await.expect("it notes");
     };
     futures_util::future::join_all((0..8).map(|_| note())).await;
     assert_eq!(outages(&database).await, [json!({"minutes": 60})]);
@@ -189,7 +213,7 @@ async fn outages_long_gone_are_forgotten() {
              INSERT INTO service_outages (began_at, recovered_at)
              SELECT now() - interval '2 h', now() - interval '1 h' FROM generate_series(1, 150);
              UPDATE service_liveness SET alive_at = clock_timestamp() - interval '1 min';
-             SELECT note_service_alive('2 s')",
+             SELECT note_service_alive('2 s', '250 ms')",
         )
         .await;
     let kept = database
@@ -204,6 +228,7 @@ fn sql_and_the_decisions_agree_on_when_a_lease_ends() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let database = runtime.block_on(TestDatabase::new());
     let connection = std::cell::RefCell::new(runtime.block_on(database.connect()));
+    const GAP_US: i64 = 400_000;
     // Few distinct instants, so that they often meet exactly.
     let instant = || (0..40_i64).prop_map(|tenth| tenth * 100_000);
     let outage = (instant(), 1..10_i64).prop_map(|(began, tenths)| (began, began + tenths * 100_000));
@@ -221,7 +246,11 @@ fn sql_and_the_decisions_agree_on_when_a_lease_ends() {
         let (began, recovered): (Vec<i64>, Vec<i64>) = outages.iter().copied().unzip();
         let past: Vec<Outage> = outages
             .iter()
-            .map(|(began, recovered)| Outage { began_at: Instant(*began), recovered_at: Instant(*recovered) })
+            .map(|(began, recovered)| Outage {
+                began_at: Instant(*began),
+                recovered_at: Instant(*recovered),
+                gap_us: GAP_US,
+            })
             .collect();
         let timeouts: Vec<FailoverTimeout> =
             leases.iter().map(|(_, ticks)| FailoverTimeout::from_ticks(*ticks).expect("in bounds")).collect();
@@ -232,8 +261,8 @@ fn sql_and_the_decisions_agree_on_when_a_lease_ends() {
         let found: Vec<i64> = runtime.block_on(async {
             sqlx::raw_sql("TRUNCATE service_outages").execute(&mut *connection).await.expect("it runs");
             sqlx::query(
-                "INSERT INTO service_outages (began_at, recovered_at)
-                 SELECT 'epoch'::timestamptz + b * interval '1 us', 'epoch'::timestamptz + r * interval '1 us'
+                "INSERT INTO service_outages (began_at, recovered_at, counts_from)
+                 SELECT 'epoch'::timestamptz + b * interval '1 us', 'epoch'::timestamptz + r * interval '1 us', '400 ms'
                  FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS o (b, r, place) ORDER BY place",
             )
             .bind(began)

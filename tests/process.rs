@@ -316,7 +316,7 @@ async fn what_cannot_be_used_is_said_on_one_line() {
         (&["--sweep-interval", "soon"], &["sweep-interval", "soon"]),
         (&["--handover-margin", "101"], &["handover-margin", "101"]),
         (&["--database-url", "mysql://root:swordfish@db/x"], &["database-url"]),
-        (&["--config", &unknown_key], &["pool-sise", "line "]),
+        (&["--config", &unknown_key], &["pool-sise", "line 2"]),
         (&["--config", &bad_value], &["soon", "value.toml"]),
         (&["--config", &no_toml], &["broken.toml", "line 1"]),
         (&["--config", &missing], &["missing.toml"]),

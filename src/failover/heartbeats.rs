@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 use super::{FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session};
 use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
@@ -21,6 +21,9 @@ use crate::store::{LostCommit, Store, StoreError};
 
 /// How often a batch may meet others on the same rows before it is split.
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
+
+/// How many heartbeats that keep meeting others are tried at once, apart from the rest.
+const MOST_ALONE: usize = 4;
 
 /// What a client says in a heartbeat.
 #[derive(Clone, Copy, Debug)]
@@ -66,12 +69,16 @@ impl HeartbeatQueue {
     pub fn start(store: &Store, options: &FailoverOptions) -> HeartbeatQueue {
         let (sender, receiver) = mpsc::channel(options.heartbeat_queue);
         let receiver = Arc::new(Mutex::new(receiver));
+        let alone = Arc::new(Semaphore::new(MOST_ALONE));
+        let room = Arc::new(Semaphore::new(options.heartbeat_queue));
         for _ in 0..options.heartbeat_writers {
             let writer = Writer {
                 store: store.clone(),
                 rules: options.rules,
                 batch_limit: options.heartbeat_batch,
                 receiver: receiver.clone(),
+                alone: alone.clone(),
+                room: room.clone(),
             };
             tokio::spawn(writer.keep_running());
         }
@@ -106,6 +113,9 @@ struct Writer {
     rules: Rules,
     batch_limit: usize,
     receiver: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    alone: Arc<Semaphore>,
+    /// Room for heartbeats that wait for their turn alone: as many as may wait in the queue.
+    room: Arc<Semaphore>,
 }
 
 impl Writer {
@@ -135,35 +145,44 @@ impl Writer {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
-            let Some(deadline) = part.iter().map(|waiting| waiting.deadline).max() else { continue };
-            // A defect that panics is the fault of one request too, and must not take the others with it.
-            let outcome = AssertUnwindSafe(self.commit(&part, deadline)).catch_unwind().await;
-            let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Inconsistent("the decision panicked".to_owned())));
-            match outcome {
-                Ok(committed) => {
-                    log_changes(&committed.changes);
-                    for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
-                        // Nobody waits any more: the heartbeat counts all the same.
-                        let _ = waiting.reply.send(outcome);
-                    }
-                }
+            match self.commit(&part, CONFLICTS_BEFORE_SPLIT).await {
                 Err(error) if part.len() > 1 && is_worth_splitting(&error) => {
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
                     parts.push(part);
                 }
-                Err(error) => {
-                    for waiting in part {
-                        let _ = waiting.reply.send(Err(error.clone().into()));
-                    }
-                }
+                Err(StoreError::Contended { .. }) => drop(tokio::spawn(self.clone().write_alone(part))),
+                outcome => answer(part, outcome),
             }
         }
     }
 
-    async fn commit(&self, part: &[Waiting], deadline: Instant) -> Result<Committed, StoreError> {
+    /// Goes on with a heartbeat that keeps meeting others, for as long as it has time: those of other groups do not wait
+    /// for it.
+    async fn write_alone(self, mut part: Vec<Waiting>) {
+        let Ok(_room) = self.room.try_acquire() else {
+            return answer(
+                part,
+                Err(StoreError::Contended { transaction: "heartbeats", attempts: CONFLICTS_BEFORE_SPLIT }),
+            );
+        };
+        let Ok(_permit) = self.alone.acquire().await else { return };
+        part.retain(|waiting| !waiting.reply.is_closed());
+        let outcome = self.commit(&part, u32::MAX).await;
+        answer(part, outcome);
+    }
+
+    async fn commit(&self, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
+        // A defect that panics is the fault of one request too, and must not take the others with it.
+        let outcome = AssertUnwindSafe(self.try_commit(part, max_conflicts)).catch_unwind().await;
+        outcome.unwrap_or_else(|_| Err(StoreError::Inconsistent("the decision panicked".to_owned())))
+    }
+
+    async fn try_commit(&self, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
+        let Some(deadline) = part.iter().map(|waiting| waiting.deadline).max() else {
+            return Ok(Committed { outcomes: Vec::new(), changes: Vec::new() });
+        };
         let requests: Arc<[Request]> = part.iter().map(|waiting| waiting.request.clone()).collect();
-        let max_conflicts = if part.len() > 1 { CONFLICTS_BEFORE_SPLIT } else { u32::MAX };
         let store = self.store.clone();
         let rules = self.rules;
         self.store
@@ -183,6 +202,24 @@ impl Writer {
                 })
             })
             .await
+    }
+}
+
+/// Answers every request of a part.
+fn answer(part: Vec<Waiting>, outcome: Result<Committed, StoreError>) {
+    match outcome {
+        Ok(committed) => {
+            log_changes(&committed.changes);
+            for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
+                // Nobody waits any more: the heartbeat counts all the same.
+                let _ = waiting.reply.send(outcome);
+            }
+        }
+        Err(error) => {
+            for waiting in part {
+                let _ = waiting.reply.send(Err(error.clone().into()));
+            }
+        }
     }
 }
 

@@ -45,13 +45,12 @@ impl Fault {
                     // query_canceled (the statement took too long)
                     "57014" => Fault::Lost(database.message().to_owned()),
                     // read_only_sql_transaction: the server was demoted; another connection may reach the new one.
-                    // invalid_sql_statement_name: a pooler handed out another server connection.
+                    // invalid_sql_statement_name, duplicate_prepared_statement: a pooler handed out another server connection.
                     // undefined_table, undefined_function, undefined_column: not migrated yet.
                     // feature_not_supported: serializable isolation on a standby, which may be promoted.
                     // invalid_catalog_name, invalid_password, invalid_authorization: the database is not ready for us.
-                    "0A000" | "25006" | "26000" | "42P01" | "42883" | "42703" | "3D000" | "28P01" | "28000" => {
-                        Fault::Lost(database.message().to_owned())
-                    }
+                    "0A000" | "25006" | "26000" | "42P05" | "42P01" | "42883" | "42703" | "3D000" | "28P01"
+                    | "28000" => Fault::Lost(database.message().to_owned()),
                     // transaction_resolution_unknown
                     "08007" => Fault::LostInCommit(database.message().to_owned()),
                     // connection_exception, insufficient_resources, operator_intervention, system_error,

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Store;
+use super::{Busy, Store};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -59,7 +59,7 @@ impl Store {
         check_server(&mut connection).await?;
         // A lock of the session, not of a transaction: each migration commits by itself. It ends with the
         // connection, whatever happens. Migrating may take longer than a request may.
-        sqlx::raw_sql("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
             .execute(&mut connection)
             .await?;
         sqlx::raw_sql("SELECT pg_advisory_lock(hashtextextended('client-failover migrations', 0))")
@@ -78,10 +78,13 @@ impl Store {
     /// Whether requests can be served, asked of the database within `patience`.
     pub async fn readiness(&self, patience: Duration) -> Readiness {
         let ask = async {
-            let mut connection = self.background().pool.acquire().await?;
+            // One at a time: however many ask, the signs of life and the sweep keep their connections.
+            let _turn = self.asking_for_readiness.lock().await;
+            let mut connection = Busy(Some(self.background().pool.acquire().await?));
             let found: Option<i32> = sqlx::query_scalar("SELECT max(version) FROM refinery_schema_history")
                 .fetch_one(&mut *connection)
                 .await?;
+            connection.hand_back();
             Ok::<_, sqlx::Error>(found.unwrap_or(0))
         };
         match tokio::time::timeout(patience, ask).await {
