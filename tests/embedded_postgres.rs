@@ -14,6 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
 
+use crate::helpers::copy_program;
+
 const SOON: Duration = Duration::from_secs(15);
 
 /// How a test hands the directory to the process it starts.
@@ -467,8 +469,7 @@ async fn an_ordinary_user_can_run_it() {
     let place = place();
     // Where this program is may be closed to others.
     let program = place.path().join("program");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    copy_program(&std::env::current_exe().unwrap(), &program);
     let home = place.path().join("home");
     fs::create_dir(&home).unwrap();
     std::os::unix::fs::chown(&home, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();

@@ -95,6 +95,15 @@ pub fn scratch_dir(name: &str) -> PathBuf {
     dir
 }
 
+/// A copy of a program that every account may run, at a place that it can reach.
+///
+/// Copied by another process: a file that this one holds open for writing cannot be executed, and a test that starts
+/// a process at the same moment hands that on.
+pub fn copy_program(program: &Path, copy: &Path) {
+    let done = Command::new("install").args(["-m", "755"]).arg(program).arg(copy).status().expect("install is there");
+    assert!(done.success());
+}
+
 /// Statics are never dropped: a small watcher removes the folder once this process is gone.
 pub fn remove_after_the_run(dir: &Path) {
     // Nobody waits for the watcher: it outlives this process.

@@ -1,8 +1,7 @@
 //! The program as people run it: started, asked, killed, stopped, and called wrongly.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::helpers::{TestDatabase, eventually, remove_after_the_run, scratch_dir};
+use crate::helpers::{TestDatabase, copy_program, eventually, remove_after_the_run, scratch_dir};
 
 const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
 
@@ -259,8 +258,7 @@ async fn an_ordinary_user_runs_it_with_a_private_database() {
     std::os::unix::fs::chown(&data_dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("it is ours");
     // The build may be in a folder that is closed to others.
     let copy = new_data_dir().join("client-failover");
-    fs::copy(env!("CARGO_BIN_EXE_client-failover"), &copy).expect("it can be copied");
-    fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("it is ours");
+    copy_program(Path::new(env!("CARGO_BIN_EXE_client-failover")), &copy);
     let mut command = Command::new(copy);
     command
         .args(["--listen", "127.0.0.1:0", "--data-dir"])
