@@ -202,6 +202,23 @@ $$;
 
 COMMENT ON FUNCTION note_service_alive(interval, interval) IS 'A sign of life of a replica; records an outage if the last one is longer ago than the gap or the shortest outage.';
 
+-- What a decision needs to know of time. A transaction reads it once, in the statement that takes its snapshot.
+CREATE VIEW service_moment AS
+SELECT
+    clock_timestamp() AS now,
+    alive_at,
+    ARRAY(SELECT began_at FROM service_outages ORDER BY outage_id) AS began,
+    ARRAY(SELECT recovered_at FROM service_outages ORDER BY outage_id) AS recovered,
+    ARRAY(SELECT (extract(epoch FROM counts_from) * 1000000)::bigint FROM service_outages ORDER BY outage_id) AS gaps_us
+FROM service_liveness;
+
+COMMENT ON VIEW service_moment IS 'The clock at the moment of reading, and what leases are judged by at it.';
+COMMENT ON COLUMN service_moment.now IS 'This server''s clock.';
+COMMENT ON COLUMN service_moment.alive_at IS 'The last sign of life of any replica.';
+COMMENT ON COLUMN service_moment.began IS 'When the outages that are kept began, oldest first.';
+COMMENT ON COLUMN service_moment.recovered IS 'When they ended.';
+COMMENT ON COLUMN service_moment.gaps_us IS 'The outage gap of each, in microseconds.';
+
 CREATE FUNCTION failover_timeout(ticks bigint) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN make_interval(secs => (ticks / 10)::double precision / 1000000);
 

@@ -18,7 +18,7 @@ use crate::helpers::{
 };
 
 const MINUTE: i64 = 60_000;
-const TIMEOUT: Duration = Duration::from_millis(600);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// What a busy machine may add to a bounded wait.
 const SLACK: Duration = Duration::from_secs(4);
 

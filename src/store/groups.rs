@@ -173,29 +173,26 @@ pub async fn find_lapsed_holders(
     page_size: i64,
 ) -> Result<HolderPage, WorkError> {
     // The role is written out in each: with a parameter in its place the partial index could not be used.
-    const PRIMARIES: &str = "
-        WITH page AS MATERIALIZED (
-            SELECT group_key, session_id FROM sessions
-            WHERE role = 1 AND group_key > $1 ORDER BY group_key LIMIT $2
-        )
-        SELECT
-            ARRAY(SELECT p.group_key FROM page p JOIN heartbeats h USING (group_key, session_id)
-                WHERE h.lease_until <= clock_timestamp()),
-            (SELECT count(*) FROM page),
-            (SELECT group_key FROM page ORDER BY group_key DESC LIMIT 1)";
-    const PENDING: &str = "
-        WITH page AS MATERIALIZED (
-            SELECT group_key, session_id FROM sessions
-            WHERE role = 2 AND group_key > $1 ORDER BY group_key LIMIT $2
-        )
-        SELECT
-            ARRAY(SELECT p.group_key FROM page p JOIN heartbeats h USING (group_key, session_id)
-                WHERE h.lease_until <= clock_timestamp()),
-            (SELECT count(*) FROM page),
-            (SELECT group_key FROM page ORDER BY group_key DESC LIMIT 1)";
+    macro_rules! holders_of {
+        ($role:literal) => {
+            concat!(
+                "WITH page AS MATERIALIZED (
+                    SELECT group_key, session_id FROM sessions
+                    WHERE role = ",
+                $role,
+                " AND group_key > $1 ORDER BY group_key LIMIT $2
+                )
+                SELECT
+                    ARRAY(SELECT p.group_key FROM page p JOIN heartbeats h USING (group_key, session_id)
+                        WHERE h.lease_until <= clock_timestamp()),
+                    (SELECT count(*) FROM page),
+                    (SELECT group_key FROM page ORDER BY group_key DESC LIMIT 1)"
+            )
+        };
+    }
     let statement = match role {
-        HeldRole::Primary => PRIMARIES,
-        HeldRole::PendingPrimary => PENDING,
+        HeldRole::Primary => holders_of!(1),
+        HeldRole::PendingPrimary => holders_of!(2),
     };
     let (lapsed, scanned, last): (Vec<Uuid>, i64, Option<Uuid>) =
         sqlx::query_as(statement).bind(after).bind(page_size).fetch_one(connection).await?;

@@ -99,15 +99,7 @@ pub async fn load(
     options: &StoreOptions,
 ) -> Result<(Clock, Vec<Loaded>), WorkError> {
     const LOAD: &str = "
-        WITH moment AS MATERIALIZED (
-            SELECT
-                clock_timestamp() AS now,
-                alive_at,
-                ARRAY(SELECT began_at FROM service_outages ORDER BY outage_id) AS began,
-                ARRAY(SELECT recovered_at FROM service_outages ORDER BY outage_id) AS recovered,
-                ARRAY(SELECT (extract(epoch FROM counts_from) * 1000000)::bigint FROM service_outages ORDER BY outage_id) AS gaps_us
-            FROM service_liveness
-        )
+        WITH moment AS MATERIALIZED (SELECT * FROM service_moment)
         SELECT
             m.now, m.alive_at, m.began, m.recovered,
             k.place,
