@@ -61,3 +61,5 @@ pub mod serve;
 pub mod telemetry;
 
 pub mod demo;
+
+pub mod seeded_bugs;

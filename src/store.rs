@@ -15,6 +15,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 
+use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use fault::Fault;
 
 mod fault;
@@ -124,7 +125,13 @@ impl Store {
     pub fn open(connect: PgConnectOptions, options: StoreOptions) -> Store {
         let statement_ms = options.operation_timeout.as_millis();
         let idle_ms = options.idle_in_transaction_timeout.as_millis();
-        let begin = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+        let (begin, connect) = match () {
+            () if active(SeededBug::ReadCommitted) => ("BEGIN ISOLATION LEVEL READ COMMITTED", connect),
+            () if active(SeededBug::CommitNotDurable) => {
+                ("BEGIN ISOLATION LEVEL SERIALIZABLE", connect.options([("synchronous_commit", "off")]))
+            }
+            () => ("BEGIN ISOLATION LEVEL SERIALIZABLE", connect),
+        };
         let (connect, begin) = match options.pooler {
             Pooler::None => {
                 // A scan of a whole table would be tracked as a read of all of it and conflict with every write.
@@ -261,13 +268,21 @@ impl Store {
             sqlx::raw_sql(begin).execute(&mut *connection).await?;
             let done = work(&mut connection).await?;
             committing = true;
-            sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
-            Ok::<T, WorkError>(done)
+            if active(SeededBug::AnsweredBeforeCommit) {
+                return Ok(done);
+            }
+            match sqlx::raw_sql("COMMIT").execute(&mut *connection).await {
+                Err(error) if !takes_for_done(&error) => Err(WorkError::from(error)),
+                _ => Ok(done),
+            }
         };
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
             Ok(Ok(done)) => {
-                connection.hand_back();
+                match active(SeededBug::AnsweredBeforeCommit) {
+                    true => drop(tokio::spawn(commit_later(connection))),
+                    false => connection.hand_back(),
+                }
                 return Ok(done);
             }
             Ok(Err(error)) => Fault::of(error, committing),
@@ -395,6 +410,13 @@ impl Drop for Busy {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
         }
+    }
+}
+
+/// What [`SeededBug::AnsweredBeforeCommit`] does about COMMIT.
+async fn commit_later(mut connection: Busy) {
+    if sqlx::raw_sql("COMMIT").execute(&mut *connection).await.is_ok() {
+        connection.hand_back();
     }
 }
 

@@ -11,6 +11,12 @@
 //! CLIENT_FAILOVER_FAULTS_MINUTES=10 CLIENT_FAILOVER_FAULTS_SEED=1 \
 //!     cargo test --release --test suite faults::runs::long -- --ignored --nocapture
 //! ```
+//!
+//! And whether the checker finds defects that were put into the service on purpose (`src/seeded_bugs.rs`):
+//!
+//! ```sh
+//! cargo test --features seeded-bugs --test suite faults::seeded -- --ignored --nocapture
+//! ```
 
 mod checker;
 mod client;
@@ -21,4 +27,5 @@ mod proxy;
 mod record;
 mod report;
 mod runs;
+mod seeded;
 mod world;

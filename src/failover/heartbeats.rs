@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use super::{FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session};
 use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
 use crate::ids::{GroupPath, SessionId};
+use crate::seeded_bugs::{self, FirstReading};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
 use crate::store::{LostCommit, Store, StoreError};
 
@@ -185,13 +186,16 @@ impl Writer {
         let requests: Arc<[Request]> = part.iter().map(|waiting| waiting.request.clone()).collect();
         let store = self.store.clone();
         let rules = self.rules;
+        let first_reading = Arc::new(FirstReading::default());
         self.store
             .serializable_until(deadline, max_conflicts, "heartbeats", LostCommit::Repeat, move |connection| {
                 let requests = requests.clone();
                 let store = store.clone();
+                let first_reading = first_reading.clone();
                 Box::pin(async move {
                     let (keys, places) = distinct_keys(&requests);
                     let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
+                    let clock = first_reading.or(clock);
                     let outcomes = std::iter::zip(requests.iter(), places.iter())
                         .map(|(request, place)| decide(request, &mut loaded[*place], &clock, &rules))
                         .collect();
@@ -276,6 +280,7 @@ fn decide(
     };
     let StoredGroup { group, trace, .. } = stored;
     let answer = arbitration::heartbeat(group, s, &report, clock.moment(), rules, trace);
+    seeded_bugs::after_heartbeat(group, s, &report);
     stored.received.insert(s, times);
     Ok(answer)
 }

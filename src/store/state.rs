@@ -16,6 +16,7 @@ use crate::arbitration::{
     Term, Transition, Vacancy,
 };
 use crate::ids::GroupKey;
+use crate::seeded_bugs::{self, SeededBug, active};
 
 /// The database's clock at a snapshot, and the outages that leases are judged by.
 #[derive(Clone, Debug)]
@@ -138,6 +139,7 @@ pub(super) fn read_clock(row: &PgRow, options: &StoreOptions) -> Result<Clock, W
     }
     let gaps_us: Vec<i64> = row.try_get("gaps_us")?;
     let outages = std::iter::zip(std::iter::zip(began, recovered), gaps_us)
+        .filter(|_| !active(SeededBug::OutageForgotten))
         .map(|((began, recovered), gap_us)| Outage {
             began_at: instant(began),
             recovered_at: instant(recovered),
@@ -180,7 +182,7 @@ fn read_group(key: GroupKey, rows: &[&PgRow]) -> Result<Loaded, sqlx::Error> {
         }
         _ => None,
     };
-    let group = Group {
+    let mut group = Group {
         timeout,
         term: Term(first.try_get(6)?),
         vacancy,
@@ -191,6 +193,7 @@ fn read_group(key: GroupKey, rows: &[&PgRow]) -> Result<Loaded, sqlx::Error> {
     if !group.is_consistent() {
         return Ok(Some(Err("more than one holder of a role, or a Primary beside a handover".to_owned())));
     }
+    seeded_bugs::after_reading(&mut group);
     let found = Found {
         term: group.term,
         vacancy: group.vacancy,
@@ -334,7 +337,7 @@ async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> R
     let keys: Vec<Uuid> = changed.iter().map(|stored| stored.key.0).collect();
     let written = sqlx::query(UPDATE)
         .bind(&keys)
-        .bind(changed.iter().map(|stored| stored.group.term.0).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.term_to_store().0).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| vacancy_text(stored.group.vacancy)).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| stored.group.watermark_base.map(time_of)).collect::<Vec<_>>())
         .bind(
@@ -412,8 +415,11 @@ async fn save_trace(
         JOIN groups g ON g.group_key = n.group_key
         ORDER BY n.place";
 
-    let rows: Vec<(&StoredGroup, &Transition)> =
-        groups.iter().flat_map(|stored| stored.trace.iter().map(move |transition| (stored, transition))).collect();
+    let rows: Vec<(&StoredGroup, &Transition)> = groups
+        .iter()
+        .flat_map(|stored| stored.trace.iter().map(move |transition| (stored, transition)))
+        .filter(|(_, transition)| !(active(SeededBug::RoleWithoutRow) && transition.reason == Reason::LeaseLapsed))
+        .collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -433,6 +439,10 @@ async fn save_trace(
 }
 
 impl StoredGroup {
+    fn term_to_store(&self) -> Term {
+        if active(SeededBug::TermNotStored) { self.found.term } else { self.group.term }
+    }
+
     fn shared_changed(&self) -> bool {
         self.group.term != self.found.term
             || self.group.vacancy != self.found.vacancy

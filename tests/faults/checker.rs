@@ -34,6 +34,8 @@ pub enum Kind {
     NobodyPrimary,
     /// A lease was judged by a time in which the service was away.
     OutageJudged,
+    /// A read showed a Primary whose lease had lapsed, or two.
+    StaleRead,
 }
 
 #[derive(Clone, Debug)]

@@ -40,6 +40,7 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (DatabaseConnectionsCut, 5),
     (DatabaseConnectionsHeld, 4),
     (DatabaseAnswersSwallowed, 5),
+    (DatabaseSlow, 4),
 ];
 
 /// Which faults come how often.
@@ -126,7 +127,11 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
             let signal = if random.bool() { Signal::SIGKILL } else { Signal::SIGQUIT };
             database.end_with(signal).await;
             sleep(ms(0..4_000, &mut random)).await;
+            // What was answered must be there before anybody writes again.
+            world.lines.iter().for_each(|lines| lines.to_database.set_gate(Gate::Closed));
             database.start_again().await;
+            world.audit_heartbeats().await;
+            world.lines.iter().for_each(|lines| lines.to_database.set_gate(Gate::Open));
         }
         DatabaseRestarted => {
             let mut database = world.database.try_lock().ok()?;
@@ -147,6 +152,11 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
         DatabaseConnectionsHeld => hold(&lines.to_database, ms(100..3_000, &mut random)).await,
         AnswersSwallowed => swallow(&lines.to_clients, random.u32(1..12)).await,
         DatabaseAnswersSwallowed => swallow(&lines.to_database, random.u32(1..4)).await,
+        DatabaseSlow => {
+            lines.to_database.slow_down(ms(5..40, &mut random));
+            sleep(ms(500..3_000, &mut random)).await;
+            lines.to_database.slow_down(Duration::ZERO);
+        }
         RequestsDelivedLate => {
             let delay = ms(50..3_000, &mut random);
             lines.to_clients.delay_requests(random.u32(1..12), delay);

@@ -41,6 +41,7 @@ struct Controls {
     answers_lost_per_mille: AtomicU32,
     requests_to_delay: AtomicU32,
     delay_ms: AtomicU64,
+    slow_ms: AtomicU64,
 }
 
 impl Proxy {
@@ -54,6 +55,7 @@ impl Proxy {
             answers_lost_per_mille: AtomicU32::new(0),
             requests_to_delay: AtomicU32::new(0),
             delay_ms: AtomicU64::new(0),
+            slow_ms: AtomicU64::new(0),
         });
         let shared = controls.clone();
         let accepting = tokio::spawn(async move {
@@ -87,6 +89,11 @@ impl Proxy {
     /// Drops so many answers in a thousand, at random.
     pub fn lose_answers(&self, per_mille: u32) {
         self.controls.answers_lost_per_mille.store(per_mille, Ordering::Relaxed);
+    }
+
+    /// Delivers every request up to so much later, so that more of them meet.
+    pub fn slow_down(&self, longest: Duration) {
+        self.controls.slow_ms.store(longest.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Delivers the next requests so much later, even if their sender has gone away meanwhile.
@@ -169,6 +176,10 @@ async fn requests(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Un
             _ => break,
         };
         was_late = controls.pass_gate().await;
+        let slow_ms = controls.slow_ms.load(Ordering::Relaxed);
+        if slow_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..slow_ms))).await;
+        }
         if take_one(&controls.requests_to_delay) {
             tokio::time::sleep(Duration::from_millis(controls.delay_ms.load(Ordering::Relaxed))).await;
             was_late = true;

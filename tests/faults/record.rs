@@ -87,6 +87,7 @@ pub enum FaultKind {
     DatabaseConnectionsCut,
     DatabaseConnectionsHeld,
     DatabaseAnswersSwallowed,
+    DatabaseSlow,
 }
 
 /// A row of `role_transitions`, in order of its id.
@@ -127,6 +128,8 @@ pub struct GroupRow {
 pub struct OutageRow {
     pub began_at: i64,
     pub recovered_at: i64,
+    /// How long it must have lasted to count for every lease; for a short one, a quarter of the lease is enough.
+    pub counts_from: i64,
 }
 
 /// The heartbeats as they were stored at some time in between.
@@ -135,6 +138,15 @@ pub struct Audit {
     /// Wall clock, before the rows were read.
     pub at: i64,
     pub heartbeats: Vec<HeartbeatRow>,
+}
+
+/// A session that `GET` showed as Primary.
+#[derive(Clone, Debug)]
+pub struct ShownPrimary {
+    pub group: String,
+    pub session: String,
+    /// Wall clock, before it was asked.
+    pub at: i64,
 }
 
 /// The failover timeout of a group from some time on.
@@ -154,6 +166,7 @@ pub struct Record {
     /// When the machine had no time for the injector itself (wall clock).
     pub starved: Vec<(i64, i64)>,
     pub audits: Vec<Audit>,
+    pub shown: Vec<ShownPrimary>,
     pub transitions: Vec<Transition>,
     pub sessions: Vec<SessionRow>,
     pub groups: Vec<GroupRow>,

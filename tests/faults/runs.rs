@@ -37,7 +37,7 @@ fn assert_clean(findings: &Findings) {
 }
 
 /// A time in which nothing is done, long enough for every promise to have come due.
-async fn settle(world: &World) {
+pub async fn settle(world: &World) {
     let longest = world.scale.timeouts_ms.iter().max().copied().unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(longest * 2)).await;
 }

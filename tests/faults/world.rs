@@ -18,7 +18,8 @@ use super::client::{Command, HEARD, PART_VARIABLE, Part};
 use super::clock::Stamp;
 use super::cluster::{Database, Lines, Replica, ReplicaSettings, signal_child};
 use super::record::{
-    Audit, ClientLog, Fault, GroupRow, HeartbeatRow, OutageRow, Record, SessionRow, TimeoutSet, Transition,
+    Audit, ClientLog, Fault, GroupRow, HeartbeatRow, OutageRow, PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet,
+    Transition,
 };
 use crate::helpers::scratch_dir;
 
@@ -75,6 +76,7 @@ pub struct Notes {
     pub timeouts: Vec<TimeoutSet>,
     starved: Vec<(i64, i64)>,
     audits: Vec<Audit>,
+    shown: Vec<ShownPrimary>,
 }
 
 impl World {
@@ -226,10 +228,34 @@ impl World {
         let mut times = tokio::time::interval(Duration::from_secs(1));
         while !self.finished.load(Ordering::Relaxed) {
             times.tick().await;
-            let at = Stamp::now().wall;
-            let Some(mut connection) = Database::connection(&self.connect).await else { continue };
-            if let Ok(heartbeats) = read_heartbeats(&mut connection).await {
-                self.notes.lock().expect("nobody panics over the notes").audits.push(Audit { at, heartbeats });
+            self.audit_heartbeats().await;
+            self.audit_reads().await;
+        }
+    }
+
+    pub async fn audit_heartbeats(&self) {
+        let at = Stamp::now().wall;
+        let Some(mut connection) = Database::connection(&self.connect).await else { return };
+        if let Ok(heartbeats) = read_heartbeats(&mut connection).await {
+            self.notes.lock().expect("nobody panics over the notes").audits.push(Audit { at, heartbeats });
+        }
+    }
+
+    /// Asks one replica who is Primary.
+    async fn audit_reads(&self) {
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be had");
+        let port = self.lines[fastrand::usize(0..self.lines.len())].to_clients.port;
+        let at = Stamp::now().wall;
+        let request = http.get(format!("http://127.0.0.1:{port}{GROUPS_PATH}")).timeout(Duration::from_secs(1));
+        let Ok(answer) = request.send().await else { return };
+        let Ok(groups) = answer.json::<serde_json::Value>().await else { return };
+        for group in groups.as_array().into_iter().flatten() {
+            for (session, client) in group["Clients"].as_object().into_iter().flatten() {
+                if client["Role"] == PRIMARY {
+                    let group = group["Id"].as_str().unwrap_or_default().to_owned();
+                    let shown = ShownPrimary { group, session: session.clone(), at };
+                    self.notes.lock().expect("nobody panics over the notes").shown.push(shown);
+                }
             }
         }
     }
@@ -253,6 +279,7 @@ impl World {
         record.timeouts = notes.timeouts;
         record.starved = notes.starved;
         record.audits = notes.audits;
+        record.shown = notes.shown;
         let logs = std::fs::read_dir(self.dir.join("records")).expect("the records are there");
         record.clients =
             logs.filter_map(|entry| ClientLog::read(&entry.expect("the folder can be read").path())).collect();
@@ -289,11 +316,14 @@ impl World {
         let groups =
             groups.map(|row| GroupRow { group: row.get(0), term: row.get(1), watermark: row.get(2) }).collect();
         let outages = sqlx::query(
-            "SELECT (extract(epoch FROM began_at) * 1000000)::bigint, (extract(epoch FROM recovered_at) * 1000000)::bigint
+            "SELECT (extract(epoch FROM began_at) * 1000000)::bigint, (extract(epoch FROM recovered_at) * 1000000)::bigint,
+                 (extract(epoch FROM counts_from) * 1000000)::bigint
              FROM service_outages ORDER BY outage_id",
         );
         let outages = outages.fetch_all(&mut *rows).await.expect("it runs").into_iter();
-        let outages = outages.map(|row| OutageRow { began_at: row.get(0), recovered_at: row.get(1) }).collect();
+        let outages = outages
+            .map(|row| OutageRow { began_at: row.get(0), recovered_at: row.get(1), counts_from: row.get(2) })
+            .collect();
         let heartbeats = read_heartbeats(&mut rows).await.expect("it runs");
         Record { transitions, sessions, groups, outages, heartbeats, ended_at: at, ..Record::default() }
     }

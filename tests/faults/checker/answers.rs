@@ -11,6 +11,7 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
     nothing_falls(group, findings);
     watermarks(group, findings);
     entitlements(group, findings);
+    reads(group, findings);
     data(group, findings);
     for audit in &group.record.audits {
         stored(group, audit.at, &audit.heartbeats, findings);
@@ -140,6 +141,35 @@ fn entitlements(group: &GroupRecord<'_>, findings: &mut Findings) {
         }
         if latest.as_ref().is_none_or(|before| before.until < entitled.until) {
             latest = Some(entitled);
+        }
+    }
+}
+
+/// What `GET` shows is true then: at most one Primary, whose lease stands.
+fn reads(group: &GroupRecord<'_>, findings: &mut Findings) {
+    let shown: Vec<_> = group.record.shown.iter().filter(|shown| shown.group == group.id).collect();
+    for pair in shown.windows(2).filter(|pair| pair[0].at == pair[1].at) {
+        let what = format!("{} and {} were shown as Primary at once", pair[0].session, pair[1].session);
+        findings.add(Kind::StaleRead, group.id, what);
+    }
+    for shown in shown {
+        let own = || group.beats.iter().filter(|beat| beat.session == shown.session);
+        let under_way = |beat: &Beat<'_>| beat.ok.is_none() && beat.sent > shown.at - ON_ITS_WAY_US;
+        if own().any(under_way) {
+            continue;
+        }
+        let timeout = super::gaps::timeout(group, shown.at, shown.at);
+        let renewed = own().filter_map(|beat| Some(beat.ok?.at)).filter(|at| *at <= shown.at + ON_ITS_WAY_US).max();
+        let returned = group.record.outages.iter().map(|outage| outage.recovered_at).max();
+        let stands_until = renewed.max(returned).unwrap_or(0) + timeout;
+        if stands_until < shown.at {
+            let what = format!(
+                "{} was shown as Primary at {}, but its lease ended by {}",
+                shown.session,
+                seconds(shown.at),
+                seconds(stands_until)
+            );
+            findings.add(Kind::StaleRead, group.id, what);
         }
     }
 }

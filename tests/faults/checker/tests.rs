@@ -3,7 +3,7 @@
 use super::super::clock::Stamp;
 use super::super::record::{
     ClientEvent, ClientLog, Fault, FaultKind, GroupRow, HeartbeatRow, OutageRow, Outcome, PRIMARY, Record, SECONDARY,
-    SessionRow, TimeoutSet, Transition,
+    SessionRow, ShownPrimary, TimeoutSet, Transition,
 };
 use super::{Findings, Kind, Tolerance, check};
 
@@ -264,8 +264,19 @@ fn a_group_that_nobody_takes_over_is_found() {
 fn a_lease_that_was_judged_by_an_outage_is_found() {
     assert_found(Kind::OutageJudged, |record| {
         let (began_at, recovered_at) = (at(2_050).wall, at(2_900).wall);
-        record.outages.push(OutageRow { began_at, recovered_at });
+        record.outages.push(OutageRow { began_at, recovered_at, counts_from: 2_000 * MS });
     });
+}
+
+#[test]
+fn a_read_that_shows_a_lapsed_primary_is_found() {
+    let shown = |session: &str, ms: i64| {
+        let (group, session) = ("g".to_owned(), session.to_owned());
+        ShownPrimary { group, session, at: at(ms).wall }
+    };
+    assert!(findings(|record| record.shown.push(shown("a", 2_500))).violations.is_empty());
+    assert_found(Kind::StaleRead, |record| record.shown.push(shown("a", 3_200)));
+    assert_found(Kind::StaleRead, |record| record.shown.extend([shown("a", 2_500), shown("b", 2_500)]));
 }
 
 #[test]

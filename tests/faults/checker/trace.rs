@@ -159,7 +159,7 @@ fn has_given_up(group: &GroupRecord<'_>, session: &str, after: i64, before: i64)
     left || group.beats.iter().any(|beat| said_so(&beat))
 }
 
-/// A lease that stood when the service went away does not lapse before a whole one has passed since its return.
+/// A lease that stood when the service went away for long enough does not lapse before a whole one has passed since its return.
 fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
     for outage in &group.record.outages {
         for tenure in &group.trace.tenures {
@@ -171,6 +171,10 @@ fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
                 beat.session == tenure.session && beat.ok.is_some_and(|ok| ok.term == tenure.term && ok.role == PRIMARY)
             });
             for (beat, ok) in given.filter_map(|beat| Some((beat, beat.ok?))) {
+                let lasted = outage.recovered_at - outage.began_at;
+                if lasted <= outage.counts_from.min(ok.lease_us / 4) {
+                    continue;
+                }
                 let stood = ok.at < outage.began_at && beat.sent + ok.lease_us > outage.began_at;
                 if stood && end < outage.recovered_at + ok.lease_us {
                     let what = format!(

@@ -1,0 +1,148 @@
+//! Deliberate defects, to see that the tests find them.
+//!
+//! Only with the feature `seeded-bugs`, and then only the one that `CLIENT_FAILOVER_SEEDED_BUG` names. Without the
+//! feature [`active`] is a constant `false` and the variable means nothing. The defects are found by
+//! `tests/faults/seeded.rs`; docs/guarantees.md says by what and how soon.
+
+use crate::arbitration::{ClientInstant, Group, Instant, Report};
+use crate::store::state::Clock;
+
+/// The variable that chooses one.
+pub const VARIABLE: &str = "CLIENT_FAILOVER_SEEDED_BUG";
+
+/// A defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeededBug {
+    /// Transactions run at READ COMMITTED.
+    ReadCommitted,
+    /// Commits are acknowledged before they are on disk.
+    CommitNotDurable,
+    /// Heartbeats are answered before their transaction commits.
+    AnsweredBeforeCommit,
+    /// A conflict at COMMIT is taken for success.
+    CommitConflictIgnored,
+    /// A connection that breaks during COMMIT is taken for success.
+    LostCommitTakenForDone,
+    /// A transaction that is run again goes on with the clock of its first run.
+    NowReusedOnRetry,
+    /// A lease counts from the client's `HeartbeatTime`.
+    LeaseByClientsClock,
+    /// A lease is recomputed from the timeout that the group has now.
+    LeaseRecomputed,
+    /// The watermark takes the report of a session that is not Primary.
+    WatermarkFromSecondary,
+    /// Primary is granted while a handover is open.
+    HandoverForgotten,
+    /// An acknowledgement is believed however old it is.
+    OldAcknowledgementBelieved,
+    /// Leases are judged by the time in which the service was away.
+    OutageForgotten,
+    /// A grant does not raise the stored term.
+    TermNotStored,
+    /// A lapse changes a role and leaves no row.
+    RoleWithoutRow,
+    /// Reads show the role of a session whose lease has lapsed.
+    LapsedRoleShown,
+}
+
+impl SeededBug {
+    /// All of them, with the names that the variable knows them by.
+    pub const ALL: [(&'static str, SeededBug); 15] = [
+        ("read-committed", SeededBug::ReadCommitted),
+        ("commit-not-durable", SeededBug::CommitNotDurable),
+        ("answered-before-commit", SeededBug::AnsweredBeforeCommit),
+        ("commit-conflict-ignored", SeededBug::CommitConflictIgnored),
+        ("lost-commit-taken-for-done", SeededBug::LostCommitTakenForDone),
+        ("now-reused-on-retry", SeededBug::NowReusedOnRetry),
+        ("lease-by-clients-clock", SeededBug::LeaseByClientsClock),
+        ("lease-recomputed", SeededBug::LeaseRecomputed),
+        ("watermark-from-secondary", SeededBug::WatermarkFromSecondary),
+        ("handover-forgotten", SeededBug::HandoverForgotten),
+        ("old-acknowledgement-believed", SeededBug::OldAcknowledgementBelieved),
+        ("outage-forgotten", SeededBug::OutageForgotten),
+        ("term-not-stored", SeededBug::TermNotStored),
+        ("role-without-row", SeededBug::RoleWithoutRow),
+        ("lapsed-role-shown", SeededBug::LapsedRoleShown),
+    ];
+}
+
+/// Whether that defect is to be had.
+#[cfg(not(feature = "seeded-bugs"))]
+pub const fn active(_: SeededBug) -> bool {
+    false
+}
+
+/// Whether that defect is to be had.
+#[cfg(feature = "seeded-bugs")]
+pub fn active(bug: SeededBug) -> bool {
+    static CHOSEN: std::sync::LazyLock<Option<SeededBug>> = std::sync::LazyLock::new(|| {
+        let name = std::env::var(VARIABLE).ok()?;
+        let chosen = SeededBug::ALL.iter().find(|(known, _)| *known == name);
+        Some(chosen.unwrap_or_else(|| panic!("{VARIABLE} is '{name}', which is none of {:?}", SeededBug::ALL)).1)
+    });
+    *CHOSEN == Some(bug)
+}
+
+/// Whether a COMMIT that failed like this is taken for success.
+pub fn takes_for_done(error: &sqlx::Error) -> bool {
+    match error.as_database_error() {
+        Some(_) => active(SeededBug::CommitConflictIgnored),
+        None => active(SeededBug::LostCommitTakenForDone),
+    }
+}
+
+/// The clock that a transaction's first run read.
+#[derive(Default)]
+pub struct FirstReading(std::sync::OnceLock<Clock>);
+
+impl FirstReading {
+    /// The clock to decide by.
+    pub fn or(&self, clock: Clock) -> Clock {
+        match active(SeededBug::NowReusedOnRetry) {
+            true => self.0.get_or_init(|| clock).clone(),
+            false => clock,
+        }
+    }
+}
+
+/// What a defect makes of a group as it is read.
+pub fn after_reading(group: &mut Group) {
+    if active(SeededBug::LeaseRecomputed) {
+        for beat in group.sessions.iter_mut().filter_map(|session| session.beat.as_mut()) {
+            beat.lease_until = beat.received_at.plus(group.timeout);
+        }
+    }
+    if active(SeededBug::HandoverForgotten) {
+        group.handover = None;
+    }
+    if active(SeededBug::OldAcknowledgementBelieved)
+        && let Some(handover) = &mut group.handover
+    {
+        handover.heard_until = ClientInstant(0);
+    }
+}
+
+/// What a defect makes of a group after a heartbeat of session `s`.
+pub fn after_heartbeat(group: &mut Group, s: usize, report: &Report) {
+    let timeout = group.timeout;
+    let session = &mut group.sessions[s];
+    if active(SeededBug::LeaseByClientsClock)
+        && let Some(beat) = &mut session.beat
+    {
+        beat.lease_until = Instant(report.sent_at.0).plus(timeout);
+    }
+    if active(SeededBug::WatermarkFromSecondary) {
+        session.sent_until = session.sent_until.max(report.data_sent_until);
+    }
+}
+
+#[cfg(all(test, not(feature = "seeded-bugs")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_none_by_default() {
+        const { assert!(!active(SeededBug::ReadCommitted)) };
+        assert!(SeededBug::ALL.iter().all(|(_, bug)| !active(*bug)));
+    }
+}
