@@ -1,4 +1,4 @@
-//! One test binary: each file is a concern, and the helpers start what all of them share once.
+//! The service from outside, in one binary: each file is a concern, and the helpers start what all of them share once.
 
 mod helpers;
 mod wire;
@@ -9,11 +9,9 @@ mod contract;
 mod database;
 mod demo;
 mod embedded_postgres;
-mod faults;
 mod generated;
 mod http;
 mod lists;
-mod model;
 mod outage;
 mod process;
 mod proxy;

@@ -1,0 +1,6 @@
+//! The service under faults, in a binary of its own: nothing else may take the processors from it.
+
+#[allow(dead_code, reason = "the helpers serve the other binary too")]
+mod helpers;
+
+mod faults;
