@@ -9,19 +9,20 @@
 //!
 //! ```sh
 //! CLIENT_FAILOVER_FAULTS_MINUTES=10 CLIENT_FAILOVER_FAULTS_SEED=1 \
-//!     cargo test --release --test suite faults::runs::long -- --ignored --nocapture
+//!     cargo test --release --test faults faults::runs::long -- --ignored --nocapture
 //! ```
 //!
 //! And whether the checker finds defects that were put into the service on purpose (`src/seeded_bugs.rs`):
 //!
 //! ```sh
-//! cargo test --features seeded-bugs --test suite faults::seeded -- --ignored --nocapture
+//! cargo test --features seeded-bugs --test faults faults::seeded -- --ignored --nocapture
 //! ```
 
 mod checker;
 mod client;
 mod clock;
 mod cluster;
+mod fencing;
 mod injector;
 mod proxy;
 mod record;

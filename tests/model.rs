@@ -1058,7 +1058,7 @@ fn everything(heartbeats: u8) -> Protocol {
     }
 }
 
-/// Minutes, not seconds: `cargo test --release --test suite model -- --ignored --nocapture --test-threads 1`
+/// Minutes, not seconds: `cargo test --release --test model -- --ignored --nocapture --test-threads 1`
 #[test]
 #[ignore = "takes minutes"]
 fn wider_bounds() {

@@ -135,8 +135,9 @@ pub struct OutageRow {
 /// The heartbeats as they were stored at some time in between.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    /// Wall clock, before the rows were read.
+    /// Wall clock, before the rows were read, and after.
     pub at: i64,
+    pub until: i64,
     pub heartbeats: Vec<HeartbeatRow>,
 }
 
@@ -163,7 +164,7 @@ pub struct Record {
     pub clients: Vec<ClientLog>,
     pub faults: Vec<Fault>,
     pub timeouts: Vec<TimeoutSet>,
-    /// When the machine had no time for the injector itself (wall clock).
+    /// When the machine had no time, or its disk none, for the injector itself (wall clock).
     pub starved: Vec<(i64, i64)>,
     pub audits: Vec<Audit>,
     pub shown: Vec<ShownPrimary>,

@@ -27,7 +27,7 @@ pub fn report(seed: u64, record: &Record, findings: &Findings) -> String {
         text,
         "{} client processes, {} heartbeats: {} answered, {refused} refused, {unanswered} without an answer\n\
          {} changes of roles, {} of them grants; {acted} times data was sent\n\
-         {} outages of the service; the machine itself had no time {} times\n\
+         {} outages of the service; the machine itself or its disk had no time {} times\n\
          longest undisturbed time without a Primary: {timeouts:.2} timeouts ({ms} ms) of 1.5 promised, of {} such times\n\
          violations: {}; needless failovers: {}\n",
         record.clients.len(),

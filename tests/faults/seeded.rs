@@ -183,6 +183,7 @@ mod with_the_feature {
                 continue;
             }
             let findings = Scenario::of(bug).run(1, None).await;
+            println!("{name}: {} of {} heartbeats answered", findings.answered, findings.heartbeats);
             let violations: Vec<String> = findings.violations.iter().map(ToString::to_string).collect();
             assert!(violations.is_empty(), "without the defect {name}: {violations:#?}");
         }

@@ -1,5 +1,6 @@
 //! Everything that runs: the cluster, the clients, and the notes that are taken of what is done to them.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -156,6 +157,8 @@ impl World {
         }
         let world = self.clone();
         std::thread::spawn(move || world.watch_the_machine());
+        let world = self.clone();
+        std::thread::spawn(move || world.watch_the_disk());
         tokio::spawn(self.clone().audit());
         self.every_group_has_a_primary().await;
     }
@@ -224,6 +227,20 @@ impl World {
         }
     }
 
+    /// A commit is no faster than the disk: what keeps a file of ours waiting keeps the database waiting too.
+    fn watch_the_disk(&self) {
+        let mut file = std::fs::File::create(self.dir.join("probe")).expect("a file can be made");
+        while !self.finished.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(100));
+            let before = Stamp::now();
+            file.write_all(b"probe").and_then(|()| file.sync_all()).expect("the disk has room");
+            let now = Stamp::now();
+            if now.mono - before.mono > STARVED_US {
+                self.notes.lock().expect("nobody panics over the notes").starved.push((before.wall, now.wall));
+            }
+        }
+    }
+
     async fn audit(self: Arc<World>) {
         let mut times = tokio::time::interval(Duration::from_secs(1));
         while !self.finished.load(Ordering::Relaxed) {
@@ -237,7 +254,11 @@ impl World {
         let at = Stamp::now().wall;
         let Some(mut connection) = Database::connection(&self.connect).await else { return };
         if let Ok(heartbeats) = read_heartbeats(&mut connection).await {
-            self.notes.lock().expect("nobody panics over the notes").audits.push(Audit { at, heartbeats });
+            self.notes.lock().expect("nobody panics over the notes").audits.push(Audit {
+                at,
+                until: Stamp::now().wall,
+                heartbeats,
+            });
         }
     }
 

@@ -14,9 +14,9 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
     reads(group, findings);
     data(group, findings);
     for audit in &group.record.audits {
-        stored(group, audit.at, &audit.heartbeats, findings);
+        stored(group, audit.at, audit.until, &audit.heartbeats, findings);
     }
-    stored(group, group.record.ended_at, &group.record.heartbeats, findings);
+    stored(group, group.record.ended_at, i64::MAX, &group.record.heartbeats, findings);
 }
 
 /// The role in an answer is one that the trace has between question and answer, and the term likewise.
@@ -194,11 +194,13 @@ fn data(group: &GroupRecord<'_>, findings: &mut Findings) {
 }
 
 /// The latest heartbeat of each session that had been answered by then is stored, or a later one is.
-fn stored(group: &GroupRecord<'_>, at: i64, rows: &[HeartbeatRow], findings: &mut Findings) {
+fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRow], findings: &mut Findings) {
     let mut sessions: Vec<&str> = group.beats.iter().map(|beat| beat.session).collect();
     sessions.sort_unstable();
     sessions.dedup();
-    for session in sessions.into_iter().filter(|session| group.leaving.get(session).is_none_or(|left| *left > at)) {
+    for session in
+        sessions.into_iter().filter(|session| group.leaving.get(session).is_none_or(|left| *left > read_until))
+    {
         let own = || group.beats.iter().filter(|beat| beat.session == session);
         let Some(last) = own().filter(|beat| beat.ok.is_some_and(|ok| ok.at < at)).max_by_key(|beat| beat.sent) else {
             continue;

@@ -31,7 +31,10 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
 /// Whether its last heartbeats before the end failed because of something that was done to the service, or it did
 /// not run.
 fn fell_silent(group: &GroupRecord<'_>, tenure: &Tenure<'_>, end: i64, timeout: i64) -> bool {
-    let since = end - timeout * 3 / 2;
+    // An outage may have let its lease stand for long after its last heartbeat.
+    let own = group.beats.iter().filter(|beat| beat.session == tenure.session);
+    let last_renewed = own.filter_map(|beat| Some(beat.ok?.at)).filter(|at| *at <= end).max().unwrap_or(end);
+    let since = last_renewed.min(end - timeout * 3 / 2);
     let faults = &group.record.faults;
     let done_to_it = faults.iter().any(|fault| {
         let to_it = fault.client.as_ref().is_some_and(|(g, session)| g == group.id && session == tenure.session);
