@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as Notebook};
+use std::sync::{Arc, Mutex as Notebook, Weak};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -155,10 +155,11 @@ impl World {
         for slot in &self.clients {
             slot.lock().await.start(&self.dir, NewSession::Yes);
         }
-        let world = self.clone();
-        std::thread::spawn(move || world.watch_the_machine());
-        let world = self.clone();
-        std::thread::spawn(move || world.watch_the_disk());
+        // They do not own the world: after a panic it is to be dropped, and its processes with it.
+        let world = Arc::downgrade(self);
+        std::thread::spawn(move || watch_the_machine(&world));
+        let (world, probe) = (Arc::downgrade(self), self.dir.join("probe"));
+        std::thread::spawn(move || watch_the_disk(&world, &probe));
         tokio::spawn(self.clone().audit());
         self.every_group_has_a_primary().await;
     }
@@ -215,32 +216,6 @@ impl World {
         }
     }
 
-    fn watch_the_machine(&self) {
-        let mut before = Stamp::now();
-        while !self.finished.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(20));
-            let now = Stamp::now();
-            if now.mono - before.mono > 20_000 + STARVED_US {
-                self.notes.lock().expect("nobody panics over the notes").starved.push((before.wall, now.wall));
-            }
-            before = now;
-        }
-    }
-
-    /// A commit is no faster than the disk: what keeps a file of ours waiting keeps the database waiting too.
-    fn watch_the_disk(&self) {
-        let mut file = std::fs::File::create(self.dir.join("probe")).expect("a file can be made");
-        while !self.finished.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(100));
-            let before = Stamp::now();
-            file.write_all(b"probe").and_then(|()| file.sync_all()).expect("the disk has room");
-            let now = Stamp::now();
-            if now.mono - before.mono > STARVED_US {
-                self.notes.lock().expect("nobody panics over the notes").starved.push((before.wall, now.wall));
-            }
-        }
-    }
-
     async fn audit(self: Arc<World>) {
         let mut times = tokio::time::interval(Duration::from_secs(1));
         while !self.finished.load(Ordering::Relaxed) {
@@ -288,13 +263,20 @@ impl World {
         count.fetch_one(&mut connection).await.expect("the table is there")
     }
 
-    /// Stops all clients and gathers what is left behind.
+    /// Stops everything and gathers what is left behind.
     pub async fn end(&self) -> Record {
         for slot in &self.clients {
             slot.lock().await.kill().await;
         }
         self.finished.store(true, Ordering::Relaxed);
         let mut record = self.read_database().await;
+        // Not left to the last owner of this value: the process may end before that.
+        for replica in &self.replicas {
+            let mut replica = replica.lock().await;
+            replica.signal(Signal::SIGKILL);
+            replica.ended().await;
+        }
+        self.database.lock().await.end_with(Signal::SIGINT).await;
         let notes = std::mem::take(&mut *self.notes.lock().expect("nobody panics over the notes"));
         record.faults = notes.faults;
         record.timeouts = notes.timeouts;
@@ -352,6 +334,35 @@ impl World {
     /// Where records and logs are.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+}
+
+/// Notes a time in which the machine did nothing for us; whether anybody still wants to know.
+fn note_starved(world: &Weak<World>, from: Stamp, allowed_us: i64) -> bool {
+    let Some(world) = world.upgrade().filter(|world| !world.finished.load(Ordering::Relaxed)) else { return false };
+    let now = Stamp::now();
+    if now.mono - from.mono > allowed_us {
+        world.notes.lock().expect("nobody panics over the notes").starved.push((from.wall, now.wall));
+    }
+    true
+}
+
+fn watch_the_machine(world: &Weak<World>) {
+    let mut before = Stamp::now();
+    while note_starved(world, before, 20_000 + STARVED_US) {
+        before = Stamp::now();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A commit is no faster than the disk: what keeps a file of ours waiting keeps the database waiting too.
+fn watch_the_disk(world: &Weak<World>, probe: &Path) {
+    let mut file = std::fs::File::create(probe).expect("a file can be made");
+    let mut before = Stamp::now();
+    while note_starved(world, before, STARVED_US) {
+        std::thread::sleep(Duration::from_millis(100));
+        before = Stamp::now();
+        file.write_all(b"probe").and_then(|()| file.sync_all()).expect("the disk has room");
     }
 }
 
