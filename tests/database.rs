@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use crate::helpers::{
-    Answer, TestApp, TestDatabase, TestReplica, eventually, remove_after_the_run, scratch_dir, settings, store_options,
+    Answer, TestApp, TestDatabase, TestReplica, connect_options, eventually, remove_after_the_run, scratch_dir,
+    settings, store_options,
 };
 
 const MINUTE: i64 = 60_000;
@@ -276,12 +277,7 @@ async fn a_database_restarted_under_load_costs_503s_and_no_role() {
     remove_after_the_run(&dir);
     let options = || PostgresOptions { data_dir: dir.clone(), bin_dir: None, settings: Vec::new() };
     let server = Postgres::start(options()).await.expect("it starts");
-    let connect = PgConnectOptions::new_without_pgpass()
-        .socket(server.socket_dir())
-        .port(server.port())
-        .username(server.user())
-        .ssl_mode(PgSslMode::Disable)
-        .database("postgres");
+    let connect = connect_options(&server, "postgres");
     let mut settings = settings(connect.clone());
     settings.store.operation_timeout = TIMEOUT;
     let replica = TestReplica::start(settings).await;

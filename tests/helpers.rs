@@ -43,6 +43,16 @@ fn block_on_shared<T: Send>(future: impl Future<Output = T> + Send) -> T {
     })
 }
 
+/// How to connect to a database of a private server.
+pub fn connect_options(server: &Postgres, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(server.socket_dir())
+        .port(server.port())
+        .username(server.user())
+        .ssl_mode(PgSslMode::Disable)
+        .database(database)
+}
+
 impl SharedPostgres {
     fn start() -> SharedPostgres {
         let dir = scratch_dir("suite");
@@ -68,12 +78,7 @@ impl SharedPostgres {
     }
 
     fn connect_options(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(self.server.socket_dir())
-            .port(self.server.port())
-            .username(self.server.user())
-            .ssl_mode(PgSslMode::Disable)
-            .database(database)
+        connect_options(&self.server, database)
     }
 
     async fn run(&self, database: &str, statement: String) {
@@ -161,6 +166,13 @@ impl TestDatabase {
 
     pub fn connect_options(&self) -> PgConnectOptions {
         POSTGRES.connect_options(&self.name)
+    }
+
+    /// Its URL on the Unix socket, as a process of the service gets it.
+    pub fn url(&self) -> String {
+        let connect = self.connect_options();
+        let socket = connect.get_socket().expect("it has a socket").display().to_string().replace('/', "%2F");
+        format!("postgres://{}@{socket}:{}/{}", connect.get_username(), connect.get_port(), self.name)
     }
 
     pub async fn connect(&self) -> PgConnection {

@@ -44,14 +44,6 @@ fn new_data_dir() -> PathBuf {
     dir
 }
 
-/// A URL of the test's database, on the Unix socket of the tests' server.
-fn url_of(database: &TestDatabase) -> String {
-    let connect = database.connect_options();
-    let socket = connect.get_socket().expect("it has a socket").display().to_string().replace('/', "%2F");
-    let name = connect.get_database().expect("it has a name");
-    format!("postgres://{}@{socket}:{}/{name}", connect.get_username(), connect.get_port())
-}
-
 /// A running service. Killed when dropped.
 struct Running {
     child: Child,
@@ -218,7 +210,7 @@ async fn a_service_that_is_killed_keeps_its_data_and_its_roles() {
 async fn requests_in_flight_finish_when_it_is_told_to_stop() {
     let database = TestDatabase::new().await;
     let mut command = program();
-    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", url_of(&database));
+    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", database.url());
     let service = Running::start(command).await;
     service.set_up().await;
     // An idle connection, which must not hold up the end.
@@ -372,7 +364,7 @@ async fn migrate_brings_the_tables_up_to_date_and_ends() {
     let database = TestDatabase::empty().await;
     for _ in 0..2 {
         let mut command = program();
-        command.arg("migrate").env("DATABASE_URL", url_of(&database));
+        command.arg("migrate").env("DATABASE_URL", database.url());
         let output = run(command).await;
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stdout).contains("up to date"));
@@ -386,7 +378,7 @@ async fn migrate_brings_the_tables_up_to_date_and_ends() {
 async fn told_not_to_migrate_it_waits_for_the_tables_and_says_so() {
     let database = TestDatabase::empty().await;
     let mut command = program();
-    command.args(["--listen", "127.0.0.1:0", "--migrate", "false"]).env("DATABASE_URL", url_of(&database));
+    command.args(["--listen", "127.0.0.1:0", "--migrate", "false"]).env("DATABASE_URL", database.url());
     let service = Running::start(command).await;
     let (status, body) = service.ask(reqwest::Method::GET, "/health/ready", json!(null)).await;
     assert_eq!(status, 503);
@@ -395,7 +387,7 @@ async fn told_not_to_migrate_it_waits_for_the_tables_and_says_so() {
     assert_eq!(database.rows(tables).await, Vec::<Value>::new());
 
     let mut migrate = program();
-    migrate.arg("migrate").env("DATABASE_URL", url_of(&database));
+    migrate.arg("migrate").env("DATABASE_URL", database.url());
     assert!(run(migrate).await.status.success());
     is_ready(&service).await;
     service.set_up().await;
@@ -441,7 +433,7 @@ async fn flags_come_before_the_environment_and_that_before_the_file() {
     let start = async |given: &str| {
         fs::write(&file, "session-limit = 1\nlisten = \"127.0.0.1:0\"\n").expect("it can be written");
         let mut command = program();
-        command.args(["--config"]).arg(&file).env("DATABASE_URL", url_of(&database));
+        command.args(["--config"]).arg(&file).env("DATABASE_URL", database.url());
         if given != "file" {
             command.env("CLIENT_FAILOVER_SESSION_LIMIT", "2");
         }
@@ -467,7 +459,7 @@ async fn flags_come_before_the_environment_and_that_before_the_file() {
 async fn a_connection_that_only_stays_open_does_not_hold_up_the_end() {
     let database = TestDatabase::new().await;
     let mut command = program();
-    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", url_of(&database));
+    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", database.url());
     let service = Running::start(command).await;
     let mut idle = tokio::net::TcpStream::connect(service.url.trim_start_matches("http://")).await.expect("it listens");
     idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("it is sent");

@@ -18,15 +18,7 @@ const ROUNDS_AFTER_THE_FAULTS: usize = 15;
 
 #[tokio::test]
 async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_one_is_killed() {
-    if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().await.is_err() {
-        println!("skipped: haproxy is not installed");
-        return;
-    }
-    let database = TestDatabase::new().await;
-    let url = database_url(&database).await;
-    let ports = [free_port(), free_port()];
-    let mut replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
-    let proxy = Proxy::start(ports).await;
+    let Some(Stack { proxy, mut replicas, ports, url, database }) = Stack::start().await else { return };
 
     let groups: Vec<String> = (0..8).map(|n| format!("g{n}")).collect();
     for group in &groups {
@@ -66,12 +58,29 @@ async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_o
     }
 }
 
-/// The database's URL over its Unix socket, as a replica's process gets it.
-async fn database_url(database: &TestDatabase) -> String {
-    let options = database.connect_options();
-    let socket = options.get_socket().expect("the test's server has a socket").display().to_string();
-    let name = options.get_database().expect("it is named");
-    format!("postgres://{}@localhost/{name}?host={}", options.get_username(), socket.replace('/', "%2F"))
+/// Two replicas on a database of their own, and the proxy before them.
+struct Stack {
+    proxy: Proxy,
+    replicas: [Replica; 2],
+    ports: [u16; 2],
+    url: String,
+    database: TestDatabase,
+}
+
+impl Stack {
+    /// `None`, and a printed line, where HAProxy is not installed.
+    async fn start() -> Option<Stack> {
+        if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().await.is_err() {
+            println!("skipped: haproxy is not installed");
+            return None;
+        }
+        let database = TestDatabase::new().await;
+        let url = database.url();
+        let ports = [free_port(), free_port()];
+        let replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
+        let proxy = Proxy::start(ports).await;
+        Some(Stack { proxy, replicas, ports, url, database })
+    }
 }
 
 fn free_port() -> u16 {
@@ -161,15 +170,7 @@ impl Proxy {
 
 #[tokio::test]
 async fn the_proxys_own_errors_have_the_one_error_body() {
-    if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().await.is_err() {
-        println!("skipped: haproxy is not installed");
-        return;
-    }
-    let database = TestDatabase::new().await;
-    let url = database_url(&database).await;
-    let ports = [free_port(), free_port()];
-    let mut replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
-    let proxy = Proxy::start(ports).await;
+    let Some(Stack { proxy, mut replicas, database: _database, .. }) = Stack::start().await else { return };
     for replica in &mut replicas {
         replica.child.kill().await.expect("it runs");
     }

@@ -9,7 +9,9 @@ use client_failover::postgres::{Postgres, PostgresOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+
+use crate::helpers::connect_options;
 use tokio::process::{Child, Command};
 
 use super::proxy::{Proxy, Upstream};
@@ -34,12 +36,7 @@ pub struct Database {
 impl Database {
     pub async fn start(dir: &Path) -> Database {
         let server = start_postgres(dir).await;
-        let connect = PgConnectOptions::new_without_pgpass()
-            .socket(server.socket_dir())
-            .port(server.port())
-            .username(server.user())
-            .ssl_mode(PgSslMode::Disable)
-            .database("postgres");
+        let connect = connect_options(&server, "postgres");
         let socket = server.socket_dir().join(format!(".s.PGSQL.{}", server.port()));
         Database { server: Some(server), dir: dir.to_owned(), connect, socket }
     }
