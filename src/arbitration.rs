@@ -168,9 +168,8 @@ pub struct Handover {
 pub struct Beat {
     /// The health it reported.
     pub health: Health,
-    /// The client's time up to which a heartbeat that says "I act as Secondary" may be an old message, delayed or
-    /// repeated: the latest time at which the session sent one that arrived. A heartbeat that did not say so cannot be
-    /// taken for it, and counts a microsecond less: an acknowledgement may bear the same time.
+    /// The latest client's time of all its heartbeats that have arrived. Up to then, one that says "I act as Secondary"
+    /// may be an old message, delayed or repeated; at the same time too, for a client's clock may be coarse.
     pub heard_until: ClientInstant,
     /// When it arrived.
     pub received_at: Instant,
@@ -433,20 +432,16 @@ impl Group {
 fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
     let now = at.now;
     let lease_until = now.plus(group.timeout);
-    let heard_until = match report.acting_as {
-        Some(Role::Secondary) => report.sent_at,
-        _ => ClientInstant(report.sent_at.0 - 1),
-    };
     let session = &mut group.sessions[s];
     session.beat = Some(match session.beat {
         Some(before) => Beat {
             health: report.health,
-            heard_until: before.heard_until.max(heard_until),
+            heard_until: before.heard_until.max(report.sent_at),
             received_at: before.received_at.max(now),
             // As an outage left it: a shorter timeout since then must not cut what the return gave.
             lease_until: before.lease_end(at.outages).max(lease_until),
         },
-        None => Beat { health: report.health, heard_until, received_at: now, lease_until },
+        None => Beat { health: report.health, heard_until: report.sent_at, received_at: now, lease_until },
     });
     if session.role == Role::Primary {
         let sent_until = report.data_sent_until.map(|sent| sent.min(now));

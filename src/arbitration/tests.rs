@@ -585,6 +585,16 @@ mod one_heartbeat {
     }
 
     #[test]
+    fn an_acknowledgement_of_the_same_time_as_a_heartbeat_answered_primary_is_not_believed() {
+        let mut table = group(60).unheard().unheard();
+        assert_eq!(table.hears(0, says(80).sent_at(9), 9).role, Primary);
+        table.hears(1, says(90), 9);
+        assert_eq!(table.hears(0, says(80).sent_at(9), 10).role, Secondary);
+        table.hears(0, says(80).sent_at(9).acting_as(Secondary), 10);
+        assert_eq!(table.hears(1, says(90), 11).role, PendingPrimary);
+    }
+
+    #[test]
     fn a_handover_closes_when_the_one_that_yielded_is_deleted() {
         let mut table = group(60).primary(80, 45).pending(90, 60);
         table.hears(0, says(80), 10);
