@@ -156,7 +156,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     migrate: Option<bool>,
 
-    /// The most database connections that requests share; each replica has 3 more for its upkeep [default: 16]
+    /// The most database connections that requests share; each replica has 3 more for its upkeep and 5 for heartbeats [default: 16]
     #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
     pool_size: Option<u32>,
 
@@ -192,7 +192,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_HEARTBEAT_WRITERS", value_name = "N")]
     heartbeat_writers: Option<usize>,
 
-    /// The most heartbeats in one transaction [default: 256]
+    /// The most heartbeats in one transaction [default: 512]
     #[arg(long, env = "CLIENT_FAILOVER_HEARTBEAT_BATCH", value_name = "N")]
     heartbeat_batch: Option<usize>,
 
@@ -332,7 +332,7 @@ impl Given {
                 },
                 session_limit: bounded("session-limit", self.session_limit.unwrap_or(1_000), 1, 10_000)?,
                 heartbeat_writers: bounded("heartbeat-writers", self.heartbeat_writers.unwrap_or(1), 1, 64)?,
-                heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(256), 1, 10_000)?,
+                heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(512), 1, 10_000)?,
                 heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
                 sweep_interval: span("sweep-interval", self.sweep_interval, 500, 10)?,
             },

@@ -11,8 +11,9 @@ use tokio::time;
 
 use api::{Api, ApiError};
 use screen::{Screen, Style};
-use server::OwnServer;
 use story::Story;
+
+use crate::service_process::{ServiceProcess, ServiceProcessError};
 
 mod adapter;
 mod api;
@@ -22,7 +23,6 @@ mod clock;
 mod event;
 mod record;
 mod screen;
-mod server;
 mod story;
 mod timeline;
 mod trust;
@@ -110,9 +110,6 @@ pub enum DemoError {
     /// The HTTP client cannot be set up.
     #[error("no HTTP client: {0}")]
     HttpClient(#[source] reqwest::Error),
-    /// The temporary folder cannot be used.
-    #[error("the temporary folder for the service cannot be made: {0}")]
-    Folder(#[source] io::Error),
     /// A process cannot be started.
     #[error("a process could not be started: {0}")]
     Spawn(#[source] io::Error),
@@ -125,14 +122,9 @@ pub enum DemoError {
     /// Signals cannot be listened to.
     #[error("signals cannot be received: {0}")]
     Signals(#[source] io::Error),
-    /// The service of the demo's own does not come up.
-    #[error("the service did not come up: {what}\nIts log ends with:\n{log}")]
-    NoService {
-        /// How it failed.
-        what: String,
-        /// The end of its log.
-        log: String,
-    },
+    /// There is no service of the demo's own.
+    #[error(transparent)]
+    Service(#[from] ServiceProcessError),
     /// A request to the service failed.
     #[error("could not {what}: {error}")]
     Request {
@@ -182,9 +174,9 @@ pub async fn run(args: DemoArgs) -> Result<bool, DemoError> {
         return show(&args, url, &mut screen, &mut interrupts).await;
     }
     screen.print("Starting a service for this demo, with a private PostgreSQL ...")?;
-    let mut server = OwnServer::spawn()?;
+    let mut server = ServiceProcess::spawn(&[])?;
     let url = tokio::select! {
-        url = server.url() => url,
+        url = server.url() => url.map_err(DemoError::from),
         () = interrupts.next() => Err(DemoError::Interrupted),
     };
     let outcome = match url {

@@ -102,8 +102,8 @@ pub struct Failover {
 }
 
 impl Failover {
-    /// The use cases over a store. Must be called within a tokio runtime: the heartbeat writers run on it for as
-    /// long as a clone of this value lives.
+    /// The use cases over a store. Must be called within a tokio runtime. The heartbeat writers run for as long as a clone of
+    /// this value lives.
     pub fn start(store: Store, options: FailoverOptions) -> Failover {
         let heartbeats = HeartbeatQueue::start(&store, &options);
         Failover { store, heartbeats, options: Arc::new(options) }

@@ -12,7 +12,8 @@ use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpRequest, HttpServer, web};
 
-use crate::failover::Failover;
+use crate::arbitration::Answer;
+use crate::failover::{Failover, HeartbeatMessage};
 use errors::ApiError;
 
 mod datetime;
@@ -24,6 +25,13 @@ mod paths;
 mod query;
 mod sessions;
 mod timespan;
+
+/// A heartbeat's body read, and an answer's written, as the handlers do it: for the micro-benchmarks.
+#[doc(hidden)]
+pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, String)> {
+    let message = sessions::read_body(&json::JsonBody::of(body.to_owned())).ok()?;
+    Some((message, sessions::write_body(answer)))
+}
 
 /// How the server is run.
 #[derive(Clone, Debug)]
@@ -58,6 +66,13 @@ pub fn server(listener: TcpListener, failover: Failover, life: Life, options: &H
             .app_data(failover.clone())
             .app_data(life.clone())
             .wrap(from_fn(around_everything))
+            // Resources are tried in this order, and nearly every request is a heartbeat.
+            .service(
+                web::resource(paths::SESSION)
+                    .post(sessions::heartbeat)
+                    .delete(sessions::delete)
+                    .default_service(web::to(|| refuse_method("DELETE, POST"))),
+            )
             .service(
                 web::resource(paths::GROUPS)
                     .get(groups::list)
@@ -75,12 +90,6 @@ pub fn server(listener: TcpListener, failover: Failover, life: Life, options: &H
                 web::resource(paths::SESSIONS)
                     .post(sessions::register)
                     .default_service(web::to(|| refuse_method("POST"))),
-            )
-            .service(
-                web::resource(paths::SESSION)
-                    .post(sessions::heartbeat)
-                    .delete(sessions::delete)
-                    .default_service(web::to(|| refuse_method("DELETE, POST"))),
             )
             .service(web::resource("/health/live").get(health::live).default_service(web::to(|| refuse_method("GET"))))
             .service(

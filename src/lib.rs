@@ -60,6 +60,8 @@ pub mod config;
 pub mod serve;
 pub mod telemetry;
 
+pub mod bench;
 pub mod demo;
+pub mod service_process;
 
 pub mod seeded_bugs;

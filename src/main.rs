@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client_failover::config::Given;
 use client_failover::serve::{self, Service};
-use client_failover::{demo, telemetry};
+use client_failover::{bench, demo, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on PostgreSQL.
@@ -48,6 +48,8 @@ enum Command {
     Migrate(ServeArgs),
     /// Watch a takeover happen: several adapters, one killed, one falling ill
     Demo(demo::DemoArgs),
+    /// Measure heartbeats per second and latencies on this machine, beside pgbench on the same PostgreSQL
+    Bench(Box<bench::BenchArgs>),
     /// Ask a running service whether it is alive: exit code 0 if it is
     Health(HealthArgs),
     /// One adapter of the demo
@@ -101,6 +103,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             true => Ok(ExitCode::SUCCESS),
             false => Ok(ExitCode::FAILURE),
         },
+        Command::Bench(args) => {
+            say(&bench::run(*args).await.map_err(failed)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::DemoAdapter(args) => {
             demo::run_adapter(args).await.map_err(demo_failed)?;
             Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use crate::config::{Database, Settings};
@@ -61,7 +62,7 @@ impl Service {
     /// customer's database need not be there yet; until it is, requests are answered 503.
     pub async fn start(settings: &Settings) -> Result<Service, ServeError> {
         let listen_error = |cause| ServeError::Listen { address: settings.listen, cause };
-        let listener = TcpListener::bind(settings.listen).map_err(listen_error)?;
+        let listener = listen(settings.listen).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
@@ -123,6 +124,21 @@ impl Service {
         }
         served
     }
+}
+
+/// How many connections may wait to be taken: when a replica dies, all its clients come to another at once, and one that finds
+/// no room tries again only after a second.
+const BACKLOG: u32 = 4_096;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As the standard library does: a service that is started again need not wait for connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// The outcome of a task that may have panicked.

@@ -18,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use fault::Fault;
 
+mod columns;
 mod fault;
 pub mod groups;
 pub mod liveness;
@@ -116,6 +117,7 @@ pub struct Store {
     own_pool: PgPool,
     connect: PgConnectOptions,
     begin_serializable: Arc<str>,
+    commit_and_begin: Arc<str>,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
     options: Arc<StoreOptions>,
 }
@@ -140,6 +142,9 @@ impl Store {
                     ("lock_timeout", LOCK_TIMEOUT.to_owned()),
                     ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
                     ("enable_seqscan", "off".to_owned()),
+                    // Every statement of a decision walks along primary keys, a row or a few at a time: a bitmap costs
+                    // more than the walk it would save.
+                    ("enable_bitmapscan", "off".to_owned()),
                     ("jit", "off".to_owned()),
                 ];
                 (connect.options(session), begin.to_owned())
@@ -150,24 +155,16 @@ impl Store {
                     "{begin}; SET LOCAL statement_timeout = '{statement_ms}ms'; \
                      SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
                      SET LOCAL idle_in_transaction_session_timeout = '{idle_ms}ms'; \
-                     SET LOCAL enable_seqscan = off"
+                     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
                 ),
             ),
         };
         let connect = connect.application_name("client-failover");
-        let pool = |size: u32| {
-            PgPoolOptions::new()
-                .max_connections(size)
-                .acquire_timeout(options.operation_timeout)
-                // A ping before each use would be one more round trip; a broken connection is noticed by use.
-                .test_before_acquire(false)
-                .after_connect(|connection, _| Box::pin(refuse_standby(connection)))
-                .connect_lazy_with(connect.clone())
-        };
         Store {
-            pool: pool(options.pool_size),
-            own_pool: pool(3),
-            connect: connect.clone(),
+            pool: pool(options.pool_size, &connect, &options),
+            own_pool: pool(3, &connect, &options),
+            connect,
+            commit_and_begin: format!("COMMIT; {begin}").into(),
             begin_serializable: begin.into(),
             asking_for_readiness: Arc::default(),
             options: Arc::new(options),
@@ -177,6 +174,19 @@ impl Store {
     /// The same store for work that must not wait behind requests: it has connections of its own.
     pub fn background(&self) -> Store {
         Store { pool: self.own_pool.clone(), ..self.clone() }
+    }
+
+    /// The same store with so many connections of its own, which belong to the runtime that this is called in: whoever waits
+    /// for the database is then woken by the thread that hears from it.
+    ///
+    /// They are for statements that find all their rows by key, whose plan is the same whatever the values: PostgreSQL would
+    /// otherwise plan each anew where it takes few rows, which costs more than to run it.
+    pub fn with_own_connections(&self, connections: u32) -> Store {
+        let connect = match self.options.pooler {
+            Pooler::None => self.connect.clone().options([("plan_cache_mode", "force_generic_plan")]),
+            Pooler::Transaction => self.connect.clone(),
+        };
+        Store { pool: pool(connections, &connect, &self.options), ..self.clone() }
     }
 
     /// How the store was opened.
@@ -212,13 +222,26 @@ impl Store {
         max_conflicts: u32,
         name: &'static str,
         lost_commit: LostCommit,
+        work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        self.serializable_on(&mut Kept::nothing(), deadline, max_conflicts, name, lost_commit, work).await
+    }
+
+    /// As [`Store::serializable_until`], on a connection that the caller keeps from one transaction to the next.
+    pub async fn serializable_on<T>(
+        &self,
+        kept: &mut Kept,
+        deadline: Instant,
+        max_conflicts: u32,
+        name: &'static str,
+        lost_commit: LostCommit,
         mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let mut conflicts = 0;
         let mut lost = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let fault = match self.attempt(left, &mut work).await {
+            let fault = match self.attempt(kept, left, &mut work).await {
                 Ok(done) => return Ok(done),
                 Err(fault) => fault,
             };
@@ -257,21 +280,30 @@ impl Store {
     /// handed back.
     async fn attempt<T>(
         &self,
+        kept: &mut Kept,
         time_left: Duration,
         work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
     ) -> Result<T, Fault> {
-        let mut connection = Busy(Some(self.connection(time_left).await?));
+        let (mut connection, has_begun) = match kept.connection.take() {
+            Some(kept_connection) => (kept_connection, std::mem::take(&mut kept.has_begun)),
+            None => (Busy(Some(self.connection(time_left).await?)), false),
+        };
         let begin = AssertSqlSafe(self.begin_serializable.clone());
+        // A pooler would have to hold a connection of the server for a transaction that is begun and not used.
+        let begins_next = kept.keeps && self.options.pooler == Pooler::None;
+        let commit = AssertSqlSafe(if begins_next { self.commit_and_begin.clone() } else { Arc::from("COMMIT") });
         // Whether COMMIT was sent: after that, a broken connection leaves the outcome unknown.
         let mut committing = false;
         let run = async {
-            sqlx::raw_sql(begin).execute(&mut *connection).await?;
+            if !has_begun {
+                sqlx::raw_sql(begin).execute(&mut *connection).await?;
+            }
             let done = work(&mut connection).await?;
             committing = true;
             if active(SeededBug::AnsweredBeforeCommit) {
                 return Ok(done);
             }
-            match sqlx::raw_sql("COMMIT").execute(&mut *connection).await {
+            match sqlx::raw_sql(commit).execute(&mut *connection).await {
                 Err(error) if !takes_for_done(&error) => Err(WorkError::from(error)),
                 _ => Ok(done),
             }
@@ -279,9 +311,10 @@ impl Store {
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
             Ok(Ok(done)) => {
-                match active(SeededBug::AnsweredBeforeCommit) {
-                    true => drop(tokio::spawn(commit_later(connection))),
-                    false => connection.hand_back(),
+                match (active(SeededBug::AnsweredBeforeCommit), kept.keeps) {
+                    (true, _) => drop(tokio::spawn(commit_later(connection))),
+                    (false, true) => *kept = Kept { keeps: true, connection: Some(connection), has_begun: begins_next },
+                    (false, false) => connection.hand_back(),
                 }
                 return Ok(done);
             }
@@ -289,8 +322,13 @@ impl Store {
             Err(_) if committing => Fault::LostInCommit("no answer to COMMIT in time".to_owned()),
             Err(_) => Fault::Lost("no answer in time".to_owned()),
         };
-        if !matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
-            roll_back(connection).await;
+        if !matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_))
+            && let Some(connection) = roll_back(connection).await
+        {
+            match kept.keeps {
+                true => kept.connection = Some(connection),
+                false => connection.hand_back(),
+            }
         }
         Err(fault)
     }
@@ -366,6 +404,16 @@ impl Store {
     }
 }
 
+fn pool(size: u32, connect: &PgConnectOptions, options: &StoreOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(options.operation_timeout)
+        // A ping before each use would be one more round trip; a broken connection is noticed by use.
+        .test_before_acquire(false)
+        .after_connect(|connection, _| Box::pin(refuse_standby(connection)))
+        .connect_lazy_with(connect.clone())
+}
+
 /// Nothing is decided or shown from a physical standby. One that is promoted is taken on the next try.
 async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(connection).await?;
@@ -420,12 +468,41 @@ async fn commit_later(mut connection: Busy) {
     }
 }
 
-/// Ends a failed transaction; a connection on which even that fails is closed.
-async fn roll_back(mut connection: Busy) {
+/// Ends a transaction; a connection on which even that fails is closed.
+async fn roll_back(mut connection: Busy) -> Option<Busy> {
     let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut *connection);
     let ended = tokio::time::timeout(Duration::from_secs(1), rollback).await;
-    if matches!(ended, Ok(Ok(_))) {
-        connection.hand_back();
+    matches!(ended, Ok(Ok(_))).then_some(connection)
+}
+
+/// A connection that is kept for the next transaction, which may have been begun on it already.
+///
+/// COMMIT and the BEGIN of the next transaction go in one message, which saves each transaction a round trip. What is
+/// begun so has no snapshot, no lock and no number yet: it takes its snapshot, as any other, with its first statement.
+pub struct Kept {
+    keeps: bool,
+    connection: Option<Busy>,
+    has_begun: bool,
+}
+
+impl Kept {
+    /// A place for a connection, taken from the pool when it is first needed.
+    pub fn empty() -> Kept {
+        Kept { keeps: true, connection: None, has_begun: false }
+    }
+
+    /// For a caller that hands each connection back.
+    fn nothing() -> Kept {
+        Kept { keeps: false, connection: None, has_begun: false }
+    }
+
+    /// Ends what was begun and not used, before the server takes the caller for dead.
+    pub async fn rest(&mut self) {
+        if std::mem::take(&mut self.has_begun)
+            && let Some(connection) = self.connection.take()
+        {
+            self.connection = roll_back(connection).await;
+        }
     }
 }
 

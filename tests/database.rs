@@ -97,7 +97,7 @@ async fn carry(mut client: TcpStream, socket: PathBuf, line: Arc<watch::Sender<L
             read = client.read(&mut from_client), if moves => {
                 let Ok(count @ 1..) = read else { return };
                 let sent = &from_client[..count];
-                let commits = sent.windows(7).any(|window| window == b"COMMIT\0");
+                let commits = sent.windows(6).any(|window| window == b"COMMIT");
                 commit_is_lost |= now == Line::LosesCommit && commits;
                 if server.write_all(sent).await.is_err() { return }
             }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 use super::{FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session};
@@ -18,13 +19,17 @@ use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rule
 use crate::ids::{GroupPath, SessionId};
 use crate::seeded_bugs::{self, FirstReading};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
-use crate::store::{LostCommit, Store, StoreError};
+use crate::store::{Kept, LostCommit, Store, StoreError};
 
 /// How often a batch may meet others on the same rows before it is split.
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
 
 /// How many heartbeats that keep meeting others are tried at once, apart from the rest.
 const MOST_ALONE: usize = 4;
+
+/// From how many answers on others give them: the next transaction waits for the writer, and few are given sooner than told to
+/// somebody else.
+const ANSWERS_TO_HAND_ON: usize = 32;
 
 /// What a client says in a heartbeat.
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +52,15 @@ pub struct HeartbeatQueue {
 }
 
 struct Waiting {
-    request: Request,
+    request: Arc<Request>,
     deadline: Instant,
     reply: oneshot::Sender<Result<Answer, FailoverError>>,
 }
 
-#[derive(Clone)]
 struct Request {
     path: GroupPath,
+    /// Of the group, computed where the request came in: the writer has no time for it.
+    key: uuid::Uuid,
     session: SessionId,
     message: HeartbeatMessage,
 }
@@ -66,24 +72,24 @@ struct Committed {
 }
 
 impl HeartbeatQueue {
-    /// Starts the writers on the present runtime.
+    /// Starts the writers on a thread of their own, with connections of their own. Must be called within a tokio runtime.
+    ///
+    /// On a runtime shared with other work each answer of the database would be heard by one thread and acted on by another, and
+    /// that hand-over, several times in a transaction, costs as much as the transaction.
     pub fn start(store: &Store, options: &FailoverOptions) -> HeartbeatQueue {
         let (sender, receiver) = mpsc::channel(options.heartbeat_queue);
-        let receiver = Arc::new(Mutex::new(receiver));
-        let alone = Arc::new(Semaphore::new(MOST_ALONE));
-        let room = Arc::new(Semaphore::new(options.heartbeat_queue));
-        for _ in 0..options.heartbeat_writers {
-            let writer = Writer {
-                store: store.clone(),
-                rules: options.rules,
-                batch_limit: options.heartbeat_batch,
-                receiver: receiver.clone(),
-                alone: alone.clone(),
-                room: room.clone(),
-            };
-            tokio::spawn(writer.keep_running());
+        let patience = store.options().operation_timeout;
+        let (store, options) = (store.clone(), options.clone());
+        let others = Handle::current();
+        let thread = std::thread::Builder::new().name("heartbeats".to_owned());
+        let started = thread.spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(run_writers(store, options, receiver, others)),
+            Err(error) => tracing::error!(%error, "no runtime for heartbeats: each is answered 503"),
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "no thread for heartbeats: each is answered 503");
         }
-        HeartbeatQueue { sender, patience: store.options().operation_timeout }
+        HeartbeatQueue { sender, patience }
     }
 
     /// Sends one heartbeat through and waits for its answer. A caller that goes away takes its heartbeat with
@@ -96,7 +102,8 @@ impl HeartbeatQueue {
     ) -> Result<Answer, FailoverError> {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.patience;
-        let request = Request { path, session, message };
+        let key = path.key().0;
+        let request = Arc::new(Request { path, key, session, message });
         let waiting = Waiting { request, deadline, reply };
         if self.sender.try_send(waiting).is_err() {
             return Err(FailoverError::Overloaded("too many heartbeats are waiting to be written"));
@@ -105,6 +112,33 @@ impl HeartbeatQueue {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(FailoverError::Overloaded("the heartbeat could not be written in time")),
         }
+    }
+}
+
+/// Runs the writers until the last way in is gone.
+async fn run_writers(store: Store, options: FailoverOptions, receiver: mpsc::Receiver<Waiting>, others: Handle) {
+    let connections = options.heartbeat_writers + MOST_ALONE;
+    let store = store.with_own_connections(u32::try_from(connections).unwrap_or(u32::MAX));
+    let receiver = Arc::new(Mutex::new(receiver));
+    let alone = Arc::new(Semaphore::new(MOST_ALONE));
+    let room = Arc::new(Semaphore::new(options.heartbeat_queue));
+    let writers: Vec<_> = (0..options.heartbeat_writers)
+        .map(|_| {
+            let writer = Writer {
+                store: store.clone(),
+                rules: options.rules,
+                batch_limit: options.heartbeat_batch,
+                receiver: receiver.clone(),
+                alone: alone.clone(),
+                room: room.clone(),
+                others: others.clone(),
+            };
+            tokio::spawn(writer.keep_running())
+        })
+        .collect();
+    for writer in writers {
+        // It ends by itself; a panic is caught within.
+        let _ = writer.await;
     }
 }
 
@@ -117,6 +151,8 @@ struct Writer {
     alone: Arc<Semaphore>,
     /// Room for heartbeats that wait for their turn alone: as many as may wait in the queue.
     room: Arc<Semaphore>,
+    /// The threads that the service started on.
+    others: Handle,
 }
 
 impl Writer {
@@ -128,32 +164,33 @@ impl Writer {
     }
 
     async fn run(self) {
+        let mut kept = Kept::empty();
+        let patience = self.store.options().idle_in_transaction_timeout / 2;
         loop {
             let mut batch = Vec::new();
-            let received = {
-                let mut receiver = self.receiver.lock().await;
-                receiver.recv_many(&mut batch, self.batch_limit).await
-            };
-            if received == 0 {
-                return;
+            let receive = async { self.receiver.lock().await.recv_many(&mut batch, self.batch_limit).await };
+            match tokio::time::timeout(patience, receive).await {
+                Ok(0) => return,
+                Ok(_) => self.write(&mut kept, batch).await,
+                Err(_) => kept.rest().await,
             }
-            self.write(batch).await;
         }
     }
 
     /// Writes a batch and answers every request in it.
-    async fn write(&self, batch: Vec<Waiting>) {
+    async fn write(&self, kept: &mut Kept, batch: Vec<Waiting>) {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
-            match self.commit(&part, CONFLICTS_BEFORE_SPLIT).await {
+            match self.commit(kept, &part, CONFLICTS_BEFORE_SPLIT).await {
                 Err(error) if part.len() > 1 && is_worth_splitting(&error) => {
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
                     parts.push(part);
                 }
                 Err(StoreError::Contended { .. }) => drop(tokio::spawn(self.clone().write_alone(part))),
-                outcome => answer(part, outcome),
+                outcome if part.len() < ANSWERS_TO_HAND_ON => answer(part, outcome),
+                outcome => drop(self.others.spawn(async move { answer(part, outcome) })),
             }
         }
     }
@@ -169,26 +206,26 @@ impl Writer {
         };
         let Ok(_permit) = self.alone.acquire().await else { return };
         part.retain(|waiting| !waiting.reply.is_closed());
-        let outcome = self.commit(&part, u32::MAX).await;
+        let outcome = self.commit(&mut Kept::empty(), &part, u32::MAX).await;
         answer(part, outcome);
     }
 
-    async fn commit(&self, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
+    async fn commit(&self, kept: &mut Kept, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
         // A defect that panics is the fault of one request too, and must not take the others with it.
-        let outcome = AssertUnwindSafe(self.try_commit(part, max_conflicts)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(self.try_commit(kept, part, max_conflicts)).catch_unwind().await;
         outcome.unwrap_or_else(|_| Err(StoreError::Inconsistent("the decision panicked".to_owned())))
     }
 
-    async fn try_commit(&self, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
+    async fn try_commit(&self, kept: &mut Kept, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
         let Some(deadline) = part.iter().map(|waiting| waiting.deadline).max() else {
             return Ok(Committed { outcomes: Vec::new(), changes: Vec::new() });
         };
-        let requests: Arc<[Request]> = part.iter().map(|waiting| waiting.request.clone()).collect();
+        let requests: Arc<[Arc<Request>]> = part.iter().map(|waiting| waiting.request.clone()).collect();
         let store = self.store.clone();
         let rules = self.rules;
         let first_reading = Arc::new(FirstReading::default());
         self.store
-            .serializable_until(deadline, max_conflicts, "heartbeats", LostCommit::Repeat, move |connection| {
+            .serializable_on(kept, deadline, max_conflicts, "heartbeats", LostCommit::Repeat, move |connection| {
                 let requests = requests.clone();
                 let store = store.clone();
                 let first_reading = first_reading.clone();
@@ -236,13 +273,13 @@ fn is_worth_splitting(error: &StoreError) -> bool {
 }
 
 /// The keys of the groups, each once, and for each request the place of its group's.
-fn distinct_keys(requests: &[Request]) -> (Vec<uuid::Uuid>, Vec<usize>) {
+fn distinct_keys(requests: &[Arc<Request>]) -> (Vec<uuid::Uuid>, Vec<usize>) {
     let mut known = HashMap::with_capacity(requests.len());
     let mut keys = Vec::with_capacity(requests.len());
     let places = requests
         .iter()
         .map(|request| {
-            let key = request.path.key().0;
+            let key = request.key;
             *known.entry(key).or_insert_with(|| {
                 keys.push(key);
                 keys.len() - 1
@@ -285,7 +322,7 @@ fn decide(
     Ok(answer)
 }
 
-fn changes_in(requests: &[Request], places: &[usize], loaded: &[Loaded]) -> Vec<RoleChange> {
+fn changes_in(requests: &[Arc<Request>], places: &[usize], loaded: &[Loaded]) -> Vec<RoleChange> {
     let mut changes = Vec::new();
     for (place, loaded) in loaded.iter().enumerate() {
         let Some(Ok(stored)) = loaded else { continue };

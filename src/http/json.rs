@@ -23,6 +23,13 @@ pub const BODY_LIMIT: usize = 64 * 1024;
 /// A body that is declared as JSON (or not declared) and is UTF-8.
 pub struct JsonBody(String);
 
+impl JsonBody {
+    /// A body that has been read already.
+    pub fn of(text: String) -> JsonBody {
+        JsonBody(text)
+    }
+}
+
 impl FromRequest for JsonBody {
     type Error = ApiError;
     type Future = Pin<Box<dyn Future<Output = Result<JsonBody, ApiError>>>>;

@@ -52,12 +52,17 @@ pub async fn delete(
 }
 
 fn read_heartbeat(request: &HttpRequest, body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
+    Ok(HeartbeatMessage { acting_as: read_acting_role(request)?, ..read_body(body)? })
+}
+
+/// The body alone.
+pub fn read_body(body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
     let object = body.object(["PercentHealthyStreams", "HeartbeatTime", "LastDataSendTime"])?;
     Ok(HeartbeatMessage {
         health: read_health(&object)?,
         heartbeat_time: read_time(&object, 1)?,
         last_data_send_time: read_time(&object, 2)?,
-        acting_as: read_acting_role(request)?,
+        acting_as: None,
     })
 }
 
@@ -99,15 +104,20 @@ fn read_acting_role(request: &HttpRequest) -> Result<Option<Role>, ApiError> {
     Ok(Some(role))
 }
 
-fn write_answer(answer: &Answer) -> HttpResponse {
+/// The body of an answer.
+pub fn write_body(answer: &Answer) -> String {
     let watermark = answer.watermark.and_then(|Instant(us)| DateTime::from_timestamp_micros(us));
     let mut body = format!("{{\"Role\":{},\"LastDataSendTime\":\"", answer.role.number());
     datetime::write(watermark, &mut body);
     body.push_str("\"}");
+    body
+}
+
+fn write_answer(answer: &Answer) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header(("Failover-Term", answer.term.0))
         .insert_header(("Failover-Lease-Ms", answer.lease.map_or(0, FailoverTimeout::whole_ms)))
-        .body(body)
+        .body(write_body(answer))
 }

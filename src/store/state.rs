@@ -10,6 +10,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
+use super::columns::{Micros, RowPlace};
 use super::{StoreOptions, WorkError};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Group, Handover, Health, Instant, Moment, Outage, Reason, Role, Session,
@@ -66,7 +67,8 @@ struct Found {
     handover: Option<Handover>,
     watermark_base: Option<Instant>,
     roles: Vec<Role>,
-    had_beat: Vec<bool>,
+    /// Where each session's heartbeat lies, if it has one.
+    heartbeats: Vec<Option<RowPlace>>,
 }
 
 /// Who made a change.
@@ -94,89 +96,124 @@ pub type Loaded = Option<Result<StoredGroup, String>>;
 ///
 /// In a serializable transaction this is what a decision rests on; elsewhere it is a consistent read. The clock
 /// is read in the statement that takes the snapshot: not before it, and once.
+///
+/// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its primary key for each group:
+/// joined, a heartbeat would be looked up for each session, and the group's columns repeated.
 pub async fn load(
     connection: &mut PgConnection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<(Clock, Vec<Loaded>), WorkError> {
+    // The clock comes with the first row, and only with it. Of a group that is not there, only its place comes.
     const LOAD: &str = "
-        WITH moment AS MATERIALIZED (SELECT * FROM service_moment)
+        WITH moment AS MATERIALIZED (SELECT * FROM service_moment),
+        k AS MATERIALIZED (SELECT * FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place))
         SELECT
-            m.now, m.alive_at, m.began, m.recovered,
-            k.place,
-            g.failover_timeout_ticks, g.term, g.vacancy, g.watermark_base_at,
-            g.handover_from, g.handover_until, g.handover_heard_until,
-            s.session_id, s.role, s.registered_at,
-            h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until, m.gaps_us
-        FROM moment m
-        CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
+            k.place, 0::smallint AS kind, g.handover_from AS id,
+            g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
+            NULL::timestamptz AS time_4, NULL::smallint AS role, NULL::numeric AS health,
+            g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
+            m.now, m.alive_at, m.began, m.recovered, m.gaps_us
+        FROM k
         LEFT JOIN groups g ON g.group_key = k.group_key
-        LEFT JOIN sessions s ON s.group_key = g.group_key
-        LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id";
+        LEFT JOIN moment m ON k.place = 1
+        UNION ALL
+        SELECT
+            k.place, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, s.role, NULL,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM k JOIN sessions s ON s.group_key = k.group_key
+        UNION ALL
+        SELECT
+            k.place, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
+            NULL, h.percent_healthy_streams,
+            NULL, NULL, NULL, h.ctid, NULL, NULL, NULL, NULL, NULL
+        FROM k JOIN heartbeats h ON h.group_key = k.group_key";
     let rows = sqlx::query(LOAD).bind(keys).fetch_all(connection).await?;
-    let Some(first) = rows.first() else {
-        return Err(WorkError::Inconsistent("service_liveness has no row".to_owned()));
-    };
-    let clock = read_clock(first, options)?;
-    let mut by_place: Vec<Vec<&PgRow>> = vec![Vec::new(); keys.len()];
+    let mut found: Vec<Rows<'_>> = keys.iter().map(|_| Rows::default()).collect();
+    let mut clock = None;
     for row in &rows {
-        let place: i64 = row.try_get(4)?;
-        by_place[place as usize - 1].push(row);
+        let place: i64 = row.try_get(0)?;
+        let Some(rows) = found.get_mut(place as usize - 1) else { continue };
+        match row.try_get(1)? {
+            KIND_GROUP => {
+                if place == 1 && row.try_get::<Option<DateTime<Utc>>, _>("now")?.is_some() {
+                    clock = Some(read_clock(row, options)?);
+                }
+                rows.group = Some(row);
+            }
+            KIND_SESSION => rows.sessions.push((row.try_get(2)?, row)),
+            _ => rows.heartbeats.push((row.try_get(2)?, row)),
+        }
     }
-    let groups = std::iter::zip(keys, by_place)
-        .map(|(key, rows)| read_group(GroupKey(*key), &rows))
+    let clock = match (clock, keys) {
+        (Some(clock), _) => clock,
+        // Without groups there is no row to bring the clock, and nothing to decide by it.
+        (None, []) => Clock { now: DateTime::<Utc>::MIN_UTC, outages: Vec::new() },
+        (None, _) => return Err(WorkError::Inconsistent("service_liveness has no row".to_owned())),
+    };
+    let groups = std::iter::zip(keys, found)
+        .map(|(key, rows)| read_group(GroupKey(*key), rows))
         .collect::<Result<_, sqlx::Error>>()?;
     Ok((clock, groups))
 }
 
+const KIND_GROUP: i16 = 0;
+const KIND_SESSION: i16 = 1;
+
+/// The rows of one group.
+#[derive(Default)]
+struct Rows<'r> {
+    group: Option<&'r PgRow>,
+    sessions: Vec<(&'r str, &'r PgRow)>,
+    heartbeats: Vec<(&'r str, &'r PgRow)>,
+}
+
 pub(super) fn read_clock(row: &PgRow, options: &StoreOptions) -> Result<Clock, WorkError> {
-    let now: DateTime<Utc> = row.try_get(0)?;
-    let alive_at: DateTime<Utc> = row.try_get(1)?;
-    let began: Vec<DateTime<Utc>> = row.try_get(2)?;
-    let recovered: Vec<DateTime<Utc>> = row.try_get(3)?;
+    let now: DateTime<Utc> = row.try_get("now")?;
+    let alive_at: DateTime<Utc> = row.try_get("alive_at")?;
     if (now - alive_at).to_std().is_ok_and(|silence| silence > options.longest_silence()) {
         return Err(WorkError::ServiceWasAway);
     }
+    let began: Vec<Micros> = row.try_get("began")?;
+    let recovered: Vec<Micros> = row.try_get("recovered")?;
     let gaps_us: Vec<i64> = row.try_get("gaps_us")?;
     let outages = std::iter::zip(std::iter::zip(began, recovered), gaps_us)
         .filter(|_| !active(SeededBug::OutageForgotten))
-        .map(|((began, recovered), gap_us)| Outage {
-            began_at: instant(began),
-            recovered_at: instant(recovered),
-            gap_us,
-        })
+        .map(|((began, recovered), gap_us)| Outage { began_at: began.into(), recovered_at: recovered.into(), gap_us })
         .collect();
     Ok(Clock { now, outages })
 }
 
 /// The outer error is the connection's; the inner one is the group's.
-fn read_group(key: GroupKey, rows: &[&PgRow]) -> Result<Loaded, sqlx::Error> {
-    let Some(first) = rows.first() else { return Ok(None) };
-    let Some(ticks) = first.try_get::<Option<i64>, _>(5)? else { return Ok(None) };
-    let mut sessions = Vec::with_capacity(rows.len());
-    for row in rows {
-        if let Some(id) = row.try_get::<Option<&str>, _>(12)? {
-            let registered_at: DateTime<Utc> = row.try_get(14)?;
-            sessions.push((registered_at, id, *row));
-        }
+fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> {
+    let Some(row) = rows.group else { return Ok(None) };
+    let Some(ticks) = row.try_get::<Option<i64>, _>(9)? else { return Ok(None) };
+    rows.heartbeats.sort_unstable_by_key(|(id, _)| *id);
+    let mut sessions = Vec::with_capacity(rows.sessions.len());
+    for (id, row) in rows.sessions {
+        let registered_at: Micros = row.try_get(3)?;
+        sessions.push((registered_at, id, row));
     }
     sessions.sort_unstable_by_key(|(registered_at, id, _)| (*registered_at, *id));
 
     let session_ids: Vec<String> = sessions.iter().map(|(_, id, _)| (*id).to_owned()).collect();
     let mut read = Vec::with_capacity(sessions.len());
+    let mut places = Vec::with_capacity(sessions.len());
     for (_, id, row) in &sessions {
-        match read_session(row)? {
+        let heartbeat = rows.heartbeats.binary_search_by_key(id, |(id, _)| *id).ok().map(|at| rows.heartbeats[at].1);
+        places.push(heartbeat.map(|row| row.try_get(12)).transpose()?);
+        match read_session(row, heartbeat)? {
             Some(session) => read.push(session),
             None => return Ok(Some(Err(format!("role or health of session '{id}'")))),
         }
     }
-    let (Some(timeout), Some(vacancy)) = (FailoverTimeout::from_ticks(ticks), vacancy_from(first.try_get(7)?)) else {
+    let (Some(timeout), Some(vacancy)) = (FailoverTimeout::from_ticks(ticks), vacancy_from(row.try_get(11)?)) else {
         return Ok(Some(Err("failover_timeout_ticks or vacancy".to_owned())));
     };
     // A handover from a session that is gone cannot matter: it could only be waited for while that one may act.
-    let from: Option<&str> = first.try_get(9)?;
+    let from: Option<&str> = row.try_get(2)?;
     let from = from.and_then(|from| session_ids.iter().position(|id| id == from));
-    let handover = match (from, get_instant(first, 10)?, get_instant(first, 11)?) {
+    let handover = match (from, get_instant(row, 4)?, get_instant(row, 5)?) {
         (Some(from), Some(until), Some(Instant(heard_until))) => {
             Some(Handover { from, until, heard_until: ClientInstant(heard_until) })
         }
@@ -184,10 +221,10 @@ fn read_group(key: GroupKey, rows: &[&PgRow]) -> Result<Loaded, sqlx::Error> {
     };
     let mut group = Group {
         timeout,
-        term: Term(first.try_get(6)?),
+        term: Term(row.try_get(10)?),
         vacancy,
         handover,
-        watermark_base: get_instant(first, 8)?,
+        watermark_base: get_instant(row, 3)?,
         sessions: read,
     };
     if !group.is_consistent() {
@@ -200,32 +237,28 @@ fn read_group(key: GroupKey, rows: &[&PgRow]) -> Result<Loaded, sqlx::Error> {
         handover: group.handover,
         watermark_base: group.watermark_base,
         roles: group.sessions.iter().map(|session| session.role).collect(),
-        had_beat: group.sessions.iter().map(|session| session.beat.is_some()).collect(),
+        heartbeats: places,
     };
     Ok(Some(Ok(StoredGroup { key, group, session_ids, trace: Vec::new(), received: BTreeMap::new(), found })))
 }
 
-fn read_session(row: &PgRow) -> Result<Option<Session>, sqlx::Error> {
-    let beat = match row.try_get::<Option<Decimal>, _>(15)? {
-        None => None,
-        Some(percent) => {
-            let Some(health) = Health::new(percent) else { return Ok(None) };
-            Some(Beat {
-                health,
-                heard_until: ClientInstant(instant(row.try_get(19)?).0),
-                received_at: instant(row.try_get(16)?),
-                lease_until: instant(row.try_get(17)?),
-            })
-        }
+fn read_session(session: &PgRow, heartbeat: Option<&PgRow>) -> Result<Option<Session>, sqlx::Error> {
+    let Some(role) = Role::from_number(session.try_get(7)?) else { return Ok(None) };
+    let Some(row) = heartbeat else { return Ok(Some(Session { role, beat: None, sent_until: None })) };
+    let Some(health) = Health::new(row.try_get::<Decimal, _>(8)?) else { return Ok(None) };
+    let Micros(heard_until) = row.try_get(6)?;
+    let beat = Beat {
+        health,
+        heard_until: ClientInstant(heard_until),
+        received_at: row.try_get::<Micros, _>(3)?.into(),
+        lease_until: row.try_get::<Micros, _>(4)?.into(),
     };
-    let Some(role) = Role::from_number(row.try_get(13)?) else { return Ok(None) };
-    Ok(Some(Session { role, beat, sent_until: get_instant(row, 18)? }))
+    Ok(Some(Session { role, beat: Some(beat), sent_until: get_instant(row, 5)? }))
 }
 
 /// Writes what was done to these groups: heartbeats, roles, what their sessions share, and the trace.
 ///
-/// Heartbeats are in one statement; each of the others runs only where something of its kind changed. Rows are
-/// in order of key, so that two that write the same rows wait for each other instead of locking each other out.
+/// Each statement runs only where something of its kind changed. Rows are in order of key, so that two that write the same rows wait for each other instead of locking each other out.
 pub async fn save(
     connection: &mut PgConnection,
     clock: &Clock,
@@ -233,89 +266,112 @@ pub async fn save(
     actor: Actor,
 ) -> Result<(), WorkError> {
     groups.sort_unstable_by_key(|stored| stored.key);
-    save_heartbeats(connection, groups, Stored::Before).await?;
-    save_heartbeats(connection, groups, Stored::Never).await?;
+    update_heartbeats(connection, groups).await?;
+    insert_heartbeats(connection, groups).await?;
     save_shared(connection, groups).await?;
     save_roles(connection, clock, groups).await?;
     save_trace(connection, clock, groups, actor).await
 }
 
-/// Whether a session's heartbeat has a row already.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stored {
-    Before,
-    Never,
+/// Heartbeats to be written, column by column.
+#[derive(Default)]
+struct Columns<'g> {
+    keys: Vec<Uuid>,
+    ids: Vec<&'g str>,
+    places: Vec<RowPlace>,
+    health: Vec<Decimal>,
+    heartbeat_times: Vec<Micros>,
+    data_times: Vec<Option<Micros>>,
+    received: Vec<Micros>,
+    leases: Vec<Micros>,
+    sent: Vec<Option<Micros>>,
+    heard: Vec<Micros>,
 }
 
-async fn save_heartbeats(
-    connection: &mut PgConnection,
-    groups: &[StoredGroup],
-    stored: Stored,
-) -> Result<(), WorkError> {
+impl<'g> Columns<'g> {
+    /// Those that have a row already, or those that have none.
+    fn of(groups: &'g [StoredGroup], have_rows: bool) -> Columns<'g> {
+        let mut columns = Columns::default();
+        for stored in groups {
+            for (&i, times) in &stored.received {
+                let place = stored.found.heartbeats[i];
+                let session = &stored.group.sessions[i];
+                let (Some(beat), true) = (session.beat, place.is_some() == have_rows) else { continue };
+                columns.keys.push(stored.key.0);
+                columns.ids.push(stored.session_ids[i].as_str());
+                columns.places.extend(place);
+                columns.health.push(beat.health.percent());
+                columns.heartbeat_times.push(Micros(times.heartbeat_time.timestamp_micros()));
+                columns.data_times.push(times.last_data_send_time.map(|time| Micros(time.timestamp_micros())));
+                columns.received.push(beat.received_at.into());
+                columns.leases.push(beat.lease_until.into());
+                columns.sent.push(session.sent_until.map(Micros::from));
+                columns.heard.push(Micros(beat.heard_until.0));
+            }
+        }
+        columns
+    }
+}
+
+/// Finds the rows where the snapshot of this transaction has them, so that no index is walked again. A row that somebody has
+/// moved since is a conflict, as it would be by key.
+async fn update_heartbeats(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
+    // The arrays are unnested side by side in the list of columns: as functions in FROM, each would be stored first.
     const UPDATE: &str = "
         UPDATE heartbeats h
         SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
             last_data_send_time = n.last_data_send_time, received_at = n.received_at,
             lease_until = n.lease_until, primary_sent_until = n.primary_sent_until, heard_until = n.heard_until
-        FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
-            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[])
-            AS n (group_key, session_id, health, heartbeat_time, last_data_send_time,
-                received_at, lease_until, primary_sent_until, heard_until)
-        WHERE h.group_key = n.group_key AND h.session_id = n.session_id";
+        FROM (
+            SELECT unnest($1::tid[]) AS row_place, unnest($2::numeric[]) AS health,
+                unnest($3::timestamptz[]) AS heartbeat_time, unnest($4::timestamptz[]) AS last_data_send_time,
+                unnest($5::timestamptz[]) AS received_at, unnest($6::timestamptz[]) AS lease_until,
+                unnest($7::timestamptz[]) AS primary_sent_until, unnest($8::timestamptz[]) AS heard_until
+        ) n
+        WHERE h.ctid = n.row_place";
+    let columns = Columns::of(groups, true);
+    if columns.keys.is_empty() {
+        return Ok(());
+    }
+    let written = sqlx::query(UPDATE)
+        .bind(&columns.places)
+        .bind(&columns.health)
+        .bind(&columns.heartbeat_times)
+        .bind(&columns.data_times)
+        .bind(&columns.received)
+        .bind(&columns.leases)
+        .bind(&columns.sent)
+        .bind(&columns.heard)
+        .execute(connection)
+        .await?
+        .rows_affected();
+    check_count("heartbeats", columns.keys.len(), written)
+}
+
+async fn insert_heartbeats(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
     const INSERT: &str = "
         INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time,
             last_data_send_time, received_at, lease_until, primary_sent_until, heard_until)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
             $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[])";
-
-    let mut keys = Vec::new();
-    let mut ids = Vec::new();
-    let mut health = Vec::new();
-    let mut heartbeat_times = Vec::new();
-    let mut data_times = Vec::new();
-    let mut received = Vec::new();
-    let mut leases = Vec::new();
-    let mut sent = Vec::new();
-    let mut heard = Vec::new();
-    for stored_group in groups {
-        for (&i, times) in &stored_group.received {
-            let had_row = stored_group.found.had_beat[i];
-            let session = &stored_group.group.sessions[i];
-            let (Some(beat), true) = (session.beat, had_row == (stored == Stored::Before)) else {
-                continue;
-            };
-            keys.push(stored_group.key.0);
-            ids.push(stored_group.session_ids[i].as_str());
-            health.push(beat.health.percent());
-            heartbeat_times.push(times.heartbeat_time);
-            data_times.push(times.last_data_send_time);
-            received.push(time_of(beat.received_at));
-            leases.push(time_of(beat.lease_until));
-            sent.push(session.sent_until.map(time_of));
-            heard.push(time_of(Instant(beat.heard_until.0)));
-        }
-    }
-    if keys.is_empty() {
+    let columns = Columns::of(groups, false);
+    if columns.keys.is_empty() {
         return Ok(());
     }
-    let statement = match stored {
-        Stored::Before => UPDATE,
-        Stored::Never => INSERT,
-    };
-    let written = sqlx::query(statement)
-        .bind(&keys)
-        .bind(&ids)
-        .bind(&health)
-        .bind(&heartbeat_times)
-        .bind(&data_times)
-        .bind(&received)
-        .bind(&leases)
-        .bind(&sent)
-        .bind(&heard)
+    let written = sqlx::query(INSERT)
+        .bind(&columns.keys)
+        .bind(&columns.ids)
+        .bind(&columns.health)
+        .bind(&columns.heartbeat_times)
+        .bind(&columns.data_times)
+        .bind(&columns.received)
+        .bind(&columns.leases)
+        .bind(&columns.sent)
+        .bind(&columns.heard)
         .execute(connection)
         .await?
         .rows_affected();
-    check_count("heartbeats", keys.len(), written)
+    check_count("heartbeats", columns.keys.len(), written)
 }
 
 async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
@@ -339,20 +395,15 @@ async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> R
         .bind(&keys)
         .bind(changed.iter().map(|stored| stored.term_to_store().0).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| vacancy_text(stored.group.vacancy)).collect::<Vec<_>>())
-        .bind(changed.iter().map(|stored| stored.group.watermark_base.map(time_of)).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.group.watermark_base.map(Micros::from)).collect::<Vec<_>>())
         .bind(
             changed
                 .iter()
                 .map(|stored| handover(stored).map(|h| stored.session_ids[h.from].as_str()))
                 .collect::<Vec<_>>(),
         )
-        .bind(changed.iter().map(|stored| handover(stored).map(|h| time_of(h.until))).collect::<Vec<_>>())
-        .bind(
-            changed
-                .iter()
-                .map(|stored| handover(stored).map(|h| time_of(Instant(h.heard_until.0))))
-                .collect::<Vec<_>>(),
-        )
+        .bind(changed.iter().map(|stored| handover(stored).map(|h| Micros::from(h.until))).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| handover(stored).map(|h| Micros(h.heard_until.0))).collect::<Vec<_>>())
         .execute(connection)
         .await?
         .rows_affected();
@@ -466,13 +517,8 @@ pub fn instant(time: DateTime<Utc>) -> Instant {
     Instant(time.timestamp_micros())
 }
 
-fn time_of(instant: Instant) -> DateTime<Utc> {
-    // Every instant here came from a stored time or is at most a day later: always representable.
-    DateTime::from_timestamp_micros(instant.0).unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
 fn get_instant(row: &PgRow, column: usize) -> Result<Option<Instant>, sqlx::Error> {
-    Ok(row.try_get::<Option<DateTime<Utc>>, _>(column)?.map(instant))
+    Ok(row.try_get::<Option<Micros>, _>(column)?.map(Instant::from))
 }
 
 fn vacancy_text(vacancy: Vacancy) -> &'static str {

@@ -269,6 +269,16 @@ fn a_lease_that_was_judged_by_an_outage_is_found() {
 }
 
 #[test]
+fn a_lease_that_lapsed_while_the_last_sign_of_life_was_fresh_was_judged_rightly() {
+    // It lapses at 3,010: 100 ms after the last sign of life before an outage.
+    let found = findings(|record| {
+        let (began_at, recovered_at) = (at(2_910).wall, at(3_700).wall);
+        record.outages.push(OutageRow { began_at, recovered_at, counts_from: 2_000 * MS });
+    });
+    assert!(!found.violations.iter().any(|violation| violation.kind == Kind::OutageJudged), "{:?}", found.violations);
+}
+
+#[test]
 fn a_read_that_shows_a_lapsed_primary_is_found() {
     let shown = |session: &str, ms: i64| {
         let (group, session) = ("g".to_owned(), session.to_owned());

@@ -159,12 +159,16 @@ fn has_given_up(group: &GroupRecord<'_>, session: &str, after: i64, before: i64)
     left || group.beats.iter().any(|beat| said_so(&beat))
 }
 
+/// A decision rests on a sign of life that is no older than this. An outage is counted from the last sign of life, so a lease may
+/// rightly have been judged for so long after it: the service was not away yet, as far as anybody could know.
+const LONGEST_SILENCE_US: i64 = 250_000;
+
 /// A lease that stood when the service went away for long enough does not lapse before a whole one has passed since its return.
 fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
     for outage in &group.record.outages {
         for tenure in &group.trace.tenures {
             let Some((end, "lease_lapsed")) = tenure.end else { continue };
-            if end < outage.began_at || tenure.from > outage.began_at {
+            if end <= outage.began_at + LONGEST_SILENCE_US || tenure.from > outage.began_at {
                 continue;
             }
             let given = group.beats.iter().filter(|beat| {

@@ -1,5 +1,6 @@
-//! The service that the demo starts for itself where it is given none.
+//! A service in a process of its own, with a folder of its own, for the demo and the benchmark.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -13,8 +14,6 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time;
 
-use super::DemoError;
-
 /// How long a new service may take until it listens: it may have a database to create first.
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// How long it may take to stop.
@@ -22,15 +21,34 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 const LISTENING: &str = "listening on http://";
 const LOG_TAIL_LINES: usize = 15;
 
-/// A running service with a folder of its own.
-pub struct OwnServer {
+/// Why there is no service.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceProcessError {
+    /// The temporary folder cannot be used.
+    #[error("the temporary folder for the service cannot be made: {0}")]
+    Folder(#[source] io::Error),
+    /// The process cannot be started.
+    #[error("the service could not be started: {0}")]
+    Spawn(#[source] io::Error),
+    /// It does not come up.
+    #[error("the service did not come up: {what}\nIts log ends with:\n{log}")]
+    NoService {
+        /// How it failed.
+        what: String,
+        /// The end of its log.
+        log: String,
+    },
+}
+
+/// A running service.
+pub struct ServiceProcess {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     folder: Folder,
 }
 
 /// A folder that is removed when it is dropped.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -40,14 +58,20 @@ impl Drop for Folder {
 }
 
 impl Folder {
-    fn create() -> io::Result<Folder> {
-        let name = format!("client-failover-demo-{:08x}", fastrand::u32(..));
+    /// A new folder among the temporary ones. Others may pass through it but not look.
+    pub fn create() -> io::Result<Folder> {
+        let name = format!("client-failover-{:08x}", fastrand::u32(..));
         let path = std::env::temp_dir().join(name);
         DirBuilder::new().mode(0o700).create(&path)?;
         let folder = Folder(path);
-        // Others may pass through but not look: the service may run its database as another user.
+        // The service may run its database as another user.
         fs::set_permissions(&folder.0, Permissions::from_mode(0o711))?;
         Ok(folder)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     fn log(&self) -> PathBuf {
@@ -55,34 +79,40 @@ impl Folder {
     }
 }
 
-impl OwnServer {
-    /// Starts a service on a free port.
-    pub fn spawn() -> Result<OwnServer, DemoError> {
-        let folder = Folder::create().map_err(DemoError::Folder)?;
-        let log = File::create(folder.log()).map_err(DemoError::Folder)?;
-        let program = std::env::current_exe().map_err(DemoError::Spawn)?;
+impl ServiceProcess {
+    /// Starts a service on a free port, with further flags for `serve`; its database is these flags' or a private one.
+    pub fn spawn(flags: &[OsString]) -> Result<ServiceProcess, ServiceProcessError> {
+        let folder = Folder::create().map_err(ServiceProcessError::Folder)?;
+        let log = File::create(folder.log()).map_err(ServiceProcessError::Folder)?;
+        let program = std::env::current_exe().map_err(ServiceProcessError::Spawn)?;
         let mut command = Command::new(program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder.0.join("data"))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
-            // Ctrl-C in the terminal is for the demo alone, which then stops everything in order.
+            // Ctrl-C in the terminal is for the caller alone, which then stops everything in order.
             .process_group(0);
         // What is set for a real service, its database above all, is not for this one.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_service_setting(&name.to_string_lossy())) {
             command.env_remove(name);
         }
         stop_with_parent(&mut command);
-        let mut child = command.spawn().map_err(DemoError::Spawn)?;
-        let stdout = child.stdout.take().ok_or_else(|| DemoError::Spawn(missing_pipe()))?;
-        Ok(OwnServer { child, lines: BufReader::new(stdout).lines(), folder })
+        let mut child = command.spawn().map_err(ServiceProcessError::Spawn)?;
+        let stdout = child.stdout.take().ok_or_else(|| ServiceProcessError::Spawn(missing_pipe()))?;
+        Ok(ServiceProcess { child, lines: BufReader::new(stdout).lines(), folder })
+    }
+
+    /// The id of the process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Waits until the service listens, and gives its address.
-    pub async fn url(&mut self) -> Result<String, DemoError> {
-        let failed = |what: String, log: &Path| DemoError::NoService { what, log: tail(log) };
+    pub async fn url(&mut self) -> Result<String, ServiceProcessError> {
+        let failed = |what: String, log: &Path| ServiceProcessError::NoService { what, log: tail(log) };
         let log = self.folder.log();
         let found = time::timeout(START_LIMIT, async {
             while let Some(line) = self.lines.next_line().await? {
@@ -127,7 +157,7 @@ impl OwnServer {
     }
 }
 
-impl Drop for OwnServer {
+impl Drop for ServiceProcess {
     fn drop(&mut self) {
         // Not a kill: the service has a database to put away. After `stop` there is nobody to ask any more.
         self.ask_to_stop();
@@ -139,7 +169,7 @@ fn is_service_setting(name: &str) -> bool {
     name == "DATABASE_URL" || name.starts_with("CLIENT_FAILOVER_") && name != "CLIENT_FAILOVER_POSTGRES_BIN_DIR"
 }
 
-/// Lets the kernel stop the service when the demo is killed and can do it no longer.
+/// Lets the kernel stop the service when the caller is killed and can do it no longer.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "pre_exec has no safe counterpart")]
 fn stop_with_parent(command: &mut Command) {

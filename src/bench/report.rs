@@ -1,0 +1,483 @@
+//! What was measured, as a table for people, as JSON, and as a plot.
+
+use std::path::Path;
+
+use comfy_table::{CellAlignment, Table, presets};
+use plotters::prelude::{
+    ChartBuilder, Circle, Color as _, IntoDrawingArea, IntoFont as _, IntoLogRange as _, LineSeries, RGBColor,
+    SVGBackend, SeriesLabelPosition, WHITE,
+};
+use serde::Serialize;
+
+use super::load::Outcome;
+use super::peer::PeerOutcome;
+use super::site::Counters;
+use super::{BenchArgs, Part};
+
+/// Everything that was measured. Absent parts were not.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Of the service.
+    pub version: &'static str,
+    /// Of PostgreSQL.
+    pub postgres: String,
+    /// Of this machine, shared by everything.
+    pub cores: usize,
+    /// Sessions in the database.
+    pub sessions: u64,
+    /// Sessions in each group.
+    pub sessions_per_group: u64,
+    /// Clients of the service.
+    pub connections: u32,
+    /// Connections of pgbench.
+    pub pgbench_clients: u32,
+    /// How long a round lasted.
+    pub round_seconds: f64,
+    /// One client.
+    pub idle: Option<Idle>,
+    /// As many as go through.
+    pub throughput: Option<Throughput>,
+    /// Latency at shares of the full load.
+    pub latency: Vec<LoadPoint>,
+    /// Sizes of the fleet.
+    pub scale: Vec<ScalePoint>,
+    /// Two replicas.
+    pub replicas: Option<Replicas>,
+    /// A list of all groups.
+    pub list: Option<Listing>,
+    /// Many groups that lapse.
+    pub lapse: Option<Lapse>,
+    /// Full load for longer.
+    pub soak: Vec<SoakPoint>,
+}
+
+/// One client on an idle service, and one of pgbench on an idle PostgreSQL.
+#[derive(Debug, Serialize)]
+pub struct Idle {
+    /// Through the service.
+    pub service: Outcome,
+    /// Without it.
+    pub pgbench: PeerOutcome,
+    /// The median latency of the service in that of pgbench; median of the rounds.
+    pub ratio: f64,
+}
+
+/// As many heartbeats as go through.
+#[derive(Debug, Serialize)]
+pub struct Throughput {
+    /// Through the service.
+    pub service: Outcome,
+    /// One transaction each.
+    pub pgbench: PeerOutcome,
+    /// Heartbeats per second of the service over those of pgbench; median of the rounds.
+    pub ratio: f64,
+    /// The ratio of each round.
+    pub ratios: Vec<f64>,
+    /// What a heartbeat costs.
+    pub costs: Costs,
+    /// Heartbeats in a transaction, on average.
+    pub batch: f64,
+    /// Updates of heartbeats that touched no index, as a share.
+    pub hot_share: f64,
+    /// Resident memory of the service.
+    pub resident_bytes: u64,
+}
+
+/// Processor time for a heartbeat, in microseconds, over all cores.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Costs {
+    /// In the service.
+    pub service_us: f64,
+    /// In PostgreSQL.
+    pub postgres_us: f64,
+    /// In the clients, which are on the same machine.
+    pub clients_us: f64,
+    #[serde(skip)]
+    heartbeats: f64,
+}
+
+/// Latency at a share of the full load, from the instant at which a heartbeat was to be sent.
+#[derive(Debug, Serialize)]
+pub struct LoadPoint {
+    /// Of the full load.
+    pub share: f64,
+    /// What the clients were to send.
+    pub intended_per_second: f64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// A fleet of a size.
+#[derive(Debug, Serialize)]
+pub struct ScalePoint {
+    /// Its size.
+    pub sessions: u64,
+    /// Full load.
+    pub outcome: Outcome,
+    /// Resident memory of the service after it.
+    pub resident_bytes: u64,
+    /// Processor time of service and PostgreSQL with nothing to do, in cores.
+    pub idle_processor_share: f64,
+    /// What the database says.
+    pub counters: Tables,
+}
+
+/// The table of heartbeats.
+#[derive(Debug, Serialize)]
+pub struct Tables {
+    /// Its bytes.
+    pub heartbeats_bytes: i64,
+    /// Those of its index.
+    pub index_bytes: i64,
+    /// Updates that touched no index, as a share.
+    pub hot_share: f64,
+    /// Changes of roles, of which there are to be none.
+    pub role_changes: i64,
+}
+
+/// Two replicas beside one.
+#[derive(Debug, Serialize)]
+pub struct Replicas {
+    /// One replica.
+    pub one: Outcome,
+    /// Two, each heartbeat through any of them.
+    pub random: Outcome,
+    /// Two, each group through one of them.
+    pub by_group: Outcome,
+    /// Transactions rolled back for each heartbeat, at random.
+    pub random_retries: f64,
+    /// The same by group.
+    pub by_group_retries: f64,
+}
+
+/// A list of all groups.
+#[derive(Debug, Serialize)]
+pub struct Listing {
+    /// How many.
+    pub groups: u64,
+    /// To its last byte.
+    pub seconds: f64,
+    /// To its head.
+    pub first_byte_ms: f64,
+    /// How much it was.
+    pub bytes: u64,
+    /// Resident memory before.
+    pub resident_before: u64,
+    /// The most resident memory during it.
+    pub resident_bytes: u64,
+}
+
+/// Many groups that lapse at once.
+#[derive(Debug, Serialize)]
+pub struct Lapse {
+    /// How many.
+    pub groups: u64,
+    /// Until the last of them had lost its Primary in the tables.
+    pub seconds: f64,
+    /// The heartbeats of the others, before.
+    pub before: Outcome,
+    /// And meanwhile.
+    pub during: Outcome,
+}
+
+/// Full load, some minutes on.
+#[derive(Debug, Serialize)]
+pub struct SoakPoint {
+    /// Since its beginning.
+    pub minutes: f64,
+    /// In the time since the point before.
+    pub outcome: Outcome,
+    /// Resident memory of the service.
+    pub resident_bytes: u64,
+    /// What the database says.
+    pub counters: Tables,
+}
+
+/// The middle one by a key; of an even number the lower one.
+pub fn median<T: Default>(mut outcomes: Vec<T>, key: impl Fn(&T) -> f64) -> T {
+    outcomes.sort_by(|a, b| key(a).total_cmp(&key(b)));
+    let middle = outcomes.len().saturating_sub(1) / 2;
+    outcomes.into_iter().nth(middle).unwrap_or_default()
+}
+
+impl From<Counters> for Tables {
+    fn from(counters: Counters) -> Tables {
+        Tables {
+            heartbeats_bytes: counters.heartbeats_bytes,
+            index_bytes: counters.heartbeats_index_bytes,
+            hot_share: share(counters.updated_hot, counters.updated),
+            role_changes: counters.role_changes,
+        }
+    }
+}
+
+fn share(part: i64, whole: i64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+impl Costs {
+    /// Adds what was used between two readings, by so many heartbeats.
+    pub fn add(&mut self, before: [f64; 3], after: [f64; 3], heartbeats: f64) {
+        let all = self.heartbeats + heartbeats;
+        let merged = |mean: f64, place: usize| {
+            (mean * self.heartbeats + (after[place] - before[place]) * 1_000_000.0) / all.max(1.0)
+        };
+        *self = Costs {
+            service_us: merged(self.service_us, 0),
+            postgres_us: merged(self.postgres_us, 1),
+            clients_us: merged(self.clients_us, 2),
+            heartbeats: all,
+        };
+    }
+}
+
+impl Idle {
+    /// The medians of rounds.
+    pub fn of(pairs: Vec<(Outcome, PeerOutcome)>) -> Idle {
+        let ratios = pairs.iter().map(|(service, peer)| service.p50_ms / peer.p50_ms).collect();
+        let (service, pgbench) = pairs.into_iter().unzip();
+        Idle {
+            service: median(service, |outcome: &Outcome| outcome.p50_ms),
+            pgbench: median(pgbench, |outcome: &PeerOutcome| outcome.p50_ms),
+            ratio: median(ratios, |ratio| *ratio),
+        }
+    }
+}
+
+impl Throughput {
+    /// The medians of rounds, and what the database counted around them.
+    pub fn of(
+        pairs: Vec<(Outcome, PeerOutcome)>,
+        costs: Costs,
+        before: Counters,
+        after: Counters,
+        resident_bytes: u64,
+    ) -> Throughput {
+        let ratios: Vec<f64> = pairs.iter().map(|(service, peer)| service.per_second / peer.per_second).collect();
+        let peers: f64 = pairs.iter().map(|(_, peer)| peer.per_second).sum::<f64>();
+        let services: f64 = pairs.iter().map(|(service, _)| service.per_second).sum::<f64>();
+        let commits = (after.committed - before.committed) as f64;
+        // Of the transactions, those of pgbench hold one heartbeat each.
+        let updated = (after.updated - before.updated) as f64;
+        let of_service = updated * services / (services + peers);
+        let (service, pgbench) = pairs.into_iter().unzip();
+        Throughput {
+            service: median(service, |outcome: &Outcome| outcome.per_second),
+            pgbench: median(pgbench, |outcome: &PeerOutcome| outcome.per_second),
+            ratio: median(ratios.clone(), |ratio| *ratio),
+            ratios,
+            costs,
+            batch: of_service / (commits - (updated - of_service)).max(1.0),
+            hot_share: share(after.updated_hot - before.updated_hot, after.updated - before.updated),
+            resident_bytes,
+        }
+    }
+}
+
+impl Replicas {
+    /// The medians of rounds.
+    pub fn of(one: Vec<Outcome>, random: (Vec<Outcome>, f64), by_group: (Vec<Outcome>, f64)) -> Replicas {
+        let median_of = |rounds| median(rounds, |outcome: &Outcome| outcome.per_second);
+        Replicas {
+            one: median_of(one),
+            random: median_of(random.0),
+            by_group: median_of(by_group.0),
+            random_retries: random.1,
+            by_group_retries: by_group.1,
+        }
+    }
+}
+
+impl Report {
+    /// A report in which nothing has been measured yet.
+    pub fn new(postgres: String, args: &BenchArgs) -> Report {
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            postgres,
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            sessions: args.sessions,
+            sessions_per_group: args.sessions_per_group,
+            connections: args.connections,
+            pgbench_clients: args.pgbench_clients,
+            round_seconds: args.round.as_secs_f64(),
+            idle: None,
+            throughput: None,
+            latency: Vec::new(),
+            scale: Vec::new(),
+            replicas: None,
+            list: None,
+            lapse: None,
+            soak: Vec::new(),
+        }
+    }
+
+    /// The report for people.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["what", "heartbeats/s", "p50 ms", "p99 ms", "max ms", "other"]);
+        for column in 1..=4 {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let mut notes = Vec::new();
+        let mut row = |what: String, outcome: &Outcome, other: String| {
+            let refused: u64 = outcome.refused.values().sum();
+            let troubles = match refused + outcome.broken {
+                0 => other,
+                _ => format!("{other}; refused {:?}, broken {}", outcome.refused, outcome.broken),
+            };
+            table.add_row([
+                what,
+                format!("{:.0}", outcome.per_second),
+                format!("{:.2}", outcome.p50_ms),
+                format!("{:.2}", outcome.p99_ms),
+                format!("{:.1}", outcome.max_ms),
+                troubles,
+            ]);
+        };
+        let peer = |peer: &PeerOutcome| Outcome {
+            per_second: peer.per_second,
+            p50_ms: peer.p50_ms,
+            p99_ms: peer.p99_ms,
+            ..Outcome::default()
+        };
+        if let Some(idle) = &self.idle {
+            row("one client".into(), &idle.service, format!("{:.2} times the latency of pgbench", idle.ratio));
+            row("  pgbench, one client".into(), &peer(&idle.pgbench), String::new());
+        }
+        if let Some(full) = &self.throughput {
+            let Costs { service_us, postgres_us, clients_us, .. } = full.costs;
+            row(
+                format!("full load, {} clients", self.connections),
+                &full.service,
+                format!("{:.2} times pgbench; {:.0} MB resident", full.ratio, megabytes(full.resident_bytes)),
+            );
+            row(format!("  pgbench, {} clients", self.pgbench_clients), &peer(&full.pgbench), String::new());
+            notes.push(format!(
+                "A heartbeat costs {:.1} µs of processor time: {service_us:.1} service, {postgres_us:.1} PostgreSQL, \
+                     {clients_us:.1} clients; {:.0} in a transaction; {:.2}% of updates touch no index",
+                service_us + postgres_us + clients_us,
+                full.batch,
+                full.hot_share * 100.0
+            ));
+        }
+        for point in &self.latency {
+            let what = format!("{:.0}% of the full load", point.share * 100.0);
+            row(what, &point.outcome, format!("p99.9 {:.2} ms", point.outcome.p999_ms));
+        }
+        for point in &self.scale {
+            let other = format!(
+                "{:.0} MB resident; idle {:.3} cores; table {:.0} MB, index {:.0} MB, {:.2}% HOT; {} role changes",
+                megabytes(point.resident_bytes),
+                point.idle_processor_share,
+                megabytes(point.counters.heartbeats_bytes as u64),
+                megabytes(point.counters.index_bytes as u64),
+                point.counters.hot_share * 100.0,
+                point.counters.role_changes,
+            );
+            row(format!("{} sessions", point.sessions), &point.outcome, other);
+        }
+        if let Some(replicas) = &self.replicas {
+            row("one replica".into(), &replicas.one, String::new());
+            for (what, outcome, retries) in [
+                ("two replicas, any takes any", &replicas.random, replicas.random_retries),
+                ("two replicas, a group each", &replicas.by_group, replicas.by_group_retries),
+            ] {
+                let ratio = outcome.per_second / replicas.one.per_second;
+                row(what.into(), outcome, format!("{ratio:.2} times one; {retries:.5} retries per heartbeat"));
+            }
+        }
+        if let Some(lapse) = &self.lapse {
+            row("half the load".into(), &lapse.before, String::new());
+            let other = format!("{} groups lapsed within {:.1} s", lapse.groups, lapse.seconds);
+            row("  while groups lapse".into(), &lapse.during, other);
+        }
+        for point in &self.soak {
+            let other = format!(
+                "{:.0} MB resident; table {:.0} MB, index {:.0} MB, {:.2}% HOT; {} role changes",
+                megabytes(point.resident_bytes),
+                megabytes(point.counters.heartbeats_bytes as u64),
+                megabytes(point.counters.index_bytes as u64),
+                point.counters.hot_share * 100.0,
+                point.counters.role_changes,
+            );
+            row(format!("after {:.1} minutes", point.minutes), &point.outcome, other);
+        }
+        let mut text = format!(
+            "client-failover {} on PostgreSQL {}, {} cores for all; {} sessions, {} in a group\n\n{table}\n",
+            self.version, self.postgres, self.cores, self.sessions, self.sessions_per_group,
+        );
+        if let Some(list) = &self.list {
+            notes.push(format!(
+                "A list of {} groups: {:.1} MB in {:.2} s, its head after {:.1} ms; resident memory {:.1} MB before, {:.1} MB at most",
+                list.groups,
+                megabytes(list.bytes),
+                list.seconds,
+                list.first_byte_ms,
+                megabytes(list.resident_before),
+                megabytes(list.resident_bytes),
+            ));
+        }
+        for note in notes {
+            text += &format!("\n{note}\n");
+        }
+        text.lines().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Latency against load, as SVG.
+    pub fn draw(&self, file: &Path) -> Result<(), String> {
+        if self.latency.is_empty() {
+            return Err(format!("nothing to draw: the part '{:?}' was not measured", Part::Latency));
+        }
+        let failed = |error: &dyn std::fmt::Display| error.to_string();
+        let most_per_second = self.latency.iter().map(|point| point.outcome.per_second).fold(0.0, f64::max) * 1.05;
+        let most_ms = self.latency.iter().map(|point| point.outcome.p999_ms).fold(10.0, f64::max) * 2.0;
+        let area = SVGBackend::new(file, (800, 480)).into_drawing_area();
+        area.fill(&WHITE).map_err(|error| failed(&error))?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption("Latency from the intended instant of sending", ("sans-serif", 18).into_font())
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(64)
+            .build_cartesian_2d(0.0..most_per_second, (0.1..most_ms).log_scale())
+            .map_err(|error| failed(&error))?;
+        chart
+            .configure_mesh()
+            .x_desc("heartbeats per second")
+            .y_desc("milliseconds")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .draw()
+            .map_err(|error| failed(&error))?;
+        type Pick = fn(&Outcome) -> f64;
+        let series: [(&str, RGBColor, Pick); 3] = [
+            ("p50", RGBColor(0, 114, 178), |outcome| outcome.p50_ms),
+            ("p99", RGBColor(213, 94, 0), |outcome| outcome.p99_ms),
+            ("p99.9", RGBColor(90, 90, 90), |outcome| outcome.p999_ms),
+        ];
+        for (name, colour, pick) in series {
+            let points: Vec<(f64, f64)> =
+                self.latency.iter().map(|p| (p.outcome.per_second, pick(&p.outcome).max(0.1))).collect();
+            chart
+                .draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))
+                .map_err(|error| failed(&error))?
+                .label(name)
+                .legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
+            chart
+                .draw_series(points.into_iter().map(|point| Circle::new(point, 3, colour.filled())))
+                .map_err(|error| failed(&error))?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE)
+            .draw()
+            .map_err(|error| failed(&error))?;
+        area.present().map_err(|error| failed(&error))
+    }
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_000_000.0
+}

@@ -1,0 +1,103 @@
+//! Types of columns of which a batch reads and writes thousands: a `timestamptz` as arbitration counts time, without the
+//! detour by a calendar, and the place of a row in its table.
+
+use chrono::{DateTime, Utc};
+use sqlx::decode::Decode;
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueFormat, PgValueRef, Postgres, types::Oid};
+use sqlx::types::Type;
+
+use crate::arbitration::Instant;
+
+/// PostgreSQL counts from the beginning of 2000, we count from that of 1970: both in microseconds.
+const EPOCH_OFFSET_US: i64 = 946_684_800_000_000;
+
+/// Microseconds since 1970, in the database a `timestamptz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub i64);
+
+impl From<Instant> for Micros {
+    fn from(Instant(us): Instant) -> Micros {
+        Micros(us)
+    }
+}
+
+impl From<Micros> for Instant {
+    fn from(Micros(us): Micros) -> Instant {
+        Instant(us)
+    }
+}
+
+impl Type<Postgres> for Micros {
+    fn type_info() -> PgTypeInfo {
+        <DateTime<Utc> as Type<Postgres>>::type_info()
+    }
+}
+
+impl PgHasArrayType for Micros {
+    fn array_type_info() -> PgTypeInfo {
+        <DateTime<Utc> as PgHasArrayType>::array_type_info()
+    }
+}
+
+impl Decode<'_, Postgres> for Micros {
+    fn decode(value: PgValueRef<'_>) -> Result<Micros, BoxDynError> {
+        match value.format() {
+            PgValueFormat::Binary => {
+                let since_2000 = i64::from_be_bytes(value.as_bytes()?.try_into()?);
+                // Infinity is at the ends of the range; constraints keep it out of every table that is read by this.
+                Ok(Micros(since_2000.saturating_add(EPOCH_OFFSET_US)))
+            }
+            PgValueFormat::Text => Ok(Micros(<DateTime<Utc> as Decode<Postgres>>::decode(value)?.timestamp_micros())),
+        }
+    }
+}
+
+impl Encode<'_, Postgres> for Micros {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(&self.0.saturating_sub(EPOCH_OFFSET_US).to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+/// Where a row lies in its table (`ctid`), as the database writes it: block and line. It is true for the snapshot that it was
+/// read in, and for no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowPlace([u8; 6]);
+
+/// The numbers of `tid` and `tid[]` among PostgreSQL's own types, the same in every database.
+const TID: Oid = Oid(27);
+const TID_ARRAY: Oid = Oid(1010);
+
+impl Type<Postgres> for RowPlace {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(TID)
+    }
+
+    fn compatible(found: &PgTypeInfo) -> bool {
+        found.oid() == Some(TID)
+    }
+}
+
+impl PgHasArrayType for RowPlace {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(TID_ARRAY)
+    }
+}
+
+impl Decode<'_, Postgres> for RowPlace {
+    fn decode(value: PgValueRef<'_>) -> Result<RowPlace, BoxDynError> {
+        match value.format() {
+            PgValueFormat::Binary => Ok(RowPlace(value.as_bytes()?.try_into()?)),
+            PgValueFormat::Text => Err("a row's place is read in binary form only".into()),
+        }
+    }
+}
+
+impl Encode<'_, Postgres> for RowPlace {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+}
