@@ -52,11 +52,15 @@ pub mod store;
 
 pub mod failover;
 
+pub mod auth;
+pub mod tls;
+
 pub mod http;
 
 pub mod postgres;
 
 pub mod config;
+pub mod credentials;
 pub mod serve;
 pub mod telemetry;
 

@@ -18,6 +18,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use fault::Fault;
 
+pub mod api_keys;
+pub mod audit;
 mod fault;
 pub mod groups;
 pub mod liveness;

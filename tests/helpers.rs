@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use client_failover::arbitration::Rules;
+use client_failover::auth::AuthOptions;
 use client_failover::config::{Database, Settings};
 use client_failover::failover::FailoverOptions;
 use client_failover::http::HttpOptions;
@@ -254,12 +255,16 @@ pub fn settings(database: PgConnectOptions) -> Settings {
         failover: FailoverOptions {
             rules: Rules::default(),
             session_limit: 1_000,
+            group_limit: None,
+            bind_sessions: false,
             heartbeat_writers: 1,
             heartbeat_batch: 256,
             heartbeat_queue: 10_000,
             sweep_interval: Duration::from_millis(50),
         },
-        http: HttpOptions { workers: 1, shutdown_timeout: Duration::from_secs(2) },
+        http: HttpOptions { workers: 1, shutdown_timeout: Duration::from_secs(2), connection_limit: 20_000 },
+        auth: AuthOptions::open(),
+        tls: None,
         drain: Duration::ZERO,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
