@@ -29,7 +29,8 @@ Every flag is also an environment variable, shown beside it, and a key of the se
 Examples:
   client-failover                                     serve on 127.0.0.1:8080 with a private PostgreSQL
   client-failover demo                                watch a takeover happen
-  DATABASE_URL=postgres://failover@db/failover client-failover serve --listen 0.0.0.0:8080";
+  DATABASE_URL=postgres://failover@db/failover client-failover serve --listen 0.0.0.0:8080 --auth api-key
+  DATABASE_URL=postgres://failover@db/failover client-failover keys create adapter-7 --tenant plant --role client";
 
 #[derive(clap::Args)]
 struct ServeArgs {

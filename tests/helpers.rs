@@ -44,6 +44,11 @@ fn block_on_shared<T: Send>(future: impl Future<Output = T> + Send) -> T {
     })
 }
 
+/// Lets a future run on until the tests end.
+pub fn spawn_shared(future: impl Future<Output = ()> + Send + 'static) {
+    RUNTIME.spawn(future);
+}
+
 /// How to connect to a database of a private server.
 pub fn connect_options(server: &Postgres, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
@@ -286,16 +291,16 @@ impl TestReplica {
         let (end, ended) = oneshot::channel();
         RUNTIME.spawn(async move {
             let service = Service::start(&settings).await.expect("the service starts");
-            let _ = started.send(service.address());
+            let _ = started.send(service.url());
             let until = async {
                 let _ = stopped.await;
             };
             service.run_until(until).await.expect("the service runs");
             let _ = end.send(());
         });
-        let address = start.await.expect("the service starts");
+        let url = start.await.expect("the service starts");
         let http = reqwest::Client::new();
-        TestReplica { url: format!("http://{address}"), http, stop: Some(stop), ended: Some(ended) }
+        TestReplica { url, http, stop: Some(stop), ended: Some(ended) }
     }
 
     /// A service that somebody else runs, at that address.

@@ -60,6 +60,15 @@ struct Copy {
     revision: Option<i64>,
     /// When the look began that last confirmed it.
     confirmed_at: Option<Instant>,
+    /// Keys that were used and have not been noted, from the copy before.
+    used_before: Vec<i64>,
+}
+
+impl Copy {
+    /// The keys that were used since this was last asked.
+    fn take_used(&self) -> Vec<i64> {
+        self.keys.values().filter(|key| key.used.swap(false, Ordering::Relaxed)).map(|key| key.key_id).collect()
+    }
 }
 
 struct Key {
@@ -124,9 +133,9 @@ impl ApiKeys {
         if noted_at.is_some_and(|at| at.elapsed() < USE_NOTED_EVERY) {
             return Vec::new();
         }
-        let copy = self.copy.read().unwrap_or_else(PoisonError::into_inner);
-        let used: Vec<i64> =
-            copy.keys.values().filter(|key| key.used.swap(false, Ordering::Relaxed)).map(|key| key.key_id).collect();
+        let mut copy = self.copy.write().unwrap_or_else(PoisonError::into_inner);
+        let mut used = std::mem::take(&mut copy.used_before);
+        used.extend(copy.take_used());
         if !used.is_empty() {
             *noted_at = Some(Instant::now());
         }
@@ -150,6 +159,8 @@ impl ApiKeys {
         let keys = if revision == Some(found) { None } else { Some(api_keys::find_valid(&self.store).await?) };
         let mut copy = self.copy.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(keys) = keys {
+            let used = copy.take_used();
+            copy.used_before.extend(used);
             copy.keys = keys.into_iter().filter_map(|stored| read_key(stored, began_at)).collect();
             copy.revision = Some(found);
         }
