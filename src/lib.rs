@@ -37,11 +37,11 @@
 //!
 //! # Reading order
 //!
-//! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use cases), [`http`], then
-//! [`auth`] (who is asking), [`serve`] (life and death of the process). Dependencies run that way only: `http` →
-//! `failover` → `arbitration` and `store`; `http` → `auth` → `store`; `store` names arbitration's types; `arbitration` names nothing. You are in the wrong room when
-//! `arbitration` needs a clock, when an SQLSTATE or a constraint's name stands outside `store`, or a status code
-//! outside `http`.
+//! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use cases), [`auth`] (who is
+//! asking, and what they may do), [`http`], then [`serve`] (life and death of the process). Dependencies run that way
+//! only: `http` → `failover` → `arbitration` and `store`; `http` → `auth` → `store`; `store` names arbitration's types;
+//! `arbitration` names nothing. You are in the wrong room when `arbitration` needs a clock, when an SQLSTATE or a
+//! constraint's name stands outside `store`, a credential outside `auth`, or a status code outside `http`.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
