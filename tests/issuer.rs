@@ -139,7 +139,8 @@ struct State {
 impl TokenIssuer {
     /// Publishes these keys.
     pub async fn start(keys: Vec<Value>) -> TokenIssuer {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.set_nonblocking(true).expect("it can be set");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let state = Arc::new(State {
             url: Mutex::new(url.clone()),
@@ -149,6 +150,8 @@ impl TokenIssuer {
         });
         let shared = state.clone();
         crate::helpers::spawn_shared(async move {
+            // On the runtime that stays: that of the test may end before its issuer.
+            let listener = TcpListener::from_std(listener).expect("it is not blocking");
             while let Ok((stream, _)) = listener.accept().await {
                 let state = shared.clone();
                 tokio::spawn(async move { drop(state.answer(stream).await) });

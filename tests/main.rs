@@ -7,6 +7,7 @@ mod wire;
 
 mod audit;
 mod auth;
+mod auth_cost;
 mod bad_input;
 mod connections;
 mod contract;
