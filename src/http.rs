@@ -197,7 +197,9 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
             tracing::debug!(operation_id, cause = error.cause(), "not ready");
         }
         500 => tracing::error!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
-        401 | 403 => tracing::info!(operation_id, %method, path, status, cause = error.cause(), "request refused"),
+        401 | 403 if guard::is_worth_a_line() => {
+            tracing::info!(operation_id, %method, path, status, cause = error.cause(), "request refused")
+        }
         501.. => tracing::warn!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
         _ => tracing::debug!(operation_id, %method, path, status, cause = error.cause(), "request refused"),
     }
