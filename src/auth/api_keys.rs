@@ -1,7 +1,7 @@
 //! Keys of the service's own. The database keeps a hash of each; every replica keeps a copy of those in memory.
 //!
 //! The copy is renewed when the database says that something changed, looked at every second, so that a revocation
-//! is known everywhere within seconds. A copy that could not be confirmed for [`TRUSTED_FOR`] is not believed:
+//! is known everywhere within seconds. A copy that could not be confirmed for `TRUSTED_FOR` is not believed:
 //! requests with keys are answered 503 then, as they would be without the database anyway.
 
 use std::collections::HashMap;
