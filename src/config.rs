@@ -3,6 +3,7 @@
 //! One structure serves all three sources, so that a setting has one name: `--sweep-interval`,
 //! `CLIENT_FAILOVER_SWEEP_INTERVAL` and `sweep-interval = "500ms"` are the same.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,10 +16,13 @@ use serde::de::{self, Deserializer};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::arbitration::{HandoverMode, Rules};
+use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
+use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::FailoverOptions;
 use crate::http::HttpOptions;
 use crate::store::{Pooler, StoreOptions};
 use crate::telemetry::LogFormat;
+use crate::tls::TlsOptions;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,25 @@ pub enum ConfigError {
         value: String,
         /// What it must be.
         wanted: String,
+    },
+    /// A setting that another one needs.
+    #[error("{setting} is missing: {why}")]
+    Missing {
+        /// Which.
+        setting: &'static str,
+        /// What needs it.
+        why: &'static str,
+    },
+    /// Settings that cannot both be meant.
+    #[error("{0}")]
+    Contradiction(&'static str),
+    /// The address can be reached by others, and nobody would be asked who they are.
+    #[error(
+        "{address} can be reached from other machines and no authentication is set: give --auth oidc, basic, api-key or certificate with its settings, or --auth none to let everybody do everything"
+    )]
+    Open {
+        /// The address.
+        address: SocketAddr,
     },
     /// A database URL that is not one. Its text is not shown: it may hold a password.
     #[error("{setting} is not a PostgreSQL URL such as postgres://user@host:5432/database: {wrong}")]
@@ -204,6 +227,102 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_HTTP_WORKERS", value_name = "N")]
     http_workers: Option<usize>,
 
+    /// The most connections of clients at once [default: 20000]
+    #[arg(long, env = "CLIENT_FAILOVER_CONNECTION_LIMIT", value_name = "N")]
+    connection_limit: Option<usize>,
+
+    /// How callers say who they are: oidc, basic, api-key, certificate, several with commas between, or none for no question asked [default: none on a loopback address, and nothing elsewhere]
+    #[arg(
+        long,
+        env = "CLIENT_FAILOVER_AUTH",
+        value_name = "METHODS",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    auth: Option<Vec<Method>>,
+
+    /// Issuer of bearer tokens, exactly as its tokens name it
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_ISSUER", value_name = "URL")]
+    oidc_issuer: Option<String>,
+
+    /// Audiences that mean this service; a token has to be for one of them
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_AUDIENCE", value_name = "NAMES", value_delimiter = ',')]
+    oidc_audience: Option<Vec<String>>,
+
+    /// File with the issuer's keys, a JSON Web Key Set [default: found by the issuer's discovery]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_KEYS", value_name = "FILE")]
+    oidc_keys: Option<PathBuf>,
+
+    /// Signatures that count: some of RS256, ES256, EdDSA [default: all three]
+    #[arg(
+        long,
+        env = "CLIENT_FAILOVER_OIDC_ALGORITHMS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    oidc_algorithms: Option<Vec<TokenAlgorithm>>,
+
+    /// By how much the issuer's clock may differ from this one [default: 30s]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_LEEWAY", value_name = "TIME")]
+    oidc_leeway: Option<Span>,
+
+    /// The claim that names the caller [default: sub]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_NAME_CLAIM", value_name = "CLAIM")]
+    oidc_name_claim: Option<String>,
+
+    /// The claim with the tenant, or an array of tenants, '*' for all [default: tenant]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_TENANT_CLAIM", value_name = "CLAIM")]
+    oidc_tenant_claim: Option<String>,
+
+    /// The claim with the namespaces [default: every namespace of the tenant]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_NAMESPACES_CLAIM", value_name = "CLAIM")]
+    oidc_namespaces_claim: Option<String>,
+
+    /// The claim with the roles; dots lead into objects, as in realm_access.roles [default: roles]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES_CLAIM", value_name = "CLAIM")]
+    oidc_roles_claim: Option<String>,
+
+    /// What the values of that claim mean, as adapters=client,operators=admin [default: viewer, client and admin mean themselves]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES", value_name = "MAP", value_delimiter = ',')]
+    oidc_roles: Option<Vec<String>>,
+
+    /// File with the users of Basic authentication; 'client-failover users add' writes it
+    #[arg(long, env = "CLIENT_FAILOVER_USERS_FILE", value_name = "FILE")]
+    users_file: Option<PathBuf>,
+
+    /// File that says what the subjects of client certificates may do
+    #[arg(long, env = "CLIENT_FAILOVER_SUBJECTS_FILE", value_name = "FILE")]
+    subjects_file: Option<PathBuf>,
+
+    /// Whether the role client may create groups, though not change them [default: true]
+    #[arg(long, env = "CLIENT_FAILOVER_CLIENTS_CREATE_GROUPS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    clients_create_groups: Option<bool>,
+
+    /// Whether a client session takes heartbeats only from the caller that registered it [default: false]
+    #[arg(long, env = "CLIENT_FAILOVER_BIND_SESSIONS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    bind_sessions: Option<bool>,
+
+    /// The most requests per second of one caller on a replica; more are answered 429 [default: no limit]
+    #[arg(long, env = "CLIENT_FAILOVER_RATE_LIMIT", value_name = "N")]
+    rate_limit: Option<u32>,
+
+    /// The most groups of a tenant [default: no limit]
+    #[arg(long, env = "CLIENT_FAILOVER_GROUP_LIMIT", value_name = "N")]
+    group_limit: Option<u32>,
+
+    /// The service's certificate with its chain (PEM), reread when it changes [default: plain HTTP]
+    #[arg(long, env = "CLIENT_FAILOVER_TLS_CERTIFICATE", value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(long, env = "CLIENT_FAILOVER_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// The authority that client certificates have to come from (PEM)
+    #[arg(long, env = "CLIENT_FAILOVER_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+
     /// How long /health/ready says 503 on SIGTERM before connections are refused: time for a load balancer to look elsewhere [default: 0s]
     #[arg(long, env = "CLIENT_FAILOVER_DRAIN", value_name = "TIME")]
     drain: Option<Span>,
@@ -251,6 +370,10 @@ pub struct Settings {
     pub failover: FailoverOptions,
     /// How the server is run.
     pub http: HttpOptions,
+    /// Who may come in.
+    pub auth: AuthOptions,
+    /// The server's TLS; `None` for plain HTTP.
+    pub tls: Option<TlsOptions>,
     /// How long the service drains before it stops.
     pub drain: Duration,
     /// What is logged.
@@ -295,6 +418,27 @@ impl Given {
             heartbeat_batch: self.heartbeat_batch.or(file.heartbeat_batch),
             heartbeat_queue: self.heartbeat_queue.or(file.heartbeat_queue),
             http_workers: self.http_workers.or(file.http_workers),
+            connection_limit: self.connection_limit.or(file.connection_limit),
+            auth: self.auth.or(file.auth),
+            oidc_issuer: self.oidc_issuer.or(file.oidc_issuer),
+            oidc_audience: self.oidc_audience.or(file.oidc_audience),
+            oidc_keys: self.oidc_keys.or(file.oidc_keys),
+            oidc_algorithms: self.oidc_algorithms.or(file.oidc_algorithms),
+            oidc_leeway: self.oidc_leeway.or(file.oidc_leeway),
+            oidc_name_claim: self.oidc_name_claim.or(file.oidc_name_claim),
+            oidc_tenant_claim: self.oidc_tenant_claim.or(file.oidc_tenant_claim),
+            oidc_namespaces_claim: self.oidc_namespaces_claim.or(file.oidc_namespaces_claim),
+            oidc_roles_claim: self.oidc_roles_claim.or(file.oidc_roles_claim),
+            oidc_roles: self.oidc_roles.or(file.oidc_roles),
+            users_file: self.users_file.or(file.users_file),
+            subjects_file: self.subjects_file.or(file.subjects_file),
+            clients_create_groups: self.clients_create_groups.or(file.clients_create_groups),
+            bind_sessions: self.bind_sessions.or(file.bind_sessions),
+            rate_limit: self.rate_limit.or(file.rate_limit),
+            group_limit: self.group_limit.or(file.group_limit),
+            tls_certificate: self.tls_certificate.or(file.tls_certificate),
+            tls_key: self.tls_key.or(file.tls_key),
+            tls_client_ca: self.tls_client_ca.or(file.tls_client_ca),
             drain: self.drain.or(file.drain),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
@@ -303,9 +447,12 @@ impl Given {
 
     fn complete(self) -> Result<Settings, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let tls = self.tls()?;
         Ok(Settings {
-            listen: self.listen.unwrap_or_else(|| SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 8080)),
+            listen: self.address(),
             database: self.database()?,
+            auth: self.auth(tls.as_ref())?,
+            tls,
             migrate: self.migrate.unwrap_or(true),
             store: StoreOptions {
                 pool_size: bounded("pool-size", self.pool_size.unwrap_or(16), 2, 1_000)?,
@@ -331,6 +478,8 @@ impl Given {
                     },
                 },
                 session_limit: bounded("session-limit", self.session_limit.unwrap_or(1_000), 1, 10_000)?,
+                group_limit: self.group_limit.map(|n| bounded("group-limit", n, 1, 10_000_000)).transpose()?,
+                bind_sessions: self.bind_sessions.unwrap_or(false),
                 heartbeat_writers: bounded("heartbeat-writers", self.heartbeat_writers.unwrap_or(1), 1, 64)?,
                 heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(512), 1, 10_000)?,
                 heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
@@ -339,11 +488,144 @@ impl Given {
             http: HttpOptions {
                 workers: bounded("http-workers", self.http_workers.unwrap_or(cores), 1, 1_024)?,
                 shutdown_timeout: SHUTDOWN_TIMEOUT,
+                connection_limit: bounded("connection-limit", self.connection_limit.unwrap_or(20_000), 1, 10_000_000)?,
             },
             drain: span("drain", self.drain, 0, 0)?,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
         })
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 8080))
+    }
+
+    fn tls(&self) -> Result<Option<TlsOptions>, ConfigError> {
+        match (&self.tls_certificate, &self.tls_key, &self.tls_client_ca) {
+            (None, None, None) => Ok(None),
+            (Some(certificate), Some(key), client_ca) => Ok(Some(TlsOptions {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                client_ca: client_ca.clone(),
+            })),
+            (None, ..) => Err(missing("tls-certificate", "a certificate and its key are given together")),
+            (_, None, _) => Err(missing("tls-key", "a certificate and its key are given together")),
+        }
+    }
+
+    fn auth(&self, tls: Option<&TlsOptions>) -> Result<AuthOptions, ConfigError> {
+        let mut options = AuthOptions {
+            clients_create_groups: self.clients_create_groups.unwrap_or(true),
+            rate_limit: self.rate_limit.map(|n| bounded("rate-limit", n, 1, 1_000_000)).transpose()?,
+            ..AuthOptions::default()
+        };
+        let methods = match &self.auth {
+            Some(methods) => methods.as_slice(),
+            None if self.address().ip().is_loopback() => &[Method::None],
+            None => return Err(ConfigError::Open { address: self.address() }),
+        };
+        if methods.is_empty() {
+            return Err(missing("auth", "it is given and empty: name the methods, or 'none'"));
+        }
+        if methods.contains(&Method::None) && methods.len() > 1 {
+            return Err(ConfigError::Contradiction("auth is 'none' and another method: leave one of the two out"));
+        }
+        for method in methods {
+            match method {
+                Method::None => {}
+                Method::Oidc => options.oidc = Some(self.oidc()?),
+                Method::Basic => {
+                    let file = self.users_file.clone();
+                    options.users_file = Some(file.ok_or_else(|| missing("users-file", "auth has 'basic'"))?);
+                }
+                Method::ApiKey => options.api_keys = true,
+                Method::Certificate => {
+                    if tls.is_none_or(|tls| tls.client_ca.is_none()) {
+                        return Err(missing("tls-client-ca", "auth has 'certificate'"));
+                    }
+                    let file = self.subjects_file.clone();
+                    options.subjects_file =
+                        Some(file.ok_or_else(|| missing("subjects-file", "auth has 'certificate'"))?);
+                }
+            }
+        }
+        // What is set for a method that is off was meant to be on.
+        let set_and_off = [
+            (options.oidc.is_none() && self.oidc_issuer.is_some(), "oidc-issuer is set and auth does not have 'oidc'"),
+            (
+                options.users_file.is_none() && self.users_file.is_some(),
+                "users-file is set and auth does not have 'basic'",
+            ),
+            (
+                options.subjects_file.is_none() && self.subjects_file.is_some(),
+                "subjects-file is set and auth does not have 'certificate'",
+            ),
+        ];
+        match set_and_off.iter().find(|(wrong, _)| *wrong) {
+            Some((_, wrong)) => Err(ConfigError::Contradiction(wrong)),
+            None => Ok(options),
+        }
+    }
+
+    fn oidc(&self) -> Result<OidcOptions, ConfigError> {
+        const WHY: &str = "auth has 'oidc'";
+        let issuer = self.oidc_issuer.clone().filter(|issuer| !issuer.is_empty());
+        let issuer = issuer.ok_or_else(|| missing("oidc-issuer", WHY))?;
+        let audiences = self.oidc_audience.clone().unwrap_or_default();
+        if audiences.is_empty() || audiences.iter().any(String::is_empty) {
+            return Err(missing("oidc-audience", WHY));
+        }
+        let keys = match &self.oidc_keys {
+            Some(file) => KeySource::File(file.clone()),
+            None if bearer::is_safe_url(&issuer) => KeySource::Discovery,
+            None => {
+                let wanted = "it must be an https:// URL, or one of this machine, for its keys to be found".to_owned();
+                return Err(ConfigError::OutOfBounds { setting: "oidc-issuer", value: issuer, wanted });
+            }
+        };
+        let algorithms = self.oidc_algorithms.clone().unwrap_or_else(|| TokenAlgorithm::ALL.to_vec());
+        if algorithms.is_empty() {
+            return Err(missing("oidc-algorithms", "it is given and empty"));
+        }
+        let claim = |setting, given: &Option<String>, default: &str| match given.as_deref() {
+            Some("") => Err(missing(setting, "it is given and empty")),
+            given => Ok(given.unwrap_or(default).to_owned()),
+        };
+        let leeway = span("oidc-leeway", self.oidc_leeway, 30_000, 0)?;
+        let namespaces_claim = match &self.oidc_namespaces_claim {
+            None => None,
+            given => Some(claim("oidc-namespaces-claim", given, "")?),
+        };
+        Ok(OidcOptions {
+            issuer,
+            audiences,
+            keys,
+            algorithms,
+            leeway: leeway.min(Duration::from_secs(600)),
+            name_claim: claim("oidc-name-claim", &self.oidc_name_claim, "sub")?,
+            tenant_claim: claim("oidc-tenant-claim", &self.oidc_tenant_claim, "tenant")?,
+            namespaces_claim,
+            roles_claim: claim("oidc-roles-claim", &self.oidc_roles_claim, "roles")?,
+            roles: self.oidc_role_map()?,
+        })
+    }
+
+    fn oidc_role_map(&self) -> Result<HashMap<String, Role>, ConfigError> {
+        let Some(given) = &self.oidc_roles else {
+            return Ok([Role::Viewer, Role::Client, Role::Admin].map(|role| (role.text().to_owned(), role)).into());
+        };
+        let pair = |pair: &String| {
+            let (value, role) = pair.rsplit_once('=')?;
+            Some((value.to_owned(), Role::from_text(role)?)).filter(|(value, _)| !value.is_empty())
+        };
+        let one = |text: &String| {
+            pair(text).ok_or_else(|| ConfigError::OutOfBounds {
+                setting: "oidc-roles",
+                value: text.clone(),
+                wanted: "it must be VALUE=ROLE, where ROLE is viewer, client or admin".to_owned(),
+            })
+        };
+        given.iter().map(one).collect()
     }
 
     fn database(&self) -> Result<Database, ConfigError> {
@@ -380,6 +662,10 @@ fn connect_options(setting: &'static str, url: &Secret) -> Result<PgConnectOptio
         return Err(ConfigError::DatabaseUrl { setting, wrong });
     }
     url.reveal().parse().map_err(|error: sqlx::Error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
+}
+
+fn missing(setting: &'static str, why: &'static str) -> ConfigError {
+    ConfigError::Missing { setting, why }
 }
 
 fn bounded<T: PartialOrd + fmt::Display>(setting: &'static str, value: T, least: T, most: T) -> Result<T, ConfigError> {

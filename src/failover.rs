@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use crate::arbitration::{self, Answer, Rules};
-use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId};
+use crate::arbitration::{self, Answer, FailoverTimeout, Rules};
+use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId, TenantId};
+use crate::store::audit::{self, Action};
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
@@ -60,6 +63,25 @@ pub enum FailoverError {
         /// The limit.
         limit: u32,
     },
+    /// The tenant has as many groups as it may.
+    #[error("tenant '{tenant}' has {limit} groups, which is its limit")]
+    TooManyGroups {
+        /// The tenant.
+        tenant: TenantId,
+        /// The limit.
+        limit: u32,
+    },
+    /// The group exists with another configuration, and the caller may create groups but not change them.
+    #[error("group '{0}' exists with another configuration, which only the role 'admin' may change")]
+    OnlyAdminsChangeGroups(GroupId),
+    /// The session was registered by somebody else, and is bound to them.
+    #[error("client session '{session}' of group '{group}' was registered by another identity")]
+    SessionOfAnother {
+        /// The group.
+        group: GroupId,
+        /// The id.
+        session: SessionId,
+    },
     /// The group is in use.
     #[error("group '{group}' has {live} live client sessions")]
     GroupIsLive {
@@ -83,6 +105,10 @@ pub struct FailoverOptions {
     pub rules: Rules,
     /// The most sessions a group may hold.
     pub session_limit: u32,
+    /// The most groups a tenant may have; `None` for any number.
+    pub group_limit: Option<u32>,
+    /// Whether a session is its registrant's alone.
+    pub bind_sessions: bool,
     /// How many heartbeat transactions run at once.
     pub heartbeat_writers: usize,
     /// The most heartbeats in one transaction.
@@ -91,6 +117,17 @@ pub struct FailoverOptions {
     pub heartbeat_queue: usize,
     /// How often lapsed roles are looked for.
     pub sweep_interval: Duration,
+}
+
+/// On whose behalf something is done, as far as that matters here: they were let in already.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Their name in the audit trail.
+    pub identity: Arc<str>,
+    /// The request's id.
+    pub operation_id: Arc<str>,
+    /// Whether they may change what they did not make.
+    pub is_admin: bool,
 }
 
 /// The service behind its interfaces. Cheap to clone.
@@ -117,21 +154,23 @@ impl Failover {
     /// Creates a group. The same again changes nothing and succeeds.
     pub async fn create_group(
         &self,
+        caller: &Caller,
         path: GroupPath,
         configuration: GroupConfiguration,
     ) -> Result<GroupId, FailoverError> {
         let id = path.group.clone();
-        let work = Arc::new((path, configuration));
+        let full = self.full_tenant(&path.parent.tenant).await?;
+        let work = Arc::new((caller.clone(), path, configuration, full));
         self.store
             .serializable("create_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
-                    let (path, configuration) = &*work;
+                    let (caller, path, configuration, full) = &*work;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => {
-                            groups::insert_group(connection, path, configuration).await?;
-                            Ok(Ok(()))
-                        }
+                        None => match full {
+                            Some(full) => Ok(Err(full.clone())),
+                            None => insert_group(connection, caller, path, configuration).await.map(Ok),
+                        },
                         Some(found) if found == *configuration => Ok(Ok(())),
                         Some(_) => Ok(Err(FailoverError::GroupDiffers(path.group.clone()))),
                     }
@@ -142,38 +181,76 @@ impl Failover {
     }
 
     /// Creates a group or replaces its configuration. Sessions, roles and leases already given stay.
-    pub async fn put_group(&self, path: GroupPath, configuration: GroupConfiguration) -> Result<(), FailoverError> {
-        let work = Arc::new((path, configuration));
+    ///
+    /// Only an admin replaces one; for others it has to be as they want it, or not there yet.
+    pub async fn put_group(
+        &self,
+        caller: &Caller,
+        path: GroupPath,
+        configuration: GroupConfiguration,
+    ) -> Result<(), FailoverError> {
+        let full = self.full_tenant(&path.parent.tenant).await?;
+        let work = Arc::new((caller.clone(), path, configuration, full));
         self.store
             .serializable("put_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
-                    let (path, configuration) = &*work;
+                    let (caller, path, configuration, full) = &*work;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => groups::insert_group(connection, path, configuration).await,
-                        Some(found) if found == *configuration => Ok(()),
-                        Some(_) => groups::update_configuration(connection, path.key(), configuration).await,
+                        None => match full {
+                            Some(full) => Ok(Err(full.clone())),
+                            None => insert_group(connection, caller, path, configuration).await.map(Ok),
+                        },
+                        Some(found) if found == *configuration => Ok(Ok(())),
+                        Some(_) if !caller.is_admin => {
+                            Ok(Err(FailoverError::OnlyAdminsChangeGroups(path.group.clone())))
+                        }
+                        Some(found) => {
+                            groups::update_configuration(connection, path.key(), configuration).await?;
+                            let change = Change {
+                                before: Some(configuration_json(&found)),
+                                after: Some(configuration_json(configuration)),
+                            };
+                            record(connection, caller, Action::GroupChanged, path, None, change).await.map(Ok)
+                        }
                     }
                 })
             })
-            .await?;
-        Ok(())
+            .await?
+    }
+
+    /// What a new group of that tenant is refused with, if it is. Counted outside of the transaction, which would meet
+    /// every heartbeat of the tenant if it read all of its groups: those created at the same moment may exceed it.
+    async fn full_tenant(&self, tenant: &TenantId) -> Result<Option<FailoverError>, StoreError> {
+        let Some(limit) = self.options.group_limit else { return Ok(None) };
+        let counted = tenant.clone();
+        let full = self.store.read("count_tenant_groups", move |connection| {
+            let tenant = counted.clone();
+            Box::pin(async move { groups::has_groups(connection, &tenant, limit).await })
+        });
+        Ok(full.await?.then(|| FailoverError::TooManyGroups { tenant: tenant.clone(), limit }))
     }
 
     /// Deletes a group and its sessions; a live one only where `deletion` forces it.
-    pub async fn delete_group(&self, path: &GroupPath, deletion: Deletion) -> Result<(), FailoverError> {
-        let path = Arc::new(path.clone());
+    pub async fn delete_group(
+        &self,
+        caller: &Caller,
+        path: &GroupPath,
+        deletion: Deletion,
+    ) -> Result<(), FailoverError> {
+        let work = Arc::new((caller.clone(), path.clone()));
         let store = self.store.clone();
         let changes = self
             .store
             .serializable("delete_group", LostCommit::Report, move |connection| {
-                let path = path.clone();
+                let work = work.clone();
                 let store = store.clone();
                 Box::pin(async move {
+                    let (caller, path) = &*work;
                     let keys = [path.key().0];
                     let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
                     let Some(mut stored) = one_group(&mut loaded)? else {
-                        return Ok(Err(no_such_group(&path)));
+                        return Ok(Err(no_such_group(path)));
                     };
                     let sessions = 0..stored.group.sessions.len();
                     let live = sessions.clone().filter(|i| stored.group.is_live(*i, clock.moment())).count();
@@ -186,7 +263,14 @@ impl Failover {
                     }
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
+                    let configuration = groups::find_configuration(connection, path.key()).await?;
                     groups::delete_group(connection, path.key()).await?;
+                    let action = if live > 0 { Action::GroupDeletedByForce } else { Action::GroupDeleted };
+                    let mut before = configuration.as_ref().map(configuration_json).unwrap_or_default();
+                    before["Sessions"] = stored[0].session_ids.clone().into();
+                    before["LiveSessions"] = live.into();
+                    let change = Change { before: Some(before), after: None };
+                    record(connection, caller, action, path, None, change).await?;
                     Ok(Ok(changes_of(&path.label(), &stored[0])))
                 })
             })
@@ -276,17 +360,18 @@ impl Failover {
     /// Registers a client session: Secondary, without a lease. The same again changes nothing and succeeds.
     pub async fn register(
         &self,
+        caller: &Caller,
         path: &GroupPath,
         session: SessionId,
         name: Option<String>,
     ) -> Result<(), FailoverError> {
         let limit = self.options.session_limit;
-        let work = Arc::new((path.clone(), session, name));
+        let work = Arc::new((caller.identity.clone(), path.clone(), session, name));
         self.store
             .serializable("register_session", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
-                    let (path, session, name) = &*work;
+                    let (identity, path, session, name) = &*work;
                     let key = path.key();
                     let group = path.group.clone();
                     if groups::find_configuration(connection, key).await?.is_none() {
@@ -303,7 +388,7 @@ impl Failover {
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
                     }
-                    groups::insert_session(connection, key, session, name.as_deref()).await?;
+                    groups::insert_session(connection, key, session, name.as_deref(), identity).await?;
                     Ok(Ok(()))
                 })
             })
@@ -311,8 +396,16 @@ impl Failover {
     }
 
     /// Deletes a client session, with its role, its lease and any handover from it.
-    pub async fn delete_session(&self, path: &GroupPath, session: &SessionId) -> Result<(), FailoverError> {
-        let work = Arc::new((path.clone(), session.clone()));
+    ///
+    /// Where sessions are bound, only its registrant's or an admin's.
+    pub async fn delete_session(
+        &self,
+        caller: &Caller,
+        path: &GroupPath,
+        session: &SessionId,
+    ) -> Result<(), FailoverError> {
+        let is_bound = self.options.bind_sessions && !caller.is_admin;
+        let work = Arc::new((caller.clone(), path.clone(), session.clone()));
         let store = self.store.clone();
         let changes = self
             .store
@@ -320,7 +413,7 @@ impl Failover {
                 let work = work.clone();
                 let store = store.clone();
                 Box::pin(async move {
-                    let (path, session) = &*work;
+                    let (caller, path, session) = &*work;
                     let keys = [path.key().0];
                     let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
                     let Some(mut stored) = one_group(&mut loaded)? else {
@@ -329,10 +422,23 @@ impl Failover {
                     let Some(i) = stored.find_session(session.as_str()) else {
                         return Ok(Err(no_such_session(path, session)));
                     };
+                    let name = [session.as_str().to_owned()];
+                    if is_bound
+                        && groups::find_registrants(connection, &keys, &name).await?.are_other(0, &caller.identity)
+                    {
+                        return Ok(Err(session_of_another(path, session)));
+                    }
+                    let was_live = stored.group.is_live(i, clock.moment());
+                    let role = stored.group.sessions[i].role;
                     arbitration::remove(&mut stored.group, i, &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     groups::delete_session(connection, path.key(), session).await?;
+                    if was_live {
+                        let before = Some(json!({"Role": role.number()}));
+                        let change = Change { before, after: None };
+                        record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
+                    }
                     Ok(Ok(changes_of(&path.label(), &stored[0])))
                 })
             })
@@ -342,13 +448,17 @@ impl Failover {
     }
 
     /// One heartbeat: answered with the session's role once that is committed.
+    ///
+    /// Where sessions are bound, only its registrant's counts.
     pub async fn heartbeat(
         &self,
+        caller: &Caller,
         path: GroupPath,
         session: SessionId,
         message: HeartbeatMessage,
     ) -> Result<Answer, FailoverError> {
-        self.heartbeats.send(path, session, message).await
+        let bound_to = self.options.bind_sessions.then(|| caller.identity.clone());
+        self.heartbeats.send(path, session, message, bound_to).await
     }
 }
 
@@ -388,6 +498,57 @@ fn no_such_group(path: &GroupPath) -> FailoverError {
 
 fn no_such_session(path: &GroupPath, session: &SessionId) -> FailoverError {
     FailoverError::NoSuchSession { group: path.group.clone(), session: session.clone() }
+}
+
+fn session_of_another(path: &GroupPath, session: &SessionId) -> FailoverError {
+    FailoverError::SessionOfAnother { group: path.group.clone(), session: session.clone() }
+}
+
+async fn insert_group(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    path: &GroupPath,
+    configuration: &GroupConfiguration,
+) -> Result<(), WorkError> {
+    groups::insert_group(connection, path, configuration).await?;
+    let change = Change { before: None, after: Some(configuration_json(configuration)) };
+    record(connection, caller, Action::GroupCreated, path, None, change).await
+}
+
+/// What an entry of the audit trail shows.
+struct Change {
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+async fn record(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    action: Action,
+    path: &GroupPath,
+    session: Option<&SessionId>,
+    change: Change,
+) -> Result<(), WorkError> {
+    let entry = audit::Entry {
+        action,
+        tenant: path.parent.tenant.as_str(),
+        namespace: Some(path.parent.namespace.as_str()),
+        group: Some(path.group.as_str()),
+        session: session.map(SessionId::as_str),
+        identity: &caller.identity,
+        operation_id: &caller.operation_id,
+        before: change.before,
+        after: change.after,
+    };
+    audit::record(connection, entry).await
+}
+
+fn configuration_json(configuration: &GroupConfiguration) -> Value {
+    json!({
+        "Name": configuration.name,
+        "Description": configuration.description,
+        "Milliseconds": configuration.timeout.ticks() as f64 / FailoverTimeout::TICKS_PER_MS as f64,
+    })
 }
 
 /// A committed change of a role, for the log.

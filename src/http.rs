@@ -1,24 +1,31 @@
 //! The HTTP interface: routes, and what is true of every answer. Handlers and wire types are in the modules
 //! beneath, one per resource; none of them knows a role's rules or a statement.
 
+use std::any::Any;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::BoxBody;
-use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Extensions, Server, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, Error, HttpRequest, HttpServer, web};
+use rustls::ServerConfig;
 
 use crate::arbitration::Answer;
+use crate::auth::Authenticator;
+use crate::auth::certificates::ClientCertificate;
 use crate::failover::{Failover, HeartbeatMessage};
 use errors::ApiError;
 
 mod datetime;
 mod errors;
 mod groups;
+mod guard;
 mod health;
 mod json;
 mod paths;
@@ -40,6 +47,8 @@ pub struct HttpOptions {
     pub workers: usize,
     /// The longest that requests in flight are waited for at the end.
     pub shutdown_timeout: Duration,
+    /// The most connections at once.
+    pub connection_limit: usize,
 }
 
 /// Whether the service is on its way out. Shared by all workers.
@@ -57,14 +66,32 @@ impl Life {
     }
 }
 
-/// A server on this listener. It runs when awaited, and stops by its handle.
-pub fn server(listener: TcpListener, failover: Failover, life: Life, options: &HttpOptions) -> std::io::Result<Server> {
-    let failover = web::Data::new(failover);
-    let life = web::Data::new(life);
+/// What every worker shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// The use cases.
+    pub failover: Failover,
+    /// Who may come in.
+    pub authenticator: Arc<Authenticator>,
+    /// Whether the service is on its way out.
+    pub life: Life,
+}
+
+/// A server on this listener, over TLS where that is configured. It runs when awaited, and stops by its handle.
+pub fn server(
+    listener: TcpListener,
+    shared: Shared,
+    tls: Option<ServerConfig>,
+    options: &HttpOptions,
+) -> std::io::Result<Server> {
+    let failover = web::Data::new(shared.failover);
+    let life = web::Data::new(shared.life);
+    let authenticator = web::Data::from(shared.authenticator);
     let app = move || {
         App::new()
             .app_data(failover.clone())
             .app_data(life.clone())
+            .app_data(authenticator.clone())
             .wrap(from_fn(around_everything))
             // Resources are tried in this order, and nearly every request is a heartbeat.
             .service(
@@ -99,16 +126,30 @@ pub fn server(listener: TcpListener, failover: Failover, life: Life, options: &H
     };
     let server = HttpServer::new(app)
         .workers(options.workers)
+        .max_connections(options.connection_limit.div_ceil(options.workers))
+        .on_connect(note_client_certificate)
         // A heartbeat comes every half timeout: connections are worth keeping for longer than the usual few seconds.
         .keep_alive(Duration::from_secs(75))
         .client_request_timeout(Duration::from_secs(10))
         // A client that half-closes is gone: its heartbeat drops out of the queue.
         .h1_allow_half_closed(false)
         .shutdown_timeout(options.shutdown_timeout.as_secs().max(1))
-        .disable_signals()
-        .listen(listener)?
-        .run();
-    Ok(server)
+        .disable_signals();
+    let server = match tls {
+        Some(config) => server.listen_rustls_0_23(listener, config)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
+}
+
+/// Keeps with a connection what its client certificate says, for its requests.
+fn note_client_certificate(connection: &dyn Any, notes: &mut Extensions) {
+    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
+    let (_, session) = stream.get_ref();
+    let leaf = session.peer_certificates().and_then(|chain| chain.first());
+    if let Some(certificate) = leaf.and_then(|leaf| ClientCertificate::read(leaf)) {
+        notes.insert(certificate);
+    }
 }
 
 async fn refuse_method(allow: &'static str) -> Result<&'static str, ApiError> {
@@ -126,11 +167,17 @@ async fn around_everything(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
-    let operation_id = operation_id(request.headers());
+    let operation_id: Arc<str> = operation_id(request.headers()).into();
     paths::normalise(&mut request);
     let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
-
-    let mut response = next.call(request).await?;
+    let admitted = match request.app_data::<web::Data<Authenticator>>() {
+        Some(authenticator) => guard::admit(&request, authenticator, &operation_id).await,
+        None => Err(ApiError::NotAllowed { reason: "There is nobody at the door.".to_owned() }),
+    };
+    let mut response = match admitted {
+        Ok(()) => next.call(request).await?,
+        Err(refusal) => request.error_response(refusal),
+    };
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_error_body(response, &operation_id);
     }
@@ -159,6 +206,9 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
             tracing::debug!(operation_id, cause = error.cause(), "not ready");
         }
         500 => tracing::error!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        401 | 403 if guard::is_worth_a_line() => {
+            tracing::info!(operation_id, %method, path, status, cause = error.cause(), "request refused")
+        }
         501.. => tracing::warn!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
         _ => tracing::debug!(operation_id, %method, path, status, cause = error.cause(), "request refused"),
     }

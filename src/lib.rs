@@ -21,7 +21,7 @@
 //!
 //! # One heartbeat's way
 //!
-//! [`http`] parses it, [`failover`] puts it in a queue, and a writer takes all that wait there into one
+//! [`http`] lets it in if [`auth`] knows who sends it and they may, and parses it; [`failover`] puts it in a queue, and a writer takes all that wait there into one
 //! SERIALIZABLE transaction: [`store`] reads the whole state of their groups and the clock in one statement,
 //! [`arbitration`] decides one heartbeat after another in memory, and [`store`] writes back what changed. Only after
 //! COMMIT is anybody answered. A heartbeat that was answered 200 has been committed.
@@ -37,11 +37,11 @@
 //!
 //! # Reading order
 //!
-//! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use cases), [`http`], then
-//! [`serve`] (life and death of the process). Dependencies run that way only: `http` → `failover` → `arbitration`
-//! and `store`; `store` names arbitration's types; `arbitration` names nothing. You are in the wrong room when
-//! `arbitration` needs a clock, when an SQLSTATE or a constraint's name stands outside `store`, or a status code
-//! outside `http`.
+//! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use cases), [`auth`] (who is
+//! asking, and what they may do), [`http`], then [`serve`] (life and death of the process). Dependencies run that way
+//! only: `http` → `failover` → `arbitration` and `store`; `http` → `auth` → `store`; `store` names arbitration's types;
+//! `arbitration` names nothing. You are in the wrong room when `arbitration` needs a clock, when an SQLSTATE or a
+//! constraint's name stands outside `store`, a credential outside `auth`, or a status code outside `http`.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -52,11 +52,15 @@ pub mod store;
 
 pub mod failover;
 
+pub mod auth;
+pub mod tls;
+
 pub mod http;
 
 pub mod postgres;
 
 pub mod config;
+pub mod credentials;
 pub mod serve;
 pub mod telemetry;
 

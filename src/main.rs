@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client_failover::config::Given;
 use client_failover::serve::{self, Service};
-use client_failover::{bench, demo, telemetry};
+use client_failover::{bench, credentials, demo, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on PostgreSQL.
@@ -29,7 +29,8 @@ Every flag is also an environment variable, shown beside it, and a key of the se
 Examples:
   client-failover                                     serve on 127.0.0.1:8080 with a private PostgreSQL
   client-failover demo                                watch a takeover happen
-  DATABASE_URL=postgres://failover@db/failover client-failover serve --listen 0.0.0.0:8080";
+  DATABASE_URL=postgres://failover@db/failover client-failover serve --listen 0.0.0.0:8080 --auth api-key
+  DATABASE_URL=postgres://failover@db/failover client-failover keys create adapter-7 --tenant plant --role client";
 
 #[derive(clap::Args)]
 struct ServeArgs {
@@ -46,6 +47,12 @@ enum Command {
     Serve(ServeArgs),
     /// Bring the database's tables up to date, and end
     Migrate(ServeArgs),
+    /// Make, list and revoke API keys, in the database of the same settings as serve
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Write entries of the users file for Basic authentication
+    #[command(subcommand)]
+    Users(credentials::UsersCommand),
     /// Watch a takeover happen: several adapters, one killed, one falling ill
     Demo(demo::DemoArgs),
     /// Measure heartbeats per second and latencies on this machine, beside pgbench on the same PostgreSQL
@@ -55,6 +62,26 @@ enum Command {
     /// One adapter of the demo
     #[command(hide = true)]
     DemoAdapter(demo::DemoAdapterArgs),
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make a key and print it: the one time that it is shown
+    Create {
+        #[command(flatten)]
+        key: credentials::NewKeyArgs,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+    /// List all keys, without their secrets
+    List(ServeArgs),
+    /// Revoke a key; every replica refuses it within seconds
+    Revoke {
+        /// The key's number in the list
+        key: i64,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
 }
 
 #[derive(clap::Args)]
@@ -99,6 +126,14 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             say(&format!("{count} migrations applied; the database is up to date"));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Keys(command) => {
+            say(&run_keys(command).await?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Users(command) => {
+            say(&credentials::run_users(command).map_err(unusable)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Demo(args) => match demo::run(args).await.map_err(demo_failed)? {
             true => Ok(ExitCode::SUCCESS),
             false => Ok(ExitCode::FAILURE),
@@ -119,6 +154,15 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+async fn run_keys(command: KeysCommand) -> Result<String, Failure> {
+    match command {
+        KeysCommand::Create { key, serve } => credentials::create_key(&settle(serve)?, key).await,
+        KeysCommand::List(serve) => credentials::list_keys(&settle(serve)?).await,
+        KeysCommand::Revoke { key, serve } => credentials::revoke_key(&settle(serve)?, key).await,
+    }
+    .map_err(failed)
 }
 
 async fn run_service(args: ServeArgs) -> Result<ExitCode, Failure> {

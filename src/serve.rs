@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -10,12 +11,14 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
+use crate::auth::{AuthSetupError, Authenticator};
 use crate::config::{Database, Settings};
 use crate::failover::{Failover, upkeep};
-use crate::http::{self, Life};
+use crate::http::{self, Life, Shared};
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::Store;
 use crate::store::migrate::{MigrateError, Readiness};
+use crate::tls::{Tls, TlsError};
 
 /// The database of the private server.
 const PRIVATE_DATABASE: &str = "client_failover";
@@ -40,6 +43,12 @@ pub enum ServeError {
     /// The database, in a way that waiting does not mend.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    /// What callers are recognised by.
+    #[error(transparent)]
+    Auth(#[from] AuthSetupError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The HTTP server.
     #[error("the HTTP server failed: {0}")]
     Server(#[from] std::io::Error),
@@ -48,6 +57,7 @@ pub enum ServeError {
 /// A service that is bound to its port and has its database on the way.
 pub struct Service {
     address: SocketAddr,
+    scheme: &'static str,
     server: Server,
     life: Life,
     store: Store,
@@ -64,16 +74,46 @@ impl Service {
         let listen_error = |cause| ServeError::Listen { address: settings.listen, cause };
         let listener = listen(settings.listen).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        if !address.ip().is_loopback() {
-            tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
-        }
+        // Before the database: what is wrong with the settings is said at once, and nothing was begun.
+        let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
+        let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
+        warn_about_exposure(settings, address);
         let (store, direct, postgres) = open_database(settings).await?;
+        let authenticator = match Authenticator::open(&settings.auth, &store) {
+            Ok(authenticator) => Arc::new(authenticator),
+            Err(error) => {
+                if let Some(postgres) = postgres {
+                    postgres.stop().await?;
+                }
+                return Err(error.into());
+            }
+        };
         let failover = Failover::start(store.clone(), settings.failover.clone());
         let life = Life::default();
-        let server = http::server(listener, failover.clone(), life.clone(), &settings.http)?;
+        let shared = Shared { failover: failover.clone(), authenticator: authenticator.clone(), life: life.clone() };
+        let server = http::server(listener, shared, tls_config, &settings.http)?;
         let (is_prepared, prepared) = oneshot::channel();
-        let preparation = tokio::spawn(prepare(failover, direct, settings.migrate, is_prepared));
-        Ok(Service { address, server, life, store, postgres, preparation, prepared, drain: settings.drain })
+        let prepared_for_ever = prepare(failover, direct, settings.migrate, is_prepared);
+        let preparation = tokio::spawn(async move {
+            let follow_certificate = async {
+                match &tls {
+                    Some(tls) => tls.keep_up().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = prepared_for_ever => ended,
+                () = authenticator.keep_up() => Ok(()),
+                () = follow_certificate => Ok(()),
+            }
+        });
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        Ok(Service { address, scheme, server, life, store, postgres, preparation, prepared, drain: settings.drain })
+    }
+
+    /// Where it is found.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Where it listens.
@@ -141,6 +181,18 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
+/// Says what others could do who reach the address. It was asked for, so it is no error.
+fn warn_about_exposure(settings: &Settings, address: SocketAddr) {
+    if address.ip().is_loopback() {
+        return;
+    }
+    if settings.auth.is_open() {
+        tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
+    } else if settings.tls.is_none() {
+        tracing::warn!(%address, "credentials travel in the clear unless a proxy in front of this address ends TLS");
+    }
+}
+
 /// The outcome of a task that may have panicked.
 fn flatten(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> Result<(), ServeError> {
     ended.unwrap_or_else(|panic| Err(ServeError::Server(std::io::Error::other(panic))))
@@ -158,7 +210,7 @@ pub async fn migrate(settings: &Settings) -> Result<usize, ServeError> {
 }
 
 /// The store for requests, the store for migrations, and the private server.
-async fn open_database(settings: &Settings) -> Result<(Store, Store, Option<Postgres>), ServeError> {
+pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, Option<Postgres>), ServeError> {
     match &settings.database {
         Database::Url { pooled, direct } => {
             let store = Store::open((**pooled).clone(), settings.store.clone());
@@ -255,7 +307,7 @@ async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Resul
 
 /// What the service says on standard output when it is up.
 pub fn banner(service: &Service) -> String {
-    let url = format!("http://{}", service.address());
+    let url = service.url();
     let mut text = format!(
         "listening on {url}\n\n\
          Try it:\n  \

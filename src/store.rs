@@ -18,6 +18,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use fault::Fault;
 
+pub mod api_keys;
+pub mod audit;
 mod columns;
 mod fault;
 pub mod groups;
@@ -492,7 +494,7 @@ impl Kept {
     }
 
     /// For a caller that hands each connection back.
-    fn nothing() -> Kept {
+    pub fn nothing() -> Kept {
         Kept { keeps: false, connection: None, has_begun: false }
     }
 

@@ -1,6 +1,11 @@
 //! Requests that nobody would write: whatever comes, it is never an error of the service's own, and what is
 //! refused has the one error body.
 
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use client_failover::auth::AuthOptions;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -8,7 +13,9 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::helpers::{Answer, TestApp};
+use crate::credentials::{add_user, new_dir};
+use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, settings};
+use crate::issuer::{SigningKey, TokenIssuer};
 use crate::wire::{Connection, GROUPS, Request};
 
 /// One service for all the cases of a test, and a runtime that the cases can wait on.
@@ -19,13 +26,40 @@ struct Shared {
 
 impl Shared {
     fn start() -> Shared {
+        Shared::start_with(AuthOptions::open())
+    }
+
+    fn start_with(auth: AuthOptions) -> Shared {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had");
         let app = runtime.block_on(async {
-            let app = TestApp::start().await;
-            app.group_of("g", 60_000, &["s"]).await;
-            app
+            let database = TestDatabase::new().await;
+            let open = TestReplica::start(settings(database.connect_options())).await;
+            open.group_of("g", 60_000, &["s"]).await;
+            if auth.is_open() {
+                return TestApp { replica: open, database };
+            }
+            let mut settings = settings(database.connect_options());
+            settings.auth = auth;
+            TestApp { replica: TestReplica::start(settings).await, database }
         });
         Shared { runtime, app }
+    }
+
+    /// A service with bearer tokens, passwords and keys on, and what its issuer makes.
+    fn start_guarded() -> (Shared, TokenIssuer, SigningKey) {
+        let key = SigningKey::ed();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had");
+        let issuer = runtime.block_on(TokenIssuer::start(vec![key.jwk("k")]));
+        let users_file = new_dir().join("users.toml");
+        runtime.block_on(add_user(&users_file, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]));
+        let auth = AuthOptions {
+            oidc: Some(issuer.options()),
+            users_file: Some(users_file),
+            api_keys: true,
+            clients_create_groups: true,
+            ..AuthOptions::default()
+        };
+        (Shared::start_with(auth), issuer, key)
     }
 
     fn send(&self, request: &Request) -> Answer {
@@ -36,7 +70,7 @@ impl Shared {
     fn run<S: Strategy>(&self, cases: u32, strategy: &S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
         let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
         TestRunner::new(config).run(strategy, test).unwrap_or_else(|error| panic!("{error}"));
-        self.send(&Request::get(GROUPS)).expect_ok();
+        self.send(&Request::get("/health/live")).expect_ok();
     }
 }
 
@@ -181,8 +215,16 @@ fn whatever_bytes_are_sent_as_a_body_are_taken_or_refused_in_order() {
 #[test]
 fn whatever_headers_are_sent_the_request_is_served_or_refused_in_order() {
     let shared = Shared::start();
-    let name =
-        select(vec!["traceparent", "Failover-Role", "Content-Type", "Content-Encoding", "Accept", "Cookie", "X-Any"]);
+    let name = select(vec![
+        "Authorization",
+        "traceparent",
+        "Failover-Role",
+        "Content-Type",
+        "Content-Encoding",
+        "Accept",
+        "Cookie",
+        "X-Any",
+    ]);
     shared.run(200, &vec((name, header_value()), 0..4), |headers| {
         let beat = Request::new("POST", format!("{GROUPS}/g/clientsessions/s")).body("{}");
         let beat = headers.iter().fold(beat, |request, (name, value)| request.header(name, value));
@@ -214,6 +256,92 @@ fn whatever_bytes_come_on_a_connection_it_is_answered_or_dropped() {
         }
         Ok(())
     });
+}
+
+/// A header `Authorization`, from any bytes to one that is nearly right.
+fn authorization() -> impl Strategy<Value = Vec<u8>> {
+    let base64 = "[A-Za-z0-9+/_-]{0,60}={0,2}";
+    let part = prop_oneof![
+        base64.prop_map(|text: String| text),
+        json_text().prop_map(|text| URL_SAFE_NO_PAD.encode(text)),
+        header_json().prop_map(|text| URL_SAFE_NO_PAD.encode(text)),
+    ];
+    prop_oneof![
+        2 => header_value(),
+        2 => ("(?i:bearer|basic|digest)", " {0,3}", base64).prop_map(|(a, b, c)| format!("{a}{b}{c}").into_bytes()),
+        2 => vec(any::<u8>(), 0..40).prop_map(|bytes| format!("Basic {}", STANDARD.encode(bytes)).into_bytes()),
+        2 => "Bearer cfk_[A-Za-z0-9_-]{0,50}".prop_map(String::into_bytes),
+        4 => vec(part, 0..5).prop_map(|parts| format!("Bearer {}", parts.join(".")).into_bytes()),
+    ]
+}
+
+/// A token's header, or nearly.
+fn header_json() -> impl Strategy<Value = String> {
+    let algorithm = select(vec!["RS256", "ES256", "EdDSA", "none", "HS256", "RS512", "PS256", "ES384", ""]);
+    let name = select(vec!["kid", "typ", "crit", "jwk", "x5c", "cty", "zip", "b64", "alg"]);
+    (algorithm, vec((name.prop_map(str::to_owned), json_text()), 0..3)).prop_map(|(algorithm, mut more)| {
+        more.push(("alg".to_owned(), json!(algorithm).to_string()));
+        object_text(more)
+    })
+}
+
+#[test]
+fn whatever_is_sent_as_a_credential_nobody_is_let_in_and_nothing_breaks() {
+    let (shared, _issuer, _key) = Shared::start_guarded();
+    let path = prop_oneof![2 => Just(GROUPS.to_owned()), 1 => path()];
+    shared.run(250, &(authorization(), path), |(value, path)| {
+        let status = check(shared.send(&Request::get(path).header("Authorization", value)))?;
+        prop_assert!(matches!(status, 400 | 401 | 429), "{}", status);
+        Ok(())
+    });
+}
+
+#[test]
+fn whatever_claims_a_signed_token_has_they_are_read_or_refused_in_order() {
+    let (shared, issuer, key) = Shared::start_guarded();
+    let names = ["iss", "aud", "sub", "exp", "nbf", "iat", "tenant", "roles", "tenant", "roles"];
+    let changes = vec((select(names.to_vec()), json_text()), 0..4);
+    shared.run(200, &changes, |changes| {
+        let mut claims = issuer.claims();
+        for (name, text) in changes {
+            claims[name] = serde_json::from_str(&text).unwrap_or(serde_json::Value::Null);
+        }
+        let token = key.token(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
+        let status = check(shared.send(&Request::get(GROUPS).header("Authorization", format!("Bearer {token}"))))?;
+        prop_assert!(matches!(status, 200 | 401 | 403), "{}", status);
+        Ok(())
+    });
+}
+
+/// Everything above at random for an hour, or for `FUZZ_MINUTES`.
+#[test]
+#[ignore = "long: FUZZ_MINUTES=60 cargo test --test suite -- --ignored --nocapture generated::fuzz"]
+fn fuzz() {
+    let (shared, issuer, key) = Shared::start_guarded();
+    let minutes = std::env::var("FUZZ_MINUTES").ok().and_then(|minutes| minutes.parse().ok()).unwrap_or(60.0);
+    let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let good = format!("Bearer {}", key.token(&json!({"alg": "EdDSA", "kid": "k"}), &issuer.claims()));
+    let credential = prop_oneof![3 => Just(good.into_bytes()), 1 => authorization()];
+    let method = select(vec!["GET", "POST", "PUT", "DELETE", "PATCH"]);
+    let own =
+        select(vec!["", "/g", "/g/clientsessions", "/g/clientsessions/s"]).prop_map(|below| format!("{GROUPS}{below}"));
+    let target = prop_oneof![3 => own, 1 => path()];
+    let body = prop_oneof![4 => known_object(), 1 => json_text(), 1 => any::<String>()];
+    let header = (select(vec!["Failover-Role", "traceparent", "Content-Type", "X-Any"]), header_value());
+    let strategy = (method, target, body, credential, vec(header, 0..2));
+    let (count, refused) = (std::cell::Cell::new(0_u64), std::cell::Cell::new(0_u64));
+    let began = Instant::now();
+    while Instant::now() < until {
+        shared.run(500, &strategy, |(method, target, body, credential, headers)| {
+            let request = Request::new(method, target).json(body).header("Authorization", credential);
+            let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+            let status = check(shared.send(&request))?;
+            count.set(count.get() + 1);
+            refused.set(refused.get() + u64::from(status != 200));
+            Ok(())
+        });
+    }
+    println!("fuzz: {} requests in {:?}, {} refused, no panic and no 5xx", count.get(), began.elapsed(), refused.get());
 }
 
 #[test]

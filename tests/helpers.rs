@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use client_failover::arbitration::Rules;
+use client_failover::auth::AuthOptions;
 use client_failover::config::{Database, Settings};
 use client_failover::failover::FailoverOptions;
 use client_failover::http::HttpOptions;
@@ -41,6 +42,11 @@ fn block_on_shared<T: Send>(future: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| {
         scope.spawn(|| RUNTIME.block_on(future)).join().expect("the shared runtime does not panic")
     })
+}
+
+/// Lets a future run on until the tests end.
+pub fn spawn_shared(future: impl Future<Output = ()> + Send + 'static) {
+    RUNTIME.spawn(future);
 }
 
 /// How to connect to a database of a private server.
@@ -254,12 +260,16 @@ pub fn settings(database: PgConnectOptions) -> Settings {
         failover: FailoverOptions {
             rules: Rules::default(),
             session_limit: 1_000,
+            group_limit: None,
+            bind_sessions: false,
             heartbeat_writers: 1,
             heartbeat_batch: 256,
             heartbeat_queue: 10_000,
             sweep_interval: Duration::from_millis(50),
         },
-        http: HttpOptions { workers: 1, shutdown_timeout: Duration::from_secs(2) },
+        http: HttpOptions { workers: 1, shutdown_timeout: Duration::from_secs(2), connection_limit: 20_000 },
+        auth: AuthOptions::open(),
+        tls: None,
         drain: Duration::ZERO,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
@@ -281,16 +291,16 @@ impl TestReplica {
         let (end, ended) = oneshot::channel();
         RUNTIME.spawn(async move {
             let service = Service::start(&settings).await.expect("the service starts");
-            let _ = started.send(service.address());
+            let _ = started.send(service.url());
             let until = async {
                 let _ = stopped.await;
             };
             service.run_until(until).await.expect("the service runs");
             let _ = end.send(());
         });
-        let address = start.await.expect("the service starts");
+        let url = start.await.expect("the service starts");
         let http = reqwest::Client::new();
-        TestReplica { url: format!("http://{address}"), http, stop: Some(stop), ended: Some(ended) }
+        TestReplica { url, http, stop: Some(stop), ended: Some(ended) }
     }
 
     /// A service that somebody else runs, at that address.

@@ -1,8 +1,13 @@
 //! The service from outside, in one binary: each file is a concern, and the helpers start what all of them share once.
 
+mod credentials;
 mod helpers;
+mod issuer;
 mod wire;
 
+mod audit;
+mod auth;
+mod auth_cost;
 mod bad_input;
 mod connections;
 mod contract;
@@ -11,6 +16,7 @@ mod demo;
 mod embedded_postgres;
 mod generated;
 mod http;
+mod limits;
 mod lists;
 mod outage;
 mod process;
@@ -20,4 +26,5 @@ mod replicas;
 mod sweep;
 mod takeover;
 mod takeover_times;
+mod tls;
 mod values;

@@ -38,8 +38,21 @@ async fn the_queries_of_the_readme_run_and_see_what_is_there() {
     for query in queries.iter().filter(|query| !query.is_empty()) {
         rows_seen.push(app.database.rows(&format!("{query}\n")).await.len());
     }
-    // One group; it has no standby; two sessions; one change; no outage.
-    assert_eq!(rows_seen, [1, 1, 2, 1, 0]);
+    // One group; it has no standby; two sessions; one change of a role; the group's creation; no outage.
+    assert_eq!(rows_seen, [1, 1, 2, 1, 1, 0]);
+}
+
+#[test]
+fn the_set_ups_of_the_security_page_are_settings_that_exist() {
+    let page = include_str!("../docs/security.md");
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let set_ups: Vec<&str> = blocks.into_iter().filter(|block| block.contains("auth = ")).collect();
+    assert_eq!(set_ups.len(), 4);
+    for set_up in set_ups {
+        // What is not a setting is refused.
+        let given: Result<client_failover::config::Given, _> = toml::from_str(set_up);
+        given.unwrap_or_else(|error| panic!("{set_up}: {error}"));
+    }
 }
 
 /// From flag to environment variable.

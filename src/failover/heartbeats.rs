@@ -4,22 +4,27 @@
 //! the wait in it. One heartbeat's fault is never another's: a batch that cannot be committed is split until the
 //! one at fault stands alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
+use sqlx::postgres::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
-use super::{FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session};
+use super::{
+    FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
+    session_of_another,
+};
 use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
 use crate::ids::{GroupPath, SessionId};
 use crate::seeded_bugs::{self, FirstReading};
+use crate::store::groups;
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
-use crate::store::{Kept, LostCommit, Store, StoreError};
+use crate::store::{Kept, LostCommit, Store, StoreError, WorkError};
 
 /// How often a batch may meet others on the same rows before it is split.
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
@@ -63,6 +68,8 @@ struct Request {
     key: uuid::Uuid,
     session: SessionId,
     message: HeartbeatMessage,
+    /// Where sessions are bound: who sent it.
+    bound_to: Option<Arc<str>>,
 }
 
 /// What a committed transaction answers, one outcome per request, and what it changed.
@@ -99,11 +106,12 @@ impl HeartbeatQueue {
         path: GroupPath,
         session: SessionId,
         message: HeartbeatMessage,
+        bound_to: Option<Arc<str>>,
     ) -> Result<Answer, FailoverError> {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.patience;
         let key = path.key().0;
-        let request = Arc::new(Request { path, key, session, message });
+        let request = Arc::new(Request { path, key, session, message, bound_to });
         let waiting = Waiting { request, deadline, reply };
         if self.sender.try_send(waiting).is_err() {
             return Err(FailoverError::Overloaded("too many heartbeats are waiting to be written"));
@@ -206,7 +214,7 @@ impl Writer {
         };
         let Ok(_permit) = self.alone.acquire().await else { return };
         part.retain(|waiting| !waiting.reply.is_closed());
-        let outcome = self.commit(&mut Kept::empty(), &part, u32::MAX).await;
+        let outcome = self.commit(&mut Kept::nothing(), &part, u32::MAX).await;
         answer(part, outcome);
     }
 
@@ -233,8 +241,13 @@ impl Writer {
                     let (keys, places) = distinct_keys(&requests);
                     let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
                     let clock = first_reading.or(clock);
+                    let strangers = find_strangers(connection, &requests).await?;
                     let outcomes = std::iter::zip(requests.iter(), places.iter())
-                        .map(|(request, place)| decide(request, &mut loaded[*place], &clock, &rules))
+                        .enumerate()
+                        .map(|(i, (request, place))| match strangers.contains(&i) {
+                            true => Err(session_of_another(&request.path, &request.session)),
+                            false => decide(request, &mut loaded[*place], &clock, &rules),
+                        })
                         .collect();
                     let changes = changes_in(&requests, &places, &loaded);
                     let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
@@ -287,6 +300,21 @@ fn distinct_keys(requests: &[Arc<Request>]) -> (Vec<uuid::Uuid>, Vec<usize>) {
         })
         .collect();
     (keys, places)
+}
+
+/// Which of the heartbeats come from somebody else than their session is bound to. Asks nothing where none is.
+async fn find_strangers(connection: &mut PgConnection, requests: &[Arc<Request>]) -> Result<HashSet<usize>, WorkError> {
+    if requests.iter().all(|request| request.bound_to.is_none()) {
+        return Ok(HashSet::new());
+    }
+    let keys: Vec<uuid::Uuid> = requests.iter().map(|request| request.key).collect();
+    let sessions: Vec<String> = requests.iter().map(|request| request.session.as_str().to_owned()).collect();
+    let registrants = groups::find_registrants(connection, &keys, &sessions).await?;
+    let is_stranger = |(i, request): (usize, &Arc<Request>)| {
+        let sender = request.bound_to.as_deref()?;
+        registrants.are_other(i, sender).then_some(i)
+    };
+    Ok(requests.iter().enumerate().filter_map(is_stranger).collect())
 }
 
 /// One heartbeat on the state of its group, as those before it in the batch have left it.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
@@ -49,6 +49,30 @@ pub enum ApiError {
         /// Why.
         reason: String,
     },
+    /// Nobody knows who is asking.
+    NotAuthenticated {
+        /// Why, without the credential.
+        reason: String,
+        /// Which credentials there are.
+        challenge: String,
+    },
+    /// Who is asking cannot be found out now.
+    CannotAuthenticate {
+        /// Why.
+        reason: &'static str,
+    },
+    /// Who is asking may not do this there, whatever there is.
+    NotAllowed {
+        /// What they lack.
+        reason: String,
+    },
+    /// Too many requests of one identity.
+    TooManyRequests {
+        /// Of what.
+        reason: &'static str,
+    },
+    /// The body takes too long to come.
+    BodyTooSlow,
     /// A use case refused.
     Failover(FailoverError),
     /// The framework refused before the request reached us.
@@ -77,13 +101,22 @@ impl ApiError {
             ApiError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::NotJson { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::NotAuthenticated { .. } => StatusCode::UNAUTHORIZED,
+            ApiError::CannotAuthenticate { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::NotAllowed { .. } => StatusCode::FORBIDDEN,
+            ApiError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::Framework(status) => *status,
             ApiError::Failover(error) => match error {
                 FailoverError::NoSuchGroup { .. } | FailoverError::NoSuchSession { .. } => StatusCode::NOT_FOUND,
                 FailoverError::GroupDiffers(_)
                 | FailoverError::SessionDiffers { .. }
                 | FailoverError::TooManySessions { .. }
+                | FailoverError::TooManyGroups { .. }
                 | FailoverError::GroupIsLive { .. } => StatusCode::CONFLICT,
+                FailoverError::OnlyAdminsChangeGroups(_) | FailoverError::SessionOfAnother { .. } => {
+                    StatusCode::FORBIDDEN
+                }
                 FailoverError::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
                 FailoverError::Store(error) => match error {
                     StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -120,6 +153,31 @@ impl ApiError {
             ApiError::NotReady { reason } => {
                 ("The service is not ready.", reason.clone(), "Try again after the time in the Retry-After header.")
             }
+            ApiError::NotAuthenticated { reason, .. } => (
+                "The caller is not known.",
+                format!("{}.", capital(reason)),
+                "Send valid credentials of a kind that the header WWW-Authenticate names.",
+            ),
+            ApiError::CannotAuthenticate { reason } => (
+                "The caller cannot be recognised now.",
+                format!("{}.", capital(reason)),
+                "Try again after the time in the Retry-After header.",
+            ),
+            ApiError::NotAllowed { reason } => (
+                "The caller is not allowed to do this.",
+                reason.clone(),
+                "Use credentials that have the role there, or have it granted.",
+            ),
+            ApiError::TooManyRequests { reason } => (
+                "There are too many requests.",
+                format!("{}.", capital(reason)),
+                "Try again after the time in the Retry-After header.",
+            ),
+            ApiError::BodyTooSlow => (
+                "The body takes too long.",
+                "It was not there as a whole in time.".to_owned(),
+                "Send the request again, on a better connection.",
+            ),
             ApiError::Framework(_) => (
                 "The request was refused.",
                 "It is not well-formed HTTP, or not of a kind that is served here.".to_owned(),
@@ -158,6 +216,21 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
             reason,
             "Delete client sessions that are no longer used, or raise the service's session limit.",
         ),
+        FailoverError::TooManyGroups { .. } => (
+            "The tenant is full.",
+            reason,
+            "Delete groups that are no longer used, or raise the service's group limit.",
+        ),
+        FailoverError::OnlyAdminsChangeGroups(_) => (
+            "The caller is not allowed to do this.",
+            reason,
+            "Leave the group as it is, or use credentials with the role 'admin'.",
+        ),
+        FailoverError::SessionOfAnother { .. } => (
+            "The client session belongs to another.",
+            reason,
+            "Register a client session of your own, under another Id.",
+        ),
         FailoverError::GroupIsLive { .. } => {
             ("The group is in use.", reason, "Stop its clients and wait for one failover timeout, or add ?force=true.")
         }
@@ -184,10 +257,13 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
 
 /// An error's text as a sentence.
 fn sentence(error: &FailoverError) -> String {
-    let text = error.to_string();
+    format!("{}.", capital(&error.to_string()))
+}
+
+fn capital(text: &str) -> String {
     let mut rest = text.chars();
     let first = rest.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
-    format!("{first}{}.", rest.as_str())
+    format!("{first}{}", rest.as_str())
 }
 
 impl From<FailoverError> for ApiError {
@@ -218,11 +294,14 @@ impl ApiError {
     pub fn to_response(&self, operation_id: &str) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
         }
         if let ApiError::MethodNotAllowed { allow } = self {
             response.insert_header((ALLOW, *allow));
+        }
+        if let ApiError::NotAuthenticated { challenge, .. } = self {
+            response.insert_header((WWW_AUTHENTICATE, challenge.as_str()));
         }
         let (error, reason, resolution) = self.texts();
         response.json(ErrorBody { operation_id, error, reason: &reason, resolution })

@@ -13,7 +13,7 @@ use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InNamespace};
 use super::{datetime, query, timespan};
 use crate::arbitration::FailoverTimeout;
-use crate::failover::{Deletion, Failover, FailoverError, ListRange};
+use crate::failover::{Caller, Deletion, Failover, FailoverError, ListRange};
 use crate::ids::{GroupId, GroupPath};
 use crate::store::groups::GroupConfiguration;
 use crate::store::reads::{GroupView, HeartbeatView, SessionView};
@@ -48,12 +48,13 @@ pub async fn list(
 /// `POST …/groups`
 pub async fn create(
     failover: web::Data<Failover>,
+    caller: Caller,
     InNamespace(parent): InNamespace,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
     let (id, configuration) = read_configuration(&body)?;
     let group = id.unwrap_or_else(GroupId::generate);
-    let id = failover.create_group(GroupPath { parent, group }, configuration).await?;
+    let id = failover.create_group(&caller, GroupPath { parent, group }, configuration).await?;
     Ok(answer_id(id.as_str()))
 }
 
@@ -66,6 +67,7 @@ pub async fn find(failover: web::Data<Failover>, InGroup(path): InGroup) -> Resu
 /// `PUT …/groups/{groupid}`
 pub async fn put(
     failover: web::Data<Failover>,
+    caller: Caller,
     InGroup(path): InGroup,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
@@ -77,13 +79,14 @@ pub async fn put(
         ));
     }
     let group = path.group.clone();
-    failover.put_group(path, configuration).await?;
+    failover.put_group(&caller, path, configuration).await?;
     Ok(answer_id(group.as_str()))
 }
 
 /// `DELETE …/groups/{groupid}`
 pub async fn delete(
     failover: web::Data<Failover>,
+    caller: Caller,
     InGroup(path): InGroup,
     request: actix_web::HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
@@ -99,7 +102,7 @@ pub async fn delete(
             ));
         }
     };
-    failover.delete_group(&path, deletion).await?;
+    failover.delete_group(&caller, &path, deletion).await?;
     Ok(answer_id(path.group.as_str()))
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -19,6 +20,9 @@ use super::errors::ApiError;
 
 /// The most bytes that a body may have.
 pub const BODY_LIMIT: usize = 64 * 1024;
+
+/// How long a body may take to come as a whole.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A body that is declared as JSON (or not declared) and is UTF-8.
 pub struct JsonBody(String);
@@ -39,21 +43,26 @@ impl FromRequest for JsonBody {
         let mut payload = payload.take();
         Box::pin(async move {
             declared?;
-            let mut body = BytesMut::new();
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|error| {
-                    ApiError::bad(format!("The body could not be read: {error}."), "Send the whole body.")
-                })?;
-                if body.len() + chunk.len() > BODY_LIMIT {
-                    return Err(ApiError::BodyTooLarge { limit: BODY_LIMIT });
-                }
-                body.extend_from_slice(&chunk);
-            }
+            let read = tokio::time::timeout(BODY_PATIENCE, read_all(&mut payload));
+            let body = read.await.map_err(|_| ApiError::BodyTooSlow)??;
             let text = String::from_utf8(body.into())
                 .map_err(|_| ApiError::bad("The body is not valid UTF-8.", "Send JSON in UTF-8."))?;
             Ok(JsonBody(text))
         })
     }
+}
+
+async fn read_all(payload: &mut Payload) -> Result<BytesMut, ApiError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk
+            .map_err(|error| ApiError::bad(format!("The body could not be read: {error}."), "Send the whole body."))?;
+        if body.len() + chunk.len() > BODY_LIMIT {
+            return Err(ApiError::BodyTooLarge { limit: BODY_LIMIT });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Refuses by the headers alone, before anything is read.

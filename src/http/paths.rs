@@ -1,5 +1,6 @@
 //! Paths: literal segments in any case, a trailing slash allowed, ids decoded strictly.
 
+use std::borrow::Cow;
 use std::future::{Ready, ready};
 
 use actix_web::dev::{Payload, ServiceRequest};
@@ -72,6 +73,31 @@ fn normal_form(path: &str) -> Option<String> {
         normal.push_str(literal(place, segment).unwrap_or(segment));
     }
     Some(normal)
+}
+
+/// The tenant and the namespace in a path in normal form, as they are written there.
+pub fn raw_namespace(path: &str) -> Option<(&str, &str)> {
+    let mut segments = path.strip_prefix("/api/v1/tenants/")?.split('/');
+    let (tenant, literal, namespace) = (segments.next()?, segments.next()?, segments.next()?);
+    (literal == "namespaces").then_some((tenant, namespace))
+}
+
+/// Which of the resources here a path in normal form names, if any.
+pub fn resource_of(path: &str) -> Option<&'static str> {
+    let (resource, places) = match path.split('/').count() - 1 {
+        8 => (GROUPS, 6),
+        9 => (GROUP, 6),
+        10 => (SESSIONS, 7),
+        11 => (SESSION, 7),
+        _ => return None,
+    };
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    LITERALS[..places].iter().all(|(place, literal)| segments[*place] == *literal).then_some(resource)
+}
+
+/// A segment as the name that it stands for; `None` where it is not UTF-8.
+pub fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(raw).decode_utf8().ok()
 }
 
 fn segment(request: &HttpRequest, place: usize) -> Result<String, InvalidId> {

@@ -11,12 +11,13 @@ use super::groups::{MAX_NAME_CHARS, answer_id};
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
 use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role};
-use crate::failover::{Failover, HeartbeatMessage};
+use crate::failover::{Caller, Failover, HeartbeatMessage};
 use crate::ids::SessionId;
 
 /// `POST …/clientsessions`
 pub async fn register(
     failover: web::Data<Failover>,
+    caller: Caller,
     InGroup(path): InGroup,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
@@ -26,28 +27,30 @@ pub async fn register(
         None => SessionId::generate(),
     };
     let name = object.text_up_to(1, MAX_NAME_CHARS)?;
-    failover.register(&path, session.clone(), name).await?;
+    failover.register(&caller, &path, session.clone(), name).await?;
     Ok(answer_id(session.as_str()))
 }
 
 /// `POST …/clientsessions/{sessionId}`
 pub async fn heartbeat(
     failover: web::Data<Failover>,
+    caller: Caller,
     InSession(path, session): InSession,
     request: HttpRequest,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
     let message = read_heartbeat(&request, &body)?;
-    let answer = failover.heartbeat(path, session, message).await?;
+    let answer = failover.heartbeat(&caller, path, session, message).await?;
     Ok(write_answer(&answer))
 }
 
 /// `DELETE …/clientsessions/{sessionid}`
 pub async fn delete(
     failover: web::Data<Failover>,
+    caller: Caller,
     InSession(path, session): InSession,
 ) -> Result<HttpResponse, ApiError> {
-    failover.delete_session(&path, &session).await?;
+    failover.delete_session(&caller, &path, &session).await?;
     Ok(answer_id(session.as_str()))
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::WorkError;
 use super::state::check_count;
 use crate::arbitration::FailoverTimeout;
-use crate::ids::{GroupKey, GroupPath, SessionId};
+use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
 
 /// What a group is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,15 +120,61 @@ pub async fn insert_session(
     key: GroupKey,
     session: &SessionId,
     name: Option<&str>,
+    registered_by: &str,
 ) -> Result<(), WorkError> {
-    let written = sqlx::query("INSERT INTO sessions (group_key, session_id, name) VALUES ($1, $2, $3)")
-        .bind(key.0)
-        .bind(session.as_str())
-        .bind(name)
-        .execute(connection)
-        .await?
-        .rows_affected();
+    let written =
+        sqlx::query("INSERT INTO sessions (group_key, session_id, name, registered_by) VALUES ($1, $2, $3, $4)")
+            .bind(key.0)
+            .bind(session.as_str())
+            .bind(name)
+            .bind(registered_by)
+            .execute(connection)
+            .await?
+            .rows_affected();
     check_count("sessions", 1, written)
+}
+
+/// Who registered sessions, in the order in which they were asked for.
+#[derive(Debug)]
+pub struct Registrants(Vec<Option<String>>);
+
+impl Registrants {
+    /// Whether the session in that place was registered by somebody else. One whose registrant was not noted is
+    /// nobody's.
+    pub fn are_other(&self, place: usize, identity: &str) -> bool {
+        self.0.get(place).and_then(Option::as_deref).is_some_and(|registrant| registrant != identity)
+    }
+}
+
+/// Who registered each of these sessions, of which the keys name the groups and the names the ids.
+pub async fn find_registrants(
+    connection: &mut PgConnection,
+    keys: &[Uuid],
+    names: &[String],
+) -> Result<Registrants, WorkError> {
+    let rows: Vec<(Option<String>,)> = sqlx::query_as(
+        "SELECT s.registered_by
+         FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (group_key, session_id, place)
+         LEFT JOIN sessions s ON s.group_key = k.group_key AND s.session_id = k.session_id
+         ORDER BY k.place",
+    )
+    .bind(keys)
+    .bind(names)
+    .fetch_all(connection)
+    .await?;
+    check_count("sessions", keys.len(), rows.len() as u64)?;
+    Ok(Registrants(rows.into_iter().map(|(registrant,)| registrant).collect()))
+}
+
+/// Whether a tenant has so many groups or more.
+pub async fn has_groups(connection: &mut PgConnection, tenant: &TenantId, count: u32) -> Result<bool, WorkError> {
+    let found: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM (SELECT FROM groups WHERE tenant_id = $1 LIMIT $2) some_of_them")
+            .bind(tenant.as_str())
+            .bind(i64::from(count))
+            .fetch_one(connection)
+            .await?;
+    Ok(found >= i64::from(count))
 }
 
 /// Deletes a session that exists, and its heartbeat with it.

@@ -1,0 +1,494 @@
+//! Who is asking, and what they may do. Several ways to say who one is may be on at once; each ends in an
+//! [`Identity`], and [`authorize`] is the one rule about it.
+//!
+//! Never decides about a group or a session, and never logs or shows a credential.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::store::Store;
+use api_keys::ApiKeys;
+use basic::Users;
+use bearer::{Oidc, OidcOptions};
+use certificates::{ClientCertificate, Subjects};
+use rates::Rates;
+
+pub mod api_keys;
+pub mod basic;
+pub mod bearer;
+mod cache;
+pub mod certificates;
+mod rates;
+pub mod watched_file;
+
+/// The tenant of a grant that holds in all of them.
+const EVERY_TENANT: &str = "*";
+
+/// How often what credentials are checked against is looked at for changes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A way to say who one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Nobody is asked: everybody may do everything.
+    None,
+    /// OAuth 2 / OpenID Connect bearer tokens.
+    Oidc,
+    /// Name and password, from a users file.
+    Basic,
+    /// Keys of the service's own, kept in the database.
+    ApiKey,
+    /// Client certificates, over TLS.
+    Certificate,
+}
+
+/// What an identity may do, each including the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Read.
+    Viewer,
+    /// Also register sessions, send heartbeats, delete sessions; create groups where a setting lets it.
+    Client,
+    /// Also create, change and delete groups, by force too.
+    Admin,
+}
+
+impl Role {
+    /// As it is written in files, tables and tokens.
+    pub fn text(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Client => "client",
+            Role::Admin => "admin",
+        }
+    }
+
+    /// The role of that text.
+    pub fn from_text(text: &str) -> Option<Role> {
+        [Role::Viewer, Role::Client, Role::Admin].into_iter().find(|role| role.text() == text)
+    }
+}
+
+/// A role in a tenant, or in some of its namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The tenant; `*` for all.
+    pub tenant: String,
+    /// The namespaces; `None` for all.
+    #[serde(default)]
+    pub namespaces: Option<Vec<String>>,
+    /// What may be done there.
+    pub role: Role,
+}
+
+impl Grant {
+    fn covers(&self, tenant: &str, namespace: &str) -> bool {
+        (self.tenant == EVERY_TENANT || self.tenant == tenant)
+            && self.namespaces.as_ref().is_none_or(|names| names.iter().any(|name| name == namespace))
+    }
+
+    fn covers_everything(&self) -> bool {
+        self.tenant == EVERY_TENANT && self.namespaces.is_none()
+    }
+
+    /// What makes it useless, if anything: an empty name can never be meant.
+    fn fault(&self) -> Option<&'static str> {
+        let names = self.namespaces.iter().flatten().chain([&self.tenant]);
+        match self.namespaces.as_ref().is_some_and(Vec::is_empty) {
+            true => Some("namespaces is empty: leave it out to mean all"),
+            false if names.into_iter().any(String::is_empty) => Some("a tenant or namespace is empty"),
+            false => None,
+        }
+    }
+}
+
+/// Somebody who was recognised.
+#[derive(Debug)]
+pub struct Identity {
+    /// How they are named in logs and in the audit trail, with the way they were recognised: `basic:adapter-7`.
+    pub name: Arc<str>,
+    /// What they may do where.
+    pub grants: Vec<Grant>,
+}
+
+impl Identity {
+    /// Everybody, where nobody is asked.
+    fn anonymous() -> Identity {
+        let everything = Grant { tenant: EVERY_TENANT.to_owned(), namespaces: None, role: Role::Admin };
+        Identity { name: ANONYMOUS.into(), grants: vec![everything] }
+    }
+
+    /// The highest role that they have there.
+    fn role_in(&self, place: Place<'_>) -> Option<Role> {
+        let there = |grant: &&Grant| match place {
+            Place::Namespace { tenant, namespace } => grant.covers(tenant, namespace),
+            Place::Everywhere => grant.covers_everything(),
+        };
+        self.grants.iter().filter(there).map(|grant| grant.role).max()
+    }
+}
+
+/// The name of everybody, where nobody is asked.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Where something is to be done.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// In a tenant's namespace.
+    Namespace {
+        /// The tenant.
+        tenant: &'a str,
+        /// The namespace.
+        namespace: &'a str,
+    },
+    /// Outside of any, which takes a grant for all tenants.
+    Everywhere,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Namespace { tenant, namespace } => write!(f, "in namespace '{namespace}' of tenant '{tenant}'"),
+            Place::Everywhere => f.write_str("outside of a tenant's namespaces"),
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Look.
+    Read,
+    /// Register sessions, send heartbeats, delete sessions.
+    UseSessions,
+    /// Create a group, or find it there as it is wanted.
+    CreateGroups,
+    /// Change or delete a group, and whatever is not named above.
+    Administer,
+}
+
+impl Permission {
+    /// The least role that has it.
+    fn needs(self, clients_create_groups: bool) -> Role {
+        match self {
+            Permission::Read => Role::Viewer,
+            Permission::UseSessions => Role::Client,
+            Permission::CreateGroups if clients_create_groups => Role::Client,
+            Permission::CreateGroups | Permission::Administer => Role::Admin,
+        }
+    }
+}
+
+/// Whether an identity may do something somewhere: the role by which it may, or the one that it lacks.
+///
+/// The outcome depends on the identity, the place and the permission alone, never on what exists there.
+pub fn authorize(
+    identity: &Identity,
+    place: Place<'_>,
+    permission: Permission,
+    clients_create_groups: bool,
+) -> Result<Role, Role> {
+    let needed = permission.needs(clients_create_groups);
+    identity.role_in(place).filter(|role| *role >= needed).ok_or(needed)
+}
+
+/// Why somebody was not recognised.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// They did not say who they are.
+    #[error("the request carries no credentials")]
+    Missing,
+    /// They did not say it in a way that is on, or not convincingly.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// It cannot be told now.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// They, or others, ask too often.
+    #[error("{0}")]
+    TooMany(&'static str),
+}
+
+/// How identities are told and what they may do.
+#[derive(Clone, Debug, Default)]
+pub struct AuthOptions {
+    /// Bearer tokens, if they are on.
+    pub oidc: Option<OidcOptions>,
+    /// The users file, if Basic is on.
+    pub users_file: Option<std::path::PathBuf>,
+    /// Whether API keys are on.
+    pub api_keys: bool,
+    /// The file that says who the subjects of client certificates are, if these are on.
+    pub subjects_file: Option<std::path::PathBuf>,
+    /// Whether the role client may create groups.
+    pub clients_create_groups: bool,
+    /// The most requests per second of one identity; `None` for any number.
+    pub rate_limit: Option<u32>,
+}
+
+impl AuthOptions {
+    /// Nobody is asked.
+    pub fn open() -> AuthOptions {
+        AuthOptions { clients_create_groups: true, ..AuthOptions::default() }
+    }
+
+    /// Whether nobody is asked.
+    pub fn is_open(&self) -> bool {
+        self.oidc.is_none() && self.users_file.is_none() && !self.api_keys && self.subjects_file.is_none()
+    }
+}
+
+/// What credentials are checked against cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthSetupError {
+    /// A file cannot be read.
+    #[error("the file {} cannot be read: {cause}", path.display())]
+    Unreadable {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// A file holds something that it must not.
+    #[error("the file {}: {wrong}", path.display())]
+    Malformed {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What.
+        wrong: String,
+    },
+    /// No client for the issuer can be made.
+    #[error("no HTTPS client for the issuer: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// What a request says about who sends it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Presented<'a> {
+    /// The header `Authorization`.
+    pub authorization: Option<&'a [u8]>,
+    /// The certificate of its connection.
+    pub certificate: Option<&'a ClientCertificate>,
+}
+
+/// Tells who is asking. Shared by all workers.
+pub struct Authenticator {
+    anonymous: Option<Arc<Identity>>,
+    oidc: Option<Oidc>,
+    users: Option<Users>,
+    api_keys: Option<ApiKeys>,
+    subjects: Option<Subjects>,
+    rates: Option<Rates>,
+    clients_create_groups: bool,
+    challenge: String,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").field("challenge", &self.challenge).finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    /// Reads the files that there are. The issuer and the database need not be there yet.
+    pub fn open(options: &AuthOptions, store: &Store) -> Result<Authenticator, AuthSetupError> {
+        let bearer = options.oidc.is_some() || options.api_keys;
+        let schemes = [
+            (bearer, "Bearer realm=\"client-failover\""),
+            (options.users_file.is_some(), "Basic realm=\"client-failover\", charset=\"UTF-8\""),
+        ];
+        let challenge: Vec<&str> = schemes.iter().filter(|(on, _)| *on).map(|(_, scheme)| *scheme).collect();
+        // An answer 401 has to name a scheme; for certificates there is none.
+        let challenge = if challenge.is_empty() { "Certificate".to_owned() } else { challenge.join(", ") };
+        Ok(Authenticator {
+            anonymous: options.is_open().then(|| Arc::new(Identity::anonymous())),
+            oidc: options.oidc.clone().map(Oidc::open).transpose()?,
+            users: options.users_file.as_deref().map(Users::open).transpose()?,
+            api_keys: options.api_keys.then(|| ApiKeys::open(store.background())),
+            subjects: options.subjects_file.as_deref().map(Subjects::open).transpose()?,
+            rates: options.rate_limit.map(Rates::new),
+            clients_create_groups: options.clients_create_groups,
+            challenge,
+        })
+    }
+
+    /// What the header `WWW-Authenticate` of an answer 401 says.
+    pub fn challenge(&self) -> &str {
+        &self.challenge
+    }
+
+    /// Whether the role client may create groups.
+    pub fn clients_create_groups(&self) -> bool {
+        self.clients_create_groups
+    }
+
+    /// Who is asking, where that needs no waiting: nobody is asked, or they were recognised a short while ago.
+    pub fn recall(&self, presented: Presented<'_>) -> Option<Arc<Identity>> {
+        if let Some(anonymous) = &self.anonymous {
+            return Some(anonymous.clone());
+        }
+        match Credentials::of(presented.authorization?)? {
+            Credentials::Key(secret) => self.api_keys.as_ref()?.recall(secret),
+            Credentials::Token(token) => self.oidc.as_ref()?.recall(token),
+            Credentials::Password(encoded) => self.users.as_ref()?.recall(encoded),
+        }
+    }
+
+    /// Who is asking.
+    pub async fn recognise(&self, presented: Presented<'_>) -> Result<Arc<Identity>, AuthError> {
+        if let Some(known) = self.recall(presented) {
+            return Ok(known);
+        }
+        let Some(authorization) = presented.authorization else {
+            return match (presented.certificate, &self.subjects) {
+                (Some(certificate), Some(subjects)) => subjects.recognise(certificate),
+                _ => Err(AuthError::Missing),
+            };
+        };
+        const NOT_ON: AuthError = AuthError::Invalid("these are credentials of a kind that is not accepted here");
+        match Credentials::of(authorization) {
+            None => Err(AuthError::Invalid("the header Authorization is neither 'Bearer' nor 'Basic' with a value")),
+            Some(Credentials::Key(secret)) => match &self.api_keys {
+                Some(keys) => keys.recognise(secret).await,
+                None => Err(NOT_ON),
+            },
+            Some(Credentials::Token(token)) => match &self.oidc {
+                Some(oidc) => oidc.recognise(token).await,
+                None => Err(NOT_ON),
+            },
+            Some(Credentials::Password(encoded)) => match &self.users {
+                Some(users) => users.recognise(encoded).await,
+                None => Err(NOT_ON),
+            },
+        }
+    }
+
+    /// Counts a request of theirs. Those that nobody asked for a name are told apart by where they come from.
+    pub fn count_request(&self, identity: &Identity, peer: Option<std::net::IpAddr>) -> Result<(), AuthError> {
+        let Some(rates) = &self.rates else { return Ok(()) };
+        let now = Instant::now();
+        let within = match (&self.anonymous, peer) {
+            (Some(_), Some(peer)) => rates.take(&peer.to_string(), now),
+            _ => rates.take(&identity.name, now),
+        };
+        within.then_some(()).ok_or(AuthError::TooMany("this identity has sent as many requests as it may in a second"))
+    }
+
+    /// Follows changes of keys, files and the issuer's key set for ever.
+    pub async fn keep_up(&self) {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Some(users) = &self.users {
+                users.reread_if_changed();
+            }
+            if let Some(subjects) = &self.subjects {
+                subjects.reread_if_changed();
+            }
+            // An issuer or a database that takes its time must not hold up the other.
+            let keys = async {
+                if let Some(keys) = &self.api_keys {
+                    keys.keep_up().await;
+                }
+            };
+            let oidc = async {
+                if let Some(oidc) = &self.oidc {
+                    oidc.keep_up().await;
+                }
+            };
+            tokio::join!(keys, oidc);
+        }
+    }
+}
+
+/// What a header `Authorization` holds.
+enum Credentials<'a> {
+    /// An API key.
+    Key(&'a str),
+    /// Another bearer token.
+    Token(&'a str),
+    /// Name and password in base64.
+    Password(&'a str),
+}
+
+impl<'a> Credentials<'a> {
+    fn of(header: &'a [u8]) -> Option<Credentials<'a>> {
+        let (scheme, value) = std::str::from_utf8(header).ok()?.trim().split_once(' ')?;
+        let value = value.trim_start();
+        if value.is_empty() {
+            return None;
+        }
+        match scheme {
+            _ if scheme.eq_ignore_ascii_case("bearer") && value.starts_with(api_keys::PREFIX) => {
+                Some(Credentials::Key(value))
+            }
+            _ if scheme.eq_ignore_ascii_case("bearer") => Some(Credentials::Token(value)),
+            _ if scheme.eq_ignore_ascii_case("basic") => Some(Credentials::Password(value)),
+            _ => None,
+        }
+    }
+}
+
+/// The calendar's time, in seconds since 1970: tokens and certificates are issued for times of the calendar.
+pub fn unix_now() -> i64 {
+    i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(tenant: &str, namespaces: Option<&[&str]>, role: Role) -> Grant {
+        let namespaces = namespaces.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        Grant { tenant: tenant.to_owned(), namespaces, role }
+    }
+
+    #[test]
+    fn a_permission_takes_a_role_there() {
+        let identity = Identity {
+            name: "x".into(),
+            grants: vec![grant("a", None, Role::Viewer), grant("a", Some(&["n"]), Role::Client)],
+        };
+        let may = |tenant, namespace, permission| {
+            authorize(&identity, Place::Namespace { tenant, namespace }, permission, true)
+        };
+        assert_eq!(may("a", "n", Permission::UseSessions), Ok(Role::Client));
+        assert_eq!(may("a", "n", Permission::CreateGroups), Ok(Role::Client));
+        assert_eq!(may("a", "n", Permission::Administer), Err(Role::Admin));
+        assert_eq!(may("a", "m", Permission::Read), Ok(Role::Viewer));
+        assert_eq!(may("a", "m", Permission::UseSessions), Err(Role::Client));
+        assert_eq!(may("b", "n", Permission::Read), Err(Role::Viewer));
+        assert_eq!(authorize(&identity, Place::Everywhere, Permission::Read, true), Err(Role::Viewer));
+        let in_n = Place::Namespace { tenant: "a", namespace: "n" };
+        assert_eq!(authorize(&identity, in_n, Permission::CreateGroups, false), Err(Role::Admin));
+    }
+
+    #[test]
+    fn only_a_grant_for_all_tenants_and_namespaces_reaches_outside_of_them() {
+        let reaches = |grant| {
+            let identity = Identity { name: "x".into(), grants: vec![grant] };
+            authorize(&identity, Place::Everywhere, Permission::Read, true).is_ok()
+        };
+        assert!(reaches(grant("*", None, Role::Viewer)));
+        assert!(!reaches(grant("*", Some(&["n"]), Role::Admin)));
+        assert!(!reaches(grant("a", None, Role::Admin)));
+    }
+
+    #[test]
+    fn a_grant_that_can_never_be_meant_is_a_fault() {
+        assert_eq!(grant("a", Some(&["n"]), Role::Client).fault(), None);
+        for grant in
+            [grant("", None, Role::Client), grant("a", Some(&[]), Role::Client), grant("a", Some(&[""]), Role::Client)]
+        {
+            assert!(grant.fault().is_some(), "{grant:?}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Name and password (RFC 7617), from a users file with argon2id hashes.
+//!
+//! A verification costs tens of milliseconds on purpose. It runs off the threads that serve, few at a time, and
+//! its success is remembered for a while: until the file says otherwise about this user.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Argon2, Params};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::cache::Cache;
+use super::watched_file::{WatchedFile, toml_fault};
+use super::{AuthError, AuthSetupError, Grant, Identity};
+
+/// For how long a verified password is remembered. A user who is changed or removed is forgotten at once.
+const REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// The most requests that wait for a verification.
+const MOST_WAITING: usize = 64;
+
+/// The most that one verification may cost, so that no entry of the file can stop the service.
+const MOST_MEMORY_KIB: u32 = 256 * 1024;
+const MOST_PASSES: u32 = 16;
+
+const WRONG: AuthError = AuthError::Invalid("the user is unknown or the password is wrong");
+
+/// The users of a file.
+pub struct Users {
+    file: WatchedFile<UserTable>,
+    verified: Cache<Verified>,
+    turns: Arc<Semaphore>,
+    room: Semaphore,
+}
+
+struct UserTable {
+    users: BTreeMap<Arc<str>, User>,
+    /// What the password of a user who is not there is checked against: it takes the same time, and never fits.
+    decoy: Arc<str>,
+}
+
+#[derive(Clone)]
+struct User {
+    hash: Arc<str>,
+    identity: Arc<Identity>,
+}
+
+/// A password that fitted that hash.
+#[derive(Clone)]
+struct Verified {
+    name: Arc<str>,
+    hash: Arc<str>,
+    until: Instant,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsersFile {
+    #[serde(default)]
+    users: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    password: String,
+    grants: Vec<Grant>,
+}
+
+impl Users {
+    /// Reads the file.
+    pub fn open(path: &Path) -> Result<Users, AuthSetupError> {
+        // Half of the cores: the other half goes on answering heartbeats.
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Users {
+            file: WatchedFile::open(path, parse)?,
+            verified: Cache::new(),
+            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
+            room: Semaphore::new(MOST_WAITING),
+        })
+    }
+
+    /// Looks whether the file changed.
+    pub fn reread_if_changed(&self) {
+        self.file.reread_if_changed();
+    }
+
+    /// Whether there is a user of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.file.get().users.contains_key(name)
+    }
+
+    /// Who that is, if their password was verified a while ago and is still theirs.
+    pub fn recall(&self, encoded: &str) -> Option<Arc<Identity>> {
+        let verified = self.verified.find(self.verified.fingerprint(encoded.as_bytes()))?;
+        if verified.until <= Instant::now() {
+            return None;
+        }
+        let table = self.file.get();
+        let user = table.users.get(&verified.name)?;
+        (user.hash == verified.hash).then(|| user.identity.clone())
+    }
+
+    /// Who that is.
+    pub async fn recognise(&self, encoded: &str) -> Result<Arc<Identity>, AuthError> {
+        let malformed = AuthError::Invalid("what follows 'Basic' is not base64 of a name, a colon and a password");
+        let decoded = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let decoded = decoded.ok_or(malformed.clone())?;
+        let (name, password) = decoded.split_once(':').ok_or(malformed)?;
+        let Ok(_room) = self.room.try_acquire() else {
+            return Err(AuthError::TooMany("too many passwords are being verified"));
+        };
+        let table = self.file.get();
+        let user = table.users.get_key_value(name).map(|(name, user)| (name.clone(), user.clone()));
+        let hash = user.as_ref().map_or(&table.decoy, |(_, user)| &user.hash).clone();
+        let fits = self.fits(password.to_owned(), hash.clone()).await;
+        let Some((name, user)) = user.filter(|_| fits) else { return Err(WRONG) };
+        // Spread out, so that those who came together need not all be verified again together.
+        let until = Instant::now() + REMEMBERED_FOR.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.verified.insert(self.verified.fingerprint(encoded.as_bytes()), Verified { name, hash, until });
+        Ok(user.identity)
+    }
+
+    async fn fits(&self, password: String, hash: Arc<str>) -> bool {
+        let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };
+        let verification = tokio::task::spawn_blocking(move || {
+            // Held by the work and not by the one who waits for it, who may go away.
+            let _turn = turn;
+            PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        });
+        verification.await.unwrap_or(false)
+    }
+}
+
+/// The hash of a password, as the users file has it.
+pub fn hash_password(password: &str) -> Result<String, argon2::password_hash::Error> {
+    Ok(Argon2::default().hash_password(password.as_bytes())?.to_string())
+}
+
+fn parse(text: &str) -> Result<UserTable, String> {
+    let file: UsersFile = toml::from_str(text).map_err(|error| toml_fault(text, &error))?;
+    let mut users = BTreeMap::new();
+    for (name, Entry { password, grants }) in file.users {
+        if let Some(fault) = name_fault(&name).or_else(|| grants.iter().find_map(Grant::fault)) {
+            return Err(format!("user '{name}': {fault}"));
+        }
+        check_hash(&password).map_err(|fault| format!("user '{name}': {fault}"))?;
+        let identity = Arc::new(Identity { name: format!("basic:{name}").into(), grants });
+        users.insert(name.into(), User { hash: password.into(), identity });
+    }
+    let decoy = match users.values().next() {
+        // With the costs of a real one. That its password is some user's does no harm: nobody is found by it.
+        Some(User { hash, .. }) => hash.clone(),
+        None => hash_password("").map_err(|error| error.to_string())?.into(),
+    };
+    Ok(UserTable { users, decoy })
+}
+
+/// What makes a user's name impossible to send.
+pub fn name_fault(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("the name is empty"),
+        _ if name.contains(':') => Some("a name cannot hold a colon"),
+        _ if name.chars().any(char::is_control) => Some("a name cannot hold a control character"),
+        _ => None,
+    }
+}
+
+/// The hash itself is never shown.
+fn check_hash(hash: &str) -> Result<(), &'static str> {
+    const WANTED: &str = "password is not an argon2id hash: make one with 'client-failover users hash'";
+    let hash = PasswordHash::new(hash).map_err(|_| WANTED)?;
+    if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {
+        return Err(WANTED);
+    }
+    let params = Params::try_from(&hash).map_err(|_| WANTED)?;
+    match params.m_cost() <= MOST_MEMORY_KIB && params.t_cost() <= MOST_PASSES {
+        true => Ok(()),
+        false => Err("password is an argon2id hash that costs more than 256 MiB or 16 passes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_refused_for_each_thing_that_can_be_wrong_with_it() {
+        let good = hash_password("swordfish").unwrap();
+        let entry = |hash: &str, grants: &str| format!("[users.a]\npassword = \"{hash}\"\ngrants = [{grants}]\n");
+        let grant = "{ tenant = \"t\", role = \"client\" }";
+        assert_eq!(parse(&entry(&good, grant)).map(|table| table.users.len()), Ok(1));
+        assert_eq!(parse("").map(|table| table.users.len()), Ok(0));
+        for (text, named) in [
+            (entry("swordfish", grant), "argon2id"),
+            (entry(&good.replace("argon2id", "argon2i"), grant), "argon2id"),
+            (entry(&good.replace("m=19456", "m=1048576"), grant), "256 MiB"),
+            (entry(&good, "{ tenant = \"\", role = \"client\" }"), "empty"),
+            (entry(&good, "{ tenant = \"t\", role = \"king\" }"), "line 3"),
+            (entry(&good, "{ tenant = \"t\", rolle = \"client\" }"), "line 3"),
+            (format!("[users.\"a:b\"]\npassword = \"{good}\"\ngrants = []\n"), "colon"),
+            (format!("[user.a]\npassword = \"{good}\"\ngrants = []\n"), "line 1"),
+        ] {
+            let wrong = parse(&text).err().expect("it is wrong");
+            assert!(wrong.contains(named), "{named}: {wrong}");
+            assert!(!wrong.contains("swordfish") && !wrong.contains("$argon2"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The door: who is asking is found out, and whether they may, before a route is looked for or a body is read.
+//!
+//! What a request needs is told by its method and the shape of its path. Whatever is not listed here needs most, so a
+//! route that is added is closed until it is opened here.
+
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::http::Method;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+
+use super::errors::ApiError;
+use super::paths;
+use crate::auth::certificates::ClientCertificate;
+use crate::auth::{AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize};
+use crate::failover::Caller;
+
+/// What anybody may ask for: it tells nothing about what is stored.
+const OPEN: [&str; 2] = ["/health/live", "/health/ready"];
+
+/// Lets a request in: notes on it who is asking, for the handlers. The path must have its normal form.
+pub async fn admit(
+    request: &ServiceRequest,
+    authenticator: &Authenticator,
+    operation_id: &Arc<str>,
+) -> Result<(), ApiError> {
+    if OPEN.contains(&request.path()) {
+        return Ok(());
+    }
+    let presented = Presented {
+        authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
+        certificate: request.conn_data::<ClientCertificate>(),
+    };
+    let identity = match authenticator.recall(presented) {
+        Some(known) => known,
+        // Boxed: it is rare, and every request would carry its size.
+        None => Box::pin(authenticator.recognise(presented))
+            .await
+            .map_err(|error| refused(error, authenticator.challenge()))?,
+    };
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    authenticator.count_request(&identity, peer).map_err(|error| refused(error, authenticator.challenge()))?;
+    let role = check(request, &identity, authenticator.clients_create_groups())?;
+    request.extensions_mut().insert(Caller {
+        identity: identity.name.clone(),
+        operation_id: operation_id.clone(),
+        is_admin: role == Role::Admin,
+    });
+    Ok(())
+}
+
+fn refused(error: AuthError, challenge: &str) -> ApiError {
+    match error {
+        AuthError::Missing | AuthError::Invalid(_) => {
+            ApiError::NotAuthenticated { reason: error.to_string(), challenge: challenge.to_owned() }
+        }
+        AuthError::Unavailable(reason) => ApiError::CannotAuthenticate { reason },
+        AuthError::TooMany(reason) => ApiError::TooManyRequests { reason },
+    }
+}
+
+/// Whether a refusal is to be seen in the log without being looked for. Only the first few of a second: whoever can be
+/// refused can be refused very often, and must not fill a disk.
+pub fn is_worth_a_line() -> bool {
+    static WINDOW: Mutex<Option<(Instant, u32)>> = Mutex::new(None);
+    const WINDOW_LENGTH: Duration = Duration::from_secs(1);
+    const MOST_LINES: u32 = 10;
+    // Nothing panics while it holds the lock; a poisoned one is as good as new.
+    let mut window = WINDOW.lock().unwrap_or_else(PoisonError::into_inner);
+    let (began_at, count) = window.filter(|(at, _)| at.elapsed() < WINDOW_LENGTH).unwrap_or((Instant::now(), 0));
+    *window = Some((began_at, count.saturating_add(1)));
+    count < MOST_LINES
+}
+
+fn check(request: &ServiceRequest, identity: &Identity, clients_create_groups: bool) -> Result<Role, ApiError> {
+    let path = request.path();
+    let permission = permission_for(request.method(), path);
+    let names = paths::raw_namespace(path);
+    // A name that cannot be decoded is nobody's; those who may go everywhere are told what is wrong with it.
+    let names = names.and_then(|(tenant, namespace)| Some((paths::decode(tenant)?, paths::decode(namespace)?)));
+    let place = match &names {
+        Some((tenant, namespace)) => Place::Namespace { tenant, namespace },
+        None => Place::Everywhere,
+    };
+    authorize(identity, place, permission, clients_create_groups).map_err(|needed| ApiError::NotAllowed {
+        reason: format!("'{}' is not '{}' {place}.", identity.name, needed.text()),
+    })
+}
+
+fn permission_for(method: &Method, path: &str) -> Permission {
+    match (method, paths::resource_of(path)) {
+        (&Method::GET | &Method::HEAD, _) => Permission::Read,
+        (&Method::POST, Some(paths::GROUPS)) => Permission::CreateGroups,
+        (&Method::PUT, Some(paths::GROUP)) => Permission::CreateGroups,
+        (&Method::POST, Some(paths::SESSIONS | paths::SESSION)) => Permission::UseSessions,
+        (&Method::DELETE, Some(paths::SESSION)) => Permission::UseSessions,
+        _ => Permission::Administer,
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = Ready<Result<Caller, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().cloned();
+        // Only a request that was let in comes as far as a handler that asks for this.
+        ready(caller.ok_or_else(|| ApiError::NotAllowed { reason: "Nobody let this request in.".to_owned() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_listed_takes_an_administrator() {
+        let groups = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
+        let needs = |method: &str, below: &str| {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            permission_for(&method, &format!("{groups}{below}"))
+        };
+        for below in ["", "/g", "/g/clientsessions", "/g/clientsessions/s", "/g/else"] {
+            assert_eq!(needs("GET", below), Permission::Read, "{below}");
+            assert_eq!(needs("PATCH", below), Permission::Administer, "{below}");
+            assert_eq!(needs("OPTIONS", below), Permission::Administer, "{below}");
+        }
+        assert_eq!(needs("POST", ""), Permission::CreateGroups);
+        assert_eq!(needs("PUT", "/g"), Permission::CreateGroups);
+        assert_eq!(needs("DELETE", "/g"), Permission::Administer);
+        assert_eq!(needs("POST", "/g/clientsessions"), Permission::UseSessions);
+        assert_eq!(needs("POST", "/g/clientsessions/s"), Permission::UseSessions);
+        assert_eq!(needs("DELETE", "/g/clientsessions/s"), Permission::UseSessions);
+        for below in ["/g", "/g/override", "/g/clientsessions/s/else", "/"] {
+            assert_eq!(needs("POST", below), Permission::Administer, "{below}");
+        }
+    }
+}

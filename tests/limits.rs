@@ -1,0 +1,185 @@
+//! What one caller may take from the others: requests, connections, time, groups.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::credentials::{add_user, basic, create_key, new_dir};
+use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
+use crate::wire::{Connection, GROUPS, Request};
+use client_failover::auth::AuthOptions;
+
+#[tokio::test]
+async fn an_identity_that_asks_too_often_is_429_and_the_others_are_not() {
+    let database = TestDatabase::new().await;
+    let mut settings = settings(database.connect_options());
+    settings.auth =
+        AuthOptions { api_keys: true, rate_limit: Some(20), clients_create_groups: true, ..AuthOptions::default() };
+    let app = TestReplica::start(settings).await;
+    let (_, greedy) = create_key(&database, "greedy", &["--tenant", "t", "--role", "client"]).await;
+    let (_, modest) = create_key(&database, "modest", &["--tenant", "t", "--role", "client"]).await;
+    let ask = async |key: &str| Answer::of(app.http.get(format!("{}{GROUPS}", app.url)).bearer_auth(key)).await;
+    let began = Instant::now();
+    let answers = join_all((0..200).map(|_| ask(&greedy))).await;
+    let elapsed = began.elapsed();
+    let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    let most = 20.0 * (1.0 + elapsed.as_secs_f64()) + 1.0;
+    println!("200 requests in {elapsed:?} at 20 per second: {} served, {} refused", served.len(), refused.len());
+    assert!(served.len() >= 20 && (served.len() as f64) <= most, "{}", served.len());
+    for answer in refused {
+        assert_eq!(answer.header("retry-after"), "1");
+        answer.expect_error(429);
+    }
+    ask(&modest).await.expect_ok();
+    eventually("the greedy one is served again", async || ask(&greedy).await.status == 200).await;
+    let health = app.http.get(format!("{}/health/live", app.url));
+    Answer::of(health).await.expect_ok();
+}
+
+#[tokio::test]
+async fn where_nobody_is_asked_the_rate_is_that_of_an_address() {
+    let app = TestApp::start_with(|settings| settings.auth.rate_limit = Some(5)).await;
+    let answers = join_all((0..30).map(|_| app.get(""))).await;
+    assert!(answers.iter().any(|answer| answer.status == 429));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_and_a_head_that_does_not_end_are_given_up() {
+    let app = TestApp::start().await;
+    app.group_of("g", 60_000, &["s"]).await;
+    let request = Request::post(format!("{GROUPS}/g/clientsessions/s"), r#"{"PercentHealthyStreams":75}"#).to_bytes();
+    let mut slow = Vec::new();
+    for end in [5, request.len() / 2, request.len() - 10].repeat(100) {
+        let mut connection = Connection::open(&app).await;
+        connection.write(&request[..end]).await;
+        slow.push((end, connection));
+    }
+    let began = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(app.beat("g", "s", 50.0).await, 1);
+        slowest = slowest.max(asked.elapsed());
+    }
+    let ends = slow.iter_mut().map(async |(end, connection)| {
+        // A byte now and then does not buy more time.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        connection.write(&request[*end..=*end]).await;
+        let answer = connection.try_read().await;
+        if let Some(answer) = &answer {
+            assert_eq!(answer.status, 408, "{answer:?}");
+        }
+        connection.expect_end().await;
+        answer.is_some()
+    });
+    let answered = join_all(ends).await.into_iter().filter(|answered| *answered).count();
+    println!(
+        "300 slow connections were given up after {:?}, {answered} with a 408; the slowest heartbeat beside them took {slowest:?}",
+        began.elapsed()
+    );
+    assert!(began.elapsed() < Duration::from_secs(18), "{:?}", began.elapsed());
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+#[tokio::test]
+async fn too_large_a_head_or_body_is_refused_and_stops_nobody() {
+    let app = TestApp::start().await;
+    app.group_of("g", 60_000, &["s"]).await;
+    let large = format!("{{\"Name\":\"{}\"}}", "x".repeat(65_536));
+    for chunked in [false, true] {
+        let mut connection = Connection::open(&app).await;
+        let request = match chunked {
+            false => Request::put(format!("{GROUPS}/g"), large.clone()).to_bytes(),
+            true => format!(
+                "PUT {GROUPS}/g HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
+                large.len()
+            )
+            .into_bytes(),
+        };
+        connection.write(&request).await;
+        connection.read().await.expect_error(413);
+    }
+    let authorization = format!("Bearer {}", "x".repeat(200_000));
+    let request = Request::get(GROUPS).header("Authorization", authorization);
+    let mut connection = Connection::open(&app).await;
+    connection.write(&request.to_bytes()).await;
+    if let Some(answer) = connection.try_read().await {
+        assert!(answer.status.is_client_error(), "{answer:?}");
+    }
+    assert_eq!(app.beat("g", "s", 50.0).await, 1);
+}
+
+#[tokio::test]
+async fn more_connections_than_the_limit_wait_for_their_turn() {
+    let app = TestApp::start_with(|settings| settings.http.connection_limit = 4).await;
+    let live = Request::get("/health/live").to_bytes();
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut connection = Connection::open(&app).await;
+        connection.write(&live).await;
+        connection.read().await.expect_ok();
+        open.push(connection);
+    }
+    let mut one_more = Connection::open(&app).await;
+    one_more.write(&live).await;
+    let waits = tokio::time::timeout(Duration::from_millis(500), one_more.read()).await;
+    assert!(waits.is_err(), "it is served beyond the limit");
+    open.truncate(2);
+    let mut served = Connection::open(&app).await;
+    served.write(&live).await;
+    served.read().await.expect_ok();
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_groups_and_no_more() {
+    let app = TestApp::start_with(|settings| settings.failover.group_limit = Some(3)).await;
+    for group in ["a", "b", "c"] {
+        app.put(&format!("/{group}"), json!({})).await.expect_ok();
+    }
+    app.put("/d", json!({})).await.expect_error(409);
+    app.post("", json!({})).await.expect_error(409);
+    // In whatever namespace; but what is there stays what it is, and another tenant has its own.
+    let elsewhere = async |tenant: &str| {
+        let url = format!("{}/api/v1/tenants/{tenant}/namespaces/m/clientfailover/groups/x", app.url);
+        Answer::of(app.http.request(Method::PUT, url).json(&json!({}))).await
+    };
+    elsewhere("t").await.expect_error(409);
+    elsewhere("u").await.expect_ok();
+    app.put("/a", json!({"Name": "changed"})).await.expect_ok();
+    app.post("", json!({"Id": "b"})).await.expect_ok();
+    app.delete("/c").await.expect_ok();
+    app.put("/d", json!({})).await.expect_ok();
+}
+
+#[tokio::test]
+async fn a_flood_of_wrong_passwords_does_not_keep_a_known_user_out() {
+    let file = new_dir().join("users.toml");
+    add_user(&file, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]).await;
+    let auth = AuthOptions { users_file: Some(file), clients_create_groups: true, ..AuthOptions::default() };
+    let app = TestApp::start_with(|settings| settings.auth = auth).await;
+    let ask = async |password: &str| {
+        let request = app.http.get(format!("{}{GROUPS}", app.url)).header("authorization", basic("adapter", password));
+        Answer::of(request).await
+    };
+    ask("correct horse").await.expect_ok();
+    let ask = &ask;
+    let flood = join_all((0..400).map(|n| async move { ask(&format!("wrong {n}")).await.status.as_u16() }));
+    let known = async {
+        let mut slowest = Duration::ZERO;
+        for _ in 0..20 {
+            let asked = Instant::now();
+            ask("correct horse").await.expect_ok();
+            slowest = slowest.max(asked.elapsed());
+        }
+        slowest
+    };
+    let (refused, slowest) = futures_util::future::join(flood, known).await;
+    let too_many = refused.iter().filter(|status| **status == 429).count();
+    println!(
+        "400 wrong passwords at once: {too_many} were 429 and the others 401; a known user waited {slowest:?} at most"
+    );
+    assert!(refused.iter().all(|status| matches!(status, 401 | 429)));
+    assert!(too_many > 0 && slowest < Duration::from_secs(5), "{too_many} {slowest:?}");
+}
