@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, Rules};
 use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId};
+use crate::store::events::{ConfigurationChange, record_change};
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
@@ -129,7 +131,7 @@ impl Failover {
                     let (path, configuration) = &*work;
                     match groups::find_configuration(connection, path.key()).await? {
                         None => {
-                            groups::insert_group(connection, path, configuration).await?;
+                            insert_group(connection, path, configuration).await?;
                             Ok(Ok(()))
                         }
                         Some(found) if found == *configuration => Ok(Ok(())),
@@ -150,9 +152,12 @@ impl Failover {
                 Box::pin(async move {
                     let (path, configuration) = &*work;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => groups::insert_group(connection, path, configuration).await,
+                        None => insert_group(connection, path, configuration).await,
                         Some(found) if found == *configuration => Ok(()),
-                        Some(_) => groups::update_configuration(connection, path.key(), configuration).await,
+                        Some(_) => {
+                            groups::update_configuration(connection, path.key(), configuration).await?;
+                            record_change(connection, path, ConfigurationChange::GroupChanged(configuration)).await
+                        }
                     }
                 })
             })
@@ -187,6 +192,7 @@ impl Failover {
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     groups::delete_group(connection, path.key()).await?;
+                    record_change(connection, &path, ConfigurationChange::GroupDeleted).await?;
                     Ok(Ok(changes_of(&path.label(), &stored[0])))
                 })
             })
@@ -304,6 +310,8 @@ impl Failover {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
                     }
                     groups::insert_session(connection, key, session, name.as_deref()).await?;
+                    let change = ConfigurationChange::SessionRegistered(session, name.as_deref());
+                    record_change(connection, path, change).await?;
                     Ok(Ok(()))
                 })
             })
@@ -333,6 +341,7 @@ impl Failover {
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     groups::delete_session(connection, path.key(), session).await?;
+                    record_change(connection, path, ConfigurationChange::SessionDeleted(session)).await?;
                     Ok(Ok(changes_of(&path.label(), &stored[0])))
                 })
             })
@@ -375,6 +384,15 @@ struct ListPosition {
     after_id: String,
     skip: i64,
     left: Option<i64>,
+}
+
+async fn insert_group(
+    connection: &mut PgConnection,
+    path: &GroupPath,
+    configuration: &GroupConfiguration,
+) -> Result<(), WorkError> {
+    groups::insert_group(connection, path, configuration).await?;
+    record_change(connection, path, ConfigurationChange::GroupCreated(configuration)).await
 }
 
 /// The only group that was loaded.

@@ -18,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use fault::Fault;
 
+pub mod events;
 mod fault;
 pub mod groups;
 pub mod liveness;
@@ -114,6 +115,8 @@ pub struct Store {
     pool: PgPool,
     /// Signs of life, sweeps and readiness: work that must not wait behind requests.
     own_pool: PgPool,
+    /// The one connection that hears of events.
+    listening_pool: PgPool,
     connect: PgConnectOptions,
     begin_serializable: Arc<str>,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
@@ -167,6 +170,7 @@ impl Store {
         Store {
             pool: pool(options.pool_size),
             own_pool: pool(3),
+            listening_pool: pool(1),
             connect: connect.clone(),
             begin_serializable: begin.into(),
             asking_for_readiness: Arc::default(),
@@ -188,6 +192,7 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
         self.own_pool.close().await;
+        self.listening_pool.close().await;
     }
 
     /// Runs `work` in one SERIALIZABLE transaction and commits it.
