@@ -15,7 +15,7 @@ use serde::de::{self, Deserializer};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::arbitration::{HandoverMode, Rules};
-use crate::failover::FailoverOptions;
+use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::HttpOptions;
 use crate::store::{Pooler, StoreOptions};
 use crate::telemetry::LogFormat;
@@ -176,6 +176,14 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_SWEEP_INTERVAL", value_name = "TIME")]
     sweep_interval: Option<Span>,
 
+    /// The most streams of events that a replica has open; more are answered 503 [default: 5000]
+    #[arg(long, env = "CLIENT_FAILOVER_EVENT_STREAMS", value_name = "N")]
+    event_streams: Option<usize>,
+
+    /// How long changes of roles and of configuration are kept [default: 90d]
+    #[arg(long, env = "CLIENT_FAILOVER_HISTORY_RETENTION", value_name = "TIME")]
+    history_retention: Option<Span>,
+
     /// When a Primary yields: 'strict' waits until it cannot be acting any more, 'prompt' does not wait [default: strict]
     #[arg(long, env = "CLIENT_FAILOVER_HANDOVER", value_name = "MODE")]
     handover: Option<HandoverSetting>,
@@ -265,6 +273,9 @@ const DEFAULT_LOG: &str = "info,actix_server=warn";
 /// How long a stop may take in all, the drain left aside: requests in flight, then the private server.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often each replica looks for events that are older than their retention.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(300);
+
 impl Given {
     /// The settings, those of the file filled in where the command line and the environment say nothing.
     pub fn settle(self, file: Option<&Path>) -> Result<Settings, ConfigError> {
@@ -288,6 +299,8 @@ impl Given {
             idle_in_transaction_timeout: self.idle_in_transaction_timeout.or(file.idle_in_transaction_timeout),
             outage_gap: self.outage_gap.or(file.outage_gap),
             sweep_interval: self.sweep_interval.or(file.sweep_interval),
+            event_streams: self.event_streams.or(file.event_streams),
+            history_retention: self.history_retention.or(file.history_retention),
             handover: self.handover.or(file.handover),
             handover_margin: self.handover_margin.or(file.handover_margin),
             session_limit: self.session_limit.or(file.session_limit),
@@ -335,6 +348,11 @@ impl Given {
                 heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(256), 1, 10_000)?,
                 heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
                 sweep_interval: span("sweep-interval", self.sweep_interval, 500, 10)?,
+                events: EventOptions {
+                    most_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,
+                    retention: retention(self.history_retention)?,
+                    prune_interval: PRUNE_INTERVAL,
+                },
             },
             http: HttpOptions {
                 workers: bounded("http-workers", self.http_workers.unwrap_or(cores), 1, 1_024)?,
@@ -403,6 +421,20 @@ fn span(setting: &'static str, given: Option<Span>, default_ms: u64, least_ms: u
             setting,
             value: humantime::format_duration(value).to_string(),
             wanted: format!("it must be from {} to 1h", humantime::format_duration(least)),
+        }),
+    }
+}
+
+fn retention(given: Option<Span>) -> Result<Duration, ConfigError> {
+    const DAY_S: u64 = 86_400;
+    let value = given.map_or(Duration::from_secs(90 * DAY_S), |Span(value)| value);
+    let bounds = Duration::from_secs(3_600)..=Duration::from_secs(36_500 * DAY_S);
+    match bounds.contains(&value) {
+        true => Ok(value),
+        false => Err(ConfigError::OutOfBounds {
+            setting: "history-retention",
+            value: humantime::format_duration(value).to_string(),
+            wanted: "it must be from 1h to 36500d".to_owned(),
         }),
     }
 }

@@ -9,16 +9,20 @@ use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, Rules};
 use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId};
+use crate::metrics;
 use crate::store::events::{ConfigurationChange, record_change};
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
 
+use feed::Feed;
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 
+pub mod feed;
 mod heartbeats;
+pub mod history;
 pub mod upkeep;
 
 /// How many groups are read at a time for a list: what bounds its memory.
@@ -70,6 +74,12 @@ pub enum FailoverError {
         /// How many.
         live: usize,
     },
+    /// As many streams of events are open as there may be.
+    #[error("{limit} streams of events are open at this replica, which is its limit")]
+    TooManyStreams {
+        /// The limit.
+        limit: usize,
+    },
     /// More heartbeats wait than there is room for, or this one waited in vain.
     #[error("{0}")]
     Overloaded(&'static str),
@@ -93,6 +103,19 @@ pub struct FailoverOptions {
     pub heartbeat_queue: usize,
     /// How often lapsed roles are looked for.
     pub sweep_interval: Duration,
+    /// How events are streamed and kept.
+    pub events: EventOptions,
+}
+
+/// The settings of the streams of events and of what is kept for them.
+#[derive(Clone, Debug)]
+pub struct EventOptions {
+    /// The most streams that a replica has open.
+    pub most_streams: usize,
+    /// How long changes of roles and of configuration are kept.
+    pub retention: Duration,
+    /// How often older ones are looked for.
+    pub prune_interval: Duration,
 }
 
 /// The service behind its interfaces. Cheap to clone.
@@ -100,6 +123,7 @@ pub struct FailoverOptions {
 pub struct Failover {
     store: Store,
     heartbeats: HeartbeatQueue,
+    feed: Feed,
     options: Arc<FailoverOptions>,
 }
 
@@ -108,12 +132,24 @@ impl Failover {
     /// long as a clone of this value lives.
     pub fn start(store: Store, options: FailoverOptions) -> Failover {
         let heartbeats = HeartbeatQueue::start(&store, &options);
-        Failover { store, heartbeats, options: Arc::new(options) }
+        let feed = Feed::new(store.clone(), options.events.most_streams);
+        Failover { store, heartbeats, feed, options: Arc::new(options) }
     }
 
     /// The store beneath.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The streams of events.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// What a scrape of the metrics reads at its moment.
+    pub fn readings(&self) -> metrics::Readings {
+        let (pool, upkeep_pool) = self.store.pool_use();
+        metrics::Readings { pool, upkeep_pool, waiting: self.heartbeats.waiting() }
     }
 
     /// Creates a group. The same again changes nothing and succeeds.
@@ -428,6 +464,7 @@ fn changes_of(group: &str, stored: &StoredGroup) -> Vec<RoleChange> {
 /// One line per change, after it was committed and not before.
 fn log_changes(changes: &[RoleChange]) {
     for RoleChange { group, session, transition } in changes {
+        metrics::role_changed(transition.reason);
         tracing::info!(
             group,
             session,

@@ -2,23 +2,28 @@
 //! beneath, one per resource; none of them knows a role's rules or a statement.
 
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpRequest, HttpServer, web};
+use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, web};
+use tokio::sync::Notify;
 
 use crate::failover::Failover;
+use crate::metrics;
 use errors::ApiError;
 
 mod datetime;
 mod errors;
+mod events;
 mod groups;
 mod health;
+mod history;
 mod json;
 mod paths;
 mod query;
@@ -36,16 +41,33 @@ pub struct HttpOptions {
 
 /// Whether the service is on its way out. Shared by all workers.
 #[derive(Clone, Default)]
-pub struct Life(Arc<AtomicBool>);
+pub struct Life(Arc<Ending>);
+
+#[derive(Default)]
+struct Ending {
+    is_ending: AtomicBool,
+    said: Notify,
+}
 
 impl Life {
-    /// Says that the service is stopping: readiness ends, and connections are closed after their next answer.
+    /// Says that the service is stopping: readiness and streams end, and connections are closed after their next answer.
     pub fn end(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.is_ending.store(true, Ordering::Release);
+        self.0.said.notify_waiters();
     }
 
     fn is_ending(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Waits until the service is stopping.
+    async fn ended(&self) {
+        let mut said = pin!(self.0.said.notified());
+        // Before the look: otherwise it could be said between the two.
+        said.as_mut().enable();
+        if !self.is_ending() {
+            said.await;
+        }
     }
 }
 
@@ -82,6 +104,27 @@ pub fn server(listener: TcpListener, failover: Failover, life: Life, options: &H
                     .delete(sessions::delete)
                     .default_service(web::to(|| refuse_method("DELETE, POST"))),
             )
+            .service(
+                web::resource(paths::TRANSITIONS)
+                    .get(history::transitions)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::GROUP_EVENTS)
+                    .get(events::of_group)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::NAMESPACE_EVENTS)
+                    .get(events::of_namespace)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::EVENTS)
+                    .get(events::of_everything)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(web::resource("/metrics").get(show_metrics).default_service(web::to(|| refuse_method("GET"))))
             .service(web::resource("/health/live").get(health::live).default_service(web::to(|| refuse_method("GET"))))
             .service(
                 web::resource("/health/ready").get(health::ready).default_service(web::to(|| refuse_method("GET"))),
@@ -102,6 +145,13 @@ pub fn server(listener: TcpListener, failover: Failover, life: Life, options: &H
     Ok(server)
 }
 
+/// `GET /metrics`
+async fn show_metrics(failover: web::Data<Failover>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(metrics::render(&failover.readings()))
+}
+
 async fn refuse_method(allow: &'static str) -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed { allow })
 }
@@ -117,6 +167,7 @@ async fn around_everything(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
+    let began = Instant::now();
     let operation_id = operation_id(request.headers());
     paths::normalise(&mut request);
     let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
@@ -125,6 +176,8 @@ async fn around_everything(
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_error_body(response, &operation_id);
     }
+    let (head, status) = (response.request(), response.status().as_u16());
+    metrics::request_answered(paths::route_of(head.path()), head.method().as_str(), status, began.elapsed());
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&operation_id) {
         headers.insert(OPERATION_ID, value);

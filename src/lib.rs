@@ -48,6 +48,8 @@
 pub mod arbitration;
 pub mod ids;
 
+pub mod metrics;
+
 pub mod store;
 
 pub mod failover;

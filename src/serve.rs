@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::oneshot;
 
 use crate::config::{Database, Settings};
-use crate::failover::{Failover, upkeep};
+use crate::failover::{Failover, history, upkeep};
 use crate::http::{self, Life};
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::Store;
@@ -192,10 +192,11 @@ async fn prepare(
 ) -> Result<(), ServeError> {
     let store = failover.store().clone();
     let prepared_and_swept = async {
-        wait_for_database(failover.store(), direct, migrate).await?;
+        wait_for_database(failover.store(), direct.clone(), migrate).await?;
         // Nobody may be waiting.
         let _ = is_prepared.send(());
-        upkeep::sweep(failover).await;
+        let feed = failover.feed().clone();
+        tokio::join!(upkeep::sweep(failover.clone()), feed.run(direct), history::prune(failover));
         Ok(())
     };
     // From the start: where the tables are there already, heartbeats are answered while others still migrate, and a

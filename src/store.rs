@@ -15,6 +15,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 
+use crate::metrics;
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use fault::Fault;
 
@@ -188,6 +189,13 @@ impl Store {
         &self.options
     }
 
+    /// Of the pool for requests, and of that for upkeep: how many connections are open, how many of these are idle, and how
+    /// many there may be.
+    pub fn pool_use(&self) -> ((u32, usize, u32), (u32, usize, u32)) {
+        let usage = |pool: &PgPool| (pool.size(), pool.num_idle(), pool.options().get_max_connections());
+        (usage(&self.pool), usage(&self.own_pool))
+    }
+
     /// Closes all connections once they are free.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -233,6 +241,7 @@ impl Store {
                     Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
                 },
                 Fault::Conflict => {
+                    metrics::transaction_retried(name);
                     conflicts += 1;
                     if conflicts >= max_conflicts || left.is_zero() {
                         let attempts = conflicts;

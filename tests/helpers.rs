@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use client_failover::arbitration::Rules;
 use client_failover::config::{Database, Settings};
-use client_failover::failover::FailoverOptions;
+use client_failover::failover::{EventOptions, FailoverOptions};
 use client_failover::http::HttpOptions;
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
@@ -258,6 +258,11 @@ pub fn settings(database: PgConnectOptions) -> Settings {
             heartbeat_batch: 256,
             heartbeat_queue: 10_000,
             sweep_interval: Duration::from_millis(50),
+            events: EventOptions {
+                most_streams: 2_000,
+                retention: Duration::from_secs(90 * 86_400),
+                prune_interval: Duration::from_secs(300),
+            },
         },
         http: HttpOptions { workers: 1, shutdown_timeout: Duration::from_secs(2) },
         drain: Duration::ZERO,

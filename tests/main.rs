@@ -1,6 +1,7 @@
 //! The service from outside, in one binary: each file is a concern, and the helpers start what all of them share once.
 
 mod helpers;
+mod sse;
 mod wire;
 
 mod bad_input;
@@ -9,7 +10,9 @@ mod contract;
 mod database;
 mod demo;
 mod embedded_postgres;
+mod events;
 mod generated;
+mod history;
 mod http;
 mod lists;
 mod outage;

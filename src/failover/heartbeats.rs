@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use super::{FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session};
 use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
 use crate::ids::{GroupPath, SessionId};
+use crate::metrics;
 use crate::seeded_bugs::{self, FirstReading};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
 use crate::store::{LostCommit, Store, StoreError};
@@ -84,6 +85,11 @@ impl HeartbeatQueue {
             tokio::spawn(writer.keep_running());
         }
         HeartbeatQueue { sender, patience: store.options().operation_timeout }
+    }
+
+    /// How many heartbeats wait for a transaction.
+    pub fn waiting(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
     }
 
     /// Sends one heartbeat through and waits for its answer. A caller that goes away takes its heartbeat with
@@ -214,6 +220,7 @@ fn answer(part: Vec<Waiting>, outcome: Result<Committed, StoreError>) {
     match outcome {
         Ok(committed) => {
             log_changes(&committed.changes);
+            metrics::batch_committed(part.len());
             for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
                 // Nobody waits any more: the heartbeat counts all the same.
                 let _ = waiting.reply.send(outcome);

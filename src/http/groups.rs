@@ -198,7 +198,7 @@ impl<'a> GroupSessions<'a> {
 }
 
 /// A timeout as a number of milliseconds, without a fraction where it has none.
-struct Milliseconds(FailoverTimeout);
+pub struct Milliseconds(pub FailoverTimeout);
 
 impl Serialize for Milliseconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

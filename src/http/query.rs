@@ -29,3 +29,14 @@ pub fn whole_number(request: &HttpRequest, name: &str) -> Result<Option<i64>, Ap
         )),
     }
 }
+
+/// As [`whole_number`], and not more than `most`.
+pub fn number_up_to(request: &HttpRequest, name: &str, most: i64) -> Result<Option<i64>, ApiError> {
+    match whole_number(request, name)? {
+        Some(number) if number > most => Err(ApiError::bad(
+            format!("{name} must be at most {most}; it is {number}."),
+            "Ask for less, and for the rest with skip.",
+        )),
+        number => Ok(number),
+    }
+}

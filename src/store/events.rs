@@ -360,12 +360,8 @@ pub async fn prune_events(
         EventTable::RoleTransitions => prune!("role_transitions", "transition_id"),
         EventTable::ConfigurationChanges => prune!("configuration_changes", "change_id"),
     };
-    let (rows, last_id): (i64, i64) = sqlx::query_as(statement)
-        .bind(retention.as_secs_f64())
-        .bind(after)
-        .bind(limit)
-        .fetch_one(connection)
-        .await?;
+    let (rows, last_id): (i64, i64) =
+        sqlx::query_as(statement).bind(retention.as_secs_f64()).bind(after).bind(limit).fetch_one(connection).await?;
     Ok(Pruned { rows, last_id })
 }
 
