@@ -273,6 +273,9 @@ const DEFAULT_LOG: &str = "info,actix_server=warn";
 /// How long a stop may take in all, the drain left aside: requests in flight, then the private server.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often all groups and sessions are counted; where they are many, it takes its time and comes less often.
+const CENSUS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How often each replica looks for events that are older than their retention.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -348,6 +351,7 @@ impl Given {
                 heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(256), 1, 10_000)?,
                 heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
                 sweep_interval: span("sweep-interval", self.sweep_interval, 500, 10)?,
+                census_interval: CENSUS_INTERVAL,
                 events: EventOptions {
                     most_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,
                     retention: retention(self.history_retention)?,

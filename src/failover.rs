@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
-use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, Rules};
 use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId};
 use crate::metrics;
-use crate::store::events::{ConfigurationChange, record_change};
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
 
+use census::LatestCensus;
 use feed::Feed;
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 
+pub mod census;
 pub mod feed;
 mod heartbeats;
 pub mod history;
@@ -103,6 +103,8 @@ pub struct FailoverOptions {
     pub heartbeat_queue: usize,
     /// How often lapsed roles are looked for.
     pub sweep_interval: Duration,
+    /// How often all groups and sessions are counted, if that is quick.
+    pub census_interval: Duration,
     /// How events are streamed and kept.
     pub events: EventOptions,
 }
@@ -124,6 +126,7 @@ pub struct Failover {
     store: Store,
     heartbeats: HeartbeatQueue,
     feed: Feed,
+    census: LatestCensus,
     options: Arc<FailoverOptions>,
 }
 
@@ -133,7 +136,7 @@ impl Failover {
     pub fn start(store: Store, options: FailoverOptions) -> Failover {
         let heartbeats = HeartbeatQueue::start(&store, &options);
         let feed = Feed::new(store.clone(), options.events.most_streams);
-        Failover { store, heartbeats, feed, options: Arc::new(options) }
+        Failover { store, heartbeats, feed, census: LatestCensus::default(), options: Arc::new(options) }
     }
 
     /// The store beneath.
@@ -167,7 +170,7 @@ impl Failover {
                     let (path, configuration) = &*work;
                     match groups::find_configuration(connection, path.key()).await? {
                         None => {
-                            insert_group(connection, path, configuration).await?;
+                            groups::insert_group(connection, path, configuration).await?;
                             Ok(Ok(()))
                         }
                         Some(found) if found == *configuration => Ok(Ok(())),
@@ -188,12 +191,9 @@ impl Failover {
                 Box::pin(async move {
                     let (path, configuration) = &*work;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => insert_group(connection, path, configuration).await,
+                        None => groups::insert_group(connection, path, configuration).await,
                         Some(found) if found == *configuration => Ok(()),
-                        Some(_) => {
-                            groups::update_configuration(connection, path.key(), configuration).await?;
-                            record_change(connection, path, ConfigurationChange::GroupChanged(configuration)).await
-                        }
+                        Some(_) => groups::update_configuration(connection, path, configuration).await,
                     }
                 })
             })
@@ -227,8 +227,7 @@ impl Failover {
                     }
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    groups::delete_group(connection, path.key()).await?;
-                    record_change(connection, &path, ConfigurationChange::GroupDeleted).await?;
+                    groups::delete_group(connection, &path).await?;
                     Ok(Ok(changes_of(&path.label(), &stored[0])))
                 })
             })
@@ -345,9 +344,7 @@ impl Failover {
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
                     }
-                    groups::insert_session(connection, key, session, name.as_deref()).await?;
-                    let change = ConfigurationChange::SessionRegistered(session, name.as_deref());
-                    record_change(connection, path, change).await?;
+                    groups::insert_session(connection, path, session, name.as_deref()).await?;
                     Ok(Ok(()))
                 })
             })
@@ -376,8 +373,7 @@ impl Failover {
                     arbitration::remove(&mut stored.group, i, &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    groups::delete_session(connection, path.key(), session).await?;
-                    record_change(connection, path, ConfigurationChange::SessionDeleted(session)).await?;
+                    groups::delete_session(connection, path, session).await?;
                     Ok(Ok(changes_of(&path.label(), &stored[0])))
                 })
             })
@@ -420,15 +416,6 @@ struct ListPosition {
     after_id: String,
     skip: i64,
     left: Option<i64>,
-}
-
-async fn insert_group(
-    connection: &mut PgConnection,
-    path: &GroupPath,
-    configuration: &GroupConfiguration,
-) -> Result<(), WorkError> {
-    groups::insert_group(connection, path, configuration).await?;
-    record_change(connection, path, ConfigurationChange::GroupCreated(configuration)).await
 }
 
 /// The only group that was loaded.

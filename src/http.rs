@@ -28,6 +28,7 @@ mod json;
 mod paths;
 mod query;
 mod sessions;
+mod status;
 mod timespan;
 
 /// How the server is run.
@@ -117,6 +118,26 @@ pub fn server(listener: TcpListener, failover: Failover, life: Life, options: &H
             .service(
                 web::resource(paths::NAMESPACE_EVENTS)
                     .get(events::of_namespace)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::GROUP_STATUS)
+                    .get(status::of_group)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::NAMESPACE_STATUS)
+                    .get(status::of_namespace)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::STATUS)
+                    .get(status::of_everything)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::NAMESPACES)
+                    .get(status::namespaces)
                     .default_service(web::to(|| refuse_method("GET"))),
             )
             .service(

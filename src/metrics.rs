@@ -27,6 +27,8 @@ pub enum Route {
     Transitions,
     /// The events of a group.
     GroupEvents,
+    /// The state of a group.
+    GroupStatus,
     /// The events of a namespace.
     NamespaceEvents,
     /// The state of the groups of a namespace.
@@ -41,13 +43,14 @@ pub enum Route {
     Other,
 }
 
-const ROUTES: [(Route, &str); 12] = [
+const ROUTES: [(Route, &str); 13] = [
     (Route::Groups, "groups"),
     (Route::Group, "groups/{groupid}"),
     (Route::Sessions, "groups/{groupid}/clientsessions"),
     (Route::Session, "groups/{groupid}/clientsessions/{sessionid}"),
     (Route::Transitions, "groups/{groupid}/transitions"),
     (Route::GroupEvents, "groups/{groupid}/events"),
+    (Route::GroupStatus, "groups/{groupid}/status"),
     (Route::NamespaceEvents, "events"),
     (Route::NamespaceStatus, "status"),
     (Route::Overview, "overview"),

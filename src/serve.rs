@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::oneshot;
 
 use crate::config::{Database, Settings};
-use crate::failover::{Failover, history, upkeep};
+use crate::failover::{Failover, census, history, upkeep};
 use crate::http::{self, Life};
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::Store;
@@ -196,7 +196,12 @@ async fn prepare(
         // Nobody may be waiting.
         let _ = is_prepared.send(());
         let feed = failover.feed().clone();
-        tokio::join!(upkeep::sweep(failover.clone()), feed.run(direct), history::prune(failover));
+        tokio::join!(
+            upkeep::sweep(failover.clone()),
+            feed.run(direct),
+            history::prune(failover.clone()),
+            census::keep_counting(failover),
+        );
         Ok(())
     };
     // From the start: where the tables are there already, heartbeats are answered while others still migrate, and a

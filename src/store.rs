@@ -26,6 +26,7 @@ pub mod liveness;
 pub mod migrate;
 pub mod reads;
 pub mod state;
+pub mod status;
 
 /// How long a statement waits for a row that somebody else holds before the transaction is run again. Whoever holds it
 /// may be a person at a prompt, and heartbeats of other groups may share the transaction.

@@ -127,7 +127,8 @@ async fn a_lapse_is_seen_as_soon_as_the_sweep_has_written_it() {
     let app = TestApp::start().await;
     app.group_of("g", MINUTE, &["a"]).await;
     assert_eq!(app.beat("g", "a", 100.0).await, 1);
-    let mut stream = EventStream::open(&app, &group_events("g"), None).await;
+    let mut stream = EventStream::open(&app, &group_events("g"), Some(0)).await;
+    stream.take(3).await;
     app.database.let_time_pass(MINUTE).await;
     let event = stream.next().await.expect("it comes");
     assert_eq!(event.line(), "RoleChanged g a 1>0 lease_lapsed");

@@ -96,17 +96,28 @@ impl Feed {
         self.wait_for_start().await?;
         let receiver = self.join(&scope);
         let settled = self.0.settled.load(Ordering::Acquire);
-        let oldest = match after {
-            Some(after) if after < settled => self.find_oldest_id().await?,
-            _ => None,
+        let (at, missed) = match after {
+            None => (settled, false),
+            Some(after) if after < settled => {
+                let oldest = self
+                    .0
+                    .store
+                    .read("oldest_event", |connection| Box::pin(events::find_oldest_id(connection)))
+                    .await?;
+                (after, oldest.is_some_and(|oldest| after.saturating_add(1) < oldest))
+            }
+            Some(after) if after == settled => (after, false),
+            // Another replica was a moment ahead of this one; or the id was given out by a database that this one is an
+            // older copy of.
+            Some(after) => {
+                let newest = self
+                    .0
+                    .store
+                    .read("newest_event", |connection| Box::pin(events::find_newest_id(connection)))
+                    .await?;
+                if after <= newest { (after, false) } else { (settled, true) }
+            }
         };
-        let missed = match (after, oldest) {
-            // Ids that were never given out: the database is an older copy of the one that they came from.
-            (Some(after), _) if after > settled => true,
-            (Some(after), Some(oldest)) => after.saturating_add(1) < oldest,
-            _ => false,
-        };
-        let at = after.filter(|after| *after <= settled).unwrap_or(settled);
         let catch_up_to = (at < settled).then_some(settled);
         Ok(Listener {
             feed: self.clone(),
@@ -154,10 +165,6 @@ impl Feed {
                 receiver
             }
         }
-    }
-
-    async fn find_oldest_id(&self) -> Result<Option<i64>, StoreError> {
-        self.0.store.read("oldest_event", |connection| Box::pin(events::find_oldest_id(connection))).await
     }
 
     /// Reads events and hands them out, for ever. The store must lead past any pooler, or commits are not heard of and

@@ -27,6 +27,8 @@ pub const TRANSITIONS: &str =
     "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/transitions";
 /// The events of a group.
 pub const GROUP_EVENTS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/events";
+/// The state of a group.
+pub const GROUP_STATUS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/status";
 /// The events of a namespace.
 pub const NAMESPACE_EVENTS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/events";
 /// The state of the groups of a namespace.
@@ -123,6 +125,7 @@ pub fn route_of(path: &str) -> Route {
         (Some("groups"), Some(_), Some("clientsessions"), Some(_), None) => Route::Session,
         (Some("groups"), Some(_), Some("transitions"), None, _) => Route::Transitions,
         (Some("groups"), Some(_), Some("events"), None, _) => Route::GroupEvents,
+        (Some("groups"), Some(_), Some("status"), None, _) => Route::GroupStatus,
         (Some("events"), None, ..) => Route::NamespaceEvents,
         (Some("status"), None, ..) => Route::NamespaceStatus,
         _ => Route::Other,
@@ -214,6 +217,7 @@ mod tests {
             ("/groups/g/clientsessions/s/x", Route::Other),
             ("/groups/g/transitions", Route::Transitions),
             ("/groups/g/events", Route::GroupEvents),
+            ("/groups/g/status", Route::GroupStatus),
             ("/events", Route::NamespaceEvents),
             ("/status", Route::NamespaceStatus),
             ("/nothing", Route::Other),
