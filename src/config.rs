@@ -136,7 +136,7 @@ pub struct Given {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<Secret>,
 
-    /// The same database past a pooler, for migrations [default: the database URL]
+    /// The same database past a pooler, for migrations and for hearing of events [default: the database URL]
     #[arg(long, env = "CLIENT_FAILOVER_DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
     database_direct_url: Option<Secret>,
 
@@ -156,7 +156,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     migrate: Option<bool>,
 
-    /// The most database connections that requests share; each replica has 3 more for its upkeep [default: 16]
+    /// The most database connections that requests share; each replica has up to 7 more for its upkeep [default: 16]
     #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
     pool_size: Option<u32>,
 
@@ -232,7 +232,7 @@ pub enum Database {
     Url {
         /// For requests.
         pooled: Box<PgConnectOptions>,
-        /// For migrations.
+        /// For migrations, and for what reads in the background.
         direct: Box<PgConnectOptions>,
     },
     /// A private server that is started with the service.

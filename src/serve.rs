@@ -8,6 +8,7 @@ use actix_web::dev::Server;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::config::{Database, Settings};
 use crate::failover::{Failover, census, history, upkeep};
@@ -163,8 +164,8 @@ async fn open_database(settings: &Settings) -> Result<(Store, Store, Option<Post
                 .ssl_mode(PgSslMode::Disable)
                 .database(PRIVATE_DATABASE);
             create_private_database(&connect).await.map_err(MigrateError::from)?;
-            let store = Store::open(connect, settings.store.clone());
-            Ok((store.clone(), store, Some(postgres)))
+            let store = Store::open(connect.clone(), settings.store.clone());
+            Ok((store, Store::open(connect, settings.store.clone()), Some(postgres)))
         }
     }
 }
@@ -195,14 +196,15 @@ async fn prepare(
         wait_for_database(failover.store(), direct.clone(), migrate).await?;
         // Nobody may be waiting.
         let _ = is_prepared.send(());
-        let feed = failover.feed().clone();
-        tokio::join!(
-            upkeep::sweep(failover.clone()),
-            feed.run(direct),
-            history::prune(failover.clone()),
-            census::keep_counting(failover),
-        );
-        Ok(())
+        // Each on a thread of its own: signs of life and sweeps do not wait for them. They go with this task.
+        let mut apart = JoinSet::new();
+        apart.spawn(failover.feed().clone().run(direct.clone()));
+        apart.spawn(history::prune(failover.clone(), direct.clone()));
+        apart.spawn(census::keep_counting(failover.clone(), direct));
+        tokio::select! {
+            () = upkeep::sweep(failover) => Ok(()),
+            Some(ended) = apart.join_next() => flatten(ended.map(Ok)),
+        }
     };
     // From the start: where the tables are there already, heartbeats are answered while others still migrate, and a
     // replica that answers them without a sign of life would look like an outage.

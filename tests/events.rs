@@ -394,3 +394,51 @@ async fn streams_beyond_the_limit_are_refused_until_one_ends() {
     })
     .await;
 }
+
+/// Heartbeats that so many clients get answered in so long, one after the other each.
+async fn heartbeats_in(replica: &TestReplica, clients: usize, span: Duration) -> usize {
+    let until = Instant::now() + span;
+    let beating = (0..clients).map(async |client| {
+        let mut answered = 0;
+        while Instant::now() < until {
+            replica.beat(&format!("g{client}"), "a", 100.0).await;
+            answered += 1;
+        }
+        answered
+    });
+    futures_util::future::join_all(beating).await.iter().sum()
+}
+
+/// A measurement: cargo test --test suite -- --ignored --nocapture a_thousand_listeners
+#[tokio::test]
+#[ignore = "takes a minute and needs the machine for itself: run it for its figures"]
+async fn a_thousand_listeners_cost_the_heartbeats_nothing_noticeable() {
+    const CLIENTS: usize = 64;
+    const ROUND: Duration = Duration::from_secs(5);
+    let app = TestApp::start_with(|settings| settings.http.workers = 2).await;
+    for client in 0..CLIENTS {
+        app.group_of(&format!("g{client}"), MINUTE, &["a"]).await;
+    }
+    heartbeats_in(&app, CLIENTS, ROUND).await;
+    let mut figures = Vec::new();
+    for _ in 0..3 {
+        let without = heartbeats_in(&app, CLIENTS, ROUND).await;
+        let streams = (0..1_000).map(|_| EventStream::open(&app, NAMESPACE_EVENTS, None));
+        let streams = futures_util::future::join_all(streams).await;
+        let scraping = async {
+            loop {
+                app.http.get(format!("{}/metrics", app.url)).send().await.expect("it answers");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        };
+        let with = tokio::select! {
+            with = heartbeats_in(&app, CLIENTS, ROUND) => with,
+            () = scraping => unreachable!("it goes on for ever"),
+        };
+        drop(streams);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        println!("heartbeats in {ROUND:?}: {without} without, {with} with 1,000 listeners and scraping");
+        figures.push(with as f64 / without as f64);
+    }
+    println!("with / without: {figures:.3?}");
+}

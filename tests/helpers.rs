@@ -258,7 +258,7 @@ pub fn settings(database: PgConnectOptions) -> Settings {
             heartbeat_batch: 256,
             heartbeat_queue: 10_000,
             sweep_interval: Duration::from_millis(50),
-            census_interval: Duration::from_millis(200),
+            census_interval: Duration::from_secs(2),
             events: EventOptions {
                 most_streams: 2_000,
                 retention: Duration::from_secs(90 * 86_400),

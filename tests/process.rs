@@ -270,6 +270,39 @@ async fn an_ordinary_user_runs_it_with_a_private_database() {
 }
 
 #[tokio::test]
+async fn the_log_has_one_line_per_change_of_a_role_and_none_per_heartbeat() {
+    let database = TestDatabase::new().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).env("DATABASE_URL", database.url());
+    let service = Running::start(command).await;
+    service.set_up().await;
+    for _ in 0..20 {
+        assert_eq!(service.beat("a").await, 1);
+        assert_eq!(service.beat("b").await, 0);
+    }
+    let path = format!("{GROUP}/clientsessions/a");
+    assert_eq!(service.ask(reqwest::Method::DELETE, &path, json!(null)).await.0, 200);
+    assert_eq!(service.beat("b").await, 1);
+    service.signal(Signal::SIGTERM);
+    let (_, said) = service.end().await;
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let changes = lines.iter().filter(|line| line["message"] == "role changed").map(|line| {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        let (group, session, reason) = (text("group"), text("session"), text("reason"));
+        format!("{group} {session} {}>{} {reason} {}", text("from"), text("to"), line["term"])
+    });
+    assert_eq!(
+        changes.collect::<Vec<_>>(),
+        [
+            "t/n/g a Secondary>Primary first_heartbeat 1",
+            "t/n/g a Primary>Secondary session_deleted 1",
+            "t/n/g b Secondary>Primary session_deleted 2"
+        ]
+    );
+    assert!(lines.len() < 10, "{said}");
+}
+
+#[tokio::test]
 async fn help_and_version_go_to_standard_output() {
     for (flag, shows) in [("--help", "--database-url"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let mut command = program();

@@ -1,12 +1,17 @@
 //! What operators look at: the groups at risk first, the others page by page.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::helpers::{Answer, TestApp, eventually};
 
 const MINUTE: i64 = 60_000;
+
+/// A service that counts all the time.
+async fn start() -> TestApp {
+    TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(100)).await
+}
 
 async fn status(app: &TestApp, query: &str) -> Value {
     let url = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/status{query}", app.url);
@@ -24,7 +29,7 @@ fn shown(page: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn groups_at_risk_come_first_and_each_says_why() {
-    let app = TestApp::start().await;
+    let app = start().await;
     for group in ["fine", "alone", "ill", "vacant"] {
         app.group_of(group, MINUTE, &["a", "b"]).await;
     }
@@ -89,7 +94,7 @@ async fn a_group_shows_who_holds_what_and_for_how_long() {
 
 #[tokio::test]
 async fn a_group_that_loses_its_primary_is_first_at_once() {
-    let app = TestApp::start().await;
+    let app = start().await;
     for group in ["a1", "z1"] {
         app.group_of(group, MINUTE, &["a", "b"]).await;
         app.beat(group, "a", 100.0).await;
@@ -106,7 +111,9 @@ async fn a_group_that_loses_its_primary_is_first_at_once() {
     assert_eq!(shown(&status(&app, "?count=2").await), ["z1 NoPrimary", "a1"]);
 }
 
+/// A measurement: cargo test --test suite -- --ignored --nocapture 100_000_groups
 #[tokio::test]
+#[ignore = "its data take half a minute: run it for its figures"]
 async fn the_first_page_of_100_000_groups_comes_at_once() {
     let app = TestApp::start().await;
     app.database
@@ -138,5 +145,48 @@ async fn the_first_page_of_100_000_groups_comes_at_once() {
         times.sort_unstable();
         println!("100,000 groups, status{query}: median {:?}", times[2]);
         assert!(times[2].as_millis() < 1_000, "{query}: {times:?}");
+    }
+}
+
+/// A measurement: cargo test --test suite -- --ignored --nocapture at_a_million_sessions
+#[tokio::test]
+#[ignore = "takes a minute: run it for its figures"]
+async fn at_a_million_sessions() {
+    let app = TestApp::start().await;
+    app.database
+        .execute(
+            "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
+             SELECT gen_random_uuid(), 't', 'n' || i % 100, 'g' || i, 600000000 FROM generate_series(1, 500000) i;
+             INSERT INTO sessions (group_key, session_id, role)
+             SELECT group_key, s, CASE s WHEN 'a' THEN 1 ELSE 0 END FROM groups, unnest(ARRAY['a', 'b']) s;
+             INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time, received_at, lease_until, heard_until)
+             SELECT group_key, session_id, 100, now(), now(),
+                now() + CASE WHEN group_key < '05000000-0000-0000-0000-000000000000' THEN interval '0 s' ELSE interval '1 h' END, now()
+             FROM sessions;
+             ANALYZE groups; ANALYZE sessions; ANALYZE heartbeats",
+        )
+        .await;
+    let url = format!("{}/metrics", app.url);
+    let scrape = async || app.http.get(&url).send().await.expect("it answers").text().await.expect("it is whole");
+    let asked = Instant::now();
+    while !scrape().await.contains("client_failover_sessions_registered 1000000") {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(asked.elapsed().as_secs() < 120, "a census sees them");
+    }
+    let mut times: Vec<_> = Vec::new();
+    for _ in 0..50 {
+        let asked = Instant::now();
+        scrape().await;
+        times.push(asked.elapsed());
+    }
+    times.sort_unstable();
+    println!("scrape: median {:?}, longest {:?}", times[25], times[49]);
+    for line in scrape().await.lines().filter(|line| line.contains("census") && !line.starts_with('#')) {
+        println!("{line}");
+    }
+    for query in ["", "?skip=400000", "?search=499999", "?at_risk=true"] {
+        let asked = Instant::now();
+        Answer::of(app.http.get(format!("{}/api/v1/clientfailover/status{query}", app.url))).await.expect_ok();
+        println!("status{query}: {:?}", asked.elapsed());
     }
 }

@@ -23,6 +23,9 @@ use crate::store::{Store, StoreError};
 /// How often new rows are looked for when nobody says that there are some. One look is two steps along an index.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// The shortest time from one look to the next, where one commit follows the other.
+const LEAST_INTERVAL: Duration = Duration::from_millis(5);
+
 /// The most events of one look.
 const PAGE: i64 = 1_000;
 
@@ -339,6 +342,7 @@ struct Reader {
 impl Reader {
     async fn run(mut self) {
         loop {
+            let began = tokio::time::Instant::now();
             let looked = self.look().await;
             match &looked {
                 Ok(()) if !self.reached => tracing::info!("events are read again"),
@@ -346,8 +350,12 @@ impl Reader {
                 _ => {}
             }
             self.reached = looked.is_ok();
-            // A commit that is heard of during the look wakes at once.
-            let _ = tokio::time::timeout(POLL_INTERVAL, self.feed.0.wake.notified()).await;
+            // A commit that was heard of during the look wakes at once, but not as often as there are commits.
+            if tokio::time::timeout(POLL_INTERVAL, self.feed.0.wake.notified()).await.is_ok() {
+                tokio::time::sleep_until(began + LEAST_INTERVAL).await;
+            } else if let Err(error) = self.begin_again_if_set_back().await {
+                tracing::debug!(%error, "the newest event cannot be looked for");
+            }
         }
     }
 
@@ -380,7 +388,7 @@ impl Reader {
             match gap_before {
                 // After that the rows are read anew: what was missing is there, or was never committed.
                 Some(id) => self.settle(id - 1).await?,
-                None if is_last => return self.begin_again_if_set_back().await,
+                None if is_last => return Ok(()),
                 None => {}
             }
         }
@@ -399,7 +407,7 @@ impl Reader {
 
     /// A database that was restored from a copy gives out ids again.
     async fn begin_again_if_set_back(&mut self) -> Result<(), StoreError> {
-        if self.find_newest_id().await? >= self.at {
+        if self.at < 0 || self.find_newest_id().await? >= self.at {
             return Ok(());
         }
         tracing::warn!("the database has gone back in time; events go on from there");

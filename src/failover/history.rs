@@ -52,9 +52,10 @@ impl Failover {
     }
 }
 
-/// Deletes events that are older than the retention, for ever. Any number of replicas may do so: they take turns.
-pub async fn prune(failover: Failover) {
-    let store = failover.store.background();
+/// Deletes events that are older than the retention, for ever, over a store of its own: signs of life must not wait for
+/// it. Any number of replicas may do so: they take turns.
+pub async fn prune(failover: Failover, direct: Store) {
+    let store = direct.background();
     let options = &failover.options.events;
     loop {
         tokio::time::sleep(options.prune_interval.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
