@@ -18,7 +18,7 @@ use crate::arbitration::{HandoverMode, Rules};
 use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::HttpOptions;
 use crate::store::{Pooler, StoreOptions};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, TraceOptions};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -223,6 +223,14 @@ pub struct Given {
     /// How it is logged [default: text]
     #[arg(long, env = "CLIENT_FAILOVER_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+
+    /// Where traces are sent, by OTLP over HTTP, as http://collector:4318 [default: nowhere]
+    #[arg(long, env = "CLIENT_FAILOVER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+
+    /// The part of the requests that is traced where the caller does not say, from 0 to 1 [default: 0.01]
+    #[arg(long, env = "CLIENT_FAILOVER_TRACE_RATIO", value_name = "PART")]
+    trace_ratio: Option<f64>,
 }
 
 /// Where the database is.
@@ -265,6 +273,8 @@ pub struct Settings {
     pub log: String,
     /// How.
     pub log_format: LogFormat,
+    /// Where traces go, if they are sent anywhere.
+    pub traces: Option<TraceOptions>,
 }
 
 /// The framework's own lines say nothing that ours do not.
@@ -314,6 +324,8 @@ impl Given {
             drain: self.drain.or(file.drain),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
+            trace_ratio: self.trace_ratio.or(file.trace_ratio),
         }
     }
 
@@ -363,6 +375,7 @@ impl Given {
                 shutdown_timeout: SHUTDOWN_TIMEOUT,
             },
             drain: span("drain", self.drain, 0, 0)?,
+            traces: traces(self.otlp_endpoint, self.trace_ratio)?,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
         })
@@ -425,6 +438,19 @@ fn span(setting: &'static str, given: Option<Span>, default_ms: u64, least_ms: u
             setting,
             value: humantime::format_duration(value).to_string(),
             wanted: format!("it must be from {} to 1h", humantime::format_duration(least)),
+        }),
+    }
+}
+
+fn traces(endpoint: Option<String>, ratio: Option<f64>) -> Result<Option<TraceOptions>, ConfigError> {
+    let ratio = bounded("trace-ratio", ratio.unwrap_or(0.01), 0.0, 1.0)?;
+    let Some(endpoint) = endpoint else { return Ok(None) };
+    match ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+        true => Ok(Some(TraceOptions { endpoint, ratio })),
+        false => Err(ConfigError::OutOfBounds {
+            setting: "otlp-endpoint",
+            value: endpoint,
+            wanted: "it must be a URL such as http://collector:4318".to_owned(),
         }),
     }
 }

@@ -13,9 +13,10 @@ use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, web};
 use tokio::sync::Notify;
+use tracing::Instrument as _;
 
 use crate::failover::Failover;
-use crate::metrics;
+use crate::{metrics, telemetry};
 use errors::ApiError;
 
 mod datetime;
@@ -193,12 +194,17 @@ async fn around_everything(
     paths::normalise(&mut request);
     let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
 
-    let mut response = next.call(request).await?;
+    let method = request.method().as_str();
+    let span =
+        telemetry::request_span(request.headers(), method, paths::route_of(request.path()).label(), &operation_id);
+
+    let mut response = next.call(request).instrument(span.clone()).await?;
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_error_body(response, &operation_id);
     }
     let (head, status) = (response.request(), response.status().as_u16());
     metrics::request_answered(paths::route_of(head.path()), head.method().as_str(), status, began.elapsed());
+    span.record("http.response.status_code", status);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&operation_id) {
         headers.insert(OPERATION_ID, value);

@@ -59,6 +59,14 @@ const ROUTES: [(Route, &str); 13] = [
     (Route::Other, "other"),
 ];
 
+impl Route {
+    /// As the metrics and traces name it.
+    pub fn label(self) -> &'static str {
+        // Each is at the place of its number.
+        ROUTES[self as usize].1
+    }
+}
+
 const METHODS: [&str; 5] = ["POST", "GET", "PUT", "DELETE", "other"];
 
 /// 0 stands for every other status.

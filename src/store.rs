@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
+use tracing::Instrument as _;
 
-use crate::metrics;
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
+use crate::{metrics, telemetry};
 use fault::Fault;
 
 pub mod events;
@@ -221,6 +222,18 @@ impl Store {
 
     /// As [`Store::serializable`], until a deadline and for so many conflicts at most.
     pub async fn serializable_until<T>(
+        &self,
+        deadline: Instant,
+        max_conflicts: u32,
+        name: &'static str,
+        lost_commit: LostCommit,
+        work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        let attempts = self.attempts(deadline, max_conflicts, name, lost_commit, work);
+        attempts.instrument(telemetry::transaction_span(name)).await
+    }
+
+    async fn attempts<T>(
         &self,
         deadline: Instant,
         max_conflicts: u32,

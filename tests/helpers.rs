@@ -269,6 +269,7 @@ pub fn settings(database: PgConnectOptions) -> Settings {
         drain: Duration::ZERO,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
+        traces: None,
     }
 }
 

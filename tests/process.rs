@@ -302,6 +302,56 @@ async fn the_log_has_one_line_per_change_of_a_role_and_none_per_heartbeat() {
     assert!(lines.len() < 10, "{said}");
 }
 
+/// A collector of traces: takes every request, and hands out what has come so far.
+async fn collect_traces() -> (String, std::sync::Arc<std::sync::Mutex<Vec<u8>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let collected = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let bytes = collected.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let bytes = bytes.clone();
+            tokio::spawn(async move {
+                let mut chunk = [0; 65_536];
+                while let Ok(length @ 1..) = socket.read(&mut chunk).await {
+                    bytes.lock().expect("nobody panics").extend_from_slice(&chunk[..length]);
+                    // After the head and after the body, which is one more than needed and does no harm.
+                    let _ =
+                        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+                }
+            });
+        }
+    });
+    (format!("http://{address}"), collected)
+}
+
+#[tokio::test]
+async fn requests_are_traced_within_the_callers_trace_where_a_collector_is_configured() {
+    let (endpoint, collected) = collect_traces().await;
+    let database = TestDatabase::new().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--otlp-endpoint", &endpoint, "--trace-ratio", "0"]);
+    command.env("DATABASE_URL", database.url());
+    let service = Running::start(command).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traced = service.http.put(format!("{}{GROUP}", service.url)).json(&json!({}));
+    let traced = traced.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let answer = traced.send().await.expect("it answers");
+    assert_eq!(answer.headers()["operation-id"], trace);
+    // Not by the caller's wish, and not by that part of the rest which is none.
+    assert_eq!(service.ask(reqwest::Method::DELETE, GROUP, json!(null)).await.0, 200);
+    service.signal(Signal::SIGTERM);
+    let (code, said) = service.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("request{"), "{said}");
+    let collected = collected.lock().expect("nobody panics");
+    let holds = |part: &[u8]| collected.windows(part.len()).any(|window| window == part);
+    let id: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&trace[2 * i..2 * i + 2], 16).expect("hexadecimal")).collect();
+    assert!(holds(b"POST /v1/traces ") && holds(&id));
+    assert!(holds(b"PUT groups/{groupid}") && holds(b"put_group") && holds(b"client-failover"));
+    assert!(!holds(b"DELETE groups/{groupid}") && !holds(b"delete_group"));
+}
+
 #[tokio::test]
 async fn help_and_version_go_to_standard_output() {
     for (flag, shows) in [("--help", "--database-url"), ("--version", env!("CARGO_PKG_VERSION"))] {

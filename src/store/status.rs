@@ -265,8 +265,8 @@ pub async fn read_census_page(
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<CensusRow>, WorkError> {
-    // A walk along the keys of three tables: short statements that hold no snapshot for long. The function that judges
-    // a lease by outages is only called where there was one.
+    // A walk along the keys of three tables: short statements that hold no snapshot for long. Outages only extend a
+    // lease, so the function that judges by them is called for those that would be over.
     const READ: &str = "
         WITH moment AS MATERIALIZED (
             SELECT clock_timestamp() AS now, EXISTS (SELECT FROM service_outages) AS had_outage
@@ -275,8 +275,8 @@ pub async fn read_census_page(
             WHERE group_key > $1 ORDER BY group_key LIMIT $2
         ), members AS (
             SELECT p.group_key, s.role, h.percent_healthy_streams, h.received_at, m.now,
-                CASE WHEN m.had_outage THEN lease_end(h.lease_until, h.lease_until - h.received_at)
-                    ELSE h.lease_until END AS ends
+                CASE WHEN m.had_outage AND h.lease_until <= m.now
+                    THEN lease_end(h.lease_until, h.lease_until - h.received_at) ELSE h.lease_until END AS ends
             FROM moment m
             CROSS JOIN page p
             JOIN sessions s ON s.group_key = p.group_key
