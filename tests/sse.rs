@@ -60,6 +60,11 @@ impl EventStream {
 
     /// The next event; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Received> {
+        // Signs of life do not count.
+        tokio::time::timeout(PATIENCE, self.wait()).await.expect("an event comes in time")
+    }
+
+    async fn wait(&mut self) -> Option<Received> {
         loop {
             let (name, data) = self.read_block().await?;
             if !data.is_empty() {
