@@ -386,8 +386,11 @@ async fn streams_beyond_the_limit_are_refused_until_one_ends() {
     let app = TestApp::start_with(|settings| settings.failover.events.most_streams = 2).await;
     let one = EventStream::open(&app, NAMESPACE_EVENTS, None).await;
     let _two = EventStream::open(&app, &group_events("g"), None).await;
-    let ask = || Answer::of(app.http.get(format!("{}{NAMESPACE_EVENTS}", app.url)));
-    let reason = ask().await.expect_error(503);
+    let refused = app.http.get(format!("{}{NAMESPACE_EVENTS}", app.url)).send().await.expect("it answers");
+    // Before its body is read: that of a stream would not end.
+    assert_eq!(refused.status(), 503);
+    let (status, headers) = (refused.status(), refused.headers().clone());
+    let reason = Answer::new(status, headers, refused.text().await.expect("it is whole")).expect_error(503);
     assert!(reason.contains('2'), "{reason}");
     drop(one);
     eventually("there is room again", async || {
