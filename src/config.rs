@@ -18,10 +18,10 @@ use sqlx::postgres::PgConnectOptions;
 use crate::arbitration::{HandoverMode, Rules};
 use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::auth::{AuthOptions, Method, Role};
-use crate::failover::FailoverOptions;
+use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::HttpOptions;
 use crate::store::{Pooler, StoreOptions};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
 
 /// A setting that cannot be used.
@@ -159,7 +159,7 @@ pub struct Given {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<Secret>,
 
-    /// The same database past a pooler, for migrations [default: the database URL]
+    /// The same database past a pooler, for migrations and for hearing of events [default: the database URL]
     #[arg(long, env = "CLIENT_FAILOVER_DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
     database_direct_url: Option<Secret>,
 
@@ -179,7 +179,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     migrate: Option<bool>,
 
-    /// The most database connections that requests share; each replica has 3 more for its upkeep and 5 for heartbeats [default: 16]
+    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 7 for its upkeep and events [default: 16]
     #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
     pool_size: Option<u32>,
 
@@ -198,6 +198,14 @@ pub struct Given {
     /// How often lapsed roles are looked for [default: 500ms]
     #[arg(long, env = "CLIENT_FAILOVER_SWEEP_INTERVAL", value_name = "TIME")]
     sweep_interval: Option<Span>,
+
+    /// The most streams of events that a replica has open; more are answered 503 [default: 5000]
+    #[arg(long, env = "CLIENT_FAILOVER_EVENT_STREAMS", value_name = "N")]
+    event_streams: Option<usize>,
+
+    /// How long changes of roles and of configuration are kept [default: 90d]
+    #[arg(long, env = "CLIENT_FAILOVER_HISTORY_RETENTION", value_name = "TIME")]
+    history_retention: Option<Span>,
 
     /// When a Primary yields: 'strict' waits until it cannot be acting any more, 'prompt' does not wait [default: strict]
     #[arg(long, env = "CLIENT_FAILOVER_HANDOVER", value_name = "MODE")]
@@ -334,6 +342,14 @@ pub struct Given {
     /// How it is logged [default: text]
     #[arg(long, env = "CLIENT_FAILOVER_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+
+    /// Where traces are sent, by OTLP over HTTP, as http://collector:4318 [default: nowhere]
+    #[arg(long, env = "CLIENT_FAILOVER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+
+    /// The part of the requests that is traced where the caller does not say, from 0 to 1 [default: 0.01]
+    #[arg(long, env = "CLIENT_FAILOVER_TRACE_RATIO", value_name = "PART")]
+    trace_ratio: Option<f64>,
 }
 
 /// Where the database is.
@@ -343,7 +359,7 @@ pub enum Database {
     Url {
         /// For requests.
         pooled: Box<PgConnectOptions>,
-        /// For migrations.
+        /// For migrations, and for what reads in the background.
         direct: Box<PgConnectOptions>,
     },
     /// A private server that is started with the service.
@@ -380,6 +396,8 @@ pub struct Settings {
     pub log: String,
     /// How.
     pub log_format: LogFormat,
+    /// Where traces go, if they are sent anywhere.
+    pub traces: Option<TraceOptions>,
 }
 
 /// The framework's own lines say nothing that ours do not.
@@ -387,6 +405,12 @@ const DEFAULT_LOG: &str = "info,actix_server=warn";
 
 /// How long a stop may take in all, the drain left aside: requests in flight, then the private server.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often all groups and sessions are counted; where they are many, it takes its time and comes less often.
+const CENSUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often each replica looks for events that are older than their retention.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(300);
 
 impl Given {
     /// The settings, those of the file filled in where the command line and the environment say nothing.
@@ -411,6 +435,8 @@ impl Given {
             idle_in_transaction_timeout: self.idle_in_transaction_timeout.or(file.idle_in_transaction_timeout),
             outage_gap: self.outage_gap.or(file.outage_gap),
             sweep_interval: self.sweep_interval.or(file.sweep_interval),
+            event_streams: self.event_streams.or(file.event_streams),
+            history_retention: self.history_retention.or(file.history_retention),
             handover: self.handover.or(file.handover),
             handover_margin: self.handover_margin.or(file.handover_margin),
             session_limit: self.session_limit.or(file.session_limit),
@@ -442,6 +468,8 @@ impl Given {
             drain: self.drain.or(file.drain),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
+            trace_ratio: self.trace_ratio.or(file.trace_ratio),
         }
     }
 
@@ -484,6 +512,12 @@ impl Given {
                 heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(512), 1, 10_000)?,
                 heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
                 sweep_interval: span("sweep-interval", self.sweep_interval, 500, 10)?,
+                census_interval: CENSUS_INTERVAL,
+                events: EventOptions {
+                    most_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,
+                    retention: retention(self.history_retention)?,
+                    prune_interval: PRUNE_INTERVAL,
+                },
             },
             http: HttpOptions {
                 workers: bounded("http-workers", self.http_workers.unwrap_or(cores), 1, 1_024)?,
@@ -491,6 +525,7 @@ impl Given {
                 connection_limit: bounded("connection-limit", self.connection_limit.unwrap_or(20_000), 1, 10_000_000)?,
             },
             drain: span("drain", self.drain, 0, 0)?,
+            traces: traces(self.otlp_endpoint, self.trace_ratio)?,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
         })
@@ -689,6 +724,33 @@ fn span(setting: &'static str, given: Option<Span>, default_ms: u64, least_ms: u
             setting,
             value: humantime::format_duration(value).to_string(),
             wanted: format!("it must be from {} to 1h", humantime::format_duration(least)),
+        }),
+    }
+}
+
+fn traces(endpoint: Option<String>, ratio: Option<f64>) -> Result<Option<TraceOptions>, ConfigError> {
+    let ratio = bounded("trace-ratio", ratio.unwrap_or(0.01), 0.0, 1.0)?;
+    let Some(endpoint) = endpoint else { return Ok(None) };
+    match ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+        true => Ok(Some(TraceOptions { endpoint, ratio })),
+        false => Err(ConfigError::OutOfBounds {
+            setting: "otlp-endpoint",
+            value: endpoint,
+            wanted: "it must be a URL such as http://collector:4318".to_owned(),
+        }),
+    }
+}
+
+fn retention(given: Option<Span>) -> Result<Duration, ConfigError> {
+    const DAY_S: u64 = 86_400;
+    let value = given.map_or(Duration::from_secs(90 * DAY_S), |Span(value)| value);
+    let bounds = Duration::from_secs(3_600)..=Duration::from_secs(36_500 * DAY_S);
+    match bounds.contains(&value) {
+        true => Ok(value),
+        false => Err(ConfigError::OutOfBounds {
+            setting: "history-retention",
+            value: humantime::format_duration(value).to_string(),
+            wanted: "it must be from 1h to 36500d".to_owned(),
         }),
     }
 }

@@ -10,16 +10,22 @@ use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, FailoverTimeout, Rules};
 use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId, TenantId};
+use crate::metrics;
 use crate::store::audit::{self, Action};
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
 
+use census::LatestCensus;
+use feed::Feed;
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 
+pub mod census;
+pub mod feed;
 mod heartbeats;
+pub mod history;
 pub mod upkeep;
 
 /// How many groups are read at a time for a list: what bounds its memory.
@@ -90,6 +96,12 @@ pub enum FailoverError {
         /// How many.
         live: usize,
     },
+    /// As many streams of events are open as there may be.
+    #[error("{limit} streams of events are open at this replica, which is its limit")]
+    TooManyStreams {
+        /// The limit.
+        limit: usize,
+    },
     /// More heartbeats wait than there is room for, or this one waited in vain.
     #[error("{0}")]
     Overloaded(&'static str),
@@ -117,6 +129,21 @@ pub struct FailoverOptions {
     pub heartbeat_queue: usize,
     /// How often lapsed roles are looked for.
     pub sweep_interval: Duration,
+    /// How often all groups and sessions are counted, if that is quick.
+    pub census_interval: Duration,
+    /// How events are streamed and kept.
+    pub events: EventOptions,
+}
+
+/// The settings of the streams of events and of what is kept for them.
+#[derive(Clone, Debug)]
+pub struct EventOptions {
+    /// The most streams that a replica has open.
+    pub most_streams: usize,
+    /// How long changes of roles and of configuration are kept.
+    pub retention: Duration,
+    /// How often older ones are looked for.
+    pub prune_interval: Duration,
 }
 
 /// On whose behalf something is done, as far as that matters here: they were let in already.
@@ -135,6 +162,8 @@ pub struct Caller {
 pub struct Failover {
     store: Store,
     heartbeats: HeartbeatQueue,
+    feed: Feed,
+    census: LatestCensus,
     options: Arc<FailoverOptions>,
 }
 
@@ -143,12 +172,24 @@ impl Failover {
     /// this value lives.
     pub fn start(store: Store, options: FailoverOptions) -> Failover {
         let heartbeats = HeartbeatQueue::start(&store, &options);
-        Failover { store, heartbeats, options: Arc::new(options) }
+        let feed = Feed::new(store.clone(), options.events.most_streams);
+        Failover { store, heartbeats, feed, census: LatestCensus::default(), options: Arc::new(options) }
     }
 
     /// The store beneath.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The streams of events.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// What a scrape of the metrics reads at its moment.
+    pub fn readings(&self) -> metrics::Readings {
+        let (pool, upkeep_pool) = self.store.pool_use();
+        metrics::Readings { pool, upkeep_pool, waiting: self.heartbeats.waiting() }
     }
 
     /// Creates a group. The same again changes nothing and succeeds.
@@ -206,7 +247,7 @@ impl Failover {
                             Ok(Err(FailoverError::OnlyAdminsChangeGroups(path.group.clone())))
                         }
                         Some(found) => {
-                            groups::update_configuration(connection, path.key(), configuration).await?;
+                            groups::update_configuration(connection, path, configuration).await?;
                             let change = Change {
                                 before: Some(configuration_json(&found)),
                                 after: Some(configuration_json(configuration)),
@@ -264,7 +305,7 @@ impl Failover {
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     let configuration = groups::find_configuration(connection, path.key()).await?;
-                    groups::delete_group(connection, path.key()).await?;
+                    groups::delete_group(connection, path).await?;
                     let action = if live > 0 { Action::GroupDeletedByForce } else { Action::GroupDeleted };
                     let mut before = configuration.as_ref().map(configuration_json).unwrap_or_default();
                     before["Sessions"] = stored[0].session_ids.clone().into();
@@ -388,7 +429,7 @@ impl Failover {
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
                     }
-                    groups::insert_session(connection, key, session, name.as_deref(), identity).await?;
+                    groups::insert_session(connection, path, session, name.as_deref(), identity).await?;
                     Ok(Ok(()))
                 })
             })
@@ -433,7 +474,7 @@ impl Failover {
                     arbitration::remove(&mut stored.group, i, &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    groups::delete_session(connection, path.key(), session).await?;
+                    groups::delete_session(connection, path, session).await?;
                     if was_live {
                         let before = Some(json!({"Role": role.number()}));
                         let change = Change { before, after: None };
@@ -571,6 +612,7 @@ fn changes_of(group: &str, stored: &StoredGroup) -> Vec<RoleChange> {
 /// One line per change, after it was committed and not before.
 fn log_changes(changes: &[RoleChange]) {
     for RoleChange { group, session, transition } in changes {
+        metrics::role_changed(transition.reason);
         tracing::info!(
             group,
             session,

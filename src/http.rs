@@ -3,9 +3,10 @@
 
 use std::any::Any;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::BoxBody;
@@ -13,24 +14,30 @@ use actix_web::dev::{Extensions, Server, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::TcpStream;
-use actix_web::{App, Error, HttpRequest, HttpServer, web};
+use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, web};
 use rustls::ServerConfig;
+use tokio::sync::Notify;
+use tracing::Instrument as _;
 
 use crate::arbitration::Answer;
 use crate::auth::Authenticator;
 use crate::auth::certificates::ClientCertificate;
 use crate::failover::{Failover, HeartbeatMessage};
+use crate::{metrics, telemetry};
 use errors::ApiError;
 
 mod datetime;
 mod errors;
+mod events;
 mod groups;
 mod guard;
 mod health;
+mod history;
 mod json;
 mod paths;
 mod query;
 mod sessions;
+mod status;
 mod timespan;
 
 /// A heartbeat's body read, and an answer's written, as the handlers do it: for the micro-benchmarks.
@@ -53,16 +60,33 @@ pub struct HttpOptions {
 
 /// Whether the service is on its way out. Shared by all workers.
 #[derive(Clone, Default)]
-pub struct Life(Arc<AtomicBool>);
+pub struct Life(Arc<Ending>);
+
+#[derive(Default)]
+struct Ending {
+    is_ending: AtomicBool,
+    said: Notify,
+}
 
 impl Life {
-    /// Says that the service is stopping: readiness ends, and connections are closed after their next answer.
+    /// Says that the service is stopping: readiness and streams end, and connections are closed after their next answer.
     pub fn end(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.is_ending.store(true, Ordering::Release);
+        self.0.said.notify_waiters();
     }
 
     fn is_ending(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Waits until the service is stopping.
+    async fn ended(&self) {
+        let mut said = pin!(self.0.said.notified());
+        // Before the look: otherwise it could be said between the two.
+        said.as_mut().enable();
+        if !self.is_ending() {
+            said.await;
+        }
     }
 }
 
@@ -118,6 +142,47 @@ pub fn server(
                     .post(sessions::register)
                     .default_service(web::to(|| refuse_method("POST"))),
             )
+            .service(
+                web::resource(paths::TRANSITIONS)
+                    .get(history::transitions)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::GROUP_EVENTS)
+                    .get(events::of_group)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::NAMESPACE_EVENTS)
+                    .get(events::of_namespace)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::GROUP_STATUS)
+                    .get(status::of_group)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::NAMESPACE_STATUS)
+                    .get(status::of_namespace)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::STATUS)
+                    .get(status::of_everything)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::NAMESPACES)
+                    .get(status::namespaces)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(
+                web::resource(paths::EVENTS)
+                    .get(events::of_everything)
+                    .default_service(web::to(|| refuse_method("GET"))),
+            )
+            .service(web::resource("/metrics").get(show_metrics).default_service(web::to(|| refuse_method("GET"))))
             .service(web::resource("/health/live").get(health::live).default_service(web::to(|| refuse_method("GET"))))
             .service(
                 web::resource("/health/ready").get(health::ready).default_service(web::to(|| refuse_method("GET"))),
@@ -152,6 +217,13 @@ fn note_client_certificate(connection: &dyn Any, notes: &mut Extensions) {
     }
 }
 
+/// `GET /metrics`
+async fn show_metrics(failover: web::Data<Failover>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(metrics::render(&failover.readings()))
+}
+
 async fn refuse_method(allow: &'static str) -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed { allow })
 }
@@ -167,20 +239,29 @@ async fn around_everything(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
+    let began = Instant::now();
     let operation_id: Arc<str> = operation_id(request.headers()).into();
     paths::normalise(&mut request);
     let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
+
+    let method = request.method().as_str();
+    let span =
+        telemetry::request_span(request.headers(), method, paths::route_of(request.path()).label(), &operation_id);
+
     let admitted = match request.app_data::<web::Data<Authenticator>>() {
-        Some(authenticator) => guard::admit(&request, authenticator, &operation_id).await,
+        Some(authenticator) => guard::admit(&request, authenticator, &operation_id).instrument(span.clone()).await,
         None => Err(ApiError::NotAllowed { reason: "There is nobody at the door.".to_owned() }),
     };
     let mut response = match admitted {
-        Ok(()) => next.call(request).await?,
+        Ok(()) => next.call(request).instrument(span.clone()).await?,
         Err(refusal) => request.error_response(refusal),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_error_body(response, &operation_id);
     }
+    let (head, status) = (response.request(), response.status().as_u16());
+    metrics::request_answered(paths::route_of(head.path()), head.method().as_str(), status, began.elapsed());
+    span.record("http.response.status_code", status);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&operation_id) {
         headers.insert(OPERATION_ID, value);

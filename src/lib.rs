@@ -35,18 +35,27 @@
 //! recorded before anything is decided after it, and leases are not judged by it. Bad rows are an error of their
 //! own group alone.
 //!
+//! # Who looks on
+//!
+//! Every change of a role or of configuration is a row of its own, written in the transaction that made it. Each
+//! replica reads these rows once, in order, and hands them to all who listen ([`failover::feed`]); a census counts all
+//! groups at its leisure ([`failover::census`]); [`metrics`] are atomics. None of it is in a heartbeat's way.
+//!
 //! # Reading order
 //!
 //! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use cases), [`auth`] (who is
 //! asking, and what they may do), [`http`], then [`serve`] (life and death of the process). Dependencies run that way
 //! only: `http` → `failover` → `arbitration` and `store`; `http` → `auth` → `store`; `store` names arbitration's types;
-//! `arbitration` names nothing. You are in the wrong room when `arbitration` needs a clock, when an SQLSTATE or a
-//! constraint's name stands outside `store`, a credential outside `auth`, or a status code outside `http`.
+//! `arbitration` names nothing. Whoever has something to count or to trace calls [`metrics`] and [`telemetry`]. You are
+//! in the wrong room when `arbitration` needs a clock, when an SQLSTATE or a constraint's name stands outside `store`, a
+//! credential outside `auth`, or a status code outside `http`.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod arbitration;
 pub mod ids;
+
+pub mod metrics;
 
 pub mod store;
 

@@ -112,7 +112,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(format!("error: no runtime: {error}"), ExitCode::FAILURE),
     };
-    match runtime.block_on(run(cli)) {
+    let ended = runtime.block_on(run(cli));
+    telemetry::finish();
+    match ended {
         Ok(code) => code,
         Err((error, code)) => complain(format!("error: {error}"), code),
     }
@@ -184,7 +186,7 @@ async fn run_service(args: ServeArgs) -> Result<ExitCode, Failure> {
 
 fn settle(args: ServeArgs) -> Result<client_failover::config::Settings, Failure> {
     let settings = args.given.settle(args.config.as_deref()).map_err(unusable)?;
-    telemetry::start(&settings.log, settings.log_format).map_err(unusable)?;
+    telemetry::start(&settings.log, settings.log_format, settings.traces.as_ref()).map_err(unusable)?;
     Ok(settings)
 }
 

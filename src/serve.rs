@@ -10,10 +10,11 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::auth::{AuthSetupError, Authenticator};
 use crate::config::{Database, Settings};
-use crate::failover::{Failover, upkeep};
+use crate::failover::{Failover, census, history, upkeep};
 use crate::http::{self, Life, Shared};
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::Store;
@@ -231,8 +232,8 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
                 .ssl_mode(PgSslMode::Disable)
                 .database(PRIVATE_DATABASE);
             create_private_database(&connect).await.map_err(MigrateError::from)?;
-            let store = Store::open(connect, settings.store.clone());
-            Ok((store.clone(), store, Some(postgres)))
+            let store = Store::open(connect.clone(), settings.store.clone());
+            Ok((store, Store::open(connect, settings.store.clone()), Some(postgres)))
         }
     }
 }
@@ -260,11 +261,18 @@ async fn prepare(
 ) -> Result<(), ServeError> {
     let store = failover.store().clone();
     let prepared_and_swept = async {
-        wait_for_database(failover.store(), direct, migrate).await?;
+        wait_for_database(failover.store(), direct.clone(), migrate).await?;
         // Nobody may be waiting.
         let _ = is_prepared.send(());
-        upkeep::sweep(failover).await;
-        Ok(())
+        // Each on a thread of its own: signs of life and sweeps do not wait for them. They go with this task.
+        let mut apart = JoinSet::new();
+        apart.spawn(failover.feed().clone().run(direct.clone()));
+        apart.spawn(history::prune(failover.clone(), direct.clone()));
+        apart.spawn(census::keep_counting(failover.clone(), direct));
+        tokio::select! {
+            () = upkeep::sweep(failover) => Ok(()),
+            Some(ended) = apart.join_next() => flatten(ended.map(Ok)),
+        }
     };
     // From the start: where the tables are there already, heartbeats are answered while others still migrate, and a
     // replica that answers them without a sign of life would look like an outage.

@@ -14,19 +14,23 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
+use tracing::Instrument as _;
 
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
+use crate::{metrics, telemetry};
 use fault::Fault;
 
 pub mod api_keys;
 pub mod audit;
 mod columns;
+pub mod events;
 mod fault;
 pub mod groups;
 pub mod liveness;
 pub mod migrate;
 pub mod reads;
 pub mod state;
+pub mod status;
 
 /// How long a statement waits for a row that somebody else holds before the transaction is run again. Whoever holds it
 /// may be a person at a prompt, and heartbeats of other groups may share the transaction.
@@ -117,6 +121,8 @@ pub struct Store {
     pool: PgPool,
     /// Signs of life, sweeps and readiness: work that must not wait behind requests.
     own_pool: PgPool,
+    /// The one connection that hears of events.
+    listening_pool: PgPool,
     connect: PgConnectOptions,
     begin_serializable: Arc<str>,
     commit_and_begin: Arc<str>,
@@ -165,6 +171,7 @@ impl Store {
         Store {
             pool: pool(options.pool_size, &connect, &options),
             own_pool: pool(3, &connect, &options),
+            listening_pool: pool(1, &connect, &options),
             connect,
             commit_and_begin: format!("COMMIT; {begin}").into(),
             begin_serializable: begin.into(),
@@ -196,10 +203,18 @@ impl Store {
         &self.options
     }
 
+    /// Of the pool for requests, and of that for upkeep: how many connections are open, how many of these are idle, and how
+    /// many there may be.
+    pub fn pool_use(&self) -> ((u32, usize, u32), (u32, usize, u32)) {
+        let usage = |pool: &PgPool| (pool.size(), pool.num_idle(), pool.options().get_max_connections());
+        (usage(&self.pool), usage(&self.own_pool))
+    }
+
     /// Closes all connections once they are free.
     pub async fn close(&self) {
         self.pool.close().await;
         self.own_pool.close().await;
+        self.listening_pool.close().await;
     }
 
     /// Runs `work` in one SERIALIZABLE transaction and commits it.
@@ -237,6 +252,19 @@ impl Store {
         max_conflicts: u32,
         name: &'static str,
         lost_commit: LostCommit,
+        work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        let attempts = self.attempts(kept, deadline, max_conflicts, name, lost_commit, work);
+        attempts.instrument(telemetry::transaction_span(name)).await
+    }
+
+    async fn attempts<T>(
+        &self,
+        kept: &mut Kept,
+        deadline: Instant,
+        max_conflicts: u32,
+        name: &'static str,
+        lost_commit: LostCommit,
         mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let mut conflicts = 0;
@@ -253,6 +281,7 @@ impl Store {
                     Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
                 },
                 Fault::Conflict => {
+                    metrics::transaction_retried(name);
                     conflicts += 1;
                     if conflicts >= max_conflicts || left.is_zero() {
                         let attempts = conflicts;

@@ -1,12 +1,33 @@
-//! Logs: to standard error, for people or as JSON.
+//! Logs, to standard error, for people or as JSON; and traces, to an OpenTelemetry collector where one is configured.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use actix_web::http::header::HeaderMap;
+use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::{Layer, Registry};
+
+/// Spans of this target go to the collector, and to no log line.
+const TRACED: &str = "client_failover::traced";
+
+/// How long the collector may take to answer.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where traces go, while the process has such a place.
+static TRACES: OnceLock<SdkTracerProvider> = OnceLock::new();
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -16,6 +37,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug)]
+pub struct TraceOptions {
+    /// The collector's address for OTLP over HTTP, without the path.
+    pub endpoint: String,
+    /// The part of the requests that is traced where the caller does not say, from 0 to 1.
+    pub ratio: f64,
 }
 
 /// Why logging could not be set up.
@@ -29,29 +59,119 @@ pub enum TelemetryError {
         /// Why.
         cause: tracing_subscriber::filter::ParseError,
     },
+    /// The collector's address is not one.
+    #[error("otlp-endpoint is '{endpoint}': {cause}")]
+    Endpoint {
+        /// As given.
+        endpoint: String,
+        /// Why.
+        cause: String,
+    },
     /// It was set up already.
     #[error("logging cannot be started: {0}")]
     Started(#[from] TryInitError),
 }
 
-/// Starts logging, once per process.
-pub fn start(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::builder()
+/// Starts logging, and tracing where there is a place for it; once per process.
+pub fn start(filter: &str, format: LogFormat, traces: Option<&TraceOptions>) -> Result<(), TelemetryError> {
+    let lines = lines(filter, format)?;
+    let spans = match traces {
+        None => None,
+        Some(options) => {
+            let provider = open_provider(options)?;
+            let tracer = provider.tracer("client-failover");
+            let _ = TRACES.set(provider);
+            let only_ours = Targets::new().with_target(TRACED, LevelFilter::INFO);
+            Some(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(only_ours))
+        }
+    };
+    Ok(tracing_subscriber::registry().with(lines).with(spans).try_init()?)
+}
+
+fn lines(filter: &str, format: LogFormat) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+    let wanted = EnvFilter::builder()
         .parse(filter)
         .map_err(|cause| TelemetryError::Filter { filter: filter.to_owned(), cause })?;
-    let registry = tracing_subscriber::registry().with(filter);
-    match format {
-        LogFormat::Text => {
-            let lines = tracing_subscriber::fmt::layer()
-                .with_writer(std::io::stderr)
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_target(false);
-            registry.with(lines).try_init()?;
-        }
-        LogFormat::Json => {
-            let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-            registry.with(lines).try_init()?;
-        }
+    // A line that stands in a span would begin with it.
+    let wanted = match format!("{TRACED}=off").parse() {
+        Ok(no_spans) => wanted.add_directive(no_spans),
+        Err(cause) => return Err(TelemetryError::Filter { filter: filter.to_owned(), cause }),
+    };
+    Ok(match format {
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .with_filter(wanted)
+            .boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .with_filter(wanted)
+            .boxed(),
+    })
+}
+
+fn open_provider(options: &TraceOptions) -> Result<SdkTracerProvider, TelemetryError> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", options.endpoint.trim_end_matches('/')))
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+        .map_err(|cause| TelemetryError::Endpoint { endpoint: options.endpoint.clone(), cause: cause.to_string() })?;
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        // A caller that has its own trace recorded has this part of it recorded too.
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(options.ratio))))
+        .with_resource(Resource::builder().with_service_name("client-failover").build())
+        .build())
+}
+
+/// Sends what has not been sent yet. Called once, at the end; may block for as long as the collector takes.
+pub fn finish() {
+    if let Some(provider) = TRACES.get() {
+        // Nobody is left to be told.
+        let _ = provider.shutdown();
     }
-    Ok(())
+}
+
+/// The span of a request, within the caller's trace where it sends one. Where nothing is traced it costs one look.
+pub fn request_span(headers: &HeaderMap, method: &str, route: &str, operation_id: &str) -> Span {
+    if TRACES.get().is_none() {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        target: TRACED,
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = tracing::field::Empty,
+        operation_id,
+    );
+    // Fails only where the span is not traced.
+    let _ = span.set_parent(TraceContextPropagator::new().extract(&Headers(headers)));
+    span
+}
+
+/// The span of a transaction with all its attempts.
+pub fn transaction_span(name: &'static str) -> Span {
+    match TRACES.get() {
+        None => Span::none(),
+        Some(_) => tracing::info_span!(target: TRACED, "transaction", otel.name = name, otel.kind = "client"),
+    }
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(|name| name.as_str()).collect()
+    }
 }

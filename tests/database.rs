@@ -565,7 +565,7 @@ async fn every_table_view_and_column_is_explained() {
 #[tokio::test]
 async fn the_tables_of_groups_can_be_spread_by_the_groups_key() {
     let database = TestDatabase::new().await;
-    let tables = "('groups', 'sessions', 'heartbeats', 'role_transitions')";
+    let tables = "('groups', 'sessions', 'heartbeats', 'role_transitions', 'configuration_changes')";
     let crossing = database
         .rows(&format!(
             "SELECT i.indexrelid::regclass::text AS crossing FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
@@ -581,7 +581,7 @@ async fn the_tables_of_groups_can_be_spread_by_the_groups_key() {
     let keys = database
         .rows(&format!("SELECT count(*) AS keys FROM pg_index i JOIN pg_class c ON c.oid = indrelid WHERE relname IN {tables} AND indisprimary"))
         .await;
-    assert_eq!(keys, [json!({"keys": 4})]);
+    assert_eq!(keys, [json!({"keys": 5})]);
 }
 
 #[tokio::test]

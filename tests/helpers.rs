@@ -14,7 +14,7 @@ use std::time::Duration;
 use client_failover::arbitration::Rules;
 use client_failover::auth::AuthOptions;
 use client_failover::config::{Database, Settings};
-use client_failover::failover::FailoverOptions;
+use client_failover::failover::{EventOptions, FailoverOptions};
 use client_failover::http::HttpOptions;
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
@@ -266,6 +266,12 @@ pub fn settings(database: PgConnectOptions) -> Settings {
             heartbeat_batch: 256,
             heartbeat_queue: 10_000,
             sweep_interval: Duration::from_millis(50),
+            census_interval: Duration::from_secs(2),
+            events: EventOptions {
+                most_streams: 2_000,
+                retention: Duration::from_secs(90 * 86_400),
+                prune_interval: Duration::from_secs(300),
+            },
         },
         http: HttpOptions { workers: 1, shutdown_timeout: Duration::from_secs(2), connection_limit: 20_000 },
         auth: AuthOptions::open(),
@@ -273,6 +279,7 @@ pub fn settings(database: PgConnectOptions) -> Settings {
         drain: Duration::ZERO,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
+        traces: None,
     }
 }
 

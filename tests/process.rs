@@ -270,6 +270,89 @@ async fn an_ordinary_user_runs_it_with_a_private_database() {
 }
 
 #[tokio::test]
+async fn the_log_has_one_line_per_change_of_a_role_and_none_per_heartbeat() {
+    let database = TestDatabase::new().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).env("DATABASE_URL", database.url());
+    let service = Running::start(command).await;
+    service.set_up().await;
+    for _ in 0..20 {
+        assert_eq!(service.beat("a").await, 1);
+        assert_eq!(service.beat("b").await, 0);
+    }
+    let path = format!("{GROUP}/clientsessions/a");
+    assert_eq!(service.ask(reqwest::Method::DELETE, &path, json!(null)).await.0, 200);
+    assert_eq!(service.beat("b").await, 1);
+    service.signal(Signal::SIGTERM);
+    let (_, said) = service.end().await;
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let changes = lines.iter().filter(|line| line["message"] == "role changed").map(|line| {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        let (group, session, reason) = (text("group"), text("session"), text("reason"));
+        format!("{group} {session} {}>{} {reason} {}", text("from"), text("to"), line["term"])
+    });
+    assert_eq!(
+        changes.collect::<Vec<_>>(),
+        [
+            "t/n/g a Secondary>Primary first_heartbeat 1",
+            "t/n/g a Primary>Secondary session_deleted 1",
+            "t/n/g b Secondary>Primary session_deleted 2"
+        ]
+    );
+    assert!(lines.len() < 10, "{said}");
+}
+
+/// A collector of traces: takes every request, and hands out what has come so far.
+async fn collect_traces() -> (String, std::sync::Arc<std::sync::Mutex<Vec<u8>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let collected = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let bytes = collected.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let bytes = bytes.clone();
+            tokio::spawn(async move {
+                let mut chunk = [0; 65_536];
+                while let Ok(length @ 1..) = socket.read(&mut chunk).await {
+                    bytes.lock().expect("nobody panics").extend_from_slice(&chunk[..length]);
+                    // After the head and after the body, which is one more than needed and does no harm.
+                    let _ =
+                        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+                }
+            });
+        }
+    });
+    (format!("http://{address}"), collected)
+}
+
+#[tokio::test]
+async fn requests_are_traced_within_the_callers_trace_where_a_collector_is_configured() {
+    let (endpoint, collected) = collect_traces().await;
+    let database = TestDatabase::new().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--otlp-endpoint", &endpoint, "--trace-ratio", "0"]);
+    command.env("DATABASE_URL", database.url());
+    let service = Running::start(command).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traced = service.http.put(format!("{}{GROUP}", service.url)).json(&json!({}));
+    let traced = traced.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let answer = traced.send().await.expect("it answers");
+    assert_eq!(answer.headers()["operation-id"], trace);
+    // Not by the caller's wish, and not by that part of the rest which is none.
+    assert_eq!(service.ask(reqwest::Method::DELETE, GROUP, json!(null)).await.0, 200);
+    service.signal(Signal::SIGTERM);
+    let (code, said) = service.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("request{"), "{said}");
+    let collected = collected.lock().expect("nobody panics");
+    let holds = |part: &[u8]| collected.windows(part.len()).any(|window| window == part);
+    let id: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&trace[2 * i..2 * i + 2], 16).expect("hexadecimal")).collect();
+    assert!(holds(b"POST /v1/traces ") && holds(&id));
+    assert!(holds(b"PUT groups/{groupid}") && holds(b"put_group") && holds(b"client-failover"));
+    assert!(!holds(b"DELETE groups/{groupid}") && !holds(b"delete_group"));
+}
+
+#[tokio::test]
 async fn help_and_version_go_to_standard_output() {
     for (flag, shows) in [("--help", "--database-url"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let mut command = program();

@@ -75,8 +75,6 @@ pub struct Throughput {
     pub ratios: Vec<f64>,
     /// What a heartbeat costs.
     pub costs: Costs,
-    /// Heartbeats in a transaction, on average.
-    pub batch: f64,
     /// Updates of heartbeats that touched no index, as a share.
     pub hot_share: f64,
     /// Resident memory of the service.
@@ -254,12 +252,6 @@ impl Throughput {
         resident_bytes: u64,
     ) -> Throughput {
         let ratios: Vec<f64> = pairs.iter().map(|(service, peer)| service.per_second / peer.per_second).collect();
-        let peers: f64 = pairs.iter().map(|(_, peer)| peer.per_second).sum::<f64>();
-        let services: f64 = pairs.iter().map(|(service, _)| service.per_second).sum::<f64>();
-        let commits = (after.committed - before.committed) as f64;
-        // Of the transactions, those of pgbench hold one heartbeat each.
-        let updated = (after.updated - before.updated) as f64;
-        let of_service = updated * services / (services + peers);
         let (service, pgbench) = pairs.into_iter().unzip();
         Throughput {
             service: median(service, |outcome: &Outcome| outcome.per_second),
@@ -267,7 +259,6 @@ impl Throughput {
             ratio: median(ratios.clone(), |ratio| *ratio),
             ratios,
             costs,
-            batch: of_service / (commits - (updated - of_service)).max(1.0),
             hot_share: share(after.updated_hot - before.updated_hot, after.updated - before.updated),
             resident_bytes,
         }
@@ -357,9 +348,8 @@ impl Report {
             row(format!("  pgbench, {} clients", self.pgbench_clients), &peer(&full.pgbench), String::new());
             notes.push(format!(
                 "A heartbeat costs {:.1} µs of processor time: {service_us:.1} service, {postgres_us:.1} PostgreSQL, \
-                     {clients_us:.1} clients; {:.0} in a transaction; {:.2}% of updates touch no index",
+                     {clients_us:.1} clients; {:.2}% of updates touch no index",
                 service_us + postgres_us + clients_us,
-                full.batch,
                 full.hot_share * 100.0
             ));
         }

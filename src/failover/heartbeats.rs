@@ -21,6 +21,7 @@ use super::{
 };
 use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
 use crate::ids::{GroupPath, SessionId};
+use crate::metrics;
 use crate::seeded_bugs::{self, FirstReading};
 use crate::store::groups;
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
@@ -97,6 +98,11 @@ impl HeartbeatQueue {
             tracing::error!(%error, "no thread for heartbeats: each is answered 503");
         }
         HeartbeatQueue { sender, patience }
+    }
+
+    /// How many heartbeats wait for a transaction.
+    pub fn waiting(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
     }
 
     /// Sends one heartbeat through and waits for its answer. A caller that goes away takes its heartbeat with
@@ -264,6 +270,7 @@ fn answer(part: Vec<Waiting>, outcome: Result<Committed, StoreError>) {
     match outcome {
         Ok(committed) => {
             log_changes(&committed.changes);
+            metrics::batch_committed(part.len());
             for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
                 // Nobody waits any more: the heartbeat counts all the same.
                 let _ = waiting.reply.send(outcome);

@@ -1,11 +1,13 @@
 //! What runs between heartbeats: signs of life, and the sweep that takes roles from the dead.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use uuid::Uuid;
 
 use super::{Failover, changes_of, log_changes};
 use crate::arbitration;
+use crate::metrics;
 use crate::store::groups::{self, HeldRole};
 use crate::store::state::{self, Actor};
 use crate::store::{LostCommit, Store, StoreError};
@@ -37,7 +39,10 @@ pub async fn sweep(failover: Failover) {
     let interval = failover.options.sweep_interval;
     loop {
         tokio::time::sleep(interval.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-        if let Err(error) = sweeper.round().await {
+        let began = Instant::now();
+        let round = sweeper.round().await;
+        metrics::sweep_ended(began.elapsed(), round.is_ok());
+        if let Err(error) = round {
             // Nothing is lost by it: reads show true roles, and the next heartbeat or sweep takes the lapsed ones away.
             tracing::debug!(%error, "the sweep failed; the next one tries again");
         }

@@ -117,7 +117,7 @@ impl ApiError {
                 FailoverError::OnlyAdminsChangeGroups(_) | FailoverError::SessionOfAnother { .. } => {
                     StatusCode::FORBIDDEN
                 }
-                FailoverError::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+                FailoverError::Overloaded(_) | FailoverError::TooManyStreams { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 FailoverError::Store(error) => match error {
                     StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
                     StoreError::Inconsistent(_) | StoreError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -237,6 +237,11 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
         FailoverError::Overloaded(_) => {
             ("The service is overloaded.", reason, "Try again after the time in the Retry-After header.")
         }
+        FailoverError::TooManyStreams { .. } => (
+            "Too many streams of events are open.",
+            reason,
+            "Close streams that are not needed, try again after the time in the Retry-After header, or raise the service's limit.",
+        ),
         FailoverError::Store(StoreError::Unavailable(_)) => (
             "The database cannot be reached in time.",
             "Nothing was changed, or the change is whole.".to_owned(),

@@ -90,17 +90,9 @@ pub async fn delete(
     InGroup(path): InGroup,
     request: actix_web::HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let deletion = match query::find(&request, "force").as_deref() {
-        None => Deletion::OnlyIdle,
-        // .NET writes True and False.
-        Some(value) if value.eq_ignore_ascii_case("false") => Deletion::OnlyIdle,
-        Some(value) if value.eq_ignore_ascii_case("true") => Deletion::Forced,
-        Some(other) => {
-            return Err(ApiError::bad(
-                format!("force must be true or false; it is '{other}'."),
-                "Correct the parameter, or leave it out.",
-            ));
-        }
+    let deletion = match query::truth(&request, "force")? {
+        None | Some(false) => Deletion::OnlyIdle,
+        Some(true) => Deletion::Forced,
     };
     failover.delete_group(&caller, &path, deletion).await?;
     Ok(answer_id(path.group.as_str()))
@@ -201,7 +193,7 @@ impl<'a> GroupSessions<'a> {
 }
 
 /// A timeout as a number of milliseconds, without a fraction where it has none.
-struct Milliseconds(FailoverTimeout);
+pub struct Milliseconds(pub FailoverTimeout);
 
 impl Serialize for Milliseconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

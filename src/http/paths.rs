@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::errors::ApiError;
 use crate::ids::{GroupId, GroupPath, InvalidId, NamespaceId, NamespacePath, SessionId, TenantId};
+use crate::metrics::Route;
 
 /// The groups of a namespace.
 pub const GROUPS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups";
@@ -22,15 +23,42 @@ pub const SESSIONS: &str =
 pub const SESSION: &str =
     "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/clientsessions/{session}";
 
+/// The changes of a group's roles.
+pub const TRANSITIONS: &str =
+    "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/transitions";
+/// The events of a group.
+pub const GROUP_EVENTS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/events";
+/// The state of a group.
+pub const GROUP_STATUS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/status";
+/// The events of a namespace.
+pub const NAMESPACE_EVENTS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/events";
+/// The state of the groups of a namespace.
+pub const NAMESPACE_STATUS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/status";
+/// The events of all tenants.
+pub const EVENTS: &str = "/api/v1/clientfailover/events";
+/// The state of the groups of all tenants.
+pub const STATUS: &str = "/api/v1/clientfailover/status";
+/// The namespaces of all tenants.
+pub const NAMESPACES: &str = "/api/v1/clientfailover/namespaces";
+
 /// The literal segments and their places, counted from 0.
-const LITERALS: [(usize, &str); 7] = [
+const LITERALS: [(usize, &str); 16] = [
     (0, "api"),
     (1, "v1"),
     (2, "tenants"),
+    (2, "clientfailover"),
+    (3, "events"),
+    (3, "status"),
+    (3, "namespaces"),
     (4, "namespaces"),
     (6, "clientfailover"),
     (7, "groups"),
+    (7, "events"),
+    (7, "status"),
     (9, "clientsessions"),
+    (9, "transitions"),
+    (9, "events"),
+    (9, "status"),
 ];
 const TENANT: usize = 3;
 const NAMESPACE: usize = 5;
@@ -55,13 +83,17 @@ pub fn normalise(request: &mut ServiceRequest) {
 /// The path in normal form; `None` if it has it.
 fn normal_form(path: &str) -> Option<String> {
     let trimmed = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+    let segments = || trimmed.split('/').skip(1).enumerate();
+    // Below a tenant the fourth segment is its name, and keeps its case.
+    let has_tenant = trimmed.split('/').nth(3).is_some_and(|segment| segment.eq_ignore_ascii_case("tenants"));
     let literal = |place: usize, segment: &str| {
         LITERALS
             .iter()
-            .find(|(at, literal)| *at == place && literal.eq_ignore_ascii_case(segment))
+            .find(|(at, literal)| {
+                *at == place && literal.eq_ignore_ascii_case(segment) && !(has_tenant && place == TENANT)
+            })
             .map(|(_, literal)| *literal)
     };
-    let segments = || trimmed.split('/').skip(1).enumerate();
     let is_normal = trimmed.len() == path.len()
         && segments().all(|(place, segment)| literal(place, segment).is_none_or(|l| l == segment));
     if is_normal {
@@ -98,6 +130,32 @@ pub fn resource_of(path: &str) -> Option<&'static str> {
 /// A segment as the name that it stands for; `None` where it is not UTF-8.
 pub fn decode(raw: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(raw).decode_utf8().ok()
+}
+
+/// What a path in normal form is about, for the metrics.
+pub fn route_of(path: &str) -> Route {
+    let mut segments = path.split('/').skip(1);
+    match (segments.next(), segments.next(), segments.next()) {
+        (Some("health"), _, _) => return Route::Health,
+        (Some("metrics"), None, _) => return Route::Metrics,
+        (Some("api"), Some("v1"), Some("clientfailover")) => return Route::Overview,
+        (Some("api"), Some("v1"), Some("tenants")) => {}
+        _ => return Route::Other,
+    }
+    // Tenant, "namespaces", namespace, "clientfailover".
+    let mut segments = segments.skip(4);
+    match (segments.next(), segments.next(), segments.next(), segments.next(), segments.next()) {
+        (Some("groups"), None, ..) => Route::Groups,
+        (Some("groups"), Some(_), None, ..) => Route::Group,
+        (Some("groups"), Some(_), Some("clientsessions"), None, _) => Route::Sessions,
+        (Some("groups"), Some(_), Some("clientsessions"), Some(_), None) => Route::Session,
+        (Some("groups"), Some(_), Some("transitions"), None, _) => Route::Transitions,
+        (Some("groups"), Some(_), Some("events"), None, _) => Route::GroupEvents,
+        (Some("groups"), Some(_), Some("status"), None, _) => Route::GroupStatus,
+        (Some("events"), None, ..) => Route::NamespaceEvents,
+        (Some("status"), None, ..) => Route::NamespaceStatus,
+        _ => Route::Other,
+    }
 }
 
 fn segment(request: &HttpRequest, place: usize) -> Result<String, InvalidId> {
@@ -175,11 +233,40 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_counted_under_what_it_is_about() {
+        let namespace = "/api/v1/tenants/t/namespaces/n/clientfailover";
+        for (below, route) in [
+            ("/groups", Route::Groups),
+            ("/groups/g", Route::Group),
+            ("/groups/g/clientsessions", Route::Sessions),
+            ("/groups/g/clientsessions/s", Route::Session),
+            ("/groups/g/clientsessions/s/x", Route::Other),
+            ("/groups/g/transitions", Route::Transitions),
+            ("/groups/g/events", Route::GroupEvents),
+            ("/groups/g/status", Route::GroupStatus),
+            ("/events", Route::NamespaceEvents),
+            ("/status", Route::NamespaceStatus),
+            ("/nothing", Route::Other),
+        ] {
+            assert_eq!(route_of(&format!("{namespace}{below}")), route, "{below}");
+        }
+        assert_eq!(route_of("/health/live"), Route::Health);
+        assert_eq!(route_of("/metrics"), Route::Metrics);
+        assert_eq!(route_of("/api/v1/clientfailover/status"), Route::Overview);
+        assert_eq!(route_of("/"), Route::Other);
+    }
+
+    #[test]
     fn literal_segments_take_their_case_and_ids_keep_theirs() {
         assert_eq!(
             normal_form("/API/v1/Tenants/Groups/NAMESPACES/Tenants/ClientFailover/Groups/G/clientSessions/API/")
                 .as_deref(),
             Some("/api/v1/tenants/Groups/namespaces/Tenants/clientfailover/groups/G/clientsessions/API"),
+        );
+        assert_eq!(normal_form("/api/v1/ClientFailover/Status").as_deref(), Some("/api/v1/clientfailover/status"));
+        assert_eq!(
+            normal_form("/api/v1/tenants/Status/Namespaces/n/ClientFailover/Events").as_deref(),
+            Some("/api/v1/tenants/Status/namespaces/n/clientfailover/events")
         );
     }
 }

@@ -29,3 +29,28 @@ pub fn whole_number(request: &HttpRequest, name: &str) -> Result<Option<i64>, Ap
         )),
     }
 }
+
+/// As [`whole_number`], and not more than `most`.
+pub fn number_up_to(request: &HttpRequest, name: &str, most: i64) -> Result<Option<i64>, ApiError> {
+    match whole_number(request, name)? {
+        Some(number) if number > most => Err(ApiError::bad(
+            format!("{name} must be at most {most}; it is {number}."),
+            "Ask for less, and for the rest with skip.",
+        )),
+        number => Ok(number),
+    }
+}
+
+/// A parameter that is true or false, if it is given.
+pub fn truth(request: &HttpRequest, name: &str) -> Result<Option<bool>, ApiError> {
+    match find(request, name).as_deref() {
+        None => Ok(None),
+        // .NET writes True and False.
+        Some(value) if value.eq_ignore_ascii_case("true") => Ok(Some(true)),
+        Some(value) if value.eq_ignore_ascii_case("false") => Ok(Some(false)),
+        Some(other) => Err(ApiError::bad(
+            format!("{name} must be true or false; it is '{other}'."),
+            "Correct the parameter, or leave it out.",
+        )),
+    }
+}

@@ -1,10 +1,11 @@
-//! Rows of groups and sessions that come and go by request. Each function is one statement of the caller's
-//! transaction.
+//! Rows of groups and sessions that come and go by request. Each function is a step of the caller's transaction; one
+//! that changes something writes that down as well.
 
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::WorkError;
+use super::events::{ConfigurationChange, record_change};
 use super::state::check_count;
 use crate::arbitration::FailoverTimeout;
 use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
@@ -57,16 +58,17 @@ pub async fn insert_group(
     .bind(&configuration.name)
     .bind(&configuration.description)
     .bind(configuration.timeout.ticks())
-    .execute(connection)
+    .execute(&mut *connection)
     .await?
     .rows_affected();
-    check_count("groups", 1, written)
+    check_count("groups", 1, written)?;
+    record_change(connection, path, ConfigurationChange::GroupCreated(configuration)).await
 }
 
 /// Replaces the configuration of a group that exists.
 pub async fn update_configuration(
     connection: &mut PgConnection,
-    key: GroupKey,
+    path: &GroupPath,
     configuration: &GroupConfiguration,
 ) -> Result<(), WorkError> {
     let written = sqlx::query(
@@ -74,21 +76,26 @@ pub async fn update_configuration(
          SET name = $2, description = $3, failover_timeout_ticks = $4, configured_at = clock_timestamp()
          WHERE group_key = $1",
     )
-    .bind(key.0)
+    .bind(path.key().0)
     .bind(&configuration.name)
     .bind(&configuration.description)
     .bind(configuration.timeout.ticks())
-    .execute(connection)
+    .execute(&mut *connection)
     .await?
     .rows_affected();
-    check_count("groups", 1, written)
+    check_count("groups", 1, written)?;
+    record_change(connection, path, ConfigurationChange::GroupChanged(configuration)).await
 }
 
 /// Deletes a group that exists, and its sessions with it.
-pub async fn delete_group(connection: &mut PgConnection, key: GroupKey) -> Result<(), WorkError> {
-    let written =
-        sqlx::query("DELETE FROM groups WHERE group_key = $1").bind(key.0).execute(connection).await?.rows_affected();
-    check_count("groups", 1, written)
+pub async fn delete_group(connection: &mut PgConnection, path: &GroupPath) -> Result<(), WorkError> {
+    let written = sqlx::query("DELETE FROM groups WHERE group_key = $1")
+        .bind(path.key().0)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+    check_count("groups", 1, written)?;
+    record_change(connection, path, ConfigurationChange::GroupDeleted).await
 }
 
 /// The name of a session, if the session exists; a session may have none.
@@ -117,21 +124,22 @@ pub async fn count_sessions(connection: &mut PgConnection, key: GroupKey) -> Res
 /// A new session: Secondary, without a lease.
 pub async fn insert_session(
     connection: &mut PgConnection,
-    key: GroupKey,
+    path: &GroupPath,
     session: &SessionId,
     name: Option<&str>,
     registered_by: &str,
 ) -> Result<(), WorkError> {
     let written =
         sqlx::query("INSERT INTO sessions (group_key, session_id, name, registered_by) VALUES ($1, $2, $3, $4)")
-            .bind(key.0)
+            .bind(path.key().0)
             .bind(session.as_str())
             .bind(name)
             .bind(registered_by)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?
             .rows_affected();
-    check_count("sessions", 1, written)
+    check_count("sessions", 1, written)?;
+    record_change(connection, path, ConfigurationChange::SessionRegistered(session, name)).await
 }
 
 /// Who registered sessions, in the order in which they were asked for.
@@ -180,16 +188,17 @@ pub async fn has_groups(connection: &mut PgConnection, tenant: &TenantId, count:
 /// Deletes a session that exists, and its heartbeat with it.
 pub async fn delete_session(
     connection: &mut PgConnection,
-    key: GroupKey,
+    path: &GroupPath,
     session: &SessionId,
 ) -> Result<(), WorkError> {
     let written = sqlx::query("DELETE FROM sessions WHERE group_key = $1 AND session_id = $2")
-        .bind(key.0)
+        .bind(path.key().0)
         .bind(session.as_str())
-        .execute(connection)
+        .execute(&mut *connection)
         .await?
         .rows_affected();
-    check_count("sessions", 1, written)
+    check_count("sessions", 1, written)?;
+    record_change(connection, path, ConfigurationChange::SessionDeleted(session)).await
 }
 
 /// A role of which a group has at most one holder, for the sweep to look through.

@@ -456,15 +456,21 @@ async fn save_trace(
     groups: &[StoredGroup],
     actor: Actor,
 ) -> Result<(), WorkError> {
+    // The commit wakes whoever streams events. It takes a lock that is global to the server, so only here, where a role
+    // changed, and never for an ordinary heartbeat.
     const INSERT: &str = "
-        INSERT INTO role_transitions (group_key, tenant_id, namespace_id, group_id, session_id,
-            from_role, to_role, term, reason, actor, recorded_at)
-        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, n.session_id,
-            n.from_role, n.to_role, n.term, n.reason, $7, $8
-        FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::smallint[], $5::bigint[], $6::text[])
-            WITH ORDINALITY AS n (group_key, session_id, from_role, to_role, term, reason, place)
-        JOIN groups g ON g.group_key = n.group_key
-        ORDER BY n.place";
+        WITH written AS (
+            INSERT INTO role_transitions (group_key, tenant_id, namespace_id, group_id, session_id,
+                from_role, to_role, term, reason, actor, recorded_at)
+            SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, n.session_id,
+                n.from_role, n.to_role, n.term, n.reason, $7, $8
+            FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::smallint[], $5::bigint[], $6::text[])
+                WITH ORDINALITY AS n (group_key, session_id, from_role, to_role, term, reason, place)
+            JOIN groups g ON g.group_key = n.group_key
+            ORDER BY n.place
+            RETURNING transition_id
+        )
+        SELECT count(*), pg_notify('client_failover_events', '') FROM written";
 
     let rows: Vec<(&StoredGroup, &Transition)> = groups
         .iter()
@@ -474,7 +480,7 @@ async fn save_trace(
     if rows.is_empty() {
         return Ok(());
     }
-    let written = sqlx::query(INSERT)
+    let written: i64 = sqlx::query(INSERT)
         .bind(rows.iter().map(|(stored, _)| stored.key.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|(stored, t)| stored.session_ids[t.session].as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, t)| t.from.number()).collect::<Vec<_>>())
@@ -483,10 +489,10 @@ async fn save_trace(
         .bind(rows.iter().map(|(_, t)| reason_text(t.reason)).collect::<Vec<_>>())
         .bind(actor_text(actor))
         .bind(clock.now)
-        .execute(connection)
+        .fetch_one(connection)
         .await?
-        .rows_affected();
-    check_count("role_transitions", rows.len(), written)
+        .try_get(0)?;
+    check_count("role_transitions", rows.len(), written.unsigned_abs())
 }
 
 impl StoredGroup {

@@ -1,0 +1,403 @@
+//! What is true of all groups: counted in the background, and the list of those at risk.
+//!
+//! A census walks along all groups in short reads, at most a small part of the time, however many there are. It is the
+//! only place that looks at all of them: metrics show its numbers, and what operators see begins with the groups
+//! that it found at risk, brought up to date by what has changed since.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{Failover, FailoverError, no_such_group};
+use crate::arbitration::Role;
+use crate::ids::GroupPath;
+use crate::metrics::{self, Counted};
+use crate::store::events;
+use crate::store::status::{self, CensusRow, GroupSearch, GroupStatus};
+use crate::store::{Store, StoreError};
+
+/// At most one part in so many of the time is spent on counting.
+const SHARE: u32 = 20;
+/// How many groups one read counts.
+const PAGE: i64 = 1_000;
+/// The most groups at risk that are kept, and the most namespaces.
+const MOST_KEPT: usize = 10_000;
+/// The most groups that are looked at again because their Primary has changed since the census.
+const MOST_CHANGED: i64 = 200;
+
+/// Below this, in per cent, a Primary counts as unhealthy.
+const UNHEALTHY_BELOW: f64 = 90.0;
+/// A group flaps if Primary was granted so often within so many seconds.
+const FLAPPING_GRANTS: i64 = 4;
+const FLAPPING_SPAN_S: f64 = 600.0;
+
+/// Why a group needs a look, the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Risk {
+    /// It has sessions, and none is Primary.
+    NoPrimary,
+    /// Nobody could take over from its Primary.
+    NoStandby,
+    /// Its Primary is ill.
+    PrimaryUnhealthy,
+    /// Primary changes hands all the time.
+    Flapping,
+}
+
+/// The risks of a group with so many sessions, so many of them live, and a Primary of that health.
+fn risks(sessions: i64, live: i64, primary_health: Option<f64>, is_flapping: bool) -> Vec<Risk> {
+    let mut risks = Vec::new();
+    match primary_health {
+        None if sessions > 0 => risks.push(Risk::NoPrimary),
+        // A group that nobody has registered in is not in use.
+        None => {}
+        Some(health) => {
+            if live < 2 {
+                risks.push(Risk::NoStandby);
+            }
+            if health < UNHEALTHY_BELOW {
+                risks.push(Risk::PrimaryUnhealthy);
+            }
+        }
+    }
+    if is_flapping {
+        risks.push(Risk::Flapping);
+    }
+    risks
+}
+
+/// What a census found.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// What the metrics show.
+    pub counted: Counted,
+    /// The namespaces, in order: the first ten thousand.
+    pub namespaces: BTreeMap<(String, String), NamespaceCount>,
+    /// Groups at risk, the most urgent first, then in order of their path.
+    at_risk: Vec<AtRisk>,
+    flapping: HashSet<Uuid>,
+    /// The newest event when it began: what came later it may not have seen.
+    newest_event: i64,
+}
+
+/// What a census found in a namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NamespaceCount {
+    /// Groups.
+    pub groups: i64,
+    /// Groups at risk.
+    pub at_risk: i64,
+}
+
+#[derive(Debug)]
+struct AtRisk {
+    worst: Risk,
+    key: Uuid,
+    path: (String, String, String),
+}
+
+impl Census {
+    fn note(&mut self, row: CensusRow) {
+        let live: i64 = row.lease_ages.iter().sum();
+        let is_flapping = self.flapping.contains(&row.group_key);
+        let risks = risks(row.sessions, live, row.primary_health, is_flapping);
+        let counted = &mut self.counted;
+        counted.groups += 1;
+        counted.groups_with_primary += i64::from(row.primary_health.is_some());
+        counted.groups_without_standby += i64::from(risks.contains(&Risk::NoStandby));
+        counted.groups_without_live_session += i64::from(live == 0);
+        counted.groups_with_unhealthy_primary += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
+        counted.groups_flapping += i64::from(is_flapping);
+        counted.sessions += row.sessions;
+        counted.live_sessions += live;
+        for (sum, count) in std::iter::zip(&mut counted.lease_ages, &row.lease_ages) {
+            *sum += count;
+        }
+        let worst = risks.first().copied();
+        let is_full = self.namespaces.len() >= MOST_KEPT;
+        let place = (row.tenant_id.clone(), row.namespace_id.clone());
+        if !is_full || self.namespaces.contains_key(&place) {
+            let count = self.namespaces.entry(place).or_default();
+            count.groups += 1;
+            count.at_risk += i64::from(worst.is_some());
+        }
+        if let Some(worst) = worst {
+            self.at_risk.push(AtRisk {
+                worst,
+                key: row.group_key,
+                path: (row.tenant_id, row.namespace_id, row.group_id),
+            });
+            // Where everything is at risk, the worst are kept.
+            if self.at_risk.len() >= 2 * MOST_KEPT {
+                self.shorten();
+            }
+        }
+    }
+
+    fn shorten(&mut self) {
+        self.at_risk.sort_by(|a, b| (a.worst, &a.path).cmp(&(b.worst, &b.path)));
+        self.at_risk.truncate(MOST_KEPT);
+    }
+}
+
+/// The latest census. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct LatestCensus(Arc<Mutex<Arc<Census>>>);
+
+impl LatestCensus {
+    fn get(&self) -> Arc<Census> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, census: Census) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);
+    }
+}
+
+/// Counts for ever, over a store of its own: signs of life must not wait for it.
+pub async fn keep_counting(failover: Failover, direct: Store) {
+    let store = direct.background();
+    loop {
+        let mut took = Duration::ZERO;
+        match take(&store).await {
+            Ok(census) => {
+                took = Duration::from_micros(census.counted.took_us);
+                metrics::counted(census.counted);
+                failover.census.set(census);
+            }
+            Err(error) => tracing::debug!(%error, "the census failed; the next one tries again"),
+        }
+        let interval = failover.options.census_interval;
+        tokio::time::sleep(interval.max(took * SHARE).mul_f64(0.9 + fastrand::f64() / 5.0)).await;
+    }
+}
+
+/// Whether a namespace is among those that are searched.
+fn is_within(search: &GroupSearch, tenant: &str, namespace: &str) -> bool {
+    search.namespace.as_ref().is_none_or(|path| path.tenant.as_str() == tenant && path.namespace.as_str() == namespace)
+}
+
+/// One census. The time it takes is that of its reads: between them it rests.
+pub async fn take(store: &Store) -> Result<Census, StoreError> {
+    let mut census = Census::default();
+    let mut busy = Duration::ZERO;
+    let began = Instant::now();
+    let (newest_event, flapping, outages) = store
+        .read("census_begins", |connection| {
+            Box::pin(async move {
+                let newest_event = events::find_newest_id(connection).await?;
+                let limit = MOST_KEPT as i64;
+                let flapping = status::find_flapping(connection, FLAPPING_GRANTS, FLAPPING_SPAN_S, limit).await?;
+                Ok((newest_event, flapping, status::count_outages(connection).await?))
+            })
+        })
+        .await?;
+    census.newest_event = newest_event;
+    census.flapping = flapping.into_iter().collect();
+    census.counted.outages = outages;
+    busy += began.elapsed();
+    let mut after = Uuid::nil();
+    loop {
+        let began = Instant::now();
+        let page =
+            store.read("census", move |connection| Box::pin(status::read_census_page(connection, after, PAGE))).await?;
+        let is_last = page.len() < PAGE as usize;
+        after = page.last().map_or(after, |row| row.group_key);
+        for row in page {
+            census.note(row);
+        }
+        let took = began.elapsed();
+        busy += took;
+        if is_last {
+            break;
+        }
+        // Heartbeats come first.
+        tokio::time::sleep(took).await;
+    }
+    census.shorten();
+    census.counted.took_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
+    Ok(census)
+}
+
+/// Which groups an operator wants to see.
+#[derive(Clone, Debug, Default)]
+pub struct StatusQuery {
+    /// Where, and with what in their names.
+    pub search: GroupSearch,
+    /// Only those at risk.
+    pub only_at_risk: bool,
+    /// How many are left out at the beginning.
+    pub skip: i64,
+    /// The most that are wanted.
+    pub count: i64,
+}
+
+/// A page of what an operator wants to see.
+#[derive(Debug)]
+pub struct StatusPage {
+    /// Groups at risk first.
+    pub groups: Vec<(GroupStatus, Vec<Risk>)>,
+    /// How many there are in all.
+    pub total: i64,
+    /// How many of them are at risk, as far as is known.
+    pub at_risk: i64,
+}
+
+impl Failover {
+    /// A page of groups with what is true of them now, those at risk first.
+    pub async fn list_status(&self, query: StatusQuery) -> Result<StatusPage, FailoverError> {
+        let census = self.census.get();
+        let changed = self.find_changed(&census).await?;
+        let mut at_risk: Vec<Uuid> = Vec::new();
+        let mut known_safe = HashSet::new();
+        for group in changed.iter().filter(|group| is_within(&query.search, &group.tenant, &group.namespace)) {
+            match self.risks_of(&census, group).is_empty() {
+                true => drop(known_safe.insert(group.key)),
+                false => at_risk.push(group.key),
+            }
+        }
+        let newly: HashSet<Uuid> = at_risk.iter().copied().collect();
+        let from_census = census.at_risk.iter();
+        let from_census = from_census.filter(|found| is_within(&query.search, &found.path.0, &found.path.1));
+        let from_census = from_census.map(|found| found.key);
+        at_risk.extend(from_census.filter(|key| !newly.contains(key) && !known_safe.contains(key)));
+        let query = Arc::new(query);
+        let (keys, total, at_risk) = self.find_page(query, Arc::new(at_risk)).await?;
+        let groups = self.read_status(keys).await?;
+        let groups = groups.into_iter().map(|group| (self.risks_of(&census, &group), group));
+        Ok(StatusPage { groups: groups.map(|(risks, group)| (group, risks)).collect(), total, at_risk })
+    }
+
+    /// One group with what is true of it now.
+    pub async fn find_status(&self, path: &GroupPath) -> Result<(GroupStatus, Vec<Risk>), FailoverError> {
+        let found = self.read_status(vec![path.key().0]).await?.pop();
+        let group = found.ok_or_else(|| no_such_group(path))?;
+        let risks = self.risks_of(&self.census.get(), &group);
+        Ok((group, risks))
+    }
+
+    /// The namespaces that have groups, as the latest census found them.
+    pub fn list_namespaces(&self) -> Arc<Census> {
+        self.census.get()
+    }
+
+    fn risks_of(&self, census: &Census, group: &GroupStatus) -> Vec<Risk> {
+        let live = group.sessions.iter().filter(|session| session.live).count();
+        let primary = group.sessions.iter().find(|session| session.role == Role::Primary);
+        let health = primary.and_then(|session| session.beat).map(|beat| {
+            // Only to compare it with a round number.
+            f64::try_from(beat.health).unwrap_or_default()
+        });
+        let is_flapping = census.flapping.contains(&group.key);
+        risks(group.sessions.len() as i64, live as i64, health, is_flapping)
+    }
+
+    /// The groups whose Primary has changed since the census.
+    async fn find_changed(&self, census: &Census) -> Result<Vec<GroupStatus>, StoreError> {
+        let after = census.newest_event;
+        let keys = self
+            .store
+            .read("changed_groups", move |connection| {
+                Box::pin(status::find_changed_since(connection, after, MOST_CHANGED))
+            })
+            .await?;
+        self.read_status(keys).await
+    }
+
+    async fn read_status(&self, keys: Vec<Uuid>) -> Result<Vec<GroupStatus>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = Arc::new(keys);
+        let store = self.store.clone();
+        self.store
+            .read("status", move |connection| {
+                let keys = keys.clone();
+                let store = store.clone();
+                Box::pin(async move { status::read_status(connection, &keys, store.options()).await })
+            })
+            .await
+    }
+
+    /// The keys of a page, how many groups there are, and how many of them are at risk.
+    async fn find_page(
+        &self,
+        query: Arc<StatusQuery>,
+        at_risk: Arc<Vec<Uuid>>,
+    ) -> Result<(Vec<Uuid>, i64, i64), StoreError> {
+        self.store
+            .read("status_page", move |connection| {
+                let (query, at_risk) = (query.clone(), at_risk.clone());
+                Box::pin(async move {
+                    let at_risk = match query.search.text {
+                        Some(_) => status::keep_found(connection, &query.search, &at_risk).await?,
+                        // All are in the scope already; one that is gone by now is left out where it is read.
+                        None => at_risk.to_vec(),
+                    };
+                    let known = at_risk.len() as i64;
+                    let mut keys: Vec<Uuid> = at_risk
+                        .iter()
+                        .copied()
+                        .skip(usize::try_from(query.skip).unwrap_or(usize::MAX))
+                        .take(usize::try_from(query.count).unwrap_or(0))
+                        .collect();
+                    if query.only_at_risk {
+                        return Ok((keys, known, known));
+                    }
+                    let total = status::count_found(connection, &query.search).await?;
+                    let left = query.count - keys.len() as i64;
+                    if left > 0 {
+                        let skip = (query.skip - known).max(0);
+                        keys.extend(status::find_others(connection, &query.search, &at_risk, skip, left).await?);
+                    }
+                    Ok((keys, total, known))
+                })
+            })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_at_risk_for_what_it_lacks() {
+        for (sessions, live, health, flapping, expected) in [
+            (0, 0, None, false, vec![]),
+            (2, 0, None, false, vec![Risk::NoPrimary]),
+            (2, 2, None, true, vec![Risk::NoPrimary, Risk::Flapping]),
+            (1, 1, Some(100.0), false, vec![Risk::NoStandby]),
+            (2, 1, Some(50.0), false, vec![Risk::NoStandby, Risk::PrimaryUnhealthy]),
+            (2, 2, Some(89.9), false, vec![Risk::PrimaryUnhealthy]),
+            (2, 2, Some(90.0), false, vec![]),
+            (3, 3, Some(100.0), true, vec![Risk::Flapping]),
+        ] {
+            assert_eq!(risks(sessions, live, health, flapping), expected, "{sessions} {live} {health:?} {flapping}");
+        }
+    }
+
+    #[test]
+    fn of_more_groups_at_risk_than_are_kept_the_worst_are() {
+        let mut census = Census::default();
+        for number in 0..3 * MOST_KEPT {
+            census.note(CensusRow {
+                group_key: Uuid::from_u128(number as u128 + 1),
+                tenant_id: "t".to_owned(),
+                namespace_id: "n".to_owned(),
+                group_id: format!("{number:06}"),
+                sessions: 2,
+                lease_ages: vec![1, 0, 0, 0],
+                primary_health: (number < 2 * MOST_KEPT).then_some(100.0),
+            });
+        }
+        census.shorten();
+        assert_eq!(census.at_risk.len(), MOST_KEPT);
+        assert!(census.at_risk.iter().all(|found| found.worst == Risk::NoPrimary));
+        assert!(census.at_risk.is_sorted_by_key(|found| &found.path));
+        assert_eq!(census.counted.groups, 3 * MOST_KEPT as i64);
+        assert_eq!(census.namespaces[&("t".to_owned(), "n".to_owned())].at_risk, 3 * MOST_KEPT as i64);
+    }
+}

@@ -1,0 +1,91 @@
+//! What was: the changes of a group's roles, and how long they are kept.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{Failover, FailoverError, no_such_group};
+use crate::ids::GroupPath;
+use crate::metrics;
+use crate::store::events::{self, Event, EventTable};
+use crate::store::{Store, StoreError};
+
+/// How many rows one step of pruning looks at: short enough that nobody waits for it.
+const PRUNE_STEP: i64 = 1_000;
+
+/// The pause between two steps, so that a large backlog goes slowly.
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Which part of a history is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryRange {
+    /// Not before that.
+    pub since: Option<DateTime<Utc>>,
+    /// Before that.
+    pub until: Option<DateTime<Utc>>,
+    /// How many of the latest are left out.
+    pub skip: i64,
+    /// The most that are wanted.
+    pub count: i64,
+}
+
+impl Failover {
+    /// The changes of a group's roles, the latest first. A group that was deleted has its history for as long as that
+    /// is kept.
+    pub async fn list_transitions(&self, path: &GroupPath, range: HistoryRange) -> Result<Vec<Event>, FailoverError> {
+        let key = path.key();
+        let (found, is_known) = self
+            .store()
+            .read("transitions", move |connection| {
+                Box::pin(async move {
+                    let HistoryRange { since, until, skip, count } = range;
+                    let found = events::read_transitions(connection, key, since, until, skip, count).await?;
+                    let is_known = !found.is_empty() || events::is_known_group(connection, key).await?;
+                    Ok((found, is_known))
+                })
+            })
+            .await?;
+        match is_known {
+            true => Ok(found),
+            false => Err(no_such_group(path)),
+        }
+    }
+}
+
+/// Deletes events that are older than the retention, for ever, over a store of its own: signs of life must not wait for
+/// it. Any number of replicas may do so: they take turns.
+pub async fn prune(failover: Failover, direct: Store) {
+    let store = direct.background();
+    let options = &failover.options.events;
+    loop {
+        tokio::time::sleep(options.prune_interval.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        for table in [EventTable::RoleTransitions, EventTable::ConfigurationChanges] {
+            match prune_table(&store, table, options.retention).await {
+                Ok(0) => {}
+                Ok(rows) => tracing::info!(rows, ?table, "old events were deleted"),
+                // They are deleted next time.
+                Err(error) => tracing::debug!(%error, "pruning failed"),
+            }
+        }
+    }
+}
+
+async fn prune_table(store: &Store, table: EventTable, retention: Duration) -> Result<i64, StoreError> {
+    let mut after = 0;
+    let mut rows = 0;
+    loop {
+        let pruned = store
+            .read("prune", move |connection| {
+                Box::pin(events::prune_events(connection, table, retention, after, PRUNE_STEP))
+            })
+            .await?;
+        rows += pruned.rows;
+        metrics::events_pruned(pruned.rows.unsigned_abs());
+        // The rest is young, or another replica is at it.
+        if pruned.rows < PRUNE_STEP {
+            return Ok(rows);
+        }
+        after = pruned.last_id;
+        tokio::time::sleep(PRUNE_PAUSE).await;
+    }
+}

@@ -1,0 +1,226 @@
+//! Streams of server-sent events: every change of role and configuration, as it is committed.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
+
+use super::errors::ApiError;
+use super::groups::Milliseconds;
+use super::paths::{InGroup, InNamespace};
+use super::{Life, datetime, query, timespan};
+use crate::failover::Failover;
+use crate::failover::feed::Listener;
+use crate::store::events::{Event, EventScope, Happening};
+use crate::store::groups::GroupConfiguration;
+
+/// How often a silent stream says that it is there: less than proxies wait for.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The header by which a client says what it has had.
+const LAST_EVENT_ID: &str = "Last-Event-ID";
+
+/// `GET …/clientfailover/events`
+pub async fn of_namespace(
+    failover: web::Data<Failover>,
+    life: web::Data<Life>,
+    InNamespace(namespace): InNamespace,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    open(&failover, &life, EventScope::Namespace(namespace), &request).await
+}
+
+/// `GET …/groups/{groupid}/events`. The group need not exist: its creation is an event.
+pub async fn of_group(
+    failover: web::Data<Failover>,
+    life: web::Data<Life>,
+    InGroup(path): InGroup,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    open(&failover, &life, EventScope::Group(path.key()), &request).await
+}
+
+/// `GET /api/v1/clientfailover/events`
+pub async fn of_everything(
+    failover: web::Data<Failover>,
+    life: web::Data<Life>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    open(&failover, &life, EventScope::Everything, &request).await
+}
+
+async fn open(
+    failover: &Failover,
+    life: &web::Data<Life>,
+    scope: EventScope,
+    request: &HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let after = last_event_id(request)?;
+    let listener = failover.feed().listen(scope, after).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        // A proxy that collects an answer before it passes it on would hold events back.
+        .insert_header(("X-Accel-Buffering", "no"))
+        .streaming(write_stream(listener, life.clone())))
+}
+
+/// What the client has had already: by the header that browsers send, or by a parameter for those who cannot send one.
+fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
+    let Some(value) = request.headers().get(LAST_EVENT_ID) else {
+        return query::whole_number(request, "last-event-id");
+    };
+    let text = value.to_str().unwrap_or_default();
+    match text.parse() {
+        // A browser that has had no event with an id may send it empty.
+        _ if text.is_empty() => Ok(None),
+        Ok(id) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(id)),
+        _ => Err(ApiError::bad(
+            format!("Last-Event-ID must be a whole number of zero or more; it is '{text}'."),
+            "Send the id of an event of this stream, or leave the header out.",
+        )),
+    }
+}
+
+struct Open {
+    listener: Listener,
+    life: web::Data<Life>,
+    keep_alive_at: Instant,
+    begun: bool,
+}
+
+/// The stream's bytes. It ends with the service, or with an error of the database; the client resumes.
+fn write_stream(listener: Listener, life: web::Data<Life>) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let open = Open { listener, life, keep_alive_at: Instant::now() + KEEP_ALIVE, begun: false };
+    stream::unfold(open, |mut open| async move {
+        if !open.begun {
+            open.begun = true;
+            return Some((Ok(beginning(&mut open.listener)), open));
+        }
+        let bytes = tokio::select! {
+            () = open.life.ended() => return None,
+            next = open.listener.next() => next.ok()?.text(write_event),
+            () = sleep_until(open.keep_alive_at) => position(&mut open.listener, ": still here\n"),
+        };
+        open.keep_alive_at = Instant::now() + KEEP_ALIVE;
+        Some((Ok(bytes), open))
+    })
+}
+
+/// What a stream begins with: when to come back, from where, and whether something is lost for good.
+fn beginning(listener: &mut Listener) -> Bytes {
+    let comment = match listener.has_missed() {
+        true => "retry: 1000\nevent: EventsMissed\ndata: {}\n",
+        false => "retry: 1000\n",
+    };
+    position(listener, comment)
+}
+
+/// An id without data is no event; the client remembers it and resumes there.
+fn position(listener: &mut Listener, comment: &str) -> Bytes {
+    Bytes::from(format!("{comment}id: {}\n\n", listener.position()))
+}
+
+/// The event as the stream has it.
+fn write_event(event: &Event) -> Bytes {
+    let (name, body) = describe(event);
+    // A structure of texts and numbers can always be written.
+    let data = serde_json::to_string(&body).unwrap_or_default();
+    Bytes::from(format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.id))
+}
+
+/// An event's name and its body.
+pub fn describe(event: &Event) -> (&'static str, EventBody<'_>) {
+    let mut body = EventBody {
+        id: event.id,
+        time: datetime::format(Some(event.recorded_at)),
+        tenant_id: &event.tenant,
+        namespace_id: &event.namespace,
+        group_id: &event.group,
+        session_id: event.session.as_deref(),
+        role: None,
+        configuration: None,
+        name: None,
+    };
+    let name = match &event.what {
+        Happening::RoleChanged(change) => {
+            body.role = Some(RoleBody {
+                from: change.from.number(),
+                to: change.to.number(),
+                term: change.term,
+                reason: &change.reason,
+                actor: &change.actor,
+            });
+            "RoleChanged"
+        }
+        Happening::GroupCreated(configuration) => {
+            body.configuration = Some(ConfigurationBody::of(configuration));
+            "GroupCreated"
+        }
+        Happening::GroupChanged(configuration) => {
+            body.configuration = Some(ConfigurationBody::of(configuration));
+            "GroupChanged"
+        }
+        Happening::GroupDeleted => "GroupDeleted",
+        Happening::SessionRegistered(name) => {
+            body.name = Some(name.as_deref());
+            "SessionRegistered"
+        }
+        Happening::SessionDeleted => "SessionDeleted",
+    };
+    (name, body)
+}
+
+/// An event as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EventBody<'a> {
+    id: i64,
+    time: String,
+    tenant_id: &'a str,
+    namespace_id: &'a str,
+    group_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+    #[serde(flatten)]
+    role: Option<RoleBody<'a>>,
+    #[serde(flatten)]
+    configuration: Option<ConfigurationBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Option<&'a str>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RoleBody<'a> {
+    from: i16,
+    to: i16,
+    term: i64,
+    reason: &'a str,
+    actor: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigurationBody<'a> {
+    name: Option<&'a str>,
+    description: Option<&'a str>,
+    failover_timeout: String,
+    milliseconds: Milliseconds,
+}
+
+impl<'a> ConfigurationBody<'a> {
+    fn of(configuration: &'a GroupConfiguration) -> ConfigurationBody<'a> {
+        ConfigurationBody {
+            name: configuration.name.as_deref(),
+            description: configuration.description.as_deref(),
+            failover_timeout: timespan::format(configuration.timeout.ticks()),
+            milliseconds: Milliseconds(configuration.timeout),
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! What is counted, and its text for Prometheus.
+//!
+//! Counters are plain atomics of the process: counting costs a few nanoseconds, nothing is looked up and nothing
+//! grows, because every label comes from a closed list. Nothing here asks the database: what is true of all groups is
+//! counted in the background (`failover/census.rs`) and shown as it was then.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::arbitration::Reason;
+
+/// What a request is about, as its path is described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The groups of a namespace.
+    Groups,
+    /// One group.
+    Group,
+    /// The client sessions of a group.
+    Sessions,
+    /// One client session: its heartbeats, and its end.
+    Session,
+    /// The history of a group.
+    Transitions,
+    /// The events of a group.
+    GroupEvents,
+    /// The state of a group.
+    GroupStatus,
+    /// The events of a namespace.
+    NamespaceEvents,
+    /// The state of the groups of a namespace.
+    NamespaceStatus,
+    /// Whatever operators ask about all tenants.
+    Overview,
+    /// Health.
+    Health,
+    /// Metrics.
+    Metrics,
+    /// Everything else.
+    Other,
+}
+
+const ROUTES: [(Route, &str); 13] = [
+    (Route::Groups, "groups"),
+    (Route::Group, "groups/{groupid}"),
+    (Route::Sessions, "groups/{groupid}/clientsessions"),
+    (Route::Session, "groups/{groupid}/clientsessions/{sessionid}"),
+    (Route::Transitions, "groups/{groupid}/transitions"),
+    (Route::GroupEvents, "groups/{groupid}/events"),
+    (Route::GroupStatus, "groups/{groupid}/status"),
+    (Route::NamespaceEvents, "events"),
+    (Route::NamespaceStatus, "status"),
+    (Route::Overview, "overview"),
+    (Route::Health, "health"),
+    (Route::Metrics, "metrics"),
+    (Route::Other, "other"),
+];
+
+impl Route {
+    /// As the metrics and traces name it.
+    pub fn label(self) -> &'static str {
+        // Each is at the place of its number.
+        ROUTES[self as usize].1
+    }
+}
+
+const METHODS: [&str; 5] = ["POST", "GET", "PUT", "DELETE", "other"];
+
+/// 0 stands for every other status.
+const STATUSES: [u16; 16] = [200, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 429, 500, 502, 503, 0];
+
+/// The transactions that are retried, by name.
+const TRANSACTIONS: [&str; 8] =
+    ["heartbeats", "sweep", "register_session", "delete_session", "create_group", "put_group", "delete_group", "other"];
+
+const REASONS: [(Reason, &str); 8] = [
+    (Reason::FirstHeartbeat, "first_heartbeat"),
+    (Reason::LeaseLapsed, "lease_lapsed"),
+    (Reason::Healthier, "healthier"),
+    (Reason::Yielded, "yielded"),
+    (Reason::HandoverCompleted, "handover_completed"),
+    (Reason::Recovered, "recovered"),
+    (Reason::SessionDeleted, "session_deleted"),
+    (Reason::Superseded, "superseded"),
+];
+
+/// How many buckets a histogram has, the one without a bound included.
+const BUCKETS: usize = 15;
+
+/// Bounds of durations, in microseconds.
+const DURATIONS_US: [u64; BUCKETS - 1] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+
+/// Bounds of the number of heartbeats in a transaction.
+const BATCH_SIZES: [u64; BUCKETS - 1] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
+
+/// Values sorted into buckets, and their sum.
+struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    const fn new() -> Histogram {
+        Histogram { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum: AtomicU64::new(0) }
+    }
+
+    fn note(&self, bounds: &[u64; BUCKETS - 1], value: u64) {
+        let bucket = bounds.iter().position(|bound| value <= *bound).unwrap_or(BUCKETS - 1);
+        add(&self.buckets[bucket], 1);
+        add(&self.sum, value);
+    }
+
+    /// Its lines. `unit` is how many of the values make one of what is shown.
+    fn write(&self, text: &mut String, name: &str, labels: &str, bounds: &[u64; BUCKETS - 1], unit: f64) {
+        let (opening, closing) = if labels.is_empty() { ("", "") } else { ("{", "}") };
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut count = 0;
+        for (bucket, bound) in std::iter::zip(&self.buckets, bounds) {
+            count += read(bucket);
+            let bound = *bound as f64 / unit;
+            line(text, format_args!("{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"));
+        }
+        // From the same reading as the buckets: a scrape during a request must not show more of the one than of the other.
+        count += read(&self.buckets[BUCKETS - 1]);
+        line(text, format_args!("{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}"));
+        line(text, format_args!("{name}_sum{opening}{labels}{closing} {}", read(&self.sum) as f64 / unit));
+        line(text, format_args!("{name}_count{opening}{labels}{closing} {count}"));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.buckets.iter().all(|bucket| read(bucket) == 0)
+    }
+}
+
+static REQUESTS: [[[AtomicU64; STATUSES.len()]; METHODS.len()]; ROUTES.len()] =
+    [const { [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; METHODS.len()] }; ROUTES.len()];
+static REQUEST_DURATIONS: [[Histogram; METHODS.len()]; ROUTES.len()] =
+    [const { [const { Histogram::new() }; METHODS.len()] }; ROUTES.len()];
+static HEARTBEATS: AtomicU64 = AtomicU64::new(0);
+static BATCHES: Histogram = Histogram::new();
+static RETRIES: [AtomicU64; TRANSACTIONS.len()] = [const { AtomicU64::new(0) }; TRANSACTIONS.len()];
+static ROLE_CHANGES: [AtomicU64; REASONS.len()] = [const { AtomicU64::new(0) }; REASONS.len()];
+static SWEEPS: Histogram = Histogram::new();
+static SWEEPS_FAILED: AtomicU64 = AtomicU64::new(0);
+static EVENTS: AtomicU64 = AtomicU64::new(0);
+static EVENTS_PRUNED: AtomicU64 = AtomicU64::new(0);
+static EVENT_STREAMS: AtomicI64 = AtomicI64::new(0);
+static LISTENING: AtomicU64 = AtomicU64::new(0);
+/// Seconds since 1970, or 0 where there is no certificate.
+static CERTIFICATE_EXPIRY: AtomicI64 = AtomicI64::new(0);
+static COUNTED: Mutex<Option<(Counted, Instant)>> = Mutex::new(None);
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// A request was answered. For a stream this is its beginning.
+pub fn request_answered(route: Route, method: &str, status: u16, elapsed: Duration) {
+    // As in the list of routes: each is at the place of its number.
+    let route = route as usize;
+    let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+    let place = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
+    add(&REQUESTS[route][method][place], 1);
+    REQUEST_DURATIONS[route][method].note(&DURATIONS_US, micros(elapsed));
+}
+
+/// A transaction with so many heartbeats was committed.
+pub fn batch_committed(heartbeats: usize) {
+    if heartbeats == 0 {
+        return;
+    }
+    add(&HEARTBEATS, heartbeats as u64);
+    BATCHES.note(&BATCH_SIZES, heartbeats as u64);
+}
+
+/// A transaction met others on the same rows and runs again.
+pub fn transaction_retried(name: &str) {
+    let place = TRANSACTIONS.iter().position(|known| *known == name).unwrap_or(TRANSACTIONS.len() - 1);
+    add(&RETRIES[place], 1);
+}
+
+/// A change of a role was committed by this replica.
+pub fn role_changed(reason: Reason) {
+    if let Some(place) = REASONS.iter().position(|(known, _)| *known == reason) {
+        add(&ROLE_CHANGES[place], 1);
+    }
+}
+
+/// A round of the sweep ended.
+pub fn sweep_ended(elapsed: Duration, succeeded: bool) {
+    SWEEPS.note(&DURATIONS_US, micros(elapsed));
+    add(&SWEEPS_FAILED, u64::from(!succeeded));
+}
+
+/// An event was handed to those who listen.
+pub fn event_handed_out() {
+    add(&EVENTS, 1);
+}
+
+/// Old events were deleted by this replica.
+pub fn events_pruned(rows: u64) {
+    add(&EVENTS_PRUNED, rows);
+}
+
+/// A stream of events was opened.
+pub fn event_stream_opened() {
+    EVENT_STREAMS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A stream of events ended.
+pub fn event_stream_closed() {
+    EVENT_STREAMS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Whether this replica hears of commits with events, or has to poll for them.
+pub fn listening(listens: bool) {
+    LISTENING.store(u64::from(listens), Ordering::Relaxed);
+}
+
+/// When the certificate in use ends, in seconds since 1970.
+pub fn certificate_expires_at(unix_seconds: i64) {
+    CERTIFICATE_EXPIRY.store(unix_seconds, Ordering::Relaxed);
+}
+
+/// What is true of all groups and sessions, as a census found it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Groups.
+    pub groups: i64,
+    /// Groups in which somebody is Primary.
+    pub groups_with_primary: i64,
+    /// Groups with a Primary and nobody live beside it.
+    pub groups_without_standby: i64,
+    /// Groups without a live session.
+    pub groups_without_live_session: i64,
+    /// Groups whose Primary reports less than full health.
+    pub groups_with_unhealthy_primary: i64,
+    /// Groups that changed their Primary several times of late.
+    pub groups_flapping: i64,
+    /// Sessions.
+    pub sessions: i64,
+    /// Sessions whose lease has not run out.
+    pub live_sessions: i64,
+    /// Live sessions by the part of their lease that is over: under a quarter, a half, three quarters, more.
+    pub lease_ages: [i64; 4],
+    /// Outages of the service ever recorded in this database.
+    pub outages: i64,
+    /// How long the count took, in microseconds.
+    pub took_us: u64,
+}
+
+/// A census was taken.
+pub fn counted(counted: Counted) {
+    *COUNTED.lock().unwrap_or_else(PoisonError::into_inner) = Some((counted, Instant::now()));
+}
+
+/// What is read at the moment of a scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Readings {
+    /// Connections for requests: open, and of these idle; then the most there may be.
+    pub pool: (u32, usize, u32),
+    /// The same of those for upkeep.
+    pub upkeep_pool: (u32, usize, u32),
+    /// Heartbeats that wait for a transaction.
+    pub waiting: usize,
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+/// A family's help and type.
+fn family(text: &mut String, name: &str, kind: &str, help: &str) {
+    line(text, format_args!("# HELP client_failover_{name} {help}\n# TYPE client_failover_{name} {kind}"));
+}
+
+fn single(text: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+    family(text, name, kind, help);
+    line(text, format_args!("client_failover_{name} {value}"));
+}
+
+/// Everything, as Prometheus reads it.
+pub fn render(readings: &Readings) -> String {
+    let mut text = String::with_capacity(16 * 1024);
+    family(&mut text, "build_info", "gauge", "The version of this binary.");
+    line(&mut text, format_args!("client_failover_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
+    render_requests(&mut text);
+    render_heartbeats(&mut text, readings);
+    render_events(&mut text);
+    render_pools(&mut text, readings);
+    render_counted(&mut text);
+    let expiry = CERTIFICATE_EXPIRY.load(Ordering::Relaxed);
+    if expiry != 0 {
+        single(&mut text, "certificate_expiry_timestamp_seconds", "gauge", "When the certificate in use ends.", expiry);
+    }
+    text
+}
+
+fn render_requests(text: &mut String) {
+    family(text, "http_requests_total", "counter", "Requests answered, by what they are about, method and status.");
+    for ((_, route), by_method) in std::iter::zip(&ROUTES, &REQUESTS) {
+        for (method, by_status) in std::iter::zip(METHODS, by_method) {
+            for (status, count) in std::iter::zip(STATUSES, by_status) {
+                let count = read(count);
+                if count > 0 {
+                    let status = if status == 0 { "other".to_owned() } else { status.to_string() };
+                    let labels = format!("route=\"{route}\",method=\"{method}\",status=\"{status}\"");
+                    line(text, format_args!("client_failover_http_requests_total{{{labels}}} {count}"));
+                }
+            }
+        }
+    }
+    const DURATION: &str = "http_request_duration_seconds";
+    family(text, DURATION, "histogram", "Time from a request's arrival to its answer; of a stream, to its beginning.");
+    for ((_, route), by_method) in std::iter::zip(&ROUTES, &REQUEST_DURATIONS) {
+        for (method, durations) in std::iter::zip(METHODS, by_method) {
+            if !durations.is_empty() {
+                let labels = format!("route=\"{route}\",method=\"{method}\"");
+                durations.write(text, &format!("client_failover_{DURATION}"), &labels, &DURATIONS_US, 1e6);
+            }
+        }
+    }
+}
+
+fn render_heartbeats(text: &mut String, readings: &Readings) {
+    single(text, "heartbeats_total", "counter", "Heartbeats committed by this replica.", read(&HEARTBEATS));
+    family(text, "heartbeat_batch_size", "histogram", "Heartbeats that shared one transaction.");
+    BATCHES.write(text, "client_failover_heartbeat_batch_size", "", &BATCH_SIZES, 1.0);
+    single(text, "heartbeats_waiting", "gauge", "Heartbeats that wait for a transaction.", readings.waiting);
+    family(
+        text,
+        "transaction_retries_total",
+        "counter",
+        "Transactions run again because others changed the same rows.",
+    );
+    for (name, count) in std::iter::zip(TRANSACTIONS, &RETRIES) {
+        let count = read(count);
+        line(text, format_args!("client_failover_transaction_retries_total{{transaction=\"{name}\"}} {count}"));
+    }
+    family(text, "role_changes_total", "counter", "Changes of roles committed by this replica, by reason.");
+    for ((_, reason), count) in std::iter::zip(REASONS, &ROLE_CHANGES) {
+        line(text, format_args!("client_failover_role_changes_total{{reason=\"{reason}\"}} {}", read(count)));
+    }
+    family(text, "sweep_duration_seconds", "histogram", "Time that a round of the sweep for lapsed roles takes.");
+    SWEEPS.write(text, "client_failover_sweep_duration_seconds", "", &DURATIONS_US, 1e6);
+    single(text, "sweep_failures_total", "counter", "Rounds of the sweep that failed.", read(&SWEEPS_FAILED));
+}
+
+fn render_events(text: &mut String) {
+    single(text, "events_total", "counter", "Events that this replica has read for its listeners.", read(&EVENTS));
+    single(text, "events_pruned_total", "counter", "Old events deleted by this replica.", read(&EVENTS_PRUNED));
+    let streams = EVENT_STREAMS.load(Ordering::Relaxed);
+    single(text, "event_streams", "gauge", "Streams of events that are open.", streams);
+    let help = "Whether this replica hears of commits with events (1) or polls for them (0).";
+    single(text, "events_listening", "gauge", help, read(&LISTENING));
+}
+
+fn render_pools(text: &mut String, readings: &Readings) {
+    let pools = [("requests", readings.pool), ("upkeep", readings.upkeep_pool)];
+    family(text, "database_connections", "gauge", "Open connections to the database.");
+    for (pool, (open, idle, _)) in pools {
+        let busy = (open as usize).saturating_sub(idle);
+        line(text, format_args!("client_failover_database_connections{{pool=\"{pool}\",state=\"idle\"}} {idle}"));
+        line(text, format_args!("client_failover_database_connections{{pool=\"{pool}\",state=\"busy\"}} {busy}"));
+    }
+    family(text, "database_connections_max", "gauge", "The most connections that there may be.");
+    for (pool, (_, _, most)) in pools {
+        line(text, format_args!("client_failover_database_connections_max{{pool=\"{pool}\"}} {most}"));
+    }
+}
+
+fn render_counted(text: &mut String) {
+    let Some((counted, at)) = *COUNTED.lock().unwrap_or_else(PoisonError::into_inner) else { return };
+    family(text, "groups", "gauge", "Groups by whether somebody is Primary. The same at every replica.");
+    let without = counted.groups - counted.groups_with_primary;
+    line(text, format_args!("client_failover_groups{{primary=\"yes\"}} {}", counted.groups_with_primary));
+    line(text, format_args!("client_failover_groups{{primary=\"no\"}} {without}"));
+    for (name, help, value) in [
+        ("groups_without_standby", "Groups with a Primary and no other live session.", counted.groups_without_standby),
+        ("groups_without_live_session", "Groups without any live session.", counted.groups_without_live_session),
+        (
+            "groups_with_unhealthy_primary",
+            "Groups whose Primary is not fully healthy.",
+            counted.groups_with_unhealthy_primary,
+        ),
+        ("groups_flapping", "Groups that changed their Primary several times in ten minutes.", counted.groups_flapping),
+        ("sessions_registered", "Registered client sessions.", counted.sessions),
+        ("sessions_live", "Client sessions whose lease has not run out.", counted.live_sessions),
+    ] {
+        single(text, name, "gauge", help, value);
+    }
+    family(text, "leases", "gauge", "Live leases by the part of them that is over.");
+    for (part, count) in std::iter::zip(["0.25", "0.5", "0.75", "1"], counted.lease_ages) {
+        line(text, format_args!("client_failover_leases{{age_up_to=\"{part}\"}} {count}"));
+    }
+    single(text, "outages_total", "counter", "Outages of the whole service recorded in the database.", counted.outages);
+    let took = counted.took_us as f64 / 1e6;
+    single(text, "census_duration_seconds", "gauge", "How long the last count of groups and sessions took.", took);
+    let age = at.elapsed().as_secs_f64();
+    single(text, "census_age_seconds", "gauge", "How long ago the groups and sessions were counted.", age);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_is_at_the_place_of_its_number() {
+        for (place, (route, _)) in ROUTES.iter().enumerate() {
+            assert_eq!(*route as usize, place);
+        }
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_add_up() {
+        let histogram = Histogram::new();
+        for value in [1, 500, 501, 20_000_000] {
+            histogram.note(&DURATIONS_US, value);
+        }
+        let mut text = String::new();
+        histogram.write(&mut text, "h", "a=\"b\"", &DURATIONS_US, 1e6);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "h_bucket{a=\"b\",le=\"0.0005\"} 2");
+        assert_eq!(lines[1], "h_bucket{a=\"b\",le=\"0.001\"} 3");
+        assert_eq!(
+            lines[BUCKETS - 1..],
+            ["h_bucket{a=\"b\",le=\"+Inf\"} 4", "h_sum{a=\"b\"} 20.001002", "h_count{a=\"b\"} 4"]
+        );
+    }
+}

@@ -1,0 +1,389 @@
+//! Rows of what happened: changes of roles and of configuration. They share one sequence of ids, by which streams of
+//! events are ordered and resumed.
+//!
+//! An id is taken before its transaction commits, so a lower one may become visible after a higher one. Which ids
+//! can still come is told by the locks that every writer of the two tables holds until it ends: see
+//! [`find_writers`] and `docs/decisions/0006-order-of-events.md`.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgListener, PgRow};
+use uuid::Uuid;
+
+use super::groups::{GroupConfiguration, timeout_of};
+use super::state::check_count;
+use super::{Store, WorkError};
+use crate::arbitration::Role;
+use crate::ids::{GroupKey, GroupPath, NamespacePath, SessionId};
+
+/// The channel on which a transaction that wrote events says so when it commits.
+const CHANNEL: &str = "client_failover_events";
+
+/// A change of a role or of configuration, as its row tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The row's id: later events of a group have higher ones.
+    pub id: i64,
+    /// The key of its group.
+    pub group_key: Uuid,
+    /// The tenant.
+    pub tenant: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The group.
+    pub group: String,
+    /// The session that it is about, where it is about one.
+    pub session: Option<String>,
+    /// When it was decided or made.
+    pub recorded_at: DateTime<Utc>,
+    /// What happened.
+    pub what: Happening,
+}
+
+/// What an event says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// A session's role changed.
+    RoleChanged(RoleChange),
+    /// A group was created.
+    GroupCreated(GroupConfiguration),
+    /// A group's configuration was replaced.
+    GroupChanged(GroupConfiguration),
+    /// A group was deleted, and its sessions with it.
+    GroupDeleted,
+    /// A session was registered, with this name for people.
+    SessionRegistered(Option<String>),
+    /// A session was deleted.
+    SessionDeleted,
+}
+
+/// A change of a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleChange {
+    /// The role before.
+    pub from: Role,
+    /// The role after.
+    pub to: Role,
+    /// The group's term after it.
+    pub term: i64,
+    /// Why, as the trace has it.
+    pub reason: String,
+    /// What made it: a heartbeat, the sweep, an operator.
+    pub actor: String,
+}
+
+/// A change of configuration that a transaction makes.
+#[derive(Clone, Copy, Debug)]
+pub enum ConfigurationChange<'a> {
+    /// The group is new.
+    GroupCreated(&'a GroupConfiguration),
+    /// The group has another configuration.
+    GroupChanged(&'a GroupConfiguration),
+    /// The group is gone.
+    GroupDeleted,
+    /// The session is new, with this name for people.
+    SessionRegistered(&'a SessionId, Option<&'a str>),
+    /// The session is gone.
+    SessionDeleted(&'a SessionId),
+}
+
+/// Writes a change of configuration down, in the transaction that makes it, and has its commit wake the readers.
+pub async fn record_change(
+    connection: &mut PgConnection,
+    path: &GroupPath,
+    change: ConfigurationChange<'_>,
+) -> Result<(), WorkError> {
+    const INSERT: &str = "
+        WITH written AS (
+            INSERT INTO configuration_changes (group_key, tenant_id, namespace_id, group_id, session_id, kind,
+                name, description, failover_timeout_ticks)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            RETURNING change_id
+        )
+        SELECT count(*), pg_notify('client_failover_events', '') FROM written";
+    use ConfigurationChange as Change;
+    let (kind, session, name, configuration) = match change {
+        Change::GroupCreated(configuration) => ("group_created", None, None, Some(configuration)),
+        Change::GroupChanged(configuration) => ("group_changed", None, None, Some(configuration)),
+        Change::GroupDeleted => ("group_deleted", None, None, None),
+        Change::SessionRegistered(session, name) => ("session_registered", Some(session), name, None),
+        Change::SessionDeleted(session) => ("session_deleted", Some(session), None, None),
+    };
+    let written: i64 = sqlx::query(INSERT)
+        .bind(path.key().0)
+        .bind(path.parent.tenant.as_str())
+        .bind(path.parent.namespace.as_str())
+        .bind(path.group.as_str())
+        .bind(session.map(SessionId::as_str))
+        .bind(kind)
+        .bind(name.or(configuration.and_then(|configuration| configuration.name.as_deref())))
+        .bind(configuration.and_then(|configuration| configuration.description.as_deref()))
+        .bind(configuration.map(|configuration| configuration.timeout.ticks()))
+        .fetch_one(connection)
+        .await?
+        .try_get(0)?;
+    check_count("configuration_changes", 1, written.unsigned_abs())
+}
+
+/// Which events are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EventScope {
+    /// Those of every tenant.
+    Everything,
+    /// Those of a namespace.
+    Namespace(NamespacePath),
+    /// Those of a group.
+    Group(GroupKey),
+}
+
+/// How many ids one look for the events of a namespace passes over: what bounds a statement where other namespaces are
+/// busy.
+const ID_WINDOW: i64 = 20_000;
+
+/// Some of the events after an id, and how far they reach.
+#[derive(Debug)]
+pub struct EventPage {
+    /// In order of id.
+    pub events: Vec<Event>,
+    /// Every event of the scope up to this id is in the page or before it.
+    pub complete_to: i64,
+}
+
+/// The events of a scope with `after < id <= up_to`, in order, at most `limit` of them.
+pub async fn read_events(
+    connection: &mut PgConnection,
+    scope: &EventScope,
+    after: i64,
+    up_to: i64,
+    limit: i64,
+) -> Result<EventPage, WorkError> {
+    // One statement, and so one snapshot, for both tables.
+    macro_rules! events_where {
+        ($condition:literal) => {
+            concat!(
+                "SELECT * FROM (
+                    (SELECT transition_id AS id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
+                        'role_changed' AS kind, from_role, to_role, term, reason, actor,
+                        NULL::text AS name, NULL::text AS description, NULL::bigint AS ticks
+                    FROM role_transitions WHERE transition_id > $1 AND transition_id <= $2 AND ",
+                $condition,
+                " ORDER BY transition_id LIMIT $3)
+                    UNION ALL
+                    (SELECT change_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
+                        kind, NULL, NULL, NULL, NULL, NULL, name, description, failover_timeout_ticks
+                    FROM configuration_changes WHERE change_id > $1 AND change_id <= $2 AND ",
+                $condition,
+                " ORDER BY change_id LIMIT $3)
+                ) e ORDER BY id LIMIT $3"
+            )
+        };
+    }
+    let (query, up_to) = match scope {
+        EventScope::Everything => (sqlx::query(events_where!("true")).bind(after).bind(up_to).bind(limit), up_to),
+        EventScope::Namespace(path) => {
+            let up_to = up_to.min(after.saturating_add(ID_WINDOW));
+            let query = sqlx::query(events_where!("tenant_id = $4 AND namespace_id = $5"));
+            let query = query.bind(after).bind(up_to).bind(limit);
+            (query.bind(path.tenant.as_str()).bind(path.namespace.as_str()), up_to)
+        }
+        EventScope::Group(key) => {
+            (sqlx::query(events_where!("group_key = $4")).bind(after).bind(up_to).bind(limit).bind(key.0), up_to)
+        }
+    };
+    let rows = query.fetch_all(connection).await?;
+    let events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+    let is_cut = i64::try_from(events.len()).is_ok_and(|count| count >= limit);
+    let complete_to = events.last().filter(|_| is_cut).map_or(up_to, |event| event.id);
+    Ok(EventPage { events, complete_to })
+}
+
+fn read_event(row: &PgRow) -> Result<Event, WorkError> {
+    let id: i64 = row.try_get(0)?;
+    let kind: &str = row.try_get(7)?;
+    let configuration = || {
+        Ok::<_, WorkError>(GroupConfiguration {
+            name: row.try_get(13)?,
+            description: row.try_get(14)?,
+            timeout: timeout_of(row.try_get(15)?)?,
+        })
+    };
+    let what = match kind {
+        "role_changed" => Happening::RoleChanged(RoleChange {
+            from: role_of(id, row.try_get(8)?)?,
+            to: role_of(id, row.try_get(9)?)?,
+            term: row.try_get(10)?,
+            reason: row.try_get(11)?,
+            actor: row.try_get(12)?,
+        }),
+        "group_created" => Happening::GroupCreated(configuration()?),
+        "group_changed" => Happening::GroupChanged(configuration()?),
+        "group_deleted" => Happening::GroupDeleted,
+        "session_registered" => Happening::SessionRegistered(row.try_get(13)?),
+        "session_deleted" => Happening::SessionDeleted,
+        other => return Err(WorkError::Inconsistent(format!("event {id} is of the kind '{other}'"))),
+    };
+    Ok(Event {
+        id,
+        group_key: row.try_get(1)?,
+        tenant: row.try_get(2)?,
+        namespace: row.try_get(3)?,
+        group: row.try_get(4)?,
+        session: row.try_get(5)?,
+        recorded_at: row.try_get(6)?,
+        what,
+    })
+}
+
+fn role_of(id: i64, number: i16) -> Result<Role, WorkError> {
+    Role::from_number(number).ok_or_else(|| WorkError::Inconsistent(format!("a role of event {id} is {number}")))
+}
+
+/// The highest id that was ever taken, whether its transaction committed or not; 0 before the first.
+pub async fn find_newest_id(connection: &mut PgConnection) -> Result<i64, WorkError> {
+    let newest = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM role_transitions_transition_id_seq";
+    Ok(sqlx::query_scalar(newest).fetch_one(connection).await?)
+}
+
+/// The lowest id that is still kept, if there is one.
+pub async fn find_oldest_id(connection: &mut PgConnection) -> Result<Option<i64>, WorkError> {
+    let oldest = "SELECT least((SELECT min(transition_id) FROM role_transitions),
+        (SELECT min(change_id) FROM configuration_changes))";
+    Ok(sqlx::query_scalar(oldest).fetch_one(connection).await?)
+}
+
+/// The transactions under way that may have taken ids of events, by names that are not used again.
+///
+/// PostgreSQL locks a table for a writer before the writer takes an id, and until it ends. So once those that this
+/// has named are gone, no id that was taken before can still appear.
+pub async fn find_writers(connection: &mut PgConnection) -> Result<HashSet<String>, WorkError> {
+    let writers: Vec<String> = sqlx::query_scalar(
+        "SELECT virtualtransaction FROM pg_locks
+         WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND relation IN ('role_transitions'::regclass, 'configuration_changes'::regclass)
+             AND pid IS DISTINCT FROM pg_backend_pid()",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(writers.into_iter().collect())
+}
+
+/// The changes of a group's roles in a span of time, the latest first.
+pub async fn read_transitions(
+    connection: &mut PgConnection,
+    key: GroupKey,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+    skip: i64,
+    count: i64,
+) -> Result<Vec<Event>, WorkError> {
+    // Walks the primary key backwards; the rows of one group are few.
+    const READ: &str = "
+        SELECT transition_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
+            'role_changed', from_role, to_role, term, reason, actor
+        FROM role_transitions
+        WHERE group_key = $1 AND recorded_at >= coalesce($2, '-infinity') AND recorded_at < coalesce($3, 'infinity')
+        ORDER BY transition_id DESC OFFSET $4 LIMIT $5";
+    let rows =
+        sqlx::query(READ).bind(key.0).bind(since).bind(until).bind(skip).bind(count).fetch_all(connection).await?;
+    rows.iter().map(read_event).collect()
+}
+
+/// Whether there is or was such a group, as far as is still known.
+pub async fn is_known_group(connection: &mut PgConnection, key: GroupKey) -> Result<bool, WorkError> {
+    let known = "SELECT EXISTS (SELECT FROM groups WHERE group_key = $1)
+        OR EXISTS (SELECT FROM role_transitions WHERE group_key = $1)
+        OR EXISTS (SELECT FROM configuration_changes WHERE group_key = $1)";
+    Ok(sqlx::query_scalar(known).bind(key.0).fetch_one(connection).await?)
+}
+
+/// One of the two tables that events are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventTable {
+    /// Changes of roles.
+    RoleTransitions,
+    /// Changes of configuration.
+    ConfigurationChanges,
+}
+
+/// What one step of pruning did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many rows it deleted.
+    pub rows: i64,
+    /// The highest id it deleted: where the next step begins.
+    pub last_id: i64,
+}
+
+/// Of the `limit` oldest events of a table with `after < id`, deletes those that are older than the retention. One
+/// statement and its own transaction; nothing is deleted while another replica is at it.
+pub async fn prune_events(
+    connection: &mut PgConnection,
+    table: EventTable,
+    retention: Duration,
+    after: i64,
+    limit: i64,
+) -> Result<Pruned, WorkError> {
+    // By id and not by time: ids rise with time, and their index gives the oldest without a search.
+    macro_rules! prune {
+        ($table:literal, $id:literal) => {
+            concat!(
+                "WITH turn AS MATERIALIZED (
+                    SELECT pg_try_advisory_xact_lock(hashtextextended('client-failover pruning', 0)) AS is_ours
+                ), oldest AS MATERIALIZED (
+                    SELECT group_key, ",
+                $id,
+                " AS id, recorded_at FROM ",
+                $table,
+                " WHERE (SELECT is_ours FROM turn) AND ",
+                $id,
+                " > $2 ORDER BY ",
+                $id,
+                " LIMIT $3
+                ), deleted AS (
+                    DELETE FROM ",
+                $table,
+                " t USING oldest o
+                    WHERE t.group_key = o.group_key AND t.",
+                $id,
+                " = o.id AND o.recorded_at < clock_timestamp() - make_interval(secs => $1)
+                    RETURNING o.id
+                )
+                SELECT count(*), coalesce(max(id), $2) FROM deleted"
+            )
+        };
+    }
+    let statement = match table {
+        EventTable::RoleTransitions => prune!("role_transitions", "transition_id"),
+        EventTable::ConfigurationChanges => prune!("configuration_changes", "change_id"),
+    };
+    let (rows, last_id): (i64, i64) =
+        sqlx::query_as(statement).bind(retention.as_secs_f64()).bind(after).bind(limit).fetch_one(connection).await?;
+    Ok(Pruned { rows, last_id })
+}
+
+impl Store {
+    /// A connection that hears of commits with new events. Not through a pooler: LISTEN belongs to a session.
+    pub async fn listen(&self) -> Result<Ears, sqlx::Error> {
+        let mut listener = PgListener::connect_with(&self.listening_pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Ears(listener))
+    }
+}
+
+/// Hears of commits with new events.
+pub struct Ears(PgListener);
+
+impl Ears {
+    /// Waits until there may be new events: somebody said so, or the connection broke and was made anew. An error
+    /// means that these ears are of no more use.
+    pub async fn hear(&mut self) -> Result<(), sqlx::Error> {
+        self.0.try_recv().await?;
+        // One look finds whatever a burst of commits has written.
+        while self.0.next_buffered().is_some() {}
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+//! What operators look at: the state of groups with what is true at the moment of reading, a page at a time, and the walk
+//! along all groups that counts them. Never in a serializable transaction.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::groups::timeout_of;
+use super::state::{instant, read_clock};
+use super::{StoreOptions, WorkError};
+use crate::arbitration::{FailoverTimeout, Role, lease_end};
+use crate::ids::NamespacePath;
+
+/// A group with what is true now.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// Its key.
+    pub key: Uuid,
+    /// The tenant.
+    pub tenant: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The group's id.
+    pub group: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// How long a heartbeat keeps a session live.
+    pub timeout: FailoverTimeout,
+    /// The term of the last grant of Primary.
+    pub term: i64,
+    /// Up to when a Primary said that it sent data.
+    pub watermark: Option<DateTime<Utc>>,
+    /// The session whose handover is being waited for.
+    pub handover_from: Option<String>,
+    /// The clock at the moment of reading.
+    pub now: DateTime<Utc>,
+    /// Its sessions: those with a role first, then the healthiest.
+    pub sessions: Vec<SessionStatus>,
+}
+
+/// A session with what is true now.
+#[derive(Clone, Debug)]
+pub struct SessionStatus {
+    /// Its id.
+    pub id: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// The role that is true now.
+    pub role: Role,
+    /// Since when it has the role that is stored.
+    pub role_changed_at: DateTime<Utc>,
+    /// Whether its lease has not run out.
+    pub live: bool,
+    /// Its latest heartbeat, if it has sent one.
+    pub beat: Option<BeatStatus>,
+}
+
+/// A session's latest heartbeat.
+#[derive(Clone, Copy, Debug)]
+pub struct BeatStatus {
+    /// Per cent of healthy streams.
+    pub health: Decimal,
+    /// When it arrived.
+    pub received_at: DateTime<Utc>,
+    /// How long its lease still lasts, in milliseconds; 0 once it has run out.
+    pub lease_left_ms: i64,
+}
+
+/// The state of these groups, in their order; one that is gone is left out.
+pub async fn read_status(
+    connection: &mut PgConnection,
+    keys: &[Uuid],
+    options: &StoreOptions,
+) -> Result<Vec<GroupStatus>, WorkError> {
+    const READ: &str = "
+        WITH moment AS MATERIALIZED (SELECT * FROM service_moment)
+        SELECT
+            m.now, m.alive_at, m.began, m.recovered,
+            g.group_key, g.tenant_id, g.namespace_id, g.group_id, g.name, g.failover_timeout_ticks, g.term,
+            g.watermark_base_at, CASE WHEN g.handover_until > m.now THEN g.handover_from END,
+            s.session_id, s.name, s.role, s.role_changed_at,
+            h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until,
+            m.gaps_us
+        FROM moment m
+        CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
+        JOIN groups g ON g.group_key = k.group_key
+        LEFT JOIN sessions s ON s.group_key = g.group_key
+        LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        ORDER BY k.place, s.session_id";
+    let rows = sqlx::query(READ).bind(keys).fetch_all(connection).await?;
+    let mut groups: Vec<GroupStatus> = Vec::with_capacity(keys.len());
+    let Some(first) = rows.first() else { return Ok(groups) };
+    let clock = read_clock(first, options)?;
+    let at = clock.moment();
+    for row in &rows {
+        let key: Uuid = row.try_get(4)?;
+        if groups.last().is_none_or(|group| group.key != key) {
+            groups.push(read_group(row, key, clock.now)?);
+        }
+        let (Some(group), Some(id)) = (groups.last_mut(), row.try_get::<Option<String>, _>(13)?) else { continue };
+        group.watermark = group.watermark.max(row.try_get(20)?);
+        let beat = match row.try_get::<Option<Decimal>, _>(17)? {
+            None => None,
+            Some(health) => {
+                let received_at: DateTime<Utc> = row.try_get(18)?;
+                let ends = lease_end(instant(received_at), instant(row.try_get(19)?), at.outages);
+                let lease_left_ms = (ends.0 - at.now.0).max(0) / 1_000;
+                Some((BeatStatus { health, received_at, lease_left_ms }, at.now < ends))
+            }
+        };
+        let live = beat.is_some_and(|(_, live)| live);
+        let stored = Role::from_number(row.try_get(15)?)
+            .ok_or_else(|| WorkError::Inconsistent(format!("role of session '{id}'")))?;
+        group.sessions.push(SessionStatus {
+            id,
+            name: row.try_get(14)?,
+            role: if live { stored } else { Role::Secondary },
+            role_changed_at: row.try_get(16)?,
+            live,
+            beat: beat.map(|(beat, _)| beat),
+        });
+    }
+    for group in &mut groups {
+        let rank = |session: &SessionStatus| match session.role {
+            Role::Primary => 0,
+            Role::PendingPrimary => 1,
+            Role::Secondary if session.live => 2,
+            Role::Secondary => 3,
+        };
+        group.sessions.sort_by_key(|session| (rank(session), session.beat.map(|beat| std::cmp::Reverse(beat.health))));
+    }
+    Ok(groups)
+}
+
+fn read_group(row: &PgRow, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus, WorkError> {
+    Ok(GroupStatus {
+        key,
+        tenant: row.try_get(5)?,
+        namespace: row.try_get(6)?,
+        group: row.try_get(7)?,
+        name: row.try_get(8)?,
+        timeout: timeout_of(row.try_get(9)?)?,
+        term: row.try_get(10)?,
+        watermark: row.try_get(11)?,
+        handover_from: row.try_get(12)?,
+        now,
+        sessions: Vec::new(),
+    })
+}
+
+/// Which groups are searched: by a part of their id or name, in any case, and where they are.
+#[derive(Clone, Debug, Default)]
+pub struct GroupSearch {
+    /// Only those of that namespace.
+    pub namespace: Option<NamespacePath>,
+    /// Only those whose id, name, tenant or namespace holds this text.
+    pub text: Option<String>,
+}
+
+/// What stands before each of the statements on groups, and the condition that is common to them.
+macro_rules! groups_where {
+    ($select:literal, $rest:literal) => {
+        concat!(
+            $select,
+            " FROM groups g
+            WHERE ($1::text IS NULL OR (hashtextextended(tenant_id || '/' || namespace_id, 0)
+                    = hashtextextended($1 || '/' || $2, 0) AND tenant_id = $1 AND namespace_id = $2))
+                AND ($3::text IS NULL OR strpos(lower(group_id), $3) > 0 OR strpos(lower(coalesce(name, '')), $3) > 0
+                    OR ($1::text IS NULL AND (strpos(lower(tenant_id), $3) > 0 OR strpos(lower(namespace_id), $3) > 0)))",
+            $rest
+        )
+    };
+}
+
+impl GroupSearch {
+    fn bind<'q, O>(
+        &self,
+        query: sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments>,
+    ) -> sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments> {
+        // Planned anew each time: a plan for any search and any number of keys would be a bad one for most.
+        query
+            .persistent(false)
+            .bind(self.namespace.as_ref().map(|path| path.tenant.as_str().to_owned()))
+            .bind(self.namespace.as_ref().map(|path| path.namespace.as_str().to_owned()))
+            .bind(self.text.as_ref().map(|text| text.to_lowercase()))
+    }
+}
+
+/// How many groups are found.
+pub async fn count_found(connection: &mut PgConnection, search: &GroupSearch) -> Result<i64, WorkError> {
+    let query = sqlx::query_as(groups_where!("SELECT count(*)", ""));
+    let (count,): (i64,) = search.bind(query).fetch_one(connection).await?;
+    Ok(count)
+}
+
+/// Those of the groups that are found, in the order given.
+pub async fn keep_found(
+    connection: &mut PgConnection,
+    search: &GroupSearch,
+    keys: &[Uuid],
+) -> Result<Vec<Uuid>, WorkError> {
+    let query = sqlx::query_as(concat!(
+        "SELECT found.group_key FROM (",
+        groups_where!("SELECT g.group_key", " AND g.group_key = ANY($4)"),
+        ") found JOIN unnest($4) WITH ORDINALITY AS k (group_key, place) ON k.group_key = found.group_key ORDER BY k.place"
+    ));
+    let found: Vec<(Uuid,)> = search.bind(query).bind(keys).fetch_all(connection).await?;
+    Ok(found.into_iter().map(|(key,)| key).collect())
+}
+
+/// The groups that are found, without those given, by where they are and by id.
+pub async fn find_others(
+    connection: &mut PgConnection,
+    search: &GroupSearch,
+    without: &[Uuid],
+    skip: i64,
+    limit: i64,
+) -> Result<Vec<Uuid>, WorkError> {
+    let query = sqlx::query_as(groups_where!(
+        "SELECT g.group_key",
+        " AND NOT EXISTS (SELECT FROM unnest($4::uuid[]) w (group_key) WHERE w.group_key = g.group_key)
+        ORDER BY hashtextextended(tenant_id || '/' || namespace_id, 0), group_id OFFSET $5 LIMIT $6"
+    ));
+    let found: Vec<(Uuid,)> = search.bind(query).bind(without).bind(skip).bind(limit).fetch_all(connection).await?;
+    Ok(found.into_iter().map(|(key,)| key).collect())
+}
+
+/// The groups in which Primary changed hands or fell vacant after an event, the latest first.
+pub async fn find_changed_since(
+    connection: &mut PgConnection,
+    event_id: i64,
+    limit: i64,
+) -> Result<Vec<Uuid>, WorkError> {
+    let query = "SELECT group_key FROM (
+            SELECT group_key, transition_id FROM role_transitions
+            WHERE transition_id > $1 AND (from_role = 1 OR to_role = 1) ORDER BY transition_id DESC LIMIT $2
+        ) latest GROUP BY group_key ORDER BY max(transition_id) DESC";
+    Ok(sqlx::query_scalar(query).bind(event_id).bind(limit).fetch_all(connection).await?)
+}
+
+/// What a census notes of a group.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct CensusRow {
+    /// Its key.
+    pub group_key: Uuid,
+    /// The tenant.
+    pub tenant_id: String,
+    /// The namespace.
+    pub namespace_id: String,
+    /// Its id.
+    pub group_id: String,
+    /// Registered sessions.
+    pub sessions: i64,
+    /// Live sessions by the part of their lease that is over: a quarter, a half, three quarters, all.
+    pub lease_ages: Vec<i64>,
+    /// The health of its Primary, if it has one.
+    pub primary_health: Option<f64>,
+}
+
+/// The next groups in order of key, with what is counted of them.
+pub async fn read_census_page(
+    connection: &mut PgConnection,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<CensusRow>, WorkError> {
+    // A walk along the keys of three tables: short statements that hold no snapshot for long. Outages only extend a
+    // lease, so the function that judges by them is called for those that would be over.
+    const READ: &str = "
+        WITH moment AS MATERIALIZED (
+            SELECT clock_timestamp() AS now, EXISTS (SELECT FROM service_outages) AS had_outage
+        ), page AS MATERIALIZED (
+            SELECT group_key, tenant_id, namespace_id, group_id FROM groups
+            WHERE group_key > $1 ORDER BY group_key LIMIT $2
+        ), members AS (
+            SELECT p.group_key, s.role, h.percent_healthy_streams, h.received_at, m.now,
+                CASE WHEN m.had_outage AND h.lease_until <= m.now
+                    THEN lease_end(h.lease_until, h.lease_until - h.received_at) ELSE h.lease_until END AS ends
+            FROM moment m
+            CROSS JOIN page p
+            JOIN sessions s ON s.group_key = p.group_key
+            LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        ), judged AS (
+            SELECT group_key, role, percent_healthy_streams, ends > now AS live,
+                (now - received_at) * 4 / nullif(extract(epoch FROM ends - received_at), 0) AS age
+            FROM members
+        ), counted AS (
+            SELECT group_key, count(*) AS sessions,
+                count(*) FILTER (WHERE live AND age < interval '1 s') AS first,
+                count(*) FILTER (WHERE live AND age >= interval '1 s' AND age < interval '2 s') AS second,
+                count(*) FILTER (WHERE live AND age >= interval '2 s' AND age < interval '3 s') AS third,
+                count(*) FILTER (WHERE live AND age >= interval '3 s') AS fourth,
+                max(percent_healthy_streams) FILTER (WHERE live AND role = 1) AS primary_health
+            FROM judged GROUP BY group_key
+        )
+        SELECT p.group_key, p.tenant_id, p.namespace_id, p.group_id, coalesce(c.sessions, 0) AS sessions,
+            ARRAY[coalesce(c.first, 0), coalesce(c.second, 0), coalesce(c.third, 0), coalesce(c.fourth, 0)] AS lease_ages,
+            c.primary_health::float8 AS primary_health
+        FROM page p LEFT JOIN counted c ON c.group_key = p.group_key
+        ORDER BY p.group_key";
+    Ok(sqlx::query_as(READ).bind(after).bind(limit).fetch_all(connection).await?)
+}
+
+/// The groups that were granted a Primary at least so often in the last so many seconds, at most `limit` of them.
+pub async fn find_flapping(
+    connection: &mut PgConnection,
+    grants: i64,
+    seconds: f64,
+    limit: i64,
+) -> Result<Vec<Uuid>, WorkError> {
+    let query = "SELECT group_key FROM role_transitions
+        WHERE recorded_at > clock_timestamp() - make_interval(secs => $2) AND to_role = 1
+        GROUP BY group_key HAVING count(*) >= $1 LIMIT $3";
+    Ok(sqlx::query_scalar(query).bind(grants).bind(seconds).bind(limit).fetch_all(connection).await?)
+}
+
+/// How many outages were ever recorded.
+pub async fn count_outages(connection: &mut PgConnection) -> Result<i64, WorkError> {
+    let count = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM service_outages_outage_id_seq";
+    Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
+}
