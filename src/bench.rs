@@ -258,7 +258,7 @@ impl Bench {
             fleet: site.fleet,
             connections: self.args.connections as usize,
             pace,
-            warm_up: Duration::from_secs(1),
+            warm_up: self.args.round.min(Duration::from_secs(1)) / 2,
             duration: self.args.round,
         }
     }

@@ -418,7 +418,6 @@ async fn outside_of_a_tenant_nothing_is_told_to_those_who_are_not_known_everywhe
     let [all, one] = [everywhere, one_tenant].map(|key| house.who("key", &format!("Bearer {key}")));
     let elsewhere = [
         "/",
-        "/metrics",
         "/api",
         "/api/v1/tenants",
         "/api/v1/tenants/t",
@@ -431,6 +430,20 @@ async fn outside_of_a_tenant_nothing_is_told_to_those_who_are_not_known_everywhe
         ask(&one, "GET", path).await.expect_error(403);
         ask(&all, "GET", path).await.expect_error(404);
         ask(&all, "POST", path).await.expect_error(403);
+    }
+    // What is told about all tenants is for those who may read all of them.
+    for path in ["/metrics", "/api/v1/clientfailover/status", "/api/v1/clientfailover/namespaces"] {
+        ask(&nobody, "GET", path).await.expect_error(401);
+        ask(&one, "GET", path).await.expect_error(403);
+        assert_eq!(ask(&all, "GET", path).await.status.as_u16(), 200, "{path}");
+    }
+    // And what is told about a namespace, for those who may read it.
+    for below in ["status", "groups/g/transitions"] {
+        let path = |tenant: &str| format!("/api/v1/tenants/{tenant}/namespaces/n/clientfailover/{below}");
+        ask(&nobody, "GET", &path("t")).await.expect_error(401);
+        ask(&one, "GET", &path("u")).await.expect_error(403);
+        let allowed = ask(&one, "GET", &path("t")).await.status.as_u16();
+        assert!(matches!(allowed, 200 | 404), "{below}: {allowed}");
     }
     let groups = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
     for method in ["PATCH", "OPTIONS", "TRACE"] {

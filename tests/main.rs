@@ -10,7 +10,6 @@ mod audit;
 mod auth;
 mod auth_cost;
 mod bad_input;
-mod bench;
 mod connections;
 mod contract;
 mod database;

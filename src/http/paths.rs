@@ -114,17 +114,19 @@ pub fn raw_namespace(path: &str) -> Option<(&str, &str)> {
     (literal == "namespaces").then_some((tenant, namespace))
 }
 
-/// Which of the resources here a path in normal form names, if any.
+/// Which of the contract's resources a path in normal form names, if any.
 pub fn resource_of(path: &str) -> Option<&'static str> {
-    let (resource, places) = match path.split('/').count() - 1 {
-        8 => (GROUPS, 6),
-        9 => (GROUP, 6),
-        10 => (SESSIONS, 7),
-        11 => (SESSION, 7),
-        _ => return None,
-    };
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    LITERALS[..places].iter().all(|(place, literal)| segments[*place] == *literal).then_some(resource)
+    [SESSION, SESSIONS, GROUP, GROUPS].into_iter().find(|template| fits(path, template))
+}
+
+fn fits(path: &str, template: &str) -> bool {
+    let mut wanted = template.split('/');
+    let fits = path.split('/').all(|segment| match wanted.next() {
+        Some(name) if name.starts_with('{') => !segment.is_empty(),
+        Some(literal) => literal == segment,
+        None => false,
+    });
+    fits && wanted.next().is_none()
 }
 
 /// A segment as the name that it stands for; `None` where it is not UTF-8.
