@@ -244,9 +244,8 @@ async fn around_everything(
     paths::normalise(&mut request);
     let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
 
-    let method = request.method().as_str();
-    let span =
-        telemetry::request_span(request.headers(), method, paths::route_of(request.path()).label(), &operation_id);
+    let route = paths::route_of(request.path());
+    let span = telemetry::request_span(request.headers(), request.method().as_str(), route.label(), &operation_id);
 
     let admitted = match request.app_data::<web::Data<Authenticator>>() {
         Some(authenticator) => guard::admit(&request, authenticator, &operation_id).instrument(span.clone()).await,
@@ -259,8 +258,8 @@ async fn around_everything(
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_error_body(response, &operation_id);
     }
-    let (head, status) = (response.request(), response.status().as_u16());
-    metrics::request_answered(paths::route_of(head.path()), head.method().as_str(), status, began.elapsed());
+    let status = response.status().as_u16();
+    metrics::request_answered(route, response.request().method().as_str(), status, began.elapsed());
     span.record("http.response.status_code", status);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&operation_id) {

@@ -229,22 +229,11 @@ impl Store {
         work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + self.options.operation_timeout;
-        self.serializable_until(deadline, u32::MAX, name, lost_commit, work).await
+        self.serializable_on(&mut Kept::nothing(), deadline, u32::MAX, name, lost_commit, work).await
     }
 
-    /// As [`Store::serializable`], until a deadline and for so many conflicts at most.
-    pub async fn serializable_until<T>(
-        &self,
-        deadline: Instant,
-        max_conflicts: u32,
-        name: &'static str,
-        lost_commit: LostCommit,
-        work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
-    ) -> Result<T, StoreError> {
-        self.serializable_on(&mut Kept::nothing(), deadline, max_conflicts, name, lost_commit, work).await
-    }
-
-    /// As [`Store::serializable_until`], on a connection that the caller keeps from one transaction to the next.
+    /// As [`Store::serializable`], until a deadline and for so many conflicts at most, on a connection that the caller keeps from
+    /// one transaction to the next.
     pub async fn serializable_on<T>(
         &self,
         kept: &mut Kept,

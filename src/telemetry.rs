@@ -175,3 +175,14 @@ impl Extractor for Headers<'_> {
         self.0.keys().map(|name| name.as_str()).collect()
     }
 }
+
+/// An error with what caused it, and what caused that, on one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::credentials::{add_user, basic, create_key, new_dir};
+use crate::credentials::{add_user, all_but_certificates, basic, create_key, new_dir};
 use crate::helpers::{TestDatabase, TestReplica, settings};
 use crate::issuer::{SigningKey, TokenIssuer};
 
@@ -29,13 +29,7 @@ async fn heartbeats_per_second_with_each_kind_of_credential() {
     let issuer = TokenIssuer::start(vec![key.jwk("k")]).await;
     let users_file = new_dir().join("users.toml");
     add_user(&users_file, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]).await;
-    let auth = AuthOptions {
-        oidc: Some(issuer.options()),
-        users_file: Some(users_file),
-        api_keys: true,
-        clients_create_groups: true,
-        ..AuthOptions::default()
-    };
+    let auth = all_but_certificates(issuer.options(), users_file);
     let mut limited = auth.clone();
     limited.rate_limit = Some(1_000_000);
     let start = async |auth: AuthOptions, bind_sessions: bool| {

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use client_failover::auth::AuthOptions;
+use client_failover::auth::bearer::OidcOptions;
 use client_failover::tls::TlsOptions;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -33,6 +35,17 @@ pub fn program() -> Command {
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// Every kind of credentials at once, certificates left aside.
+pub fn all_but_certificates(oidc: OidcOptions, users_file: PathBuf) -> AuthOptions {
+    AuthOptions {
+        oidc: Some(oidc),
+        users_file: Some(users_file),
+        api_keys: true,
+        clients_create_groups: true,
+        ..AuthOptions::default()
+    }
 }
 
 /// What a command prints that has to succeed.

@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::credentials::{add_user, new_dir};
+use crate::credentials::{add_user, all_but_certificates, new_dir};
 use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, settings};
 use crate::issuer::{SigningKey, TokenIssuer};
 use crate::wire::{Connection, GROUPS, Request};
@@ -52,13 +52,7 @@ impl Shared {
         let issuer = runtime.block_on(TokenIssuer::start(vec![key.jwk("k")]));
         let users_file = new_dir().join("users.toml");
         runtime.block_on(add_user(&users_file, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]));
-        let auth = AuthOptions {
-            oidc: Some(issuer.options()),
-            users_file: Some(users_file),
-            api_keys: true,
-            clients_create_groups: true,
-            ..AuthOptions::default()
-        };
+        let auth = all_but_certificates(issuer.options(), users_file);
         (Shared::start_with(auth), issuer, key)
     }
 

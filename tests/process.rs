@@ -14,22 +14,10 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::credentials::program;
 use crate::helpers::{TestDatabase, copy_program, eventually, remove_after_the_run, scratch_dir};
 
 const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
-
-/// The program, with nothing in its environment that is meant for another.
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_client-failover"));
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CLIENT_FAILOVER") || name == "DATABASE_URL" || name.starts_with("PG") {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
 
 /// The program with a data directory of its own, on a free port.
 fn private(data_dir: &Path) -> Command {

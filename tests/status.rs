@@ -111,24 +111,27 @@ async fn a_group_that_loses_its_primary_is_first_at_once() {
     assert_eq!(shown(&status(&app, "?count=2").await), ["z1 NoPrimary", "a1"]);
 }
 
+/// So many groups of two, the i-th in the namespace that the expression gives. The leases of one in fifty have run out.
+async fn fill(app: &TestApp, namespace: &str, groups: u32) {
+    let statement = "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
+         SELECT gen_random_uuid(), 't', $namespace, 'g' || i, 600000000 FROM generate_series(1, $groups) i;
+         INSERT INTO sessions (group_key, session_id, role)
+         SELECT group_key, s, CASE s WHEN 'a' THEN 1 ELSE 0 END FROM groups, unnest(ARRAY['a', 'b']) s;
+         INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time, received_at, lease_until, heard_until)
+         SELECT group_key, session_id, 100, now(), now(),
+            now() + CASE WHEN group_key < '05000000-0000-0000-0000-000000000000' THEN interval '0 s' ELSE interval '1 h' END, now()
+         FROM sessions;
+         ANALYZE groups; ANALYZE sessions; ANALYZE heartbeats";
+    let statement = statement.replace("$namespace", namespace).replace("$groups", &groups.to_string());
+    app.database.execute(&statement).await;
+}
+
 /// A measurement: cargo test --test suite -- --ignored --nocapture 100_000_groups
 #[tokio::test]
 #[ignore = "its data take half a minute: run it for its figures"]
 async fn the_first_page_of_100_000_groups_comes_at_once() {
     let app = TestApp::start().await;
-    app.database
-        .execute(
-            "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
-             SELECT gen_random_uuid(), 't', 'n', 'g' || i, 600000000 FROM generate_series(1, 100000) i;
-             INSERT INTO sessions (group_key, session_id, role)
-             SELECT group_key, s, CASE s WHEN 'a' THEN 1 ELSE 0 END FROM groups, unnest(ARRAY['a', 'b']) s;
-             INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time, received_at, lease_until, heard_until)
-             SELECT group_key, session_id, 100, now(), now(),
-                now() + CASE WHEN group_key < '05000000-0000-0000-0000-000000000000' THEN interval '0 s' ELSE interval '1 h' END, now()
-             FROM sessions;
-             ANALYZE groups; ANALYZE sessions; ANALYZE heartbeats",
-        )
-        .await;
+    fill(&app, "'n'", 100_000).await;
     let everything = format!("{}/api/v1/clientfailover/status", app.url);
     eventually("a census has seen them", async || {
         Answer::of(app.http.get(&everything)).await.expect_ok()["AtRisk"].as_i64() > Some(1_000)
@@ -153,19 +156,7 @@ async fn the_first_page_of_100_000_groups_comes_at_once() {
 #[ignore = "takes a minute: run it for its figures"]
 async fn at_a_million_sessions() {
     let app = TestApp::start().await;
-    app.database
-        .execute(
-            "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
-             SELECT gen_random_uuid(), 't', 'n' || i % 100, 'g' || i, 600000000 FROM generate_series(1, 500000) i;
-             INSERT INTO sessions (group_key, session_id, role)
-             SELECT group_key, s, CASE s WHEN 'a' THEN 1 ELSE 0 END FROM groups, unnest(ARRAY['a', 'b']) s;
-             INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time, received_at, lease_until, heard_until)
-             SELECT group_key, session_id, 100, now(), now(),
-                now() + CASE WHEN group_key < '05000000-0000-0000-0000-000000000000' THEN interval '0 s' ELSE interval '1 h' END, now()
-             FROM sessions;
-             ANALYZE groups; ANALYZE sessions; ANALYZE heartbeats",
-        )
-        .await;
+    fill(&app, "'n' || i % 100", 500_000).await;
     let url = format!("{}/metrics", app.url);
     let scrape = async || app.http.get(&url).send().await.expect("it answers").text().await.expect("it is whole");
     let asked = Instant::now();

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use super::watched_file::WatchedFile;
 use super::{AuthError, AuthSetupError, Grant, Identity, Role, unix_now};
+use crate::telemetry;
 
 /// For how long a verified token is remembered at most: a key that the issuer withdraws counts for so long more.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
@@ -423,7 +424,7 @@ impl FetchedKeys {
     }
 
     async fn get(&self, url: &str) -> Result<String, String> {
-        let fault = |error: reqwest::Error| format!("{url}: {}", error_chain(&error.without_url()));
+        let fault = |error: reqwest::Error| format!("{url}: {}", telemetry::error_chain(&error.without_url()));
         let mut response = self.http.get(url).send().await.map_err(fault)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(format!("{url} was answered {}", response.status()));
@@ -437,16 +438,6 @@ impl FetchedKeys {
         }
         String::from_utf8(body).map_err(|_| format!("{url} is not UTF-8"))
     }
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
 }
 
 /// Whether what comes from there can be believed: over TLS, or from this machine.

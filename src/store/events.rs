@@ -20,7 +20,7 @@ use crate::arbitration::Role;
 use crate::ids::{GroupKey, GroupPath, NamespacePath, SessionId};
 
 /// The channel on which a transaction that wrote events says so when it commits.
-const CHANNEL: &str = "client_failover_events";
+pub(super) const CHANNEL: &str = "client_failover_events";
 
 /// A change of a role or of configuration, as its row tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +103,7 @@ pub async fn record_change(
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             RETURNING change_id
         )
-        SELECT count(*), pg_notify('client_failover_events', '') FROM written";
+        SELECT count(*), pg_notify($10, '') FROM written";
     use ConfigurationChange as Change;
     let (kind, session, name, configuration) = match change {
         Change::GroupCreated(configuration) => ("group_created", None, None, Some(configuration)),
@@ -122,6 +122,7 @@ pub async fn record_change(
         .bind(name.or(configuration.and_then(|configuration| configuration.name.as_deref())))
         .bind(configuration.and_then(|configuration| configuration.description.as_deref()))
         .bind(configuration.map(|configuration| configuration.timeout.ticks()))
+        .bind(CHANNEL)
         .fetch_one(connection)
         .await?
         .try_get(0)?;

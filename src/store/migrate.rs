@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Busy, Store};
+use crate::telemetry;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -70,7 +71,7 @@ impl Store {
             .set_abort_missing(false)
             .run_async(&mut migrator)
             .await
-            .map_err(|error| MigrateError::Failed(error_chain(&error)))?;
+            .map_err(|error| MigrateError::Failed(telemetry::error_chain(&error)))?;
         migrator.0.close().await?;
         Ok(report.applied_migrations().len())
     }
@@ -182,13 +183,3 @@ impl AsyncQuery<Vec<Migration>> for Migrator {
 }
 
 impl AsyncMigrate for Migrator {}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
-}

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::Row as _;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::query::Query;
 use uuid::Uuid;
 
 use super::columns::{Micros, RowPlace};
-use super::{StoreOptions, WorkError};
+use super::{StoreOptions, WorkError, events};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Group, Handover, Health, Instant, Moment, Outage, Reason, Role, Session,
     Term, Transition, Vacancy,
@@ -258,7 +259,8 @@ fn read_session(session: &PgRow, heartbeat: Option<&PgRow>) -> Result<Option<Ses
 
 /// Writes what was done to these groups: heartbeats, roles, what their sessions share, and the trace.
 ///
-/// Each statement runs only where something of its kind changed. Rows are in order of key, so that two that write the same rows wait for each other instead of locking each other out.
+/// Each statement runs only where something of its kind changed. Rows are in order of key, so that two that write the
+/// same rows wait for each other instead of locking each other out.
 pub async fn save(
     connection: &mut PgConnection,
     clock: &Clock,
@@ -266,8 +268,7 @@ pub async fn save(
     actor: Actor,
 ) -> Result<(), WorkError> {
     groups.sort_unstable_by_key(|stored| stored.key);
-    update_heartbeats(connection, groups).await?;
-    insert_heartbeats(connection, groups).await?;
+    save_heartbeats(connection, groups).await?;
     save_shared(connection, groups).await?;
     save_roles(connection, clock, groups).await?;
     save_trace(connection, clock, groups, actor).await
@@ -289,14 +290,18 @@ struct Columns<'g> {
 }
 
 impl<'g> Columns<'g> {
-    /// Those that have a row already, or those that have none.
-    fn of(groups: &'g [StoredGroup], have_rows: bool) -> Columns<'g> {
-        let mut columns = Columns::default();
+    /// Those that have a row already, and those that have none.
+    fn of(groups: &'g [StoredGroup]) -> (Columns<'g>, Columns<'g>) {
+        let (mut stored_before, mut never_stored) = Default::default();
         for stored in groups {
             for (&i, times) in &stored.received {
                 let place = stored.found.heartbeats[i];
                 let session = &stored.group.sessions[i];
-                let (Some(beat), true) = (session.beat, place.is_some() == have_rows) else { continue };
+                let Some(beat) = session.beat else { continue };
+                let columns: &mut Columns<'g> = match place {
+                    Some(_) => &mut stored_before,
+                    None => &mut never_stored,
+                };
                 columns.keys.push(stored.key.0);
                 columns.ids.push(stored.session_ids[i].as_str());
                 columns.places.extend(place);
@@ -309,14 +314,34 @@ impl<'g> Columns<'g> {
                 columns.heard.push(Micros(beat.heard_until.0));
             }
         }
-        columns
+        (stored_before, never_stored)
+    }
+
+    /// Binds what is said of each heartbeat behind what says which it is, and writes them all.
+    async fn write<'q>(
+        &'q self,
+        statement: Query<'q, Postgres, PgArguments>,
+        connection: &mut PgConnection,
+    ) -> Result<(), WorkError> {
+        let written = statement
+            .bind(&self.health)
+            .bind(&self.heartbeat_times)
+            .bind(&self.data_times)
+            .bind(&self.received)
+            .bind(&self.leases)
+            .bind(&self.sent)
+            .bind(&self.heard)
+            .execute(connection)
+            .await?
+            .rows_affected();
+        check_count("heartbeats", self.keys.len(), written)
     }
 }
 
-/// Finds the rows where the snapshot of this transaction has them, so that no index is walked again. A row that somebody has
-/// moved since is a conflict, as it would be by key.
-async fn update_heartbeats(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
-    // The arrays are unnested side by side in the list of columns: as functions in FROM, each would be stored first.
+async fn save_heartbeats(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
+    // By the place where the snapshot of this transaction has the row, so that no index is walked again. A row that somebody
+    // has moved since is a conflict, as it would be by key. The arrays are unnested side by side in the list of columns: as
+    // functions in FROM, each would be stored first.
     const UPDATE: &str = "
         UPDATE heartbeats h
         SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
@@ -329,49 +354,22 @@ async fn update_heartbeats(connection: &mut PgConnection, groups: &[StoredGroup]
                 unnest($7::timestamptz[]) AS primary_sent_until, unnest($8::timestamptz[]) AS heard_until
         ) n
         WHERE h.ctid = n.row_place";
-    let columns = Columns::of(groups, true);
-    if columns.keys.is_empty() {
-        return Ok(());
-    }
-    let written = sqlx::query(UPDATE)
-        .bind(&columns.places)
-        .bind(&columns.health)
-        .bind(&columns.heartbeat_times)
-        .bind(&columns.data_times)
-        .bind(&columns.received)
-        .bind(&columns.leases)
-        .bind(&columns.sent)
-        .bind(&columns.heard)
-        .execute(connection)
-        .await?
-        .rows_affected();
-    check_count("heartbeats", columns.keys.len(), written)
-}
-
-async fn insert_heartbeats(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
     const INSERT: &str = "
         INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time,
             last_data_send_time, received_at, lease_until, primary_sent_until, heard_until)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
             $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[])";
-    let columns = Columns::of(groups, false);
-    if columns.keys.is_empty() {
-        return Ok(());
+
+    let (stored_before, never_stored) = Columns::of(groups);
+    if !stored_before.keys.is_empty() {
+        let update = sqlx::query(UPDATE).bind(&stored_before.places);
+        stored_before.write(update, connection).await?;
     }
-    let written = sqlx::query(INSERT)
-        .bind(&columns.keys)
-        .bind(&columns.ids)
-        .bind(&columns.health)
-        .bind(&columns.heartbeat_times)
-        .bind(&columns.data_times)
-        .bind(&columns.received)
-        .bind(&columns.leases)
-        .bind(&columns.sent)
-        .bind(&columns.heard)
-        .execute(connection)
-        .await?
-        .rows_affected();
-    check_count("heartbeats", columns.keys.len(), written)
+    if !never_stored.keys.is_empty() {
+        let insert = sqlx::query(INSERT).bind(&never_stored.keys).bind(&never_stored.ids);
+        never_stored.write(insert, connection).await?;
+    }
+    Ok(())
 }
 
 async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
@@ -470,7 +468,7 @@ async fn save_trace(
             ORDER BY n.place
             RETURNING transition_id
         )
-        SELECT count(*), pg_notify('client_failover_events', '') FROM written";
+        SELECT count(*), pg_notify($9, '') FROM written";
 
     let rows: Vec<(&StoredGroup, &Transition)> = groups
         .iter()
@@ -489,6 +487,7 @@ async fn save_trace(
         .bind(rows.iter().map(|(_, t)| reason_text(t.reason)).collect::<Vec<_>>())
         .bind(actor_text(actor))
         .bind(clock.now)
+        .bind(events::CHANNEL)
         .fetch_one(connection)
         .await?
         .try_get(0)?;
