@@ -70,6 +70,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
+    /// How long each fleet of the part 'scale' is under load before it is measured, as one that has run for a while
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    settle: Duration,
+
     /// How long the part 'soak' lasts
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     soak: Duration,
@@ -356,6 +360,10 @@ impl Bench {
         let mut sites = Vec::new();
         for sessions in self.args.sizes.clone() {
             sites.push(self.build_site(sessions, false).await?);
+        }
+        for site in &sites {
+            let load = Load { duration: self.args.settle, ..self.load(site, Pace::Unbounded) };
+            self.run_load(&load, "settling").await;
         }
         let mut rounds: Vec<Vec<Outcome>> = sites.iter().map(|_| Vec::new()).collect();
         for _ in 0..self.args.rounds {

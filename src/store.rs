@@ -309,9 +309,10 @@ impl Store {
         time_left: Duration,
         work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
     ) -> Result<T, Fault> {
-        let (mut connection, has_begun) = match kept.connection.take() {
-            Some(kept_connection) => (kept_connection, std::mem::take(&mut kept.has_begun)),
-            None => (Busy(Some(self.connection(time_left).await?)), false),
+        let (mut connection, has_begun) = match kept.take() {
+            Keeping::Nothing => (Busy(Some(self.connection(time_left).await?)), false),
+            Keeping::Idle(connection) => (connection, false),
+            Keeping::Begun(connection) | Keeping::InTurn(connection) => (connection, true),
         };
         let begin = AssertSqlSafe(self.begin_serializable.clone());
         // A pooler would have to hold a connection of the server for a transaction that is begun and not used.
@@ -338,10 +339,8 @@ impl Store {
             Ok(Ok(done)) => {
                 match (active(SeededBug::AnsweredBeforeCommit), kept.keeps) {
                     (true, _) => drop(tokio::spawn(commit_later(connection))),
-                    (false, true) => {
-                        kept.connection = Some(connection);
-                        kept.has_begun = begins_next;
-                    }
+                    (false, true) if begins_next => kept.keeping = Keeping::Begun(connection),
+                    (false, true) => kept.keeping = Keeping::Idle(connection),
                     (false, false) => connection.hand_back(),
                 }
                 return Ok(done);
@@ -354,11 +353,48 @@ impl Store {
             && let Some(connection) = roll_back(connection).await
         {
             match kept.keeps {
-                true => kept.connection = Some(connection),
+                true => kept.keeping = Keeping::Idle(connection),
                 false => connection.hand_back(),
             }
         }
         Err(fault)
+    }
+
+    /// Begins the next transaction on a kept connection and waits for its turn among those of all replicas. False where it
+    /// was waited for in vain, or cannot be waited for: the transaction goes on without, or says what is wrong.
+    pub async fn begin_in_turn(&self, kept: &mut Kept) -> bool {
+        let patience = self.options.operation_timeout;
+        let (mut connection, has_begun) = match kept.take() {
+            Keeping::Nothing => match self.connection(patience).await {
+                Ok(connection) => (Busy(Some(connection)), false),
+                Err(_) => return false,
+            },
+            Keeping::Idle(connection) => (connection, false),
+            Keeping::Begun(connection) => (connection, true),
+            in_turn @ Keeping::InTurn(_) => {
+                kept.keeping = in_turn;
+                return true;
+            }
+        };
+        let begin = AssertSqlSafe(self.begin_serializable.clone());
+        let wait = async {
+            if !has_begun {
+                sqlx::raw_sql(begin).execute(&mut *connection).await?;
+            }
+            turns::take(&mut connection).await
+        };
+        match tokio::time::timeout(patience, wait).await {
+            Ok(Ok(())) => {
+                kept.keeping = Keeping::InTurn(connection);
+                true
+            }
+            Ok(Err(_)) => {
+                kept.keeping = Keeping::after(roll_back(connection).await);
+                false
+            }
+            // Whatever it waits for, nobody reads the answer any more.
+            Err(_) => false,
+        }
     }
 
     /// Runs a read outside serializable isolation, on another connection if one proves broken.
@@ -509,20 +545,31 @@ async fn roll_back(mut connection: Busy) -> Option<Busy> {
 /// begun so has no snapshot, no lock and no number yet: it takes its snapshot, as any other, with its first statement.
 pub struct Kept {
     keeps: bool,
-    connection: Option<Busy>,
-    has_begun: bool,
+    keeping: Keeping,
     conflicts: u32,
+}
+
+/// What is kept.
+enum Keeping {
+    /// No connection.
+    Nothing,
+    /// One on which nothing has been begun.
+    Idle(Busy),
+    /// One with a transaction that nothing has been done in.
+    Begun(Busy),
+    /// The same, and it is that transaction's turn.
+    InTurn(Busy),
 }
 
 impl Kept {
     /// A place for a connection, taken from the pool when it is first needed.
     pub fn empty() -> Kept {
-        Kept { keeps: true, connection: None, has_begun: false, conflicts: 0 }
+        Kept { keeps: true, keeping: Keeping::Nothing, conflicts: 0 }
     }
 
     /// For a caller that hands each connection back.
     pub fn nothing() -> Kept {
-        Kept { keeps: false, connection: None, has_begun: false, conflicts: 0 }
+        Kept { keeps: false, keeping: Keeping::Nothing, conflicts: 0 }
     }
 
     /// How often its transactions met those of others since this was last asked, rows that were merely held not counted.
@@ -532,11 +579,20 @@ impl Kept {
 
     /// Ends what was begun and not used, before the server takes the caller for dead.
     pub async fn rest(&mut self) {
-        if std::mem::take(&mut self.has_begun)
-            && let Some(connection) = self.connection.take()
-        {
-            self.connection = roll_back(connection).await;
-        }
+        self.keeping = match self.take() {
+            Keeping::Begun(connection) | Keeping::InTurn(connection) => Keeping::after(roll_back(connection).await),
+            other => other,
+        };
+    }
+
+    fn take(&mut self) -> Keeping {
+        std::mem::replace(&mut self.keeping, Keeping::Nothing)
+    }
+}
+
+impl Keeping {
+    fn after(rolled_back: Option<Busy>) -> Keeping {
+        rolled_back.map_or(Keeping::Nothing, Keeping::Idle)
     }
 }
 

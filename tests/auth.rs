@@ -681,6 +681,21 @@ async fn a_users_file_is_reread_and_a_broken_one_changes_nothing() {
     assert_ne!(changed, without);
     std::fs::write(&house.users_file, changed).expect("it can be written");
     eventually("a grant is changed", async || status("client-true", PASSWORD).await == 403).await;
+    // Another password of a user whose old one is remembered.
+    let entry =
+        |text: &str| text.split("\n\n").find(|entry| entry.contains("[users.\"client-true\"]")).map(str::to_owned);
+    let before = std::fs::read_to_string(&house.users_file).expect("it is there");
+    let old_entry = entry(&before).expect("they are in it");
+    let others = dir_of(&house.users_file).join("another.toml");
+    add_user(&others, "client-true", "another password", &["--tenant", "t", "--role", "client"]).await;
+    let new_entry = std::fs::read_to_string(&others).expect("it was written");
+    std::fs::write(&house.users_file, before.replace(&old_entry, &new_entry)).expect("it can be written");
+    eventually("the new password is good", async || status("client-true", "another password").await == 200).await;
+    assert_eq!(status("client-true", PASSWORD).await, 401, "the old one is not remembered any more");
+}
+
+fn dir_of(file: &std::path::Path) -> &std::path::Path {
+    file.parent().expect("it is in a folder")
 }
 
 #[tokio::test]

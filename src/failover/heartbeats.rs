@@ -27,7 +27,7 @@ use crate::metrics;
 use crate::seeded_bugs::{self, FirstReading};
 use crate::store::groups::{self, LeaseLeft};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
-use crate::store::{Kept, LostCommit, Store, StoreError, WorkError, turns};
+use crate::store::{Kept, LostCommit, Store, StoreError, WorkError};
 
 /// How often a batch may meet others on the same rows before it is split.
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
@@ -175,16 +175,6 @@ async fn run_writers(
     }
 }
 
-/// How a transaction goes about meeting others.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Gives up soon, to be split; and takes turns with other replicas where they keep meeting.
-    Together,
-    /// Tries for as long as there is time. Never in turn: what it meets may be a row that somebody holds at a prompt, and
-    /// others would wait for that too.
-    Alone,
-}
-
 #[derive(Clone)]
 struct Writer {
     store: Store,
@@ -217,9 +207,33 @@ impl Writer {
             let receive = async { self.receiver.lock().await.recv_many(&mut batch, self.batch_limit).await };
             match tokio::time::timeout(patience, receive).await {
                 Ok(0) => return,
-                Ok(_) => self.write(&mut kept, batch).await,
+                Ok(_) => {
+                    if self.turns.are_taken() {
+                        self.take_turn(&mut kept, &mut batch).await;
+                    }
+                    self.write(&mut kept, batch).await;
+                }
                 Err(_) => kept.rest().await,
             }
+        }
+    }
+
+    /// Waits for the turn of the next transaction, and takes along what has come meanwhile: where replicas wait for each
+    /// other, that is most of it.
+    async fn take_turn(&self, kept: &mut Kept, batch: &mut Vec<Waiting>) {
+        let began = Instant::now();
+        match self.store.begin_in_turn(kept).await {
+            true => {
+                metrics::turn_taken();
+                self.turns.note_wait(began.elapsed());
+            }
+            false => self.turns.note_vain_wait(),
+        }
+        let mut receiver = self.receiver.lock().await;
+        while batch.len() < self.batch_limit
+            && let Ok(waiting) = receiver.try_recv()
+        {
+            batch.push(waiting);
         }
     }
 
@@ -228,7 +242,7 @@ impl Writer {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
-            let outcome = self.commit(kept, &part, Way::Together).await;
+            let outcome = self.commit(kept, &part, CONFLICTS_BEFORE_SPLIT).await;
             self.turns.note_conflicts(kept.take_conflicts());
             match outcome {
                 Err(error) if part.len() > 1 && is_worth_splitting(&error) => {
@@ -257,40 +271,31 @@ impl Writer {
         };
         let Ok(_permit) = self.alone.acquire().await else { return };
         part.retain(|waiting| !waiting.reply.is_closed());
-        let outcome = self.commit(&mut Kept::nothing(), &part, Way::Alone).await;
+        let outcome = self.commit(&mut Kept::nothing(), &part, u32::MAX).await;
         self.answer(part, outcome);
     }
 
-    async fn commit(&self, kept: &mut Kept, part: &[Waiting], way: Way) -> Result<Committed, StoreError> {
+    async fn commit(&self, kept: &mut Kept, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
         // A defect that panics is the fault of one request too, and must not take the others with it.
-        let outcome = AssertUnwindSafe(self.try_commit(kept, part, way)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(self.try_commit(kept, part, max_conflicts)).catch_unwind().await;
         outcome.unwrap_or_else(|_| Err(StoreError::Inconsistent("the decision panicked".to_owned())))
     }
 
-    async fn try_commit(&self, kept: &mut Kept, part: &[Waiting], way: Way) -> Result<Committed, StoreError> {
+    async fn try_commit(&self, kept: &mut Kept, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
         let Some(deadline) = part.iter().map(|waiting| waiting.deadline).max() else {
             return Ok(Committed { outcomes: Vec::new(), changes: Vec::new(), leases: Leases::none() });
         };
         let requests: Arc<[Arc<Request>]> = part.iter().map(|waiting| waiting.request.clone()).collect();
         let store = self.store.clone();
-        let max_conflicts = match way {
-            Way::Together => CONFLICTS_BEFORE_SPLIT,
-            Way::Alone => u32::MAX,
-        };
         let rules = self.rules;
         let notes_leases = self.deadlines.is_some();
         let first_reading = Arc::new(FirstReading::default());
-        let shared_turns = (way == Way::Together).then(|| self.turns.clone());
         self.store
             .serializable_on(kept, deadline, max_conflicts, "heartbeats", LostCommit::Repeat, move |connection| {
                 let requests = requests.clone();
                 let store = store.clone();
                 let first_reading = first_reading.clone();
-                let shared_turns = shared_turns.clone();
                 Box::pin(async move {
-                    if let Some(shared_turns) = shared_turns.filter(|turns| turns.are_taken()) {
-                        take_turn(connection, &shared_turns).await?;
-                    }
                     let (keys, places) = distinct_keys(&requests);
                     let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
                     let read_at = Instant::now();
@@ -362,19 +367,6 @@ fn is_worth_splitting(error: &StoreError) -> bool {
         StoreError::Contended { .. } | StoreError::Inconsistent(_) | StoreError::Failed { .. } => true,
         StoreError::Unavailable(_) => false,
     }
-}
-
-/// Waits for the transaction's turn. Whoever does not get it goes on without, for a while.
-async fn take_turn(connection: &mut PgConnection, shared_turns: &Turns) -> Result<(), WorkError> {
-    match turns::take(connection).await {
-        // A wait is counted for itself, whatever becomes of the transaction.
-        Ok(()) => metrics::turn_taken(),
-        Err(error) => {
-            shared_turns.note_vain_wait();
-            return Err(error);
-        }
-    }
-    Ok(())
 }
 
 /// The keys of the groups, each once, and for each request the place of its group's.

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// Two conflicts within this time are a habit.
 const HABIT: Duration = Duration::from_secs(1);
 
+/// A wait up to this is the message's way to the database and back.
+const OF_NO_ACCOUNT: Duration = Duration::from_millis(2);
+
 /// For how long turns are taken then.
 const SPELL: Duration = Duration::from_secs(10);
 
@@ -44,6 +47,13 @@ impl Turns {
             }
             state.met_at = Some(now);
         });
+    }
+
+    /// Notes how long a turn was waited for: while others take them too, there is reason to go on.
+    pub fn note_wait(&self, waited: Duration) {
+        if waited > OF_NO_ACCOUNT {
+            self.with(|state, now| state.taken_until = Some(now + SPELL));
+        }
     }
 
     /// Notes that a turn was waited for in vain.
