@@ -4,9 +4,10 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::Row as _;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::connection::Connection;
 use super::groups::timeout_of;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
@@ -70,7 +71,7 @@ pub struct BeatStatus {
 
 /// The state of these groups, in their order; one that is gone is left out.
 pub async fn read_status(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupStatus>, WorkError> {
@@ -189,7 +190,7 @@ impl GroupSearch {
 }
 
 /// How many groups are found.
-pub async fn count_found(connection: &mut PgConnection, search: &GroupSearch) -> Result<i64, WorkError> {
+pub async fn count_found(connection: &mut Connection, search: &GroupSearch) -> Result<i64, WorkError> {
     let query = sqlx::query_as(groups_where!("SELECT count(*)", ""));
     let (count,): (i64,) = search.bind(query).fetch_one(connection).await?;
     Ok(count)
@@ -197,7 +198,7 @@ pub async fn count_found(connection: &mut PgConnection, search: &GroupSearch) ->
 
 /// Those of the groups that are found, in the order given.
 pub async fn keep_found(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     search: &GroupSearch,
     keys: &[Uuid],
 ) -> Result<Vec<Uuid>, WorkError> {
@@ -212,7 +213,7 @@ pub async fn keep_found(
 
 /// The groups that are found, without those given, by where they are and by id.
 pub async fn find_others(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     search: &GroupSearch,
     without: &[Uuid],
     skip: i64,
@@ -229,7 +230,7 @@ pub async fn find_others(
 
 /// The groups in which Primary changed hands or fell vacant after an event, the latest first.
 pub async fn find_changed_since(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     event_id: i64,
     limit: i64,
 ) -> Result<Vec<Uuid>, WorkError> {
@@ -261,7 +262,7 @@ pub struct CensusRow {
 
 /// The next groups in order of key, with what is counted of them.
 pub async fn read_census_page(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<CensusRow>, WorkError> {
@@ -304,7 +305,7 @@ pub async fn read_census_page(
 
 /// The groups that were granted a Primary at least so often in the last so many seconds, at most `limit` of them.
 pub async fn find_flapping(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     grants: i64,
     seconds: f64,
     limit: i64,
@@ -316,7 +317,7 @@ pub async fn find_flapping(
 }
 
 /// How many outages were ever recorded.
-pub async fn count_outages(connection: &mut PgConnection) -> Result<i64, WorkError> {
+pub async fn count_outages(connection: &mut Connection) -> Result<i64, WorkError> {
     let count = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM service_outages_outage_id_seq";
     Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
 }

@@ -1,0 +1,1 @@
+//! What docs/operations.md says is true.
