@@ -451,12 +451,21 @@ impl Store {
 }
 
 fn pool(size: u32, connect: &PgConnectOptions, options: &StoreOptions) -> PgPool {
+    let pooler = options.pooler;
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(options.operation_timeout)
         // A ping before each use would be one more round trip; a broken connection is noticed by use.
         .test_before_acquire(false)
-        .after_connect(|connection, _| Box::pin(refuse_standby(connection, IS_STANDBY)))
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                refuse_standby(connection, IS_STANDBY).await?;
+                match pooler {
+                    Pooler::None => Ok(()),
+                    Pooler::Transaction => columns::learn_types(connection).await,
+                }
+            })
+        })
         .connect_lazy_with(connect.clone())
 }
 
