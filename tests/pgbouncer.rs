@@ -20,6 +20,7 @@ use crate::helpers::{
 };
 use crate::sse::{EventStream, NAMESPACE_EVENTS};
 
+const CONFIGURATION: &str = include_str!("../deploy/pgbouncer.ini");
 const MINUTE: i64 = 60_000;
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -42,14 +43,23 @@ impl PgBouncer {
             .expect("a port is free")
             .port();
         let server = database.connect_options();
-        let text = format!(
-            "[databases]\n* = host={} port={} user={}\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = transaction\ndefault_pool_size = {server_connections}\nmax_client_conn = 200\n",
+        let database_line = format!(
+            "* = host={} port={} user={}",
             server.get_socket().expect("it has a socket").display(),
             server.get_port(),
             server.get_username(),
         );
+        let mut text = CONFIGURATION.to_owned();
+        for (shipped, here) in [
+            ("client_failover = host=db.plant.example port=5432 dbname=client_failover", database_line),
+            ("listen_port = 6432", format!("listen_port = {port}")),
+            ("auth_type = scram-sha-256\nauth_file = /etc/pgbouncer/userlist.txt", "auth_type = any".to_owned()),
+            // Fewer than the service has connections to it, so that they are shared.
+            ("default_pool_size = 10", format!("default_pool_size = {server_connections}")),
+        ] {
+            assert!(text.contains(shipped), "{shipped}");
+            text = text.replace(shipped, &here);
+        }
         let dir = scratch_dir("pgbouncer");
         remove_after_the_run(&dir);
         let configuration = dir.join("pgbouncer.ini");
