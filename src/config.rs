@@ -179,7 +179,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     migrate: Option<bool>,
 
-    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 7 for its upkeep and events [default: 16]
+    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 8 for its upkeep and events [default: 16]
     #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
     pool_size: Option<u32>,
 
@@ -198,6 +198,10 @@ pub struct Given {
     /// How often lapsed roles are looked for [default: 500ms]
     #[arg(long, env = "CLIENT_FAILOVER_SWEEP_INTERVAL", value_name = "TIME")]
     sweep_interval: Option<Span>,
+
+    /// Whether a lapse is also looked for at the moment when a lease ends, and not only by the sweep [default: true]
+    #[arg(long, env = "CLIENT_FAILOVER_PROMPT_LAPSES", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    prompt_lapses: Option<bool>,
 
     /// The most streams of events that a replica has open; more are answered 503 [default: 5000]
     #[arg(long, env = "CLIENT_FAILOVER_EVENT_STREAMS", value_name = "N")]
@@ -435,6 +439,7 @@ impl Given {
             idle_in_transaction_timeout: self.idle_in_transaction_timeout.or(file.idle_in_transaction_timeout),
             outage_gap: self.outage_gap.or(file.outage_gap),
             sweep_interval: self.sweep_interval.or(file.sweep_interval),
+            prompt_lapses: self.prompt_lapses.or(file.prompt_lapses),
             event_streams: self.event_streams.or(file.event_streams),
             history_retention: self.history_retention.or(file.history_retention),
             handover: self.handover.or(file.handover),
@@ -512,6 +517,7 @@ impl Given {
                 heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(512), 1, 10_000)?,
                 heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
                 sweep_interval: span("sweep-interval", self.sweep_interval, 500, 10)?,
+                prompt_lapses: self.prompt_lapses.unwrap_or(true),
                 census_interval: CENSUS_INTERVAL,
                 events: EventOptions {
                     most_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,

@@ -18,14 +18,17 @@ use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
 
 use census::LatestCensus;
+use deadlines::Deadlines;
 use feed::Feed;
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 
 pub mod census;
+mod deadlines;
 pub mod feed;
 mod heartbeats;
 pub mod history;
+mod turns;
 pub mod upkeep;
 
 /// How many groups are read at a time for a list: what bounds its memory.
@@ -129,6 +132,8 @@ pub struct FailoverOptions {
     pub heartbeat_queue: usize,
     /// How often lapsed roles are looked for.
     pub sweep_interval: Duration,
+    /// Whether they are also looked for when the leases that this replica knows of end.
+    pub prompt_lapses: bool,
     /// How often all groups and sessions are counted, if that is quick.
     pub census_interval: Duration,
     /// How events are streamed and kept.
@@ -162,6 +167,7 @@ pub struct Caller {
 pub struct Failover {
     store: Store,
     heartbeats: HeartbeatQueue,
+    deadlines: Deadlines,
     feed: Feed,
     census: LatestCensus,
     /// What works in the background, once it does.
@@ -173,10 +179,11 @@ impl Failover {
     /// The use cases over a store. Must be called within a tokio runtime. The heartbeat writers run for as long as a clone of
     /// this value lives.
     pub fn start(store: Store, options: FailoverOptions) -> Failover {
-        let heartbeats = HeartbeatQueue::start(&store, &options);
+        let deadlines = Deadlines::new();
+        let heartbeats = HeartbeatQueue::start(&store, &options, options.prompt_lapses.then(|| deadlines.clone()));
         let feed = Feed::new(store.clone(), options.events.most_streams);
         let census = LatestCensus::default();
-        Failover { store, heartbeats, feed, census, direct: Arc::default(), options: Arc::new(options) }
+        Failover { store, heartbeats, deadlines, feed, census, direct: Arc::default(), options: Arc::new(options) }
     }
 
     /// Says over which store events are read, history is pruned and groups are counted: its connections are shown, too.
@@ -188,6 +195,11 @@ impl Failover {
     /// The store beneath.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Whether leases are looked at as they end.
+    pub fn looks_at_leases(&self) -> bool {
+        self.options.prompt_lapses
     }
 
     /// The streams of events.
@@ -206,6 +218,7 @@ impl Failover {
                 .map(|direct| direct.background_pool_use() + direct.listening_pool_use())
                 .unwrap_or_default(),
             waiting: self.heartbeats.waiting(),
+            leases_watched: self.deadlines.len(),
         }
     }
 

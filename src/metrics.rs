@@ -146,6 +146,7 @@ static HEARTBEATS: AtomicU64 = AtomicU64::new(0);
 static BATCHES: Histogram = Histogram::new();
 static RETRIES: [AtomicU64; TRANSACTIONS.len()] = [const { AtomicU64::new(0) }; TRANSACTIONS.len()];
 static ROLE_CHANGES: [AtomicU64; REASONS.len()] = [const { AtomicU64::new(0) }; REASONS.len()];
+static TURNS: AtomicU64 = AtomicU64::new(0);
 static SWEEPS: Histogram = Histogram::new();
 static SWEEPS_FAILED: AtomicU64 = AtomicU64::new(0);
 static EVENTS: AtomicU64 = AtomicU64::new(0);
@@ -187,6 +188,11 @@ pub fn batch_committed(heartbeats: usize) {
 pub fn transaction_retried(name: &str) {
     let place = TRANSACTIONS.iter().position(|known| *known == name).unwrap_or(TRANSACTIONS.len() - 1);
     add(&RETRIES[place], 1);
+}
+
+/// A transaction waited for its turn among replicas, and got it.
+pub fn turn_taken() {
+    add(&TURNS, 1);
 }
 
 /// A change of a role was committed by this replica.
@@ -296,6 +302,8 @@ pub struct Readings {
     pub background: PoolUse,
     /// Heartbeats that wait for a transaction.
     pub waiting: usize,
+    /// Groups whose leases are looked at as they end.
+    pub leases_watched: usize,
 }
 
 fn micros(elapsed: Duration) -> u64 {
@@ -365,6 +373,9 @@ fn render_heartbeats(text: &mut String, readings: &Readings) {
     family(text, "heartbeat_batch_size", "histogram", "Heartbeats that shared one transaction.");
     BATCHES.write(text, "client_failover_heartbeat_batch_size", "", &BATCH_SIZES, 1.0);
     single(text, "heartbeats_waiting", "gauge", "Heartbeats that wait for a transaction.", readings.waiting);
+    let help =
+        "Heartbeat transactions that waited for their turn, because those of other replicas kept getting in their way.";
+    single(text, "heartbeat_turns_total", "counter", help, read(&TURNS));
     family(
         text,
         "transaction_retries_total",
@@ -381,6 +392,8 @@ fn render_heartbeats(text: &mut String, readings: &Readings) {
     }
     family(text, "sweep_duration_seconds", "histogram", "Time that a round of the sweep for lapsed roles takes.");
     SWEEPS.write(text, "client_failover_sweep_duration_seconds", "", &DURATIONS_US, 1e6);
+    let help = "Groups whose holders' leases this replica looks at as they end.";
+    single(text, "leases_watched", "gauge", help, readings.leases_watched);
     single(text, "sweep_failures_total", "counter", "Rounds of the sweep that failed.", read(&SWEEPS_FAILED));
 }
 

@@ -282,6 +282,9 @@ async fn prepare(
         // Each on a thread of its own: signs of life and sweeps do not wait for them. They go with this task.
         let mut apart = JoinSet::new();
         apart.spawn(failover.feed().clone().run(direct.clone()));
+        if failover.looks_at_leases() {
+            apart.spawn(upkeep::watch_leases(failover.clone()));
+        }
         apart.spawn(history::prune(failover.clone(), direct.clone()));
         apart.spawn(census::keep_counting(failover.clone(), direct));
         tokio::select! {

@@ -33,10 +33,14 @@ pub mod reader;
 pub mod reads;
 pub mod state;
 pub mod status;
+pub mod turns;
 
 /// How long a statement waits for a row that somebody else holds before the transaction is run again. Whoever holds it
 /// may be a person at a prompt, and heartbeats of other groups may share the transaction.
 const LOCK_TIMEOUT: &str = "50ms";
+
+/// Connections for what the service does of its own accord: one for each thing that must not wait for another.
+const OWN_CONNECTIONS: u32 = 4;
 
 /// Why the database could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -121,7 +125,7 @@ pub enum WorkError {
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
-    /// Signs of life, sweeps and readiness: work that must not wait behind requests.
+    /// Signs of life, the sweep, leases that end, and readiness: work that must not wait behind requests.
     own_pool: PgPool,
     /// The one connection that hears of events.
     listening_pool: PgPool,
@@ -174,7 +178,7 @@ impl Store {
         let connect = connect.application_name("client-failover");
         Store {
             pool: pool(options.pool_size, &connect, &options),
-            own_pool: pool(3, &connect, &options),
+            own_pool: pool(OWN_CONNECTIONS, &connect, &options),
             listening_pool: pool(1, &connect, &options),
             connect,
             commit_and_begin: format!("COMMIT; {begin}").into(),
@@ -282,9 +286,10 @@ impl Store {
                     Ok(noted) => drop(noted?),
                     Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
                 },
-                Fault::Conflict => {
+                fault @ (Fault::Conflict | Fault::Held) => {
                     metrics::transaction_retried(name);
                     conflicts += 1;
+                    kept.conflicts += u32::from(matches!(fault, Fault::Conflict));
                     if conflicts >= max_conflicts || left.is_zero() {
                         let attempts = conflicts;
                         return Err(StoreError::Contended { transaction: name, attempts });
@@ -346,7 +351,10 @@ impl Store {
             Ok(Ok(done)) => {
                 match (active(SeededBug::AnsweredBeforeCommit), kept.keeps) {
                     (true, _) => drop(tokio::spawn(commit_later(connection))),
-                    (false, true) => *kept = Kept { keeps: true, connection: Some(connection), has_begun: begins_next },
+                    (false, true) => {
+                        kept.connection = Some(connection);
+                        kept.has_begun = begins_next;
+                    }
                     (false, false) => connection.hand_back(),
                 }
                 return Ok(done);
@@ -386,11 +394,11 @@ impl Store {
                     Ok(noted) => drop(noted?),
                     Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
                 },
-                Fault::Conflict | Fault::Lost(_) | Fault::LostInCommit(_) if !left.is_zero() => {
+                Fault::Conflict | Fault::Held | Fault::Lost(_) | Fault::LostInCommit(_) if !left.is_zero() => {
                     lost += 1;
                     pause(lost, deadline).await;
                 }
-                Fault::Conflict => {
+                Fault::Conflict | Fault::Held => {
                     return Err(StoreError::Contended { transaction: name, attempts: lost });
                 }
                 Fault::Lost(cause) | Fault::LostInCommit(cause) => {
@@ -506,17 +514,23 @@ pub struct Kept {
     keeps: bool,
     connection: Option<Connection>,
     has_begun: bool,
+    conflicts: u32,
 }
 
 impl Kept {
     /// A place for a connection, taken from the pool when it is first needed.
     pub fn empty() -> Kept {
-        Kept { keeps: true, connection: None, has_begun: false }
+        Kept { keeps: true, connection: None, has_begun: false, conflicts: 0 }
     }
 
     /// For a caller that hands each connection back.
     pub fn nothing() -> Kept {
-        Kept { keeps: false, connection: None, has_begun: false }
+        Kept { keeps: false, connection: None, has_begun: false, conflicts: 0 }
+    }
+
+    /// How often its transactions met those of others since this was last asked, rows that were merely held not counted.
+    pub fn take_conflicts(&mut self) -> u32 {
+        std::mem::take(&mut self.conflicts)
     }
 
     /// Ends what was begun and not used, before the server takes the caller for dead.

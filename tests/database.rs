@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::helpers::{
     Answer, TestApp, TestDatabase, TestReplica, connect_options, eventually, remove_after_the_run, scratch_dir,
-    settings, store_options,
+    settings, store_options, without_sweeps,
 };
 
 const MINUTE: i64 = 60_000;
@@ -455,7 +455,7 @@ async fn refusal(database: &TestDatabase, statement: &str) -> String {
 
 #[tokio::test]
 async fn the_database_itself_refuses_what_must_not_be() {
-    let app = TestApp::start_with(|settings| settings.failover.sweep_interval = Duration::from_secs(3_600)).await;
+    let app = TestApp::start_with(without_sweeps).await;
     app.group_of("g", MINUTE, &["a", "b", "c"]).await;
     assert_eq!(app.beat("g", "a", 50.0).await, 1);
     assert_eq!(app.beat("g", "b", 90.0).await, 2);
@@ -643,7 +643,7 @@ async fn the_tables_of_groups_can_be_spread_by_the_groups_key() {
 
 #[tokio::test]
 async fn the_views_say_what_is_true_now() {
-    let app = TestApp::start_with(|settings| settings.failover.sweep_interval = Duration::from_secs(3_600)).await;
+    let app = TestApp::start_with(without_sweeps).await;
     app.group_of("g", MINUTE, &["a", "b", "mute"]).await;
     app.beat("g", "a", 50.0).await;
     app.database.let_time_pass(10_000).await;

@@ -266,6 +266,7 @@ pub fn settings(database: PgConnectOptions) -> Settings {
             heartbeat_batch: 256,
             heartbeat_queue: 10_000,
             sweep_interval: Duration::from_millis(50),
+            prompt_lapses: true,
             census_interval: Duration::from_secs(2),
             events: EventOptions {
                 most_streams: 2_000,
@@ -455,4 +456,10 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no header {name}")).to_str().expect("ASCII")
     }
+}
+
+/// For tests in which nobody may take a role but by a heartbeat.
+pub fn without_sweeps(settings: &mut Settings) {
+    settings.failover.sweep_interval = Duration::from_secs(3_600);
+    settings.failover.prompt_lapses = false;
 }

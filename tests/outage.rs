@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
-use crate::helpers::{TestApp, TestDatabase, TestReplica, settings};
+use crate::helpers::{TestApp, TestDatabase, TestReplica, settings, without_sweeps};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
 /// A Primary `a` and a standby `b` of equal health, both just heard of; no sweep, so that nothing lapses unseen.
 async fn start_with_a_primary() -> TestApp {
-    let app = TestApp::start_with(|settings| settings.failover.sweep_interval = Duration::from_secs(3_600)).await;
+    let app = TestApp::start_with(without_sweeps).await;
     app.group_of("g", MINUTE, &["a", "b"]).await;
     assert_eq!(app.beat("g", "a", 100.0).await, 1);
     assert_eq!(app.beat("g", "b", 100.0).await, 0);
@@ -119,7 +119,7 @@ async fn a_service_started_again_after_a_day_changes_no_role() {
 #[tokio::test]
 async fn a_short_outage_counts_for_a_short_lease_and_not_for_a_long_one() {
     let app = TestApp::start_with(|settings| {
-        settings.failover.sweep_interval = Duration::from_secs(3_600);
+        without_sweeps(settings);
         settings.store.outage_gap = Duration::from_secs(10);
     })
     .await;

@@ -1,10 +1,12 @@
 //! Several replicas on one database, and clients that keep to none of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 
 use crate::helpers::{TestDatabase, TestReplica, eventually, settings};
 
@@ -198,4 +200,53 @@ async fn the_clients_of_a_replica_that_stops_go_on_at_another() {
     assert_eq!(second.beat("g", "b", 100.0).await, 0);
     assert_eq!(second.beat("g", "a", 100.0).await, 1);
     assert_eq!(database.trace("g").await.len(), 1);
+}
+
+/// How many heartbeat transactions of this process have waited for their turn.
+async fn turns_taken(replica: &TestReplica) -> u64 {
+    let metrics = reqwest::get(format!("{}/metrics", replica.url)).await.expect("it answers");
+    let metrics = metrics.text().await.expect("text");
+    let line = metrics.lines().find_map(|line| line.strip_prefix("client_failover_heartbeat_turns_total "));
+    line.and_then(|count| count.parse().ok()).expect("a count")
+}
+
+#[tokio::test]
+async fn replicas_that_keep_meeting_take_turns_and_one_that_keeps_its_turn_stops_nobody() {
+    const CLIENTS: usize = 32;
+    let database = TestDatabase::new().await;
+    let replicas = start_replicas(&database, 2).await;
+    for client in 0..CLIENTS {
+        replicas[0].group_of(&format!("g{client}"), 60_000, &["a"]).await;
+    }
+    // Their groups are on the same few pages, and reads are tracked by the page.
+    let before = turns_taken(&replicas[0]).await;
+    let is_over = AtomicBool::new(false);
+    let clients = (0..CLIENTS).map(async |client| {
+        let mut beats = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            assert_eq!(replicas[client % 2].beat(&format!("g{client}"), "a", 100.0).await, 1);
+            beats += 1;
+        }
+        beats
+    });
+    let watch = async {
+        eventually("turns are taken", async || turns_taken(&replicas[0]).await > before + 20).await;
+        // As a replica that was paused in the middle of its turn.
+        let mut holder = database.connect().await;
+        let mut turn = holder.begin().await.expect("it begins");
+        sqlx::query("LOCK TABLE heartbeat_turns IN SHARE UPDATE EXCLUSIVE MODE")
+            .execute(&mut *turn)
+            .await
+            .expect("a turn");
+        let asked = Instant::now();
+        for client in 0..4 {
+            assert_eq!(replicas[client % 2].beat(&format!("g{client}"), "a", 100.0).await, 1);
+        }
+        let waited = asked.elapsed();
+        turn.rollback().await.expect("it ends");
+        is_over.store(true, Ordering::Relaxed);
+        assert!(waited < Duration::from_millis(1_500), "{waited:?}");
+    };
+    let (beats, ()) = tokio::join!(futures_util::future::join_all(clients), watch);
+    assert!(beats.iter().all(|beats| *beats > 0), "{beats:?}");
 }

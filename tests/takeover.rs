@@ -1,14 +1,12 @@
 //! How a role changes hands, as clients and the trace see it. The sweep is kept out of the way, so that every change
 //! is made by a heartbeat and the trace can be told exactly.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use client_failover::arbitration::HandoverMode;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, TestApp};
+use crate::helpers::{Answer, TestApp, without_sweeps};
 
 const SECONDARY: i64 = 0;
 const PRIMARY: i64 = 1;
@@ -18,7 +16,7 @@ const MINUTE: i64 = 60_000;
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 async fn start() -> TestApp {
-    TestApp::start_with(|settings| settings.failover.sweep_interval = Duration::from_secs(3_600)).await
+    TestApp::start_with(without_sweeps).await
 }
 
 /// A Primary `a` of health 50 whose lease has 30 s left, and a healthier `b` that is to take over.
@@ -273,7 +271,7 @@ async fn an_acknowledgement_sent_before_the_yielding_heartbeat_is_not_believed()
 #[tokio::test]
 async fn a_prompt_handover_waits_for_the_demoting_answer_and_no_longer() {
     let app = TestApp::start_with(|settings| {
-        settings.failover.sweep_interval = Duration::from_secs(3_600);
+        without_sweeps(settings);
         settings.failover.rules.handover = HandoverMode::Prompt;
     })
     .await;
@@ -331,7 +329,7 @@ async fn a_primary_that_falls_silent_before_it_yields_is_replaced_when_its_lease
 #[tokio::test]
 async fn the_margin_must_be_exceeded_and_counts_only_against_a_live_primary() {
     let app = TestApp::start_with(|settings| {
-        settings.failover.sweep_interval = Duration::from_secs(3_600);
+        without_sweeps(settings);
         settings.failover.rules.handover_margin = Decimal::TEN;
     })
     .await;

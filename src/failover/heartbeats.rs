@@ -14,6 +14,8 @@ use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
+use super::deadlines::Deadlines;
+use super::turns::Turns;
 use super::{
     FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
     session_of_another,
@@ -23,9 +25,9 @@ use crate::ids::{GroupPath, SessionId};
 use crate::metrics::{self, PoolUse};
 use crate::seeded_bugs::{self, FirstReading};
 use crate::store::connection::Connection;
-use crate::store::groups;
+use crate::store::groups::{self, LeaseLeft};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
-use crate::store::{Kept, LostCommit, Store, StoreError, WorkError};
+use crate::store::{Kept, LostCommit, Store, StoreError, WorkError, turns};
 
 /// How often a batch may meet others on the same rows before it is split.
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
@@ -79,6 +81,14 @@ struct Request {
 struct Committed {
     outcomes: Vec<Result<Answer, FailoverError>>,
     changes: Vec<RoleChange>,
+    leases: Leases,
+}
+
+/// The leases that the holders of roles have, as the transaction leaves them.
+struct Leases {
+    left: Vec<LeaseLeft>,
+    /// When the database's clock had just been read.
+    read_at: Instant,
 }
 
 impl HeartbeatQueue {
@@ -86,7 +96,7 @@ impl HeartbeatQueue {
     ///
     /// On a runtime shared with other work each answer of the database would be heard by one thread and acted on by another, and
     /// that hand-over, several times in a transaction, costs as much as the transaction.
-    pub fn start(store: &Store, options: &FailoverOptions) -> HeartbeatQueue {
+    pub fn start(store: &Store, options: &FailoverOptions, deadlines: Option<Deadlines>) -> HeartbeatQueue {
         let (sender, receiver) = mpsc::channel(options.heartbeat_queue);
         let patience = store.options().operation_timeout;
         let (store, options) = (store.clone(), options.clone());
@@ -95,7 +105,7 @@ impl HeartbeatQueue {
         let place = writers_store.clone();
         let thread = std::thread::Builder::new().name("heartbeats".to_owned());
         let started = thread.spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run_writers(store, options, receiver, others, &place)),
+            Ok(runtime) => runtime.block_on(run_writers(store, options, receiver, others, deadlines, &place)),
             Err(error) => tracing::error!(%error, "no runtime for heartbeats: each is answered 503"),
         });
         if let Err(error) = started {
@@ -144,6 +154,7 @@ async fn run_writers(
     options: FailoverOptions,
     receiver: mpsc::Receiver<Waiting>,
     others: Handle,
+    deadlines: Option<Deadlines>,
     place: &OnceLock<Store>,
 ) {
     let connections = options.heartbeat_writers + MOST_ALONE;
@@ -153,6 +164,7 @@ async fn run_writers(
     let receiver = Arc::new(Mutex::new(receiver));
     let alone = Arc::new(Semaphore::new(MOST_ALONE));
     let room = Arc::new(Semaphore::new(options.heartbeat_queue));
+    let turns = Arc::new(Turns::default());
     let writers: Vec<_> = (0..options.heartbeat_writers)
         .map(|_| {
             let writer = Writer {
@@ -163,6 +175,8 @@ async fn run_writers(
                 alone: alone.clone(),
                 room: room.clone(),
                 others: others.clone(),
+                deadlines: deadlines.clone(),
+                turns: turns.clone(),
             };
             tokio::spawn(writer.keep_running())
         })
@@ -171,6 +185,16 @@ async fn run_writers(
         // It ends by itself; a panic is caught within.
         let _ = writer.await;
     }
+}
+
+/// How a transaction goes about meeting others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Gives up soon, to be split; and takes turns with other replicas where they keep meeting.
+    Together,
+    /// Tries for as long as there is time. Never in turn: what it meets may be a row that somebody holds at a prompt, and
+    /// others would wait for that too.
+    Alone,
 }
 
 #[derive(Clone)]
@@ -184,6 +208,9 @@ struct Writer {
     room: Arc<Semaphore>,
     /// The threads that the service started on.
     others: Handle,
+    /// Where leases are noted, if somebody looks when they end.
+    deadlines: Option<Deadlines>,
+    turns: Arc<Turns>,
 }
 
 impl Writer {
@@ -213,15 +240,20 @@ impl Writer {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
-            match self.commit(kept, &part, CONFLICTS_BEFORE_SPLIT).await {
+            let outcome = self.commit(kept, &part, Way::Together).await;
+            self.turns.note_conflicts(kept.take_conflicts());
+            match outcome {
                 Err(error) if part.len() > 1 && is_worth_splitting(&error) => {
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
                     parts.push(part);
                 }
                 Err(StoreError::Contended { .. }) => drop(tokio::spawn(self.clone().write_alone(part))),
-                outcome if part.len() < ANSWERS_TO_HAND_ON => answer(part, outcome),
-                outcome => drop(self.others.spawn(async move { answer(part, outcome) })),
+                outcome if part.len() < ANSWERS_TO_HAND_ON => self.answer(part, outcome),
+                outcome => {
+                    let writer = self.clone();
+                    drop(self.others.spawn(async move { writer.answer(part, outcome) }))
+                }
             }
         }
     }
@@ -230,39 +262,50 @@ impl Writer {
     /// for it.
     async fn write_alone(self, mut part: Vec<Waiting>) {
         let Ok(_room) = self.room.try_acquire() else {
-            return answer(
+            return self.answer(
                 part,
                 Err(StoreError::Contended { transaction: "heartbeats", attempts: CONFLICTS_BEFORE_SPLIT }),
             );
         };
         let Ok(_permit) = self.alone.acquire().await else { return };
         part.retain(|waiting| !waiting.reply.is_closed());
-        let outcome = self.commit(&mut Kept::nothing(), &part, u32::MAX).await;
-        answer(part, outcome);
+        let outcome = self.commit(&mut Kept::nothing(), &part, Way::Alone).await;
+        self.answer(part, outcome);
     }
 
-    async fn commit(&self, kept: &mut Kept, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
+    async fn commit(&self, kept: &mut Kept, part: &[Waiting], way: Way) -> Result<Committed, StoreError> {
         // A defect that panics is the fault of one request too, and must not take the others with it.
-        let outcome = AssertUnwindSafe(self.try_commit(kept, part, max_conflicts)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(self.try_commit(kept, part, way)).catch_unwind().await;
         outcome.unwrap_or_else(|_| Err(StoreError::Inconsistent("the decision panicked".to_owned())))
     }
 
-    async fn try_commit(&self, kept: &mut Kept, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
+    async fn try_commit(&self, kept: &mut Kept, part: &[Waiting], way: Way) -> Result<Committed, StoreError> {
         let Some(deadline) = part.iter().map(|waiting| waiting.deadline).max() else {
-            return Ok(Committed { outcomes: Vec::new(), changes: Vec::new() });
+            return Ok(Committed { outcomes: Vec::new(), changes: Vec::new(), leases: Leases::none() });
         };
         let requests: Arc<[Arc<Request>]> = part.iter().map(|waiting| waiting.request.clone()).collect();
         let store = self.store.clone();
+        let max_conflicts = match way {
+            Way::Together => CONFLICTS_BEFORE_SPLIT,
+            Way::Alone => u32::MAX,
+        };
         let rules = self.rules;
+        let notes_leases = self.deadlines.is_some();
         let first_reading = Arc::new(FirstReading::default());
+        let shared_turns = (way == Way::Together).then(|| self.turns.clone());
         self.store
             .serializable_on(kept, deadline, max_conflicts, "heartbeats", LostCommit::Repeat, move |connection| {
                 let requests = requests.clone();
                 let store = store.clone();
                 let first_reading = first_reading.clone();
+                let shared_turns = shared_turns.clone();
                 Box::pin(async move {
+                    if let Some(shared_turns) = shared_turns.filter(|turns| turns.are_taken()) {
+                        take_turn(connection, &shared_turns).await?;
+                    }
                     let (keys, places) = distinct_keys(&requests);
                     let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
+                    let read_at = Instant::now();
                     let clock = first_reading.or(clock);
                     let strangers = find_strangers(connection, &requests).await?;
                     let outcomes = std::iter::zip(requests.iter(), places.iter())
@@ -273,32 +316,56 @@ impl Writer {
                         })
                         .collect();
                     let changes = changes_in(&requests, &places, &loaded);
+                    let leases = match notes_leases {
+                        true => Leases { left: leases_left(&loaded, &clock), read_at },
+                        false => Leases::none(),
+                    };
                     let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
                     state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
-                    Ok(Committed { outcomes, changes })
+                    Ok(Committed { outcomes, changes, leases })
                 })
             })
             .await
     }
-}
 
-/// Answers every request of a part.
-fn answer(part: Vec<Waiting>, outcome: Result<Committed, StoreError>) {
-    match outcome {
-        Ok(committed) => {
-            log_changes(&committed.changes);
-            metrics::batch_committed(part.len());
-            for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
-                // Nobody waits any more: the heartbeat counts all the same.
-                let _ = waiting.reply.send(outcome);
+    /// Answers every request of a part.
+    fn answer(&self, part: Vec<Waiting>, outcome: Result<Committed, StoreError>) {
+        match outcome {
+            Ok(committed) => {
+                log_changes(&committed.changes);
+                metrics::batch_committed(part.len());
+                for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
+                    // Nobody waits any more: the heartbeat counts all the same.
+                    let _ = waiting.reply.send(outcome);
+                }
+                if let Some(deadlines) = &self.deadlines {
+                    deadlines.note(&committed.leases.left, committed.leases.read_at);
+                }
             }
-        }
-        Err(error) => {
-            for waiting in part {
-                let _ = waiting.reply.send(Err(error.clone().into()));
+            Err(error) => {
+                for waiting in part {
+                    let _ = waiting.reply.send(Err(error.clone().into()));
+                }
             }
         }
     }
+}
+
+impl Leases {
+    fn none() -> Leases {
+        Leases { left: Vec::new(), read_at: Instant::now() }
+    }
+}
+
+/// Of each group with a holder of a role: how long until the first of their leases ends, outages left out of account.
+fn leases_left(loaded: &[Loaded], clock: &state::Clock) -> Vec<LeaseLeft> {
+    let now = instant(clock.now);
+    let of = |stored: &StoredGroup| {
+        let held = stored.group.sessions.iter().filter(|session| session.role != Role::Secondary);
+        let ends = held.filter_map(|session| session.beat).map(|beat| beat.lease_until).min()?;
+        Some(LeaseLeft { group_key: stored.key.0, left_us: ends.0.saturating_sub(now.0) })
+    };
+    loaded.iter().flatten().flatten().filter_map(of).collect()
 }
 
 /// Whether the fault may be that of one request, so that the others would succeed without it.
@@ -307,6 +374,19 @@ fn is_worth_splitting(error: &StoreError) -> bool {
         StoreError::Contended { .. } | StoreError::Inconsistent(_) | StoreError::Failed { .. } => true,
         StoreError::Unavailable(_) => false,
     }
+}
+
+/// Waits for the transaction's turn. Whoever does not get it goes on without, for a while.
+async fn take_turn(connection: &mut Connection, shared_turns: &Turns) -> Result<(), WorkError> {
+    match turns::take(connection).await {
+        // A wait is counted for itself, whatever becomes of the transaction.
+        Ok(()) => metrics::turn_taken(),
+        Err(error) => {
+            shared_turns.note_vain_wait();
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 /// The keys of the groups, each once, and for each request the place of its group's.

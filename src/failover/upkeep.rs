@@ -1,20 +1,28 @@
-//! What runs between heartbeats: signs of life, and the sweep that takes roles from the dead.
+//! What runs between heartbeats: signs of life, and what takes roles from the dead: a look at each lease as it ends, and the
+//! sweep, which misses none.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::deadlines::Deadlines;
 use super::{Failover, changes_of, log_changes};
 use crate::arbitration;
 use crate::metrics;
-use crate::store::groups::{self, HeldRole};
+use crate::store::groups::{self, HeldRole, LeaseLeft};
 use crate::store::state::{self, Actor};
 use crate::store::{LostCommit, Store, StoreError};
 
 /// How many holders of a role one round of the sweep looks at, and how many groups one transaction changes.
 const SCAN_PAGE: i64 = 2_000;
 const LAPSE_BATCH: usize = 64;
+
+/// How many leases are looked at together as they end.
+const LOOK_PAGE: usize = 1_000;
+
+/// When they are looked at again after the database could not be asked.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Notes signs of life for ever: several within a gap, so that a late one is no outage.
 pub async fn keep_alive(store: Store) {
@@ -49,6 +57,39 @@ pub async fn sweep(failover: Failover) {
     }
 }
 
+/// Looks at each lease that this replica knows of as it ends, for ever, and takes the role of whoever let it lapse.
+pub async fn watch_leases(failover: Failover) {
+    let store = failover.store.background();
+    let deadlines = failover.deadlines.clone();
+    loop {
+        let due = deadlines.due(LOOK_PAGE).await;
+        if let Err(error) = look(&store, &deadlines, &due).await {
+            tracing::debug!(%error, "leases that ended cannot be looked at; they are in a moment");
+            let left_us = i64::try_from(LOOK_AGAIN.as_micros()).unwrap_or(i64::MAX);
+            let again: Vec<LeaseLeft> = due.iter().map(|key| LeaseLeft { group_key: *key, left_us }).collect();
+            deadlines.note(&again, Instant::now());
+        }
+    }
+}
+
+async fn look(store: &Store, deadlines: &Deadlines, due: &[Uuid]) -> Result<(), StoreError> {
+    // Not in the transaction that takes the role: many of them were renewed by another replica, and to read those there
+    // could get in the way of their next heartbeat.
+    let keys: Arc<[Uuid]> = due.into();
+    let held = store.read("look_at_leases", move |connection| {
+        let keys = keys.clone();
+        Box::pin(async move { groups::find_leases_left(connection, &keys).await })
+    });
+    let (lapsed, running): (Vec<_>, Vec<_>) = held.await?.into_iter().partition(|lease| lease.left_us <= 0);
+    deadlines.note(&running, Instant::now());
+    let mut lapsed: Vec<Uuid> = lapsed.into_iter().map(|lease| lease.group_key).collect();
+    lapsed.sort_unstable();
+    for keys in lapsed.chunks(LAPSE_BATCH) {
+        lapse(store, keys.to_vec()).await?;
+    }
+    Ok(())
+}
+
 /// Takes roles away from sessions whose lease has run out, so that what SQL shows is true even where a whole
 /// group has died. Never grants.
 struct Sweeper {
@@ -67,7 +108,7 @@ impl Sweeper {
         lapsed.sort_unstable();
         lapsed.dedup();
         for keys in lapsed.chunks(LAPSE_BATCH) {
-            self.lapse(keys.to_vec()).await?;
+            lapse(&self.store, keys.to_vec()).await?;
         }
         self.primaries = primaries.next_after.unwrap_or(Uuid::nil());
         self.pending = pending.next_after.unwrap_or(Uuid::nil());
@@ -81,35 +122,34 @@ impl Sweeper {
             })
             .await
     }
+}
 
-    /// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later word.
-    async fn lapse(&self, keys: Vec<Uuid>) -> Result<(), StoreError> {
-        let keys = Arc::new(keys);
-        let store = self.store.clone();
-        let changes = self
-            .store
-            .serializable("sweep", LostCommit::Repeat, move |connection| {
-                let keys = keys.clone();
-                let store = store.clone();
-                Box::pin(async move {
-                    let free = groups::lock_free_groups(connection, &keys).await?;
-                    let free_keys: Vec<Uuid> = free.iter().map(|group| group.group_key).collect();
-                    let (clock, loaded) = state::load(connection, &free_keys, store.options()).await?;
-                    let mut lapsed = Vec::new();
-                    let mut changes = Vec::new();
-                    for (named, loaded) in std::iter::zip(&free, loaded) {
-                        // A group with bad rows is left to the heartbeats, which say so.
-                        let Some(Ok(mut stored)) = loaded else { continue };
-                        arbitration::lapse(&mut stored.group, clock.moment(), &mut stored.trace);
-                        changes.extend(changes_of(&named.label, &stored));
-                        lapsed.push(stored);
-                    }
-                    state::save(connection, &clock, &mut lapsed, Actor::Sweep).await?;
-                    Ok(changes)
-                })
+/// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later word.
+async fn lapse(store: &Store, keys: Vec<Uuid>) -> Result<(), StoreError> {
+    let keys = Arc::new(keys);
+    let own = store.clone();
+    let changes = store
+        .serializable("sweep", LostCommit::Repeat, move |connection| {
+            let keys = keys.clone();
+            let store = own.clone();
+            Box::pin(async move {
+                let free = groups::lock_free_groups(connection, &keys).await?;
+                let free_keys: Vec<Uuid> = free.iter().map(|group| group.group_key).collect();
+                let (clock, loaded) = state::load(connection, &free_keys, store.options()).await?;
+                let mut lapsed = Vec::new();
+                let mut changes = Vec::new();
+                for (named, loaded) in std::iter::zip(&free, loaded) {
+                    // A group with bad rows is left to the heartbeats, which say so.
+                    let Some(Ok(mut stored)) = loaded else { continue };
+                    arbitration::lapse(&mut stored.group, clock.moment(), &mut stored.trace);
+                    changes.extend(changes_of(&named.label, &stored));
+                    lapsed.push(stored);
+                }
+                state::save(connection, &clock, &mut lapsed, Actor::Sweep).await?;
+                Ok(changes)
             })
-            .await?;
-        log_changes(&changes);
-        Ok(())
-    }
+        })
+        .await?;
+    log_changes(&changes);
+    Ok(())
 }

@@ -9,6 +9,8 @@ pub(super) const AWAY: &str = "the last sign of life of the service is too long 
 pub(super) enum Fault {
     /// Somebody else's transaction came between: run it again.
     Conflict,
+    /// Somebody holds a lock for too long: run it again.
+    Held,
     /// The connection or its server is gone, or is no longer the one to write to: try another connection.
     Lost(String),
     /// The same, after COMMIT was sent: whether it took place is unknown.
@@ -37,8 +39,10 @@ impl Fault {
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or_default();
                 match code.as_ref() {
-                    // serialization_failure, deadlock_detected, lock_not_available
-                    "40001" | "40P01" | "55P03" => Fault::Conflict,
+                    // serialization_failure, deadlock_detected
+                    "40001" | "40P01" => Fault::Conflict,
+                    // lock_not_available
+                    "55P03" => Fault::Held,
                     // unique_violation, foreign_key_violation: a row that this snapshot could not see. The next
                     // one can, and then decides by it.
                     "23505" | "23503" => Fault::Conflict,

@@ -254,6 +254,31 @@ pub async fn find_lapsed_holders(
     Ok(HolderPage { lapsed, next_after: last.filter(|_| scanned == page_size) })
 }
 
+/// How long the leases of those who hold a role in a group still last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct LeaseLeft {
+    /// The group's key.
+    pub group_key: Uuid,
+    /// Until the first of them ends, from the reading of the clock that went with it, in microseconds; 0 or less once it has.
+    pub left_us: i64,
+}
+
+/// Of those of the groups in which somebody holds a role, how long until the first of their leases ends.
+pub async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
+    // Outages only extend a lease, so the function that judges by them is called for those that would be over.
+    const READ: &str = "
+        SELECT group_key, (extract(epoch FROM min(ends) - clock_timestamp()) * 1000000)::bigint AS left_us
+        FROM (
+            SELECT h.group_key, CASE WHEN h.lease_until <= clock_timestamp()
+                THEN lease_end(h.lease_until, h.lease_until - h.received_at) ELSE h.lease_until END AS ends
+            FROM unnest($1::uuid[]) AS k (group_key)
+            JOIN sessions s ON s.group_key = k.group_key AND s.role IN (1, 2)
+            JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        ) held
+        GROUP BY group_key";
+    Ok(sqlx::query_as(READ).bind(keys).fetch_all(connection).await?)
+}
+
 /// A group's key, and its path for people.
 #[derive(Debug, sqlx::FromRow)]
 pub struct NamedGroup {
