@@ -568,9 +568,10 @@ async fn every_constraint_and_index_has_a_name_that_says_what_it_keeps_true() {
     let made_up = database
         .rows(
             "SELECT conname AS name FROM pg_constraint
-             WHERE connamespace = 'public'::regnamespace AND conname ~ '_(pkey|fkey|check|key|excl|not_null)[0-9]*$'
+             WHERE connamespace = 'public'::regnamespace
+                 AND (conname ~ '_(pkey|fkey|check|excl)[0-9]*$' OR contype = 'u' AND conname ~ '_key[0-9]*$')
              UNION SELECT relname FROM pg_class
-             WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND relname ~ '_(pkey|key|idx)[0-9]*$'",
+             WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND relname ~ '_(pkey|idx)[0-9]*$'",
         )
         .await;
     // Refinery's own table.
