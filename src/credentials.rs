@@ -20,6 +20,7 @@ use crate::ids::{NamespaceId, TenantId};
 use crate::serve::{ServeError, open_database};
 use crate::store::api_keys::{self as stored, ListedKey, NewKey};
 use crate::store::audit::{self, Action, Entry};
+use crate::store::connection::Connection;
 use crate::store::migrate::MigrateError;
 use crate::store::{LostCommit, Store, StoreError, Work};
 
@@ -321,7 +322,7 @@ fn row_of(key: &ListedKey) -> [String; 9] {
 async fn in_database<T>(
     settings: &Settings,
     name: &'static str,
-    work: impl for<'c> FnMut(&'c mut sqlx::postgres::PgConnection) -> Work<'c, T>,
+    work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
 ) -> Result<T, CredentialError> {
     let (store, direct, postgres) = open_database(settings).await?;
     let outcome = migrate_and_run(&store, &direct, settings.migrate, name, work).await;
@@ -337,7 +338,7 @@ async fn migrate_and_run<T>(
     direct: &Store,
     migrate: bool,
     name: &'static str,
-    work: impl for<'c> FnMut(&'c mut sqlx::postgres::PgConnection) -> Work<'c, T>,
+    work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
 ) -> Result<T, CredentialError> {
     if migrate {
         direct.migrate().await.map_err(|error: MigrateError| ServeError::from(error))?;

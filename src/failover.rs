@@ -1,17 +1,17 @@
 //! The use cases: what a client or an operator can ask for. Each is one transaction around a pure decision.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, FailoverTimeout, Rules};
 use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId, TenantId};
 use crate::metrics;
 use crate::store::audit::{self, Action};
+use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
@@ -170,6 +170,8 @@ pub struct Failover {
     deadlines: Deadlines,
     feed: Feed,
     census: LatestCensus,
+    /// What works in the background, once it does.
+    direct: Arc<OnceLock<Store>>,
     options: Arc<FailoverOptions>,
 }
 
@@ -180,7 +182,14 @@ impl Failover {
         let deadlines = Deadlines::new();
         let heartbeats = HeartbeatQueue::start(&store, &options, options.prompt_lapses.then(|| deadlines.clone()));
         let feed = Feed::new(store.clone(), options.events.most_streams);
-        Failover { store, heartbeats, deadlines, feed, census: LatestCensus::default(), options: Arc::new(options) }
+        let census = LatestCensus::default();
+        Failover { store, heartbeats, deadlines, feed, census, direct: Arc::default(), options: Arc::new(options) }
+    }
+
+    /// Says over which store events are read, history is pruned and groups are counted: its connections are shown, too.
+    pub fn works_in_background_over(&self, direct: &Store) {
+        // The first one counts; there is no other.
+        let _ = self.direct.set(direct.clone());
     }
 
     /// The store beneath.
@@ -200,10 +209,14 @@ impl Failover {
 
     /// What a scrape of the metrics reads at its moment.
     pub fn readings(&self) -> metrics::Readings {
-        let (pool, upkeep_pool) = self.store.pool_use();
+        let direct = self.direct.get();
         metrics::Readings {
-            pool,
-            upkeep_pool,
+            requests: self.store.pool_use(),
+            heartbeats: self.heartbeats.pool_use(),
+            upkeep: self.store.background_pool_use(),
+            background: direct
+                .map(|direct| direct.background_pool_use() + direct.listening_pool_use())
+                .unwrap_or_default(),
             waiting: self.heartbeats.waiting(),
             leases_watched: self.deadlines.len(),
         }
@@ -563,7 +576,7 @@ fn session_of_another(path: &GroupPath, session: &SessionId) -> FailoverError {
 }
 
 async fn insert_group(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     caller: &Caller,
     path: &GroupPath,
     configuration: &GroupConfiguration,
@@ -580,7 +593,7 @@ struct Change {
 }
 
 async fn record(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     caller: &Caller,
     action: Action,
     path: &GroupPath,

@@ -46,7 +46,7 @@ enum Command {
     /// Serve the API (what is done without a command)
     Serve(ServeArgs),
     /// Bring the database's tables up to date, and end
-    Migrate(ServeArgs),
+    Migrate(MigrateArgs),
     /// Make, list and revoke API keys, in the database of the same settings as serve
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -82,6 +82,15 @@ enum KeysCommand {
         #[command(flatten)]
         serve: ServeArgs,
     },
+}
+
+#[derive(clap::Args)]
+struct MigrateArgs {
+    /// Also let this role of the database read everything but the hashes of keys, and change nothing; it is made where it is missing. May be given several times
+    #[arg(long, value_name = "ROLE")]
+    reader: Vec<String>,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 #[derive(clap::Args)]
@@ -124,8 +133,11 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => run_service(args).await,
         Command::Migrate(args) => {
-            let count = serve::migrate(&settle(args)?).await.map_err(failed)?;
+            let count = serve::migrate(&settle(args.serve)?, &args.reader).await.map_err(failed)?;
             say(&format!("{count} migrations applied; the database is up to date"));
+            for role in &args.reader {
+                say(&format!("role '{role}' may read; ALTER ROLE … LOGIN PASSWORD '…' lets somebody log in as it"));
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Keys(command) => {

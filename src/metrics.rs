@@ -249,7 +249,7 @@ pub struct Counted {
     pub groups_without_standby: i64,
     /// Groups without a live session.
     pub groups_without_live_session: i64,
-    /// Groups whose Primary reports less than full health.
+    /// Groups whose Primary reports a health below 90 per cent.
     pub groups_with_unhealthy_primary: i64,
     /// Groups that changed their Primary several times of late.
     pub groups_flapping: i64,
@@ -270,13 +270,36 @@ pub fn counted(counted: Counted) {
     *COUNTED.lock().unwrap_or_else(PoisonError::into_inner) = Some((counted, Instant::now()));
 }
 
+/// How many connections a pool has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Open ones.
+    pub open: u32,
+    /// Those of them that wait for use.
+    pub idle: usize,
+    /// The most there may be.
+    pub most: u32,
+}
+
+impl std::ops::Add for PoolUse {
+    type Output = PoolUse;
+
+    fn add(self, other: PoolUse) -> PoolUse {
+        PoolUse { open: self.open + other.open, idle: self.idle + other.idle, most: self.most + other.most }
+    }
+}
+
 /// What is read at the moment of a scrape.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Readings {
-    /// Connections for requests: open, and of these idle; then the most there may be.
-    pub pool: (u32, usize, u32),
-    /// The same of those for upkeep.
-    pub upkeep_pool: (u32, usize, u32),
+    /// Connections for requests.
+    pub requests: PoolUse,
+    /// Those of the writers of heartbeats.
+    pub heartbeats: PoolUse,
+    /// Those for upkeep.
+    pub upkeep: PoolUse,
+    /// Those that read events, prune and count in the background, and the one that listens.
+    pub background: PoolUse,
     /// Heartbeats that wait for a transaction.
     pub waiting: usize,
     /// Groups whose leases are looked at as they end.
@@ -384,15 +407,20 @@ fn render_events(text: &mut String) {
 }
 
 fn render_pools(text: &mut String, readings: &Readings) {
-    let pools = [("requests", readings.pool), ("upkeep", readings.upkeep_pool)];
+    let pools = [
+        ("requests", readings.requests),
+        ("heartbeats", readings.heartbeats),
+        ("upkeep", readings.upkeep),
+        ("background", readings.background),
+    ];
     family(text, "database_connections", "gauge", "Open connections to the database.");
-    for (pool, (open, idle, _)) in pools {
+    for (pool, PoolUse { open, idle, .. }) in pools {
         let busy = (open as usize).saturating_sub(idle);
         line(text, format_args!("client_failover_database_connections{{pool=\"{pool}\",state=\"idle\"}} {idle}"));
         line(text, format_args!("client_failover_database_connections{{pool=\"{pool}\",state=\"busy\"}} {busy}"));
     }
     family(text, "database_connections_max", "gauge", "The most connections that there may be.");
-    for (pool, (_, _, most)) in pools {
+    for (pool, PoolUse { most, .. }) in pools {
         line(text, format_args!("client_failover_database_connections_max{{pool=\"{pool}\"}} {most}"));
     }
 }
@@ -408,7 +436,7 @@ fn render_counted(text: &mut String) {
         ("groups_without_live_session", "Groups without any live session.", counted.groups_without_live_session),
         (
             "groups_with_unhealthy_primary",
-            "Groups whose Primary is not fully healthy.",
+            "Groups whose Primary reports a health below 90 per cent.",
             counted.groups_with_unhealthy_primary,
         ),
         ("groups_flapping", "Groups that changed their Primary several times in ten minutes.", counted.groups_flapping),

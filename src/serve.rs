@@ -19,6 +19,7 @@ use crate::http::{self, Life, Shared};
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::Store;
 use crate::store::migrate::{MigrateError, Readiness};
+use crate::store::reader::ReaderError;
 use crate::tls::{Tls, TlsError};
 
 /// The database of the private server.
@@ -44,6 +45,9 @@ pub enum ServeError {
     /// The database, in a way that waiting does not mend.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    /// A role of the database that only reads.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
     /// What callers are recognised by.
     #[error(transparent)]
     Auth(#[from] AuthSetupError),
@@ -199,15 +203,22 @@ fn flatten(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> Res
     ended.unwrap_or_else(|panic| Err(ServeError::Server(std::io::Error::other(panic))))
 }
 
-/// Migrates the database of these settings, starting the private server for it if there is to be one; returns how
-/// many migrations ran.
-pub async fn migrate(settings: &Settings) -> Result<usize, ServeError> {
+/// Migrates the database of these settings, starting the private server for it if there is to be one, and makes these roles
+/// readers of it; returns how many migrations ran.
+pub async fn migrate(settings: &Settings, readers: &[String]) -> Result<usize, ServeError> {
     let (_, direct, postgres) = open_database(settings).await?;
-    let migrated = direct.migrate().await;
+    let migrate = async {
+        let count = direct.migrate().await?;
+        for role in readers {
+            direct.make_reader(role).await?;
+        }
+        Ok(count)
+    };
+    let migrated = migrate.await;
     if let Some(postgres) = postgres {
         postgres.stop().await?;
     }
-    Ok(migrated?)
+    migrated
 }
 
 /// The store for requests, the store for migrations, and the private server.
@@ -216,7 +227,10 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
         Database::Url { pooled, direct } => {
             let store = Store::open((**pooled).clone(), settings.store.clone());
             let mut unpooled = settings.store.clone();
-            unpooled.pooler = match pooled.get_host() == direct.get_host() && pooled.get_port() == direct.get_port() {
+            let place = |options: &PgConnectOptions| {
+                (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned())
+            };
+            unpooled.pooler = match place(pooled) == place(direct) {
                 true => unpooled.pooler,
                 false => crate::store::Pooler::None,
             };
@@ -260,6 +274,7 @@ async fn prepare(
     is_prepared: oneshot::Sender<()>,
 ) -> Result<(), ServeError> {
     let store = failover.store().clone();
+    failover.works_in_background_over(&direct);
     let prepared_and_swept = async {
         wait_for_database(failover.store(), direct.clone(), migrate).await?;
         // Nobody may be waiting.

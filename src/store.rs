@@ -6,28 +6,30 @@
 //! run again.
 
 use std::future::Future;
-use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Connection as _, PgPool, Row as _, SqlSafeStr};
 use tracing::Instrument as _;
 
+use crate::metrics::{self, PoolUse};
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
-use crate::{metrics, telemetry};
+use crate::telemetry;
+use connection::Connection;
 use fault::Fault;
 
 pub mod api_keys;
 pub mod audit;
 mod columns;
+pub mod connection;
 pub mod events;
 mod fault;
 pub mod groups;
 pub mod liveness;
 pub mod migrate;
+pub mod reader;
 pub mod reads;
 pub mod state;
 pub mod status;
@@ -129,6 +131,8 @@ pub struct Store {
     listening_pool: PgPool,
     connect: PgConnectOptions,
     begin_serializable: Arc<str>,
+    /// Where a read has to be a transaction.
+    begin_read: Option<Arc<str>>,
     commit_and_begin: Arc<str>,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
     options: Arc<StoreOptions>,
@@ -146,30 +150,30 @@ impl Store {
             }
             () => ("BEGIN ISOLATION LEVEL SERIALIZABLE", connect),
         };
-        let (connect, begin) = match options.pooler {
-            Pooler::None => {
-                // A scan of a whole table would be tracked as a read of all of it and conflict with every write.
-                let session = [
-                    ("statement_timeout", format!("{statement_ms}ms")),
-                    ("lock_timeout", LOCK_TIMEOUT.to_owned()),
-                    ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
-                    ("enable_seqscan", "off".to_owned()),
-                    // Every statement of a decision walks along primary keys, a row or a few at a time: a bitmap costs
-                    // more than the walk it would save.
-                    ("enable_bitmapscan", "off".to_owned()),
-                    ("jit", "off".to_owned()),
-                ];
-                (connect.options(session), begin.to_owned())
+        let settings = [
+            ("statement_timeout", format!("{statement_ms}ms")),
+            ("lock_timeout", LOCK_TIMEOUT.to_owned()),
+            ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
+            // A scan of a whole table would be tracked as a read of all of it and conflict with every write.
+            ("enable_seqscan", "off".to_owned()),
+            // Every statement of a decision walks along primary keys, a row or a few at a time: a bitmap costs
+            // more than the walk it would save.
+            ("enable_bitmapscan", "off".to_owned()),
+            ("jit", "off".to_owned()),
+        ];
+        let (connect, begin, begin_read) = match options.pooler {
+            Pooler::None => (connect.options(settings), begin.to_owned(), None),
+            Pooler::Transaction => {
+                let set: String =
+                    settings.iter().map(|(name, value)| format!("; SET LOCAL {name} = '{value}'")).collect();
+                // PgBouncer refuses what it does not know of a connection's start, unless it is told to let it pass. Numbers come
+                // in binary, which has all their digits anyway.
+                let connect = connect.statement_cache_capacity(0).extra_float_digits(None);
+                // A statement is parsed in one message and run in the next: outside a transaction another server connection
+                // could get the second. And behind a pooler the server may become another one under a connection that stays.
+                let begin_read = format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; {IS_STANDBY}");
+                (connect, format!("{begin}{set}"), Some(begin_read.into()))
             }
-            Pooler::Transaction => (
-                connect.statement_cache_capacity(0),
-                format!(
-                    "{begin}; SET LOCAL statement_timeout = '{statement_ms}ms'; \
-                     SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
-                     SET LOCAL idle_in_transaction_session_timeout = '{idle_ms}ms'; \
-                     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
-                ),
-            ),
         };
         let connect = connect.application_name("client-failover");
         Store {
@@ -179,6 +183,7 @@ impl Store {
             connect,
             commit_and_begin: format!("COMMIT; {begin}").into(),
             begin_serializable: begin.into(),
+            begin_read,
             asking_for_readiness: Arc::default(),
             options: Arc::new(options),
         }
@@ -207,11 +212,19 @@ impl Store {
         &self.options
     }
 
-    /// Of the pool for requests, and of that for upkeep: how many connections are open, how many of these are idle, and how
-    /// many there may be.
-    pub fn pool_use(&self) -> ((u32, usize, u32), (u32, usize, u32)) {
-        let usage = |pool: &PgPool| (pool.size(), pool.num_idle(), pool.options().get_max_connections());
-        (usage(&self.pool), usage(&self.own_pool))
+    /// The connections that requests share.
+    pub fn pool_use(&self) -> PoolUse {
+        pool_use(&self.pool)
+    }
+
+    /// The connections of [`Store::background`].
+    pub fn background_pool_use(&self) -> PoolUse {
+        pool_use(&self.own_pool)
+    }
+
+    /// The one connection that hears of events.
+    pub fn listening_pool_use(&self) -> PoolUse {
+        pool_use(&self.listening_pool)
     }
 
     /// Closes all connections once they are free.
@@ -230,7 +243,7 @@ impl Store {
         &self,
         name: &'static str,
         lost_commit: LostCommit,
-        work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+        work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + self.options.operation_timeout;
         self.serializable_on(&mut Kept::nothing(), deadline, u32::MAX, name, lost_commit, work).await
@@ -245,7 +258,7 @@ impl Store {
         max_conflicts: u32,
         name: &'static str,
         lost_commit: LostCommit,
-        work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+        work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let attempts = self.attempts(kept, deadline, max_conflicts, name, lost_commit, work);
         attempts.instrument(telemetry::transaction_span(name)).await
@@ -258,7 +271,7 @@ impl Store {
         max_conflicts: u32,
         name: &'static str,
         lost_commit: LostCommit,
-        mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let mut conflicts = 0;
         let mut lost = 0;
@@ -307,10 +320,10 @@ impl Store {
         &self,
         kept: &mut Kept,
         time_left: Duration,
-        work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+        work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, Fault> {
         let (mut connection, has_begun) = match kept.take() {
-            Keeping::Nothing => (Busy(Some(self.connection(time_left).await?)), false),
+            Keeping::Nothing => (self.connection(time_left).await?, false),
             Keeping::Idle(connection) => (connection, false),
             Keeping::Begun(connection) | Keeping::InTurn(connection) => (connection, true),
         };
@@ -366,7 +379,7 @@ impl Store {
         let patience = self.options.operation_timeout;
         let (mut connection, has_begun) = match kept.take() {
             Keeping::Nothing => match self.connection(patience).await {
-                Ok(connection) => (Busy(Some(connection)), false),
+                Ok(connection) => (connection, false),
                 Err(_) => return false,
             },
             Keeping::Idle(connection) => (connection, false),
@@ -401,7 +414,7 @@ impl Store {
     pub async fn read<T>(
         &self,
         name: &'static str,
-        mut work: impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + self.options.operation_timeout;
         let mut lost = 0;
@@ -436,11 +449,17 @@ impl Store {
     async fn attempt_read<T>(
         &self,
         time_left: Duration,
-        work: &mut impl for<'c> FnMut(&'c mut PgConnection) -> Work<'c, T>,
+        work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, Fault> {
-        let mut connection = Busy(Some(self.connection(time_left).await?));
-        let outcome = tokio::time::timeout(time_left, work(&mut connection)).await;
-        let fault = match outcome {
+        let mut connection = self.connection(time_left).await?;
+        let run = async {
+            let Some(begin) = &self.begin_read else { return work(&mut connection).await };
+            refuse_standby(&mut connection, AssertSqlSafe(begin.clone())).await?;
+            let done = work(&mut connection).await?;
+            sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+            Ok(done)
+        };
+        let fault = match tokio::time::timeout(time_left, run).await {
             Ok(Ok(done)) => {
                 connection.hand_back();
                 return Ok(done);
@@ -449,14 +468,21 @@ impl Store {
             Err(_) => Fault::Lost("no answer in time".to_owned()),
         };
         if !matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
-            connection.hand_back();
+            match &self.begin_read {
+                None => connection.hand_back(),
+                Some(_) => {
+                    if let Some(connection) = roll_back(connection).await {
+                        connection.hand_back();
+                    }
+                }
+            }
         }
         Err(fault)
     }
 
-    async fn connection(&self, time_left: Duration) -> Result<PoolConnection<Postgres>, Fault> {
+    async fn connection(&self, time_left: Duration) -> Result<Connection, Fault> {
         match tokio::time::timeout(time_left, self.pool.acquire()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler)),
             Ok(Err(error)) => Err(Fault::of(error.into(), false)),
             Err(_) => Err(Fault::Lost("no connection in time".to_owned())),
         }
@@ -469,71 +495,48 @@ impl Store {
 }
 
 fn pool(size: u32, connect: &PgConnectOptions, options: &StoreOptions) -> PgPool {
+    let pooler = options.pooler;
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(options.operation_timeout)
         // A ping before each use would be one more round trip; a broken connection is noticed by use.
         .test_before_acquire(false)
-        .after_connect(|connection, _| Box::pin(refuse_standby(connection)))
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                refuse_standby(connection, IS_STANDBY).await?;
+                match pooler {
+                    Pooler::None => Ok(()),
+                    Pooler::Transaction => columns::learn_types(connection).await,
+                }
+            })
+        })
         .connect_lazy_with(connect.clone())
 }
 
+fn pool_use(pool: &PgPool) -> PoolUse {
+    PoolUse { open: pool.size(), idle: pool.num_idle(), most: pool.options().get_max_connections() }
+}
+
+/// Asked in one message: a pooler need not send the second of two to the same server connection.
+const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";
+
 /// Nothing is decided or shown from a physical standby. One that is promoted is taken on the next try.
-async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(connection).await?;
-    match standby {
+async fn refuse_standby(connection: &mut PgConnection, asking: impl SqlSafeStr) -> Result<(), sqlx::Error> {
+    match sqlx::raw_sql(asking).fetch_one(connection).await?.try_get(0)? {
         true => Err(sqlx::Error::Protocol("the server is a physical standby".to_owned())),
         false => Ok(()),
     }
 }
 
-/// A connection in the middle of something. Dropped, it is closed, unless it was handed back: a request whose client
-/// goes away is dropped wherever it waits, and its open transaction must not become part of another's.
-struct Busy(Option<PoolConnection<Postgres>>);
-
-impl Busy {
-    fn hand_back(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Deref for Busy {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        match &self.0 {
-            Some(connection) => connection,
-            None => unreachable!("it is taken only by what consumes it"),
-        }
-    }
-}
-
-impl DerefMut for Busy {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        match &mut self.0 {
-            Some(connection) => connection,
-            None => unreachable!("it is taken only by what consumes it"),
-        }
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
-        }
-    }
-}
-
 /// What [`SeededBug::AnsweredBeforeCommit`] does about COMMIT.
-async fn commit_later(mut connection: Busy) {
+async fn commit_later(mut connection: Connection) {
     if sqlx::raw_sql("COMMIT").execute(&mut *connection).await.is_ok() {
         connection.hand_back();
     }
 }
 
 /// Ends a transaction; a connection on which even that fails is closed.
-async fn roll_back(mut connection: Busy) -> Option<Busy> {
+async fn roll_back(mut connection: Connection) -> Option<Connection> {
     let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut *connection);
     let ended = tokio::time::timeout(Duration::from_secs(1), rollback).await;
     matches!(ended, Ok(Ok(_))).then_some(connection)
@@ -554,11 +557,11 @@ enum Keeping {
     /// No connection.
     Nothing,
     /// One on which nothing has been begun.
-    Idle(Busy),
+    Idle(Connection),
     /// One with a transaction that nothing has been done in.
-    Begun(Busy),
+    Begun(Connection),
     /// The same, and it is that transaction's turn.
-    InTurn(Busy),
+    InTurn(Connection),
 }
 
 impl Kept {
@@ -591,7 +594,7 @@ impl Kept {
 }
 
 impl Keeping {
-    fn after(rolled_back: Option<Busy>) -> Keeping {
+    fn after(rolled_back: Option<Connection>) -> Keeping {
         rolled_back.map_or(Keeping::Nothing, Keeping::Idle)
     }
 }

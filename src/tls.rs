@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::auth::unix_now;
+use crate::metrics;
 
 /// How often the files are looked at for changes.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
@@ -111,6 +112,7 @@ impl Tls {
         let mut in_force = versions(&self.options);
         let mut said = String::new();
         let mut warned_at: Option<Instant> = None;
+        metrics::certificate_expires_at(self.expires_at());
         loop {
             if warned_at.is_none_or(|at| at.elapsed() >= WARNED_EVERY) {
                 self.warn_before_the_end();
@@ -126,6 +128,7 @@ impl Tls {
                 Ok((key, expires_at)) => {
                     *self.certificate.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
                     self.certificate.expires_at.store(expires_at, Ordering::Relaxed);
+                    metrics::certificate_expires_at(expires_at);
                     tracing::info!(file = %self.options.certificate.display(), "certificate reread");
                     in_force = found;
                     said.clear();

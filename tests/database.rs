@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::store::Store;
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -553,13 +553,71 @@ async fn every_table_view_and_column_is_explained() {
                  SELECT attnum, attname FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
              ) a ON true
              WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')
-                 AND c.relname <> 'refinery_schema_history'
                  AND CASE a.attnum WHEN 0 THEN obj_description(c.oid, 'pg_class') ELSE col_description(c.oid, a.attnum) END IS NULL
              UNION ALL
              SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL",
         )
         .await;
     assert_eq!(missing, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn every_constraint_and_index_has_a_name_that_says_what_it_keeps_true() {
+    let database = TestDatabase::new().await;
+    // Names that PostgreSQL makes up end in what they are.
+    let made_up = database
+        .rows(
+            "SELECT conname AS name FROM pg_constraint
+             WHERE connamespace = 'public'::regnamespace
+                 AND (conname ~ '_(pkey|fkey|check|excl)[0-9]*$' OR contype = 'u' AND conname ~ '_key[0-9]*$')
+             UNION SELECT relname FROM pg_class
+             WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND relname ~ '_(pkey|idx)[0-9]*$'",
+        )
+        .await;
+    // Refinery's own table.
+    assert_eq!(made_up, [json!({"name": "refinery_schema_history_pkey"})]);
+}
+
+/// At a million sessions the difference is between milliseconds and seconds.
+#[tokio::test]
+async fn a_look_at_one_group_does_not_judge_the_sessions_of_all() {
+    let database = TestDatabase::new().await;
+    database
+        .execute(
+            "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
+             SELECT gen_random_uuid(), 't', 'n', 'g' || i, 600000000 FROM generate_series(1, 2000) i;
+             INSERT INTO sessions (group_key, session_id) SELECT group_key, 'a' FROM groups;
+             ANALYZE",
+        )
+        .await;
+    for view in ["group_status", "session_status", "group_risks"] {
+        let explain = format!(
+            "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM {view} WHERE tenant_id = 't' AND namespace_id = 'n' AND group_id = 'g7'"
+        );
+        let row =
+            sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut database.connect().await).await.expect("it runs");
+        let plan: String = row.try_get_unchecked(0).expect("a text");
+        let plan: Value = serde_json::from_str(&plan).expect("it is JSON");
+        let mut most = 0.0_f64;
+        rows_of(&plan, "sessions", &mut most);
+        assert!(most < 10.0, "{view} reads {most} sessions: {plan}");
+    }
+}
+
+/// The most rows that a step of a plan reads of a table.
+fn rows_of(plan: &Value, table: &str, most: &mut f64) {
+    match plan {
+        Value::Array(steps) => steps.iter().for_each(|step| rows_of(step, table, most)),
+        Value::Object(step) => {
+            if step.get("Relation Name").is_some_and(|name| name == table) {
+                let number = |name: &str| step.get(name).and_then(Value::as_f64).unwrap_or_default();
+                let rows = number("Actual Rows") + number("Rows Removed by Filter");
+                *most = most.max(rows * number("Actual Loops"));
+            }
+            step.values().for_each(|step| rows_of(step, table, most));
+        }
+        _ => {}
+    }
 }
 
 #[tokio::test]

@@ -60,13 +60,52 @@ async fn counters_move_with_what_happens() {
     assert!(after["client_failover_event_streams"] >= 1.0);
     let version = format!("client_failover_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(after[&version], 1.0);
-    assert!(after["client_failover_database_connections_max{pool=\"requests\"}"] > 0.0);
+    // Of each pool: the heartbeat went over a connection of the writers', and the stream is fed by those in the background.
+    for (pool, most) in [("requests", 8.0), ("heartbeats", 5.0), ("upkeep", 4.0), ("background", 5.0)] {
+        assert_eq!(after[&format!("client_failover_database_connections_max{{pool=\"{pool}\"}}")], most);
+        let [idle, busy] = ["idle", "busy"]
+            .map(|state| after[&format!("client_failover_database_connections{{pool=\"{pool}\",state=\"{state}\"}}")]);
+        assert!((1.0..=most).contains(&(idle + busy)), "{pool}: {idle} idle, {busy} busy");
+    }
     drop(stream);
     eventually("sweeps are counted", async || {
         let name = "client_failover_sweep_duration_seconds_count";
         samples(&scrape(&app).await)[name] > before[name]
     })
     .await;
+}
+
+/// What operators were promised, by name.
+#[tokio::test]
+async fn everything_that_is_to_be_measured_is_there() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    app.beat("g", "a", 100.0).await;
+    eventually("there was a census", async || scrape(&app).await.contains("client_failover_groups{")).await;
+    let text = scrape(&app).await;
+    for sample in [
+        "http_requests_total{route=",
+        "http_request_duration_seconds_bucket{route=",
+        "heartbeats_total ",
+        "heartbeat_batch_size_bucket{le=",
+        "heartbeats_waiting ",
+        "transaction_retries_total{transaction=\"heartbeats\"} ",
+        "database_connections{pool=\"heartbeats\",state=\"busy\"} ",
+        "sweep_duration_seconds_bucket{le=",
+        "sweep_failures_total ",
+        "role_changes_total{reason=\"lease_lapsed\"} ",
+        "groups{primary=\"yes\"} ",
+        "groups{primary=\"no\"} ",
+        "groups_without_standby ",
+        "sessions_live ",
+        "sessions_registered ",
+        "leases{age_up_to=\"0.25\"} ",
+        "outages_total ",
+        "events_listening ",
+        "build_info{version=",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(&format!("client_failover_{sample}"))), "{sample}");
+    }
 }
 
 #[tokio::test]

@@ -9,12 +9,12 @@ use client_failover::auth::unix_now;
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::tls::{Tls, TlsOptions};
 use reqwest::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::credentials::{Authority, Wanted, https, new_dir};
+use crate::credentials::{Authority, Wanted, https, new_dir, program};
 use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, scratch_dir, settings};
 
 const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
@@ -124,6 +124,51 @@ async fn when_a_certificate_ends_is_known() {
     let tls = Tls::open(&authority.server((-1, 20)).write(&new_dir())).expect("the files are good");
     let left_days = (tls.expires_at() - unix_now()) / 86_400;
     assert!((19..=20).contains(&left_days), "{left_days}");
+}
+
+/// In a process of its own: what is measured here is the process's, and so is its log.
+#[tokio::test]
+async fn the_end_of_a_certificate_is_in_the_metrics_and_warned_about_from_30_days_before() {
+    let (authority, dir, database) = (Authority::new(), new_dir(), TestDatabase::new().await);
+    let files = authority.server((-1, 20)).write(&dir);
+    let log = dir.join("log");
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--tls-certificate"]).arg(&files.certificate);
+    command.arg("--tls-key").arg(&files.key).env("DATABASE_URL", database.url());
+    command.stderr(std::fs::File::create(&log).expect("the folder is ours"));
+    let mut service = tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("it starts");
+    let mut lines = BufReader::new(service.stdout.take().expect("it is piped")).lines();
+    let line = lines.next_line().await.expect("it speaks").expect("it listens");
+    let url = format!("{}/metrics", line.strip_prefix("listening on ").expect("it says where"));
+    let days_left = async || {
+        // A new connection each time: one that is open stays with its certificate, and an ended one is not believed.
+        let client = Client::builder().tls_danger_accept_invalid_certs(true).build().expect("a client can be made");
+        let text = client.get(&url).send().await.expect("it answers").text().await.expect("it is whole");
+        let name = "client_failover_certificate_expiry_timestamp_seconds ";
+        let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some((value.parse::<i64>().expect("a whole number") - unix_now()).div_euclid(86_400))
+    };
+    let said = |message: &str| {
+        let text = std::fs::read_to_string(&log).expect("it is there");
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+        lines.filter(|line| line["message"] == message).collect::<Vec<_>>()
+    };
+    eventually("the metrics have it", async || matches!(days_left().await, Some(19 | 20))).await;
+    let warnings = said("the certificate ends soon");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings[0]["level"], "WARN");
+    let days = warnings[0]["days_left"].as_i64();
+    assert!(matches!(days, Some(19 | 20)), "{days:?}");
+    assert!(warnings[0]["file"].as_str().is_some_and(|file| file.ends_with("server.crt")));
+    // A fresh one ends the worry, and one that is over is an error.
+    authority.server((-1, 31)).write(&dir);
+    eventually("the metrics follow", async || matches!(days_left().await, Some(30 | 31))).await;
+    assert_eq!(said("the certificate ends soon").len(), 1);
+    authority.server((-10, -1)).write(&dir);
+    eventually("the metrics follow", async || days_left().await.is_some_and(|days| days < 0)).await;
+    eventually("it is said", async || said("the certificate has expired").len() == 1).await;
+    assert_eq!(said("the certificate has expired")[0]["level"], "ERROR");
+    service.kill().await.expect("it runs");
 }
 
 #[tokio::test]

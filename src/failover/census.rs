@@ -100,7 +100,7 @@ struct AtRisk {
 
 impl Census {
     fn note(&mut self, row: CensusRow) {
-        let live: i64 = row.lease_ages.iter().sum();
+        let live = row.lease_ages.len() as i64;
         let is_flapping = self.flapping.contains(&row.group_key);
         let risks = risks(row.sessions, live, row.primary_health, is_flapping);
         let counted = &mut self.counted;
@@ -112,8 +112,9 @@ impl Census {
         counted.groups_flapping += i64::from(is_flapping);
         counted.sessions += row.sessions;
         counted.live_sessions += live;
-        for (sum, count) in std::iter::zip(&mut counted.lease_ages, &row.lease_ages) {
-            *sum += count;
+        for quarter in &row.lease_ages {
+            let last = counted.lease_ages.len() - 1;
+            counted.lease_ages[usize::try_from(*quarter).unwrap_or(0).min(last)] += 1;
         }
         let worst = risks.first().copied();
         let is_full = self.namespaces.len() >= MOST_KEPT;
@@ -389,7 +390,7 @@ mod tests {
                 namespace_id: "n".to_owned(),
                 group_id: format!("{number:06}"),
                 sessions: 2,
-                lease_ages: vec![1, 0, 0, 0],
+                lease_ages: vec![0],
                 primary_health: (number < 2 * MOST_KEPT).then_some(100.0),
             });
         }

@@ -6,12 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
-use sqlx::postgres::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
@@ -23,8 +22,9 @@ use super::{
 };
 use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
 use crate::ids::{GroupPath, SessionId};
-use crate::metrics;
+use crate::metrics::{self, PoolUse};
 use crate::seeded_bugs::{self, FirstReading};
+use crate::store::connection::Connection;
 use crate::store::groups::{self, LeaseLeft};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
 use crate::store::{Kept, LostCommit, Store, StoreError, WorkError};
@@ -57,6 +57,8 @@ pub struct HeartbeatMessage {
 pub struct HeartbeatQueue {
     sender: mpsc::Sender<Waiting>,
     patience: std::time::Duration,
+    /// The writers' store, once their thread has made it.
+    store: Arc<OnceLock<Store>>,
 }
 
 struct Waiting {
@@ -99,20 +101,27 @@ impl HeartbeatQueue {
         let patience = store.options().operation_timeout;
         let (store, options) = (store.clone(), options.clone());
         let others = Handle::current();
+        let writers_store = Arc::new(OnceLock::new());
+        let place = writers_store.clone();
         let thread = std::thread::Builder::new().name("heartbeats".to_owned());
         let started = thread.spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run_writers(store, options, receiver, others, deadlines)),
+            Ok(runtime) => runtime.block_on(run_writers(store, options, receiver, others, deadlines, &place)),
             Err(error) => tracing::error!(%error, "no runtime for heartbeats: each is answered 503"),
         });
         if let Err(error) = started {
             tracing::error!(%error, "no thread for heartbeats: each is answered 503");
         }
-        HeartbeatQueue { sender, patience }
+        HeartbeatQueue { sender, patience, store: writers_store }
     }
 
     /// How many heartbeats wait for a transaction.
     pub fn waiting(&self) -> usize {
         self.sender.max_capacity() - self.sender.capacity()
+    }
+
+    /// The writers' own connections.
+    pub fn pool_use(&self) -> PoolUse {
+        self.store.get().map(Store::pool_use).unwrap_or_default()
     }
 
     /// Sends one heartbeat through and waits for its answer. A caller that goes away takes its heartbeat with
@@ -146,9 +155,12 @@ async fn run_writers(
     receiver: mpsc::Receiver<Waiting>,
     others: Handle,
     deadlines: Option<Deadlines>,
+    place: &OnceLock<Store>,
 ) {
     let connections = options.heartbeat_writers + MOST_ALONE;
     let store = store.with_own_connections(u32::try_from(connections).unwrap_or(u32::MAX));
+    // Nobody else sets it.
+    let _ = place.set(store.clone());
     let receiver = Arc::new(Mutex::new(receiver));
     let alone = Arc::new(Semaphore::new(MOST_ALONE));
     let room = Arc::new(Semaphore::new(options.heartbeat_queue));
@@ -387,7 +399,7 @@ fn distinct_keys(requests: &[Arc<Request>]) -> (Vec<uuid::Uuid>, Vec<usize>) {
 }
 
 /// Which of the heartbeats come from somebody else than their session is bound to. Asks nothing where none is.
-async fn find_strangers(connection: &mut PgConnection, requests: &[Arc<Request>]) -> Result<HashSet<usize>, WorkError> {
+async fn find_strangers(connection: &mut Connection, requests: &[Arc<Request>]) -> Result<HashSet<usize>, WorkError> {
     if requests.iter().all(|request| request.bound_to.is_none()) {
         return Ok(HashSet::new());
     }

@@ -1,8 +1,8 @@
 //! Rows of API keys. Their secrets are not here: a hash is all that is kept.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgConnection;
 
+use super::connection::Connection;
 use super::{Store, StoreError, WorkError};
 
 /// A key that may be used, as it is stored.
@@ -116,7 +116,7 @@ pub async fn note_use(store: &Store, keys: Vec<i64>) -> Result<(), StoreError> {
 }
 
 /// A new key; its number.
-pub async fn insert_key(connection: &mut PgConnection, key: &NewKey) -> Result<i64, WorkError> {
+pub async fn insert_key(connection: &mut Connection, key: &NewKey) -> Result<i64, WorkError> {
     Ok(sqlx::query_scalar(
         "INSERT INTO api_keys (key_hash, name, tenant_id, namespaces, role, expires_at)
          VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) RETURNING key_id",
@@ -132,7 +132,7 @@ pub async fn insert_key(connection: &mut PgConnection, key: &NewKey) -> Result<i
 }
 
 /// Revokes a key that was not revoked before; its name and tenant, if there is such a key.
-pub async fn revoke_key(connection: &mut PgConnection, key_id: i64) -> Result<Option<(String, String)>, WorkError> {
+pub async fn revoke_key(connection: &mut Connection, key_id: i64) -> Result<Option<(String, String)>, WorkError> {
     Ok(sqlx::query_as(
         "UPDATE api_keys SET revoked_at = clock_timestamp() WHERE key_id = $1 AND revoked_at IS NULL
          RETURNING name, tenant_id",
@@ -143,7 +143,7 @@ pub async fn revoke_key(connection: &mut PgConnection, key_id: i64) -> Result<Op
 }
 
 /// All keys, also those that are not valid any more, in order of their numbers.
-pub async fn list_keys(connection: &mut PgConnection) -> Result<Vec<ListedKey>, WorkError> {
+pub async fn list_keys(connection: &mut Connection) -> Result<Vec<ListedKey>, WorkError> {
     Ok(sqlx::query_as(
         "SELECT key_id, name, tenant_id, namespaces, role, created_at, expires_at, last_used_at, revoked_at,
             revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp()) AS valid

@@ -1,8 +1,7 @@
 //! The audit trail: who changed what, written in the transaction that changed it.
 
-use sqlx::postgres::PgConnection;
-
 use super::WorkError;
+use super::connection::Connection;
 use super::state::check_count;
 
 /// What was done.
@@ -62,7 +61,7 @@ pub struct Entry<'a> {
 }
 
 /// Writes an entry.
-pub async fn record(connection: &mut PgConnection, entry: Entry<'_>) -> Result<(), WorkError> {
+pub async fn record(connection: &mut Connection, entry: Entry<'_>) -> Result<(), WorkError> {
     let text = |value: &Option<serde_json::Value>| value.as_ref().map(serde_json::Value::to_string);
     let written = sqlx::query(
         "INSERT INTO audit_log

@@ -2,10 +2,13 @@
 //! detour by a calendar, and the place of a row in its table.
 
 use chrono::{DateTime, Utc};
+use sqlx::Connection as _;
 use sqlx::decode::Decode;
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueFormat, PgValueRef, Postgres, types::Oid};
+use sqlx::postgres::{
+    PgArgumentBuffer, PgConnection, PgHasArrayType, PgTypeInfo, PgValueFormat, PgValueRef, Postgres, types::Oid,
+};
 use sqlx::types::Type;
 
 use crate::arbitration::Instant;
@@ -99,5 +102,41 @@ impl Encode<'_, Postgres> for RowPlace {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         buffer.extend_from_slice(&self.0);
         Ok(IsNull::No)
+    }
+}
+
+/// Has a new connection learn of the types that sqlx has no notion of.
+///
+/// Otherwise it asks for them when it first meets them, in between parsing a statement and running it, by a message that makes
+/// the server forget a statement without a name.
+pub(super) async fn learn_types(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // In a transaction, so that a pooler sends all of it to one server connection.
+    let mut transaction = connection.begin().await?;
+    // Types of arguments that are given by name are asked for before the statement is parsed.
+    let learn = sqlx::query("SELECT $1::tid, $2::tid[]").persistent(false);
+    learn.bind(None::<ByName>).bind(None::<Vec<ByName>>).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// A [`RowPlace`] of which only the type's name is known.
+struct ByName;
+
+const TID_NAME: &str = "tid";
+
+impl Type<Postgres> for ByName {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name(TID_NAME)
+    }
+}
+
+impl PgHasArrayType for ByName {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::array_of(TID_NAME)
+    }
+}
+
+impl Encode<'_, Postgres> for ByName {
+    fn encode_by_ref(&self, _: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        Ok(IsNull::Yes)
     }
 }

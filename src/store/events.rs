@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
-use sqlx::postgres::{PgConnection, PgListener, PgRow};
+use sqlx::postgres::{PgListener, PgRow};
 use uuid::Uuid;
 
+use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
 use super::state::check_count;
-use super::{Store, WorkError};
+use super::{Pooler, Store, WorkError};
 use crate::arbitration::Role;
 use crate::ids::{GroupKey, GroupPath, NamespacePath, SessionId};
 
@@ -92,7 +93,7 @@ pub enum ConfigurationChange<'a> {
 
 /// Writes a change of configuration down, in the transaction that makes it, and has its commit wake the readers.
 pub async fn record_change(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     path: &GroupPath,
     change: ConfigurationChange<'_>,
 ) -> Result<(), WorkError> {
@@ -155,7 +156,7 @@ pub struct EventPage {
 
 /// The events of a scope with `after < id <= up_to`, in order, at most `limit` of them.
 pub async fn read_events(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     scope: &EventScope,
     after: i64,
     up_to: i64,
@@ -243,13 +244,13 @@ fn role_of(id: i64, number: i16) -> Result<Role, WorkError> {
 }
 
 /// The highest id that was ever taken, whether its transaction committed or not; 0 before the first.
-pub async fn find_newest_id(connection: &mut PgConnection) -> Result<i64, WorkError> {
+pub async fn find_newest_id(connection: &mut Connection) -> Result<i64, WorkError> {
     let newest = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM role_transitions_transition_id_seq";
     Ok(sqlx::query_scalar(newest).fetch_one(connection).await?)
 }
 
 /// The lowest id that is still kept, if there is one.
-pub async fn find_oldest_id(connection: &mut PgConnection) -> Result<Option<i64>, WorkError> {
+pub async fn find_oldest_id(connection: &mut Connection) -> Result<Option<i64>, WorkError> {
     let oldest = "SELECT least((SELECT min(transition_id) FROM role_transitions),
         (SELECT min(change_id) FROM configuration_changes))";
     Ok(sqlx::query_scalar(oldest).fetch_one(connection).await?)
@@ -259,7 +260,7 @@ pub async fn find_oldest_id(connection: &mut PgConnection) -> Result<Option<i64>
 ///
 /// PostgreSQL locks a table for a writer before the writer takes an id, and until it ends. So once those that this
 /// has named are gone, no id that was taken before can still appear.
-pub async fn find_writers(connection: &mut PgConnection) -> Result<HashSet<String>, WorkError> {
+pub async fn find_writers(connection: &mut Connection) -> Result<HashSet<String>, WorkError> {
     let writers: Vec<String> = sqlx::query_scalar(
         "SELECT virtualtransaction FROM pg_locks
          WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
@@ -274,7 +275,7 @@ pub async fn find_writers(connection: &mut PgConnection) -> Result<HashSet<Strin
 
 /// The changes of a group's roles in a span of time, the latest first.
 pub async fn read_transitions(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     key: GroupKey,
     since: Option<DateTime<Utc>>,
     until: Option<DateTime<Utc>>,
@@ -294,7 +295,7 @@ pub async fn read_transitions(
 }
 
 /// Whether there is or was such a group, as far as is still known.
-pub async fn is_known_group(connection: &mut PgConnection, key: GroupKey) -> Result<bool, WorkError> {
+pub async fn is_known_group(connection: &mut Connection, key: GroupKey) -> Result<bool, WorkError> {
     let known = "SELECT EXISTS (SELECT FROM groups WHERE group_key = $1)
         OR EXISTS (SELECT FROM role_transitions WHERE group_key = $1)
         OR EXISTS (SELECT FROM configuration_changes WHERE group_key = $1)";
@@ -322,7 +323,7 @@ pub struct Pruned {
 /// Of the `limit` oldest events of a table with `after < id`, deletes those that are older than the retention. One
 /// statement and its own transaction; nothing is deleted while another replica is at it.
 pub async fn prune_events(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     table: EventTable,
     retention: Duration,
     after: i64,
@@ -367,8 +368,13 @@ pub async fn prune_events(
 }
 
 impl Store {
-    /// A connection that hears of commits with new events. Not through a pooler: LISTEN belongs to a session.
+    /// A connection that hears of commits with new events. Refused through a pooler: LISTEN belongs to a session, and one that
+    /// the pooler's connections change under would seem to listen and hear nothing.
     pub async fn listen(&self) -> Result<Ears, sqlx::Error> {
+        if self.options.pooler == Pooler::Transaction {
+            let why = "LISTEN does not go through a pooler: give database-direct-url";
+            return Err(sqlx::Error::Protocol(why.to_owned()));
+        }
         let mut listener = PgListener::connect_with(&self.listening_pool).await?;
         listener.listen(CHANNEL).await?;
         Ok(Ears(listener))

@@ -1,10 +1,10 @@
 //! Rows of groups and sessions that come and go by request. Each function is a step of the caller's transaction; one
 //! that changes something writes that down as well.
 
-use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::WorkError;
+use super::connection::Connection;
 use super::events::{ConfigurationChange, record_change};
 use super::state::check_count;
 use crate::arbitration::FailoverTimeout;
@@ -23,7 +23,7 @@ pub struct GroupConfiguration {
 
 /// The configuration of a group, if it exists.
 pub async fn find_configuration(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     key: GroupKey,
 ) -> Result<Option<GroupConfiguration>, WorkError> {
     let row: Option<(Option<String>, Option<String>, i64)> =
@@ -43,7 +43,7 @@ pub(super) fn timeout_of(ticks: i64) -> Result<FailoverTimeout, WorkError> {
 
 /// A new group.
 pub async fn insert_group(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     path: &GroupPath,
     configuration: &GroupConfiguration,
 ) -> Result<(), WorkError> {
@@ -67,7 +67,7 @@ pub async fn insert_group(
 
 /// Replaces the configuration of a group that exists.
 pub async fn update_configuration(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     path: &GroupPath,
     configuration: &GroupConfiguration,
 ) -> Result<(), WorkError> {
@@ -88,7 +88,7 @@ pub async fn update_configuration(
 }
 
 /// Deletes a group that exists, and its sessions with it.
-pub async fn delete_group(connection: &mut PgConnection, path: &GroupPath) -> Result<(), WorkError> {
+pub async fn delete_group(connection: &mut Connection, path: &GroupPath) -> Result<(), WorkError> {
     let written = sqlx::query("DELETE FROM groups WHERE group_key = $1")
         .bind(path.key().0)
         .execute(&mut *connection)
@@ -100,7 +100,7 @@ pub async fn delete_group(connection: &mut PgConnection, path: &GroupPath) -> Re
 
 /// The name of a session, if the session exists; a session may have none.
 pub async fn find_session_name(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     key: GroupKey,
     session: &SessionId,
 ) -> Result<Option<Option<String>>, WorkError> {
@@ -114,7 +114,7 @@ pub async fn find_session_name(
 }
 
 /// How many sessions a group has.
-pub async fn count_sessions(connection: &mut PgConnection, key: GroupKey) -> Result<i64, WorkError> {
+pub async fn count_sessions(connection: &mut Connection, key: GroupKey) -> Result<i64, WorkError> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM sessions WHERE group_key = $1")
         .bind(key.0)
         .fetch_one(connection)
@@ -123,7 +123,7 @@ pub async fn count_sessions(connection: &mut PgConnection, key: GroupKey) -> Res
 
 /// A new session: Secondary, without a lease.
 pub async fn insert_session(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     path: &GroupPath,
     session: &SessionId,
     name: Option<&str>,
@@ -156,7 +156,7 @@ impl Registrants {
 
 /// Who registered each of these sessions, of which the keys name the groups and the names the ids.
 pub async fn find_registrants(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     keys: &[Uuid],
     names: &[String],
 ) -> Result<Registrants, WorkError> {
@@ -175,7 +175,7 @@ pub async fn find_registrants(
 }
 
 /// Whether a tenant has so many groups or more.
-pub async fn has_groups(connection: &mut PgConnection, tenant: &TenantId, count: u32) -> Result<bool, WorkError> {
+pub async fn has_groups(connection: &mut Connection, tenant: &TenantId, count: u32) -> Result<bool, WorkError> {
     let found: i64 =
         sqlx::query_scalar("SELECT count(*) FROM (SELECT FROM groups WHERE tenant_id = $1 LIMIT $2) some_of_them")
             .bind(tenant.as_str())
@@ -187,7 +187,7 @@ pub async fn has_groups(connection: &mut PgConnection, tenant: &TenantId, count:
 
 /// Deletes a session that exists, and its heartbeat with it.
 pub async fn delete_session(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     path: &GroupPath,
     session: &SessionId,
 ) -> Result<(), WorkError> {
@@ -222,7 +222,7 @@ pub struct HolderPage {
 /// The holders of a role after a key: a bounded walk along the role's own index, so that a sweep of a large
 /// fleet costs little at a time.
 pub async fn find_lapsed_holders(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     role: HeldRole,
     after: Uuid,
     page_size: i64,
@@ -264,7 +264,7 @@ pub struct LeaseLeft {
 }
 
 /// Of those of the groups in which somebody holds a role, how long until the first of their leases ends.
-pub async fn find_leases_left(connection: &mut PgConnection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
+pub async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
     // Outages only extend a lease, so the function that judges by them is called for those that would be over.
     const READ: &str = "
         SELECT group_key, (extract(epoch FROM min(ends) - clock_timestamp()) * 1000000)::bigint AS left_us
@@ -289,7 +289,7 @@ pub struct NamedGroup {
 }
 
 /// Locks those of the groups that nobody else has locked, and says which: two sweeps pass each other by.
-pub async fn lock_free_groups(connection: &mut PgConnection, keys: &[Uuid]) -> Result<Vec<NamedGroup>, WorkError> {
+pub async fn lock_free_groups(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<NamedGroup>, WorkError> {
     Ok(sqlx::query_as(
         "SELECT group_key, tenant_id || '/' || namespace_id || '/' || group_id AS label
          FROM groups WHERE group_key = ANY($1) ORDER BY group_key FOR NO KEY UPDATE SKIP LOCKED",

@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Busy, Store};
+use super::connection::Connection;
+use super::{Pooler, Store};
 use crate::telemetry;
 
 mod embedded {
@@ -58,14 +59,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<usize, MigrateError> {
         let mut connection = self.connect().await?;
         check_server(&mut connection).await?;
-        // A lock of the session, not of a transaction: each migration commits by itself. It ends with the
-        // connection, whatever happens. Migrating may take longer than a request may.
-        sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-            .execute(&mut connection)
-            .await?;
-        sqlx::raw_sql("SELECT pg_advisory_lock(hashtextextended('client-failover migrations', 0))")
-            .execute(&mut connection)
-            .await?;
+        let _lock = self.lock_migrations(&mut connection).await?;
         let mut migrator = Migrator(connection);
         let report: Report = embedded::migrations::runner()
             .set_abort_missing(false)
@@ -76,15 +70,43 @@ impl Store {
         Ok(report.applied_migrations().len())
     }
 
+    /// Waits until nobody else migrates. The lock ends with the connection, or with the one that is returned, whatever happens.
+    pub(super) async fn lock_migrations(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<PgConnection>, sqlx::Error> {
+        match self.options.pooler {
+            // A lock of the session, not of a transaction: each migration commits by itself. Migrating may take longer than a
+            // request may.
+            Pooler::None => {
+                let lock =
+                    "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+                    SELECT pg_advisory_lock(hashtextextended('client-failover migrations', 0))";
+                sqlx::raw_sql(lock).execute(connection).await?;
+                Ok(None)
+            }
+            // What is of a session would stay with a connection of the pooler's, and the next to wait for the lock would
+            // wait for ever: here a transaction beside the migrations holds it.
+            Pooler::Transaction => {
+                let mut holder = self.connect().await?;
+                let lock = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
+                    SET LOCAL idle_in_transaction_session_timeout = 0;
+                    SELECT pg_advisory_xact_lock(hashtextextended('client-failover migrations', 0))";
+                sqlx::raw_sql(lock).execute(&mut holder).await?;
+                Ok(Some(holder))
+            }
+        }
+    }
+
     /// Whether requests can be served, asked of the database within `patience`.
     pub async fn readiness(&self, patience: Duration) -> Readiness {
         let ask = async {
             // One at a time: however many ask, the signs of life and the sweep keep their connections.
             let _turn = self.asking_for_readiness.lock().await;
-            let mut connection = Busy(Some(self.background().pool.acquire().await?));
-            let found: Option<i32> = sqlx::query_scalar("SELECT max(version) FROM refinery_schema_history")
-                .fetch_one(&mut *connection)
-                .await?;
+            let mut connection = Connection::new(self.background().pool.acquire().await?, self.options.pooler);
+            // One message each time, also here: see `refuse_standby`.
+            let found = sqlx::raw_sql("SELECT max(version) FROM refinery_schema_history");
+            let found: Option<i32> = found.fetch_one(&mut *connection).await?.try_get(0)?;
             connection.hand_back();
             Ok::<_, sqlx::Error>(found.unwrap_or(0))
         };
@@ -118,15 +140,15 @@ fn readiness_of(found: i32) -> Readiness {
 }
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    let (number, version, standby): (i32, String, bool) = sqlx::query_as(
+    let server = sqlx::raw_sql(
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery()",
     )
     .fetch_one(connection)
     .await?;
-    if number < OLDEST_SERVER {
-        return Err(MigrateError::ServerTooOld(version));
+    if server.try_get::<i32, _>(0)? < OLDEST_SERVER {
+        return Err(MigrateError::ServerTooOld(server.try_get(1)?));
     }
-    if standby {
+    if server.try_get(2)? {
         return Err(MigrateError::Standby);
     }
     Ok(())

@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::Row as _;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
@@ -49,7 +50,7 @@ pub struct HeartbeatView {
 }
 
 /// How many groups a namespace has.
-pub async fn count_groups(connection: &mut PgConnection, namespace: &NamespacePath) -> Result<i64, WorkError> {
+pub async fn count_groups(connection: &mut Connection, namespace: &NamespacePath) -> Result<i64, WorkError> {
     Ok(sqlx::query_scalar(
         "SELECT count(*) FROM groups
          WHERE hashtextextended(tenant_id || '/' || namespace_id, 0) = hashtextextended($1 || '/' || $2, 0)
@@ -63,7 +64,7 @@ pub async fn count_groups(connection: &mut PgConnection, namespace: &NamespacePa
 
 /// The keys and ids of the groups after an id, in order of id, the first `skip` left out.
 pub async fn find_keys(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     namespace: &NamespacePath,
     after_id: &str,
     skip: i64,
@@ -86,7 +87,7 @@ pub async fn find_keys(
 
 /// These groups with their sessions, in order of id; one that is gone is left out.
 pub async fn read_groups(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupView>, WorkError> {

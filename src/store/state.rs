@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::Row as _;
-use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use uuid::Uuid;
 
 use super::columns::{Micros, RowPlace};
+use super::connection::Connection;
 use super::{StoreOptions, WorkError, events};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Group, Handover, Health, Instant, Moment, Outage, Reason, Role, Session,
@@ -101,7 +102,7 @@ pub type Loaded = Option<Result<StoredGroup, String>>;
 /// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its primary key for each group:
 /// joined, a heartbeat would be looked up for each session, and the group's columns repeated.
 pub async fn load(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<(Clock, Vec<Loaded>), WorkError> {
@@ -262,7 +263,7 @@ fn read_session(session: &PgRow, heartbeat: Option<&PgRow>) -> Result<Option<Ses
 /// Each statement runs only where something of its kind changed. Rows are in order of key, so that two that write the
 /// same rows wait for each other instead of locking each other out.
 pub async fn save(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     clock: &Clock,
     groups: &mut [StoredGroup],
     actor: Actor,
@@ -321,7 +322,7 @@ impl<'g> Columns<'g> {
     async fn write<'q>(
         &'q self,
         statement: Query<'q, Postgres, PgArguments>,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
     ) -> Result<(), WorkError> {
         let written = statement
             .bind(&self.health)
@@ -338,7 +339,7 @@ impl<'g> Columns<'g> {
     }
 }
 
-async fn save_heartbeats(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
+async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
     // By the place where the snapshot of this transaction has the row, so that no index is walked again. A row that somebody
     // has moved since is a conflict, as it would be by key. The arrays are unnested side by side in the list of columns: as
     // functions in FROM, each would be stored first.
@@ -372,7 +373,7 @@ async fn save_heartbeats(connection: &mut PgConnection, groups: &[StoredGroup]) 
     Ok(())
 }
 
-async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> Result<(), WorkError> {
+async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
     const UPDATE: &str = "
         UPDATE groups g
         SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
@@ -409,7 +410,7 @@ async fn save_shared(connection: &mut PgConnection, groups: &[StoredGroup]) -> R
 }
 
 /// In two steps, first taking and then giving: the indexes that allow one holder are checked row by row.
-async fn save_roles(connection: &mut PgConnection, clock: &Clock, groups: &[StoredGroup]) -> Result<(), WorkError> {
+async fn save_roles(connection: &mut Connection, clock: &Clock, groups: &[StoredGroup]) -> Result<(), WorkError> {
     const UPDATE: &str = "
         UPDATE sessions s
         SET role = n.role, role_changed_at = $4
@@ -449,7 +450,7 @@ async fn save_roles(connection: &mut PgConnection, clock: &Clock, groups: &[Stor
 }
 
 async fn save_trace(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     clock: &Clock,
     groups: &[StoredGroup],
     actor: Actor,

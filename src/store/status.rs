@@ -4,9 +4,10 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::Row as _;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::connection::Connection;
 use super::groups::timeout_of;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
@@ -70,7 +71,7 @@ pub struct BeatStatus {
 
 /// The state of these groups, in their order; one that is gone is left out.
 pub async fn read_status(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupStatus>, WorkError> {
@@ -189,7 +190,7 @@ impl GroupSearch {
 }
 
 /// How many groups are found.
-pub async fn count_found(connection: &mut PgConnection, search: &GroupSearch) -> Result<i64, WorkError> {
+pub async fn count_found(connection: &mut Connection, search: &GroupSearch) -> Result<i64, WorkError> {
     let query = sqlx::query_as(groups_where!("SELECT count(*)", ""));
     let (count,): (i64,) = search.bind(query).fetch_one(connection).await?;
     Ok(count)
@@ -197,7 +198,7 @@ pub async fn count_found(connection: &mut PgConnection, search: &GroupSearch) ->
 
 /// Those of the groups that are found, in the order given.
 pub async fn keep_found(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     search: &GroupSearch,
     keys: &[Uuid],
 ) -> Result<Vec<Uuid>, WorkError> {
@@ -212,7 +213,7 @@ pub async fn keep_found(
 
 /// The groups that are found, without those given, by where they are and by id.
 pub async fn find_others(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     search: &GroupSearch,
     without: &[Uuid],
     skip: i64,
@@ -229,7 +230,7 @@ pub async fn find_others(
 
 /// The groups in which Primary changed hands or fell vacant after an event, the latest first.
 pub async fn find_changed_since(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     event_id: i64,
     limit: i64,
 ) -> Result<Vec<Uuid>, WorkError> {
@@ -253,58 +254,53 @@ pub struct CensusRow {
     pub group_id: String,
     /// Registered sessions.
     pub sessions: i64,
-    /// Live sessions by the part of their lease that is over: a quarter, a half, three quarters, all.
-    pub lease_ages: Vec<i64>,
+    /// For each live session the part of its lease that is over: 0 for under a quarter, to 3 for more than three quarters.
+    pub lease_ages: Vec<i16>,
     /// The health of its Primary, if it has one.
     pub primary_health: Option<f64>,
 }
 
 /// The next groups in order of key, with what is counted of them.
 pub async fn read_census_page(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<CensusRow>, WorkError> {
-    // A walk along the keys of three tables: short statements that hold no snapshot for long. Outages only extend a
-    // lease, so the function that judges by them is called for those that would be over.
+    // Short statements that hold no snapshot for long, each one walk along the keys of three tables at once. The last key of the
+    // page bounds each walk by itself: looked up group by group, they would cost twice as much. Outages only extend a lease,
+    // so the function that judges by them is called for those that would be over.
     const READ: &str = "
-        WITH moment AS MATERIALIZED (
-            SELECT clock_timestamp() AS now, EXISTS (SELECT FROM service_outages) AS had_outage
-        ), page AS MATERIALIZED (
-            SELECT group_key, tenant_id, namespace_id, group_id FROM groups
-            WHERE group_key > $1 ORDER BY group_key LIMIT $2
-        ), members AS (
-            SELECT p.group_key, s.role, h.percent_healthy_streams, h.received_at, m.now,
-                CASE WHEN m.had_outage AND h.lease_until <= m.now
-                    THEN lease_end(h.lease_until, h.lease_until - h.received_at) ELSE h.lease_until END AS ends
-            FROM moment m
-            CROSS JOIN page p
-            JOIN sessions s ON s.group_key = p.group_key
-            LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
-        ), judged AS (
-            SELECT group_key, role, percent_healthy_streams, ends > now AS live,
-                (now - received_at) * 4 / nullif(extract(epoch FROM ends - received_at), 0) AS age
-            FROM members
-        ), counted AS (
-            SELECT group_key, count(*) AS sessions,
-                count(*) FILTER (WHERE live AND age < interval '1 s') AS first,
-                count(*) FILTER (WHERE live AND age >= interval '1 s' AND age < interval '2 s') AS second,
-                count(*) FILTER (WHERE live AND age >= interval '2 s' AND age < interval '3 s') AS third,
-                count(*) FILTER (WHERE live AND age >= interval '3 s') AS fourth,
-                max(percent_healthy_streams) FILTER (WHERE live AND role = 1) AS primary_health
-            FROM judged GROUP BY group_key
+        WITH page AS MATERIALIZED (
+            SELECT group_key AS last FROM (SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2) keys
+            ORDER BY group_key DESC LIMIT 1
         )
-        SELECT p.group_key, p.tenant_id, p.namespace_id, p.group_id, coalesce(c.sessions, 0) AS sessions,
-            ARRAY[coalesce(c.first, 0), coalesce(c.second, 0), coalesce(c.third, 0), coalesce(c.fourth, 0)] AS lease_ages,
-            c.primary_health::float8 AS primary_health
-        FROM page p LEFT JOIN counted c ON c.group_key = p.group_key
-        ORDER BY p.group_key";
+        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, count(m.session_id) AS sessions,
+            coalesce(array_agg(trunc(least(3, 4 * date_part('epoch', statement_timestamp() - m.received_at)
+                    / nullif(date_part('epoch', m.ends - m.received_at), 0)))::smallint)
+                FILTER (WHERE m.ends > statement_timestamp()), '{}') AS lease_ages,
+            (max(m.percent_healthy_streams) FILTER (WHERE m.role = 1 AND m.ends > statement_timestamp()))::float8
+                AS primary_health
+        FROM groups g
+        LEFT JOIN (
+            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at,
+                CASE
+                    WHEN h.lease_until > statement_timestamp()
+                        OR h.received_at >= (SELECT max(recovered_at) FROM service_outages) THEN h.lease_until
+                    ELSE lease_end(h.lease_until, h.lease_until - h.received_at)
+                END AS ends
+            FROM sessions s
+            LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+                AND h.group_key > $1 AND h.group_key <= (SELECT last FROM page)
+            WHERE s.group_key > $1 AND s.group_key <= (SELECT last FROM page)
+        ) m ON m.group_key = g.group_key
+        WHERE g.group_key > $1 AND g.group_key <= (SELECT last FROM page)
+        GROUP BY g.group_key ORDER BY g.group_key";
     Ok(sqlx::query_as(READ).bind(after).bind(limit).fetch_all(connection).await?)
 }
 
 /// The groups that were granted a Primary at least so often in the last so many seconds, at most `limit` of them.
 pub async fn find_flapping(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     grants: i64,
     seconds: f64,
     limit: i64,
@@ -316,7 +312,7 @@ pub async fn find_flapping(
 }
 
 /// How many outages were ever recorded.
-pub async fn count_outages(connection: &mut PgConnection) -> Result<i64, WorkError> {
+pub async fn count_outages(connection: &mut Connection) -> Result<i64, WorkError> {
     let count = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM service_outages_outage_id_seq";
     Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
 }

@@ -6,15 +6,14 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnection;
-
+use super::connection::Connection;
 use super::{LOCK_TIMEOUT, WorkError};
 
 /// The longest that a turn is waited for: a few large transactions of others.
 const PATIENCE: Duration = Duration::from_millis(150);
 
 /// Waits for the turn, which ends with the transaction. Must come first in it: no snapshot has been taken then.
-pub async fn take(connection: &mut PgConnection) -> Result<(), WorkError> {
+pub async fn take(connection: &mut Connection) -> Result<(), WorkError> {
     let patience_ms = PATIENCE.as_millis();
     let statements = format!(
         "SET LOCAL lock_timeout = '{patience_ms}ms'; \
