@@ -73,6 +73,8 @@ pub mod credentials;
 pub mod serve;
 pub mod telemetry;
 
+pub mod operator;
+
 pub mod bench;
 pub mod demo;
 pub mod service_process;
