@@ -156,6 +156,15 @@ pub struct Refusal {
     text: String,
 }
 
+impl Refusal {
+    /// The same with a sentence of ours.
+    fn and(mut self: Box<Refusal>, sentence: &str) -> Box<Refusal> {
+        self.text += "\n";
+        self.text += sentence;
+        self
+    }
+}
+
 impl OperatorError {
     /// The exit code that scripts tell it by.
     pub fn exit_code(&self) -> u8 {

@@ -4,6 +4,7 @@ mod credentials;
 mod helpers;
 mod issuer;
 mod sse;
+mod terminal;
 mod wire;
 
 mod audit;
@@ -22,6 +23,7 @@ mod http;
 mod limits;
 mod lists;
 mod metrics;
+mod operator;
 mod outage;
 mod process;
 mod proxy;

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Deserialize;
-use serde_json::json;
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::connection::Connection;
 use super::group_file::{self, Configuration, WantedGroup};
@@ -55,6 +54,21 @@ struct Found {
     failover_timeout: String,
 }
 
+/// What became of a group, for programs.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Said<'a> {
+    id: &'a str,
+    outcome: &'a str,
+    dry_run: bool,
+}
+
+impl Said<'_> {
+    fn raw(&self) -> Result<Box<RawValue>, OperatorError> {
+        to_raw_value(self).map_err(|error| OperatorError::Unintelligible(error.to_string()))
+    }
+}
+
 /// Applies a file, one group after the other. It is read whole before: what cannot be meant changes nothing. A group that is
 /// refused does not keep the others from their turn; a service that does not answer does.
 pub async fn run(args: ApplyArgs) -> Result<ExitCode, OperatorError> {
@@ -79,8 +93,7 @@ pub async fn run(args: ApplyArgs) -> Result<ExitCode, OperatorError> {
                         printer.line(&format!("group {} {outcome}{dry}", printable(id)))?;
                     }
                     Some(list) => {
-                        let said = json!({"Id": id, "Outcome": outcome, "DryRun": args.dry_run}).to_string();
-                        list.add(&mut printer, &raw(said)?)?;
+                        list.add(&mut printer, &Said { id, outcome, dry_run: args.dry_run }.raw()?)?;
                     }
                 }
             }
@@ -97,10 +110,6 @@ pub async fn run(args: ApplyArgs) -> Result<ExitCode, OperatorError> {
         list.end(&mut printer)?;
     }
     Ok(first_code.map_or(ExitCode::SUCCESS, ExitCode::from))
-}
-
-fn raw(json: String) -> Result<Box<RawValue>, OperatorError> {
-    RawValue::from_string(json).map_err(|error| OperatorError::Unintelligible(error.to_string()))
 }
 
 async fn apply(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use reqwest::Response;
+use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -215,7 +215,14 @@ pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let force = if args.force { " BY FORCE, with its live sessions" } else { "" };
     args.confirm.ask(&format!("Delete the group {}{force}, at {}?", printable(&shown), service.name()))?;
     let query: &[(&str, String)] = if args.force { &[("force", "true".to_owned())] } else { &[] };
-    service.delete(&Scope::Namespace(&namespace).group(&group, &[]), query).await?;
+    let deleted = service.delete(&Scope::Namespace(&namespace).group(&group, &[]), query).await;
+    deleted.map_err(|error| match error {
+        // The service speaks of its own interface.
+        OperatorError::Refused(refusal) if refusal.status == StatusCode::CONFLICT && !args.force => {
+            OperatorError::Refused(refusal.and("Here that is --force."))
+        }
+        error => error,
+    })?;
     Printer::stdout().line(&format!("group {} deleted", printable(group.as_str())))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -51,7 +51,9 @@ struct Change {
 
 /// Reads a time in UTC, or how long ago it was.
 pub fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+    let with_offset =
+        DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z"));
+    if let Ok(time) = with_offset {
         return Ok(time.to_utc());
     }
     for form in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
@@ -83,7 +85,7 @@ pub async fn run(args: HistoryArgs) -> Result<ExitCode, OperatorError> {
     let path = Scope::Namespace(&namespace).group(&group, &["transitions"]);
     let format = args.common.output;
     let mut printer = Printer::stdout();
-    let mut table = Table::new(["TIME (UTC)", "SESSION", "FROM", "TO", " TERM", "REASON", "BY"]);
+    let mut table = Table::new(["TIME (UTC)", "SESSION", "CHANGE", " TERM", "REASON"]).with_whole(0);
     let mut list = None;
     let mut left = if args.all { usize::MAX } else { args.count };
     let (mut asked, mut lowest) = (0, i64::MAX);
@@ -126,16 +128,11 @@ pub async fn run(args: HistoryArgs) -> Result<ExitCode, OperatorError> {
 }
 
 impl Change {
-    fn row(self) -> ([String; 7], Tone) {
-        let cells = [
-            instant(&self.time),
-            self.session_id,
-            role(self.from).to_owned(),
-            role(self.to).to_owned(),
-            self.term.to_string(),
-            self.reason,
-            self.actor,
-        ];
+    fn row(self) -> ([String; 5], Tone) {
+        let change = format!("{} → {}", role(self.from), role(self.to));
+        // Nearly all changes come with a heartbeat.
+        let by = if self.actor == "heartbeat" { String::new() } else { format!(", by {}", self.actor) };
+        let cells = [instant(&self.time), self.session_id, change, self.term.to_string(), self.reason + &by];
         (cells, Tone::Plain)
     }
 }
@@ -146,7 +143,14 @@ mod tests {
 
     #[test]
     fn a_time_is_given_in_several_ways() {
-        for text in ["2026-11-23T03:00:00Z", "2026-11-23T04:00:00+01:00", "2026-11-23T03:00", "2026-11-23 03:00:00.0"] {
+        for text in [
+            "2026-11-23T03:00:00Z",
+            "2026-11-23T04:00:00+01:00",
+            "2026-11-23T04:00+01:00",
+            "2026-11-23T03:00Z",
+            "2026-11-23T03:00",
+            "2026-11-23 03:00:00.0",
+        ] {
             assert_eq!(parse_time(text).map(wire_time), Ok("2026-11-23T03:00:00.000000Z".to_owned()), "{text}");
         }
         assert_eq!(parse_time("2026-11-23").map(wire_time), Ok("2026-11-23T00:00:00.000000Z".to_owned()));

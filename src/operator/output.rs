@@ -25,6 +25,9 @@ pub enum Format {
 /// The width that lines are made for where the terminal does not say.
 const USUAL_WIDTH: usize = 80;
 
+/// What is left of a column at least where a table is cut to fit.
+const LEAST_WIDTH: usize = 6;
+
 /// Standard output.
 pub struct Printer {
     out: io::BufWriter<io::Stdout>,
@@ -171,6 +174,8 @@ pub struct Table<const N: usize> {
     header: [&'static str; N],
     /// Columns of numbers.
     right: [bool; N],
+    /// The column that is never cut.
+    whole: Option<usize>,
     widths: [usize; N],
     begun: bool,
 }
@@ -180,7 +185,12 @@ impl<const N: usize> Table<N> {
     pub fn new(header: [&'static str; N]) -> Table<N> {
         let right = header.map(|name| name.starts_with(' '));
         let header = header.map(str::trim_start);
-        Table { header, right, widths: header.map(|name| name.width()), begun: false }
+        Table { header, right, widths: header.map(|name| name.width()), whole: None, begun: false }
+    }
+
+    /// The same with a column that is never cut.
+    pub fn with_whole(self, column: usize) -> Table<N> {
+        Table { whole: Some(column), ..self }
     }
 
     /// The lines of some rows; those of the first ones begin with the header. Cells are made printable.
@@ -217,7 +227,9 @@ impl<const N: usize> Table<N> {
         let Some(most) = terminal else { return widths };
         let gaps = 2 * (N - 1);
         while widths.iter().sum::<usize>() + gaps > most {
-            let Some(widest) = widths.iter_mut().max().filter(|width| **width > 6) else { break };
+            let cuttable = widths.iter_mut().enumerate().filter(|(place, _)| self.whole != Some(*place));
+            let widest = cuttable.map(|(_, width)| width).max();
+            let Some(widest) = widest.filter(|width| **width > LEAST_WIDTH) else { break };
             *widest -= 1;
         }
         widths

@@ -168,9 +168,12 @@ impl Page {
         self.groups.iter().map(|raw| Ok(parse::<GroupStatus>(raw.get())?.row(scope))).collect()
     }
 
-    /// In a sentence, how it stands.
+    /// In a sentence, how it stands. The service counts every few seconds; what is seen here counts at once.
     pub fn summary(&self) -> String {
-        format!("{} groups, {} at risk", self.total, self.at_risk)
+        let groups = if self.total == 1 { "group" } else { "groups" };
+        let seen = self.groups.iter().filter(|raw| parse::<Key>(raw.get()).is_ok_and(|key| !key.risks.is_empty()));
+        let at_risk = self.at_risk.max(i64::try_from(seen.count()).unwrap_or(i64::MAX));
+        format!("{} {groups}, {at_risk} at risk", self.total)
     }
 }
 
@@ -198,6 +201,7 @@ struct Key {
     tenant_id: String,
     namespace_id: String,
     group_id: String,
+    risks: Vec<String>,
 }
 
 /// Prints groups page by page; how many are at risk.
@@ -211,7 +215,7 @@ async fn print(service: &Service, question: &Question<'_>, format: Format, most:
         Format::Json | Format::Yaml => Some(List::begin(&mut printer, format, Some(("Groups", &numbers)))?),
     };
     let mut table = question.table();
-    let mut asked = 0;
+    let (mut asked, mut seen_at_risk) = (0, 0);
     let mut before: HashSet<String> = HashSet::new();
     loop {
         let last = page.groups.len();
@@ -222,6 +226,7 @@ async fn print(service: &Service, question: &Question<'_>, format: Format, most:
             .iter()
             .map(|raw| {
                 let key: Key = parse(raw.get())?;
+                seen_at_risk += i64::from(!key.risks.is_empty());
                 Ok(format!("{}/{}/{}", key.tenant_id, key.namespace_id, key.group_id))
             })
             .collect::<Result<_, OperatorError>>()?;
@@ -244,5 +249,6 @@ async fn print(service: &Service, question: &Question<'_>, format: Format, most:
         None if printer.is_terminal() => printer.line(&format!("\n{summary}"))?,
         None => {}
     }
-    Ok(at_risk)
+    // The service counts every few seconds; what is seen on the way counts at once.
+    Ok(at_risk.max(seen_at_risk))
 }

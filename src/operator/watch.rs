@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::OperatorError;
 use super::connection::Connection;
-use super::output::{Printer, Tone, cut};
+use super::output::{Printer, Tone, cut, duration, printable};
 use super::service::{Scope, Service};
 use super::status::{Page, Question};
 use super::stream::EventStream;
@@ -132,11 +132,11 @@ impl Watching<'_> {
         }
         let place = match self.question.scope {
             Scope::Everything => "all tenants".to_owned(),
-            Scope::Namespace(path) => format!("{}/{}", path.tenant, path.namespace),
+            Scope::Namespace(path) => printable(&format!("{}/{}", path.tenant, path.namespace)),
         };
         let (state, tone) = match (fault, connected) {
             (Some((fault, since)), _) => {
-                let lasted = super::output::duration(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX));
+                let lasted = duration(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX));
                 (format!("for {lasted} not up to date: {}", fault.lines().next().unwrap_or_default()), Tone::Alarm)
             }
             (None, true) => ("live".to_owned(), Tone::Plain),
@@ -150,8 +150,8 @@ impl Watching<'_> {
         let mut lines = vec![head, self.printer.paint(tone, &cut(&state, width)), String::new()];
         lines.extend(self.question.table().lines(&self.printer, &rows));
         // In place, line by line: a screen that is cleared first would flicker.
-        let drawn: String = lines.iter().map(|line| format!("{line}\x1b[K\r\n")).collect();
-        self.printer.text(&format!("\x1b[H{}\x1b[J", drawn.trim_end_matches("\r\n")))?;
+        let drawn: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
+        self.printer.text(&format!("\x1b[H{}\x1b[J", drawn.trim_end_matches('\n')))?;
         self.printer.flush()
     }
 
