@@ -1,6 +1,6 @@
 //! The command line for operators: asks a running service over HTTP, from anywhere, and never the database.
 //!
-//! Each command says what it wants of the service ([`service`]), and gives what comes to an [`output`]. JSON and YAML
+//! Each command says what it wants of the service (`service`), and gives what comes to an `output`. JSON and YAML
 //! are the service's own documents, property by property; tables are for people.
 
 use std::process::ExitCode;
@@ -28,12 +28,20 @@ mod status;
 mod stream;
 mod watch;
 
-/// What the codes mean, for `--help`.
-const EXIT_CODES: &str = "\
+/// What the codes mean.
+macro_rules! exit_codes {
+    () => {
+        "\
 Exit codes: 0 done; 1 failed; 2 called wrongly, or the service did not understand it; 3 not found; 4 not authenticated
-or not allowed; 5 in conflict with what exists; 6 no answer, or none now (429, 503); 7 a group is at risk (status --check).";
+or not allowed; 5 in conflict with what exists; 6 no answer, or none now (429, 503); 7 a group is at risk (status --check)."
+    };
+}
 
-const CONNECTION_HELP: &str = "\
+const EXIT_CODES: &str = exit_codes!();
+
+/// What every command says at the end of its help.
+const CONNECTION_HELP: &str = concat!(
+    "\
 Credentials are never arguments. They come from the first of these places that has any: the flags above; the environment,
 as CLIENT_FAILOVER_TOKEN (an API key or another bearer token), CLIENT_FAILOVER_TOKEN_FILE, or CLIENT_FAILOVER_USER with
 CLIENT_FAILOVER_PASSWORD or CLIENT_FAILOVER_PASSWORD_FILE; the profile. A profile is a table of the file that --profiles
@@ -46,8 +54,9 @@ names, with the long flags as keys, and token or password if it is readable by i
   tenant = \"plant\"
   namespace = \"line1\"
 
-Exit codes: 0 done; 1 failed; 2 called wrongly, or the service did not understand it; 3 not found; 4 not authenticated
-or not allowed; 5 in conflict with what exists; 6 no answer, or none now (429, 503); 7 a group is at risk (status --check).";
+",
+    exit_codes!()
+);
 
 /// What an operator asks of a running service.
 #[derive(Debug, Subcommand)]

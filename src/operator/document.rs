@@ -163,7 +163,37 @@ impl Serialize for InYaml<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::Value;
+
+    /// What a reader of YAML may take for something else.
+    const TRICKY: [&str; 26] = [
+        "yes",
+        "no",
+        "null",
+        "~",
+        "1",
+        "0x1",
+        "1e3",
+        "12:30:00",
+        "00:00:00.5000000",
+        "2019-08-24T14:15:22Z",
+        "-",
+        "- a",
+        "a: b",
+        "#",
+        "[",
+        "{}",
+        "'",
+        "\"",
+        "",
+        " a ",
+        "\n",
+        "a\n\nb\n",
+        "!x",
+        "&a",
+        "*a",
+        "%",
+    ];
 
     fn value() -> impl Strategy<Value = Value> {
         let text = prop_oneof!["\\PC{0,12}", Just("\u{1b}[2J\u{9b}\u{7f}\u{85}\u{2028}\u{feff}".to_owned())];
@@ -172,35 +202,7 @@ mod tests {
             any::<bool>().prop_map(Value::from),
             any::<i32>().prop_map(Value::from),
             text.prop_map(Value::from),
-            prop_oneof![
-                "yes",
-                "no",
-                "null",
-                "~",
-                "1",
-                "0x1",
-                "1e3",
-                "12:30:00",
-                "00:00:00.5000000",
-                "2019-08-24T14:15:22Z",
-                "-",
-                "- a",
-                "a: b",
-                "#",
-                "[",
-                "{}",
-                "'",
-                "\"",
-                "",
-                " a ",
-                "\n",
-                "a\n\nb\n",
-                "!x",
-                "&a",
-                "*a",
-                "%"
-            ]
-            .prop_map(Value::from),
+            prop::sample::select(&TRICKY[..]).prop_map(Value::from),
         ];
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
@@ -236,6 +238,5 @@ mod tests {
     fn a_document_that_is_too_deep_is_refused() {
         let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
         assert!(Document::read(&deep).is_err());
-        assert_eq!(json!(1), Value::from(1));
     }
 }

@@ -63,14 +63,12 @@ struct Event {
 /// Prints events until there is no more to print.
 pub async fn run(args: EventsArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.common.connection)?;
-    let namespace = connection.find_namespace(&args.common.place)?;
     let group = args.group.as_deref().map(group_id).transpose()?;
-    let scope = match (&namespace, &group) {
-        (None, Some(_)) => {
-            return Err(connection.namespace(&args.common.place).err().unwrap_or(OperatorError::ClosedPipe));
-        }
-        (namespace, _) => namespace.as_ref().map_or(Scope::Everything, Scope::Namespace),
+    let namespace = match group {
+        Some(_) => Some(connection.namespace(&args.common.place)?),
+        None => connection.find_namespace(&args.common.place)?,
     };
+    let scope = namespace.as_ref().map_or(Scope::Everything, Scope::Namespace);
     let path = match &group {
         Some(group) => scope.group(group, &["events"]),
         None => scope.path(&["events"]),
