@@ -28,12 +28,13 @@ mod status;
 mod stream;
 mod watch;
 
-/// What the codes mean.
+/// What the codes mean. On one line each: they are wrapped for whoever reads them.
 macro_rules! exit_codes {
     () => {
         "\
-Exit codes: 0 done; 1 failed; 2 called wrongly, or the service did not understand it; 3 not found; 4 not authenticated
-or not allowed; 5 in conflict with what exists; 6 no answer, or none now (429, 503); 7 a group is at risk (status --check)."
+Exit codes: 0 done; 1 failed; 2 called wrongly, or the service did not understand it; 3 not found; \
+4 not authenticated or not allowed; 5 in conflict with what exists; 6 no answer, or none now (429, 503); \
+7 a group is at risk (status --check)."
     };
 }
 
@@ -42,10 +43,12 @@ const EXIT_CODES: &str = exit_codes!();
 /// What every command says at the end of its help.
 const CONNECTION_HELP: &str = concat!(
     "\
-Credentials are never arguments. They come from the first of these places that has any: the flags above; the environment,
-as CLIENT_FAILOVER_TOKEN (an API key or another bearer token), CLIENT_FAILOVER_TOKEN_FILE, or CLIENT_FAILOVER_USER with
-CLIENT_FAILOVER_PASSWORD or CLIENT_FAILOVER_PASSWORD_FILE; the profile. A profile is a table of the file that --profiles
-names, with the long flags as keys, and token or password if it is readable by its owner alone:
+Credentials are never arguments. They come from the first of these places that has any: the flags above; the \
+environment, as CLIENT_FAILOVER_TOKEN (an API key or another bearer token), CLIENT_FAILOVER_TOKEN_FILE, or \
+CLIENT_FAILOVER_USER with CLIENT_FAILOVER_PASSWORD or CLIENT_FAILOVER_PASSWORD_FILE; the profile.
+
+A profile is a table of the file that --profiles names, with the long flags as keys, and token or password if \
+other accounts cannot open the file:
 
   [profiles.default]
   server = \"https://failover.plant.example:8443\"
