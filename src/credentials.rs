@@ -17,7 +17,7 @@ use crate::auth::basic::{self, Users};
 use crate::auth::{AuthSetupError, Role};
 use crate::config::{Settings, Span};
 use crate::ids::{NamespaceId, TenantId};
-use crate::serve::{ServeError, open_database};
+use crate::serve::{ServeArgs, ServeError, SettleError, open_database};
 use crate::store::api_keys::{self as stored, ListedKey, NewKey};
 use crate::store::audit::{self, Action, Entry};
 use crate::store::connection::Connection;
@@ -55,6 +55,9 @@ pub enum CredentialError {
     /// There is no such key that could be revoked.
     #[error("there is no key {0}, or it was revoked already")]
     NoSuchKey(i64),
+    /// The settings that lead to the database.
+    #[error(transparent)]
+    Settings(#[from] SettleError),
     /// The database cannot be had.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -110,6 +113,36 @@ pub struct NewKeyArgs {
     /// How long it is good, such as 90days [default: for ever]
     #[arg(long, value_name = "TIME")]
     expires_in: Option<Span>,
+}
+
+/// What is done with keys.
+#[derive(Debug, clap::Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it: the one time that it is shown
+    Create {
+        #[command(flatten)]
+        key: NewKeyArgs,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+    /// List all keys, without their secrets
+    List(ServeArgs),
+    /// Revoke a key; every replica refuses it within seconds
+    Revoke {
+        /// The key's number in the list
+        key: i64,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+}
+
+/// Runs a command on keys; what to print.
+pub async fn run_keys(command: KeysCommand) -> Result<String, CredentialError> {
+    match command {
+        KeysCommand::Create { key, serve } => create_key(&serve.settle()?, key).await,
+        KeysCommand::List(serve) => list_keys(&serve.settle()?).await,
+        KeysCommand::Revoke { key, serve } => revoke_key(&serve.settle()?, key).await,
+    }
 }
 
 /// What is done to a users file.
@@ -234,7 +267,7 @@ fn without_echo(prompt: &str) -> Result<String, CredentialError> {
 }
 
 /// Makes a key; what to print.
-pub async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<String, CredentialError> {
+async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<String, CredentialError> {
     args.grant.check()?;
     if args.name.trim().is_empty() || args.name.chars().any(char::is_control) {
         return Err(CredentialError::Argument("the name is empty or holds a control character".to_owned()));
@@ -268,7 +301,7 @@ pub async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<String,
 }
 
 /// Revokes a key; what to print.
-pub async fn revoke_key(settings: &Settings, key_id: i64) -> Result<String, CredentialError> {
+async fn revoke_key(settings: &Settings, key_id: i64) -> Result<String, CredentialError> {
     let operator = Arc::new(Operator::here());
     let revoked = in_database(settings, "revoke_key", move |connection| {
         let operator = operator.clone();
@@ -285,7 +318,7 @@ pub async fn revoke_key(settings: &Settings, key_id: i64) -> Result<String, Cred
 }
 
 /// Lists the keys; what to print.
-pub async fn list_keys(settings: &Settings) -> Result<String, CredentialError> {
+async fn list_keys(settings: &Settings) -> Result<String, CredentialError> {
     let keys = in_database(settings, "list_keys", |connection| Box::pin(stored::list_keys(connection))).await?;
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);

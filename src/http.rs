@@ -38,7 +38,7 @@ mod paths;
 mod query;
 mod sessions;
 mod status;
-mod timespan;
+pub(crate) mod timespan;
 
 /// A heartbeat's body read, and an answer's written, as the handlers do it: for the micro-benchmarks.
 #[doc(hidden)]

@@ -46,9 +46,10 @@
 //! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use cases), [`auth`] (who is
 //! asking, and what they may do), [`http`], then [`serve`] (life and death of the process). Dependencies run that way
 //! only: `http` → `failover` → `arbitration` and `store`; `http` → `auth` → `store`; `store` names arbitration's types;
-//! `arbitration` names nothing. Whoever has something to count or to trace calls [`metrics`] and [`telemetry`]. You are
-//! in the wrong room when `arbitration` needs a clock, when an SQLSTATE or a constraint's name stands outside `store`, a
-//! credential outside `auth`, or a status code outside `http`.
+//! `arbitration` names nothing. [`operator`] is a client and knows only HTTP. Whoever has something to count or to
+//! trace calls [`metrics`] and [`telemetry`]. You are in the wrong room when `arbitration` needs a clock, when an
+//! SQLSTATE or a constraint's name stands outside `store`, a credential outside `auth`, or a status code outside
+//! `http`.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -72,6 +73,8 @@ pub mod config;
 pub mod credentials;
 pub mod serve;
 pub mod telemetry;
+
+pub mod operator;
 
 pub mod bench;
 pub mod demo;

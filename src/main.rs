@@ -1,14 +1,14 @@
 //! The command line.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use client_failover::config::Given;
-use client_failover::serve::{self, Service};
-use client_failover::{bench, credentials, demo, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
+use client_failover::credentials::{self, CredentialError, KeysCommand, UsersCommand};
+use client_failover::operator::completion::{self, CompletionArgs};
+use client_failover::operator::{self, OperatorCommand};
+use client_failover::serve::{self, BadEnd, ServeArgs};
+use client_failover::{bench, demo, telemetry};
 
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on PostgreSQL.
 ///
@@ -29,17 +29,9 @@ Every flag is also an environment variable, shown beside it, and a key of the se
 Examples:
   client-failover                                     serve on 127.0.0.1:8080 with a private PostgreSQL
   client-failover demo                                watch a takeover happen
+  client-failover status --watch                      watch the groups of the service at 127.0.0.1:8080
   DATABASE_URL=postgres://failover@db/failover client-failover serve --listen 0.0.0.0:8080 --auth api-key
   DATABASE_URL=postgres://failover@db/failover client-failover keys create adapter-7 --tenant plant --role client";
-
-#[derive(clap::Args)]
-struct ServeArgs {
-    /// Settings file (TOML); flags and environment variables come before it
-    #[arg(long, env = "CLIENT_FAILOVER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    given: Given,
-}
 
 #[derive(Subcommand)]
 enum Command {
@@ -52,36 +44,19 @@ enum Command {
     Keys(KeysCommand),
     /// Write entries of the users file for Basic authentication
     #[command(subcommand)]
-    Users(credentials::UsersCommand),
+    Users(UsersCommand),
+    #[command(flatten)]
+    Operator(OperatorCommand),
     /// Watch a takeover happen: several adapters, one killed, one falling ill
     Demo(demo::DemoArgs),
     /// Measure heartbeats per second and latencies on this machine, beside pgbench on the same PostgreSQL
     Bench(Box<bench::BenchArgs>),
-    /// Ask a running service whether it is alive: exit code 0 if it is
-    Health(HealthArgs),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = completion::EXAMPLES)]
+    Completion(CompletionArgs),
     /// One adapter of the demo
     #[command(hide = true)]
     DemoAdapter(demo::DemoAdapterArgs),
-}
-
-#[derive(Subcommand)]
-enum KeysCommand {
-    /// Make a key and print it: the one time that it is shown
-    Create {
-        #[command(flatten)]
-        key: credentials::NewKeyArgs,
-        #[command(flatten)]
-        serve: ServeArgs,
-    },
-    /// List all keys, without their secrets
-    List(ServeArgs),
-    /// Revoke a key; every replica refuses it within seconds
-    Revoke {
-        /// The key's number in the list
-        key: i64,
-        #[command(flatten)]
-        serve: ServeArgs,
-    },
 }
 
 #[derive(clap::Args)]
@@ -91,13 +66,6 @@ struct MigrateArgs {
     reader: Vec<String>,
     #[command(flatten)]
     serve: ServeArgs,
-}
-
-#[derive(clap::Args)]
-struct HealthArgs {
-    /// The service to ask
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    url: String,
 }
 
 /// What ends the process with a message.
@@ -131,89 +99,49 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(args) => run_service(args).await,
+        Command::Serve(args) => {
+            serve::run(&args.settle().map_err(with(2))?).await.map_err(|error| match error {
+                BadEnd::NotStarted(error) => with(2)(error),
+                BadEnd::Failed(error) => with(1)(error),
+            })?;
+        }
         Command::Migrate(args) => {
-            let count = serve::migrate(&settle(args.serve)?, &args.reader).await.map_err(failed)?;
+            let settings = args.serve.settle().map_err(with(2))?;
+            let count = serve::migrate(&settings, &args.reader).await.map_err(with(1))?;
             say(&format!("{count} migrations applied; the database is up to date"));
             for role in &args.reader {
                 say(&format!("role '{role}' may read; ALTER ROLE … LOGIN PASSWORD '…' lets somebody log in as it"));
             }
-            Ok(ExitCode::SUCCESS)
         }
-        Command::Keys(command) => {
-            say(&run_keys(command).await?);
-            Ok(ExitCode::SUCCESS)
+        Command::Keys(command) => say(&credentials::run_keys(command).await.map_err(|error| match error {
+            CredentialError::Settings(error) => with(2)(error),
+            error => with(1)(error),
+        })?),
+        Command::Users(command) => say(&credentials::run_users(command).map_err(with(2))?),
+        Command::Operator(command) => {
+            return operator::run(command).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
         }
-        Command::Users(command) => {
-            say(&credentials::run_users(command).map_err(unusable)?);
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Demo(args) => match demo::run(args).await.map_err(demo_failed)? {
-            true => Ok(ExitCode::SUCCESS),
-            false => Ok(ExitCode::FAILURE),
-        },
-        Command::Bench(args) => {
-            say(&bench::run(*args).await.map_err(failed)?);
-            Ok(ExitCode::SUCCESS)
+        Command::Demo(args) => {
+            if !demo::run(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)? {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::DemoAdapter(args) => {
-            demo::run_adapter(args).await.map_err(demo_failed)?;
-            Ok(ExitCode::SUCCESS)
+            demo::run_adapter(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)?;
         }
-        Command::Health(args) => {
-            let url = format!("{}/health/live", args.url.trim_end_matches('/'));
-            let answer = reqwest::get(url).await.map_err(failed)?;
-            answer.error_for_status().map_err(failed)?;
-            say("alive");
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Bench(args) => say(&bench::run(*args).await.map_err(with(1))?),
+        Command::Completion(args) => completion::print(&args, &mut Cli::command()),
     }
-}
-
-async fn run_keys(command: KeysCommand) -> Result<String, Failure> {
-    match command {
-        KeysCommand::Create { key, serve } => credentials::create_key(&settle(serve)?, key).await,
-        KeysCommand::List(serve) => credentials::list_keys(&settle(serve)?).await,
-        KeysCommand::Revoke { key, serve } => credentials::revoke_key(&settle(serve)?, key).await,
-    }
-    .map_err(failed)
-}
-
-async fn run_service(args: ServeArgs) -> Result<ExitCode, Failure> {
-    let settings = settle(args)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut service = Service::start(&settings).await.map_err(unusable)?;
-    service.wait_for_private_database().await;
-    say(&serve::banner(&service));
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    service.run_until(stop).await.map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn settle(args: ServeArgs) -> Result<client_failover::config::Settings, Failure> {
-    let settings = args.given.settle(args.config.as_deref()).map_err(unusable)?;
-    telemetry::start(&settings.log, settings.log_format, settings.traces.as_ref()).map_err(unusable)?;
-    Ok(settings)
+/// Ends with that code: 2 is for how it was called or for this machine, which the caller has to change; 1 for the rest.
+fn with<E: Into<anyhow::Error>>(code: u8) -> impl FnOnce(E) -> Failure {
+    move |error| coded((code, error))
 }
 
-/// Something about how it was called, or about this machine, that the caller has to change.
-fn unusable(error: impl Into<anyhow::Error>) -> Failure {
-    (error.into(), ExitCode::from(2))
-}
-
-fn failed(error: impl Into<anyhow::Error>) -> Failure {
-    (error.into(), ExitCode::FAILURE)
-}
-
-fn demo_failed(error: demo::DemoError) -> Failure {
-    let code = ExitCode::from(error.exit_code());
-    (error.into(), code)
+fn coded<E: Into<anyhow::Error>>((code, error): (u8, E)) -> Failure {
+    (error.into(), ExitCode::from(code))
 }
 
 /// To standard output. `println!` would panic where the reader has gone, and whether anybody reads is not our business.
@@ -222,7 +150,7 @@ fn say(text: &str) {
 }
 
 fn complain(message: String, code: ExitCode) -> ExitCode {
-    eprintln!("{message}");
+    let _ = writeln!(std::io::stderr(), "{message}");
     code
 }
 

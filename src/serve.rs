@@ -1,7 +1,9 @@
-//! The service as a process: its database, its server, its upkeep, and how it ends.
+//! The service as a process: its settings, its database, its server, its upkeep, and how it ends.
 
 use std::future::Future;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +11,19 @@ use actix_web::dev::Server;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::net::TcpSocket;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::auth::{AuthSetupError, Authenticator};
-use crate::config::{Database, Settings};
+use crate::config::{ConfigError, Database, Given, Settings};
 use crate::failover::{Failover, census, history, upkeep};
 use crate::http::{self, Life, Shared};
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::Store;
 use crate::store::migrate::{MigrateError, Readiness};
 use crate::store::reader::ReaderError;
+use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
 
 /// The database of the private server.
@@ -27,6 +31,36 @@ const PRIVATE_DATABASE: &str = "client_failover";
 
 /// How often a database that is not there is tried again.
 const DATABASE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The settings of the service, as commands on its database take them too.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Settings file (TOML); flags and environment variables come before it
+    #[arg(long, env = "CLIENT_FAILOVER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+}
+
+/// The settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// One of them.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Those of logs and traces.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+}
+
+impl ServeArgs {
+    /// The settings, from everywhere that they may be given. Starts logging as they want it.
+    pub fn settle(self) -> Result<Settings, SettleError> {
+        let settings = self.given.settle(self.config.as_deref())?;
+        telemetry::start(&settings.log, settings.log_format, settings.traces.as_ref())?;
+        Ok(settings)
+    }
+}
 
 /// Why the service could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -331,8 +365,37 @@ async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Resul
     Ok(())
 }
 
+/// How a service came to a bad end.
+#[derive(Debug, thiserror::Error)]
+pub enum BadEnd {
+    /// It did not start: its settings or the machine have to be changed.
+    #[error(transparent)]
+    NotStarted(ServeError),
+    /// It ran, and failed.
+    #[error(transparent)]
+    Failed(#[from] ServeError),
+}
+
+/// Serves until a signal says that it is enough.
+pub async fn run(settings: &Settings) -> Result<(), BadEnd> {
+    // Before anything is started that has to be put away again.
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::from)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::from)?;
+    let mut service = Service::start(settings).await.map_err(BadEnd::NotStarted)?;
+    service.wait_for_private_database().await;
+    // `println!` would panic where the reader has gone, and whether anybody reads is not our business.
+    let _ = writeln!(std::io::stdout(), "{}", banner(&service));
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    Ok(service.run_until(stop).await?)
+}
+
 /// What the service says on standard output when it is up.
-pub fn banner(service: &Service) -> String {
+fn banner(service: &Service) -> String {
     let url = service.url();
     let mut text = format!(
         "listening on {url}\n\n\

@@ -4,6 +4,7 @@ mod credentials;
 mod helpers;
 mod issuer;
 mod sse;
+mod terminal;
 mod wire;
 
 mod audit;
@@ -23,6 +24,7 @@ mod limits;
 mod lists;
 mod metrics;
 mod operations;
+mod operator;
 mod outage;
 mod pgbouncer;
 mod process;

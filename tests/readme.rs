@@ -1,16 +1,21 @@
 //! What the README says is true: its commands are run, and its table of settings is that of `--help`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
+use crate::credentials::{new_dir, program};
 use crate::helpers::TestApp;
 
 const README: &str = include_str!("../README.md");
 
 /// The marked block of that language.
 fn block(language: &str) -> String {
-    let start = format!("<!-- run by tests/readme.rs -->\n```{language}\n");
-    let (_, rest) = README.split_once(&start).expect("the README has such a block");
+    block_after(&format!("<!-- run by tests/readme.rs -->\n```{language}\n"))
+}
+
+fn block_after(start: &str) -> String {
+    let (_, rest) = README.split_once(start).expect("the README has such a block");
     rest.split_once("```").expect("the block ends").0.to_owned()
 }
 
@@ -26,6 +31,43 @@ async fn the_takeover_by_hand_goes_as_the_readme_says() {
     let roles: Vec<&str> = lines[3..7].iter().map(|line| &line[..9]).collect();
     assert_eq!(roles, ["{\"Role\":1", "{\"Role\":0", "{\"Role\":1", "{\"Role\":0"], "{output}");
     assert!(lines[7].contains("\"SessionId\":\"b\",\"Role\":1"), "{output}");
+}
+
+#[tokio::test]
+async fn the_command_line_goes_as_the_readme_says() {
+    let app = TestApp::start().await;
+    let script = block_after("<!-- run by tests/readme.rs with the program on the path -->\n```sh\n");
+    let program = Path::new(env!("CARGO_BIN_EXE_client-failover"));
+    let folder = program.parent().expect("it is in one").display();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut bash = tokio::process::Command::new("bash");
+    bash.args(["-euc", &script]).env("PATH", path).env("CLIENT_FAILOVER_SERVER", &app.url);
+    let run = bash.env("XDG_CONFIG_HOME", "/nonexistent").output().await.expect("bash is there");
+    let output = String::from_utf8(run.stdout).expect("UTF-8");
+    assert!(run.status.success(), "{output}{}", String::from_utf8_lossy(&run.stderr));
+    for line in [
+        "group pump created",
+        "group valve created",
+        "GROUP  AT RISK  PRIMARY  FOR  HEALTH  STANDBYS",
+        "group valve deleted",
+    ] {
+        assert!(output.lines().any(|printed| printed == line), "{line} in {output}");
+    }
+    assert!(output.contains("FailoverTimeout: 00:00:02") && output.contains("{\"Event\":\"GroupCreated\""), "{output}");
+}
+
+#[test]
+fn the_profile_of_the_readme_is_one() {
+    let profile = README.split("```toml\n").find(|block| block.starts_with("[profiles.default]")).expect("it is there");
+    let profile = profile.split("```").next().expect("it ends").replace("tenant = \"plant\"\n", "tenant = \"a/b\"\n");
+    let dir = new_dir();
+    let file = dir.join("client.toml");
+    std::fs::write(&file, profile).expect("it can be written");
+    std::fs::write(dir.join("operator.key"), "cfk_key\n").expect("it can be written");
+    let said = program().args(["groups", "list", "--profiles"]).arg(file).output().expect("it runs").stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    // It was read as far as the tenant, which is not one on purpose: the service is not asked.
+    assert!(said.contains("the tenant 'a/b' is not valid"), "{said}");
 }
 
 #[tokio::test]

@@ -258,15 +258,28 @@ impl Listener {
         self.missed
     }
 
+    /// Whether there are events of before, to be read from the database.
+    pub fn is_behind(&self) -> bool {
+        self.catch_up_to.is_some()
+    }
+
+    /// The next event of those that there were when it began; `None` once all of them have been given out. Can be dropped
+    /// while it waits, and loses nothing by it.
+    pub async fn next_of_before(&mut self) -> Result<Option<Arc<Published>>, FailoverError> {
+        loop {
+            if let Some(next) = self.ready.pop_front() {
+                return Ok(Some(next));
+            }
+            let Some(up_to) = self.catch_up_to else { return Ok(None) };
+            self.catch_up(up_to).await?;
+        }
+    }
+
     /// The next event. Can be dropped while it waits, and loses nothing by it.
     pub async fn next(&mut self) -> Result<Arc<Published>, FailoverError> {
         loop {
-            if let Some(next) = self.ready.pop_front() {
+            if let Some(next) = self.next_of_before().await? {
                 return Ok(next);
-            }
-            if let Some(up_to) = self.catch_up_to {
-                self.catch_up(up_to).await?;
-                continue;
             }
             match self.receiver.recv().await {
                 // What was read from the database may be in memory too.

@@ -1,6 +1,7 @@
 //! Streams of server-sent events: every change of role and configuration, as it is committed.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -14,8 +15,8 @@ use super::errors::ApiError;
 use super::groups::Milliseconds;
 use super::paths::{InGroup, InNamespace};
 use super::{Life, datetime, query, timespan};
-use crate::failover::Failover;
-use crate::failover::feed::Listener;
+use crate::failover::feed::{Listener, Published};
+use crate::failover::{Failover, FailoverError};
 use crate::store::events::{Event, EventScope, Happening};
 use crate::store::groups::GroupConfiguration;
 
@@ -92,11 +93,14 @@ struct Open {
     life: web::Data<Life>,
     keep_alive_at: Instant,
     begun: bool,
+    /// Whether it gives out what was before it.
+    behind: bool,
 }
 
 /// The stream's bytes. It ends with the service, or with an error of the database; the client resumes.
 fn write_stream(listener: Listener, life: web::Data<Life>) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let open = Open { listener, life, keep_alive_at: Instant::now() + KEEP_ALIVE, begun: false };
+    let behind = listener.is_behind();
+    let open = Open { listener, life, keep_alive_at: Instant::now() + KEEP_ALIVE, begun: false, behind };
     stream::unfold(open, |mut open| async move {
         if !open.begun {
             open.begun = true;
@@ -104,12 +108,26 @@ fn write_stream(listener: Listener, life: web::Data<Life>) -> impl Stream<Item =
         }
         let bytes = tokio::select! {
             () = open.life.ended() => return None,
-            next = open.listener.next() => next.ok()?.text(write_event),
+            next = next(&mut open.listener, open.behind) => match next.ok()? {
+                Some(event) => event.text(write_event),
+                None => {
+                    open.behind = false;
+                    position(&mut open.listener, ": that was before\n")
+                }
+            },
             () = sleep_until(open.keep_alive_at) => position(&mut open.listener, ": still here\n"),
         };
         open.keep_alive_at = Instant::now() + KEEP_ALIVE;
         Some((Ok(bytes), open))
     })
+}
+
+/// The next event; `None` where those of before are over, so that whoever wants these alone need not wait.
+async fn next(listener: &mut Listener, behind: bool) -> Result<Option<Arc<Published>>, FailoverError> {
+    match behind {
+        true => listener.next_of_before().await,
+        false => listener.next().await.map(Some),
+    }
 }
 
 /// What a stream begins with: when to come back, from where, and whether something is lost for good.

@@ -1,0 +1,32 @@
+//! Asks before something is deleted.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use clap::Args;
+
+use super::OperatorError;
+
+/// Whether to ask.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ConfirmArgs {
+    /// Do not ask; nobody is asked either where there is no terminal
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl ConfirmArgs {
+    /// Asks whoever sits at the terminal.
+    pub fn ask(self, question: &str) -> Result<(), OperatorError> {
+        if self.yes || !io::stdin().is_terminal() {
+            return Ok(());
+        }
+        let fault = |cause| OperatorError::Io { what: "the answer cannot be read".to_owned(), cause };
+        write!(io::stderr(), "{question} [y/N] ").map_err(fault)?;
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map_err(fault)?;
+        match line.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(OperatorError::Declined),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The client sessions of a group: listed and deleted.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::confirmation::ConfirmArgs;
+use super::connection::{Connection, ConnectionArgs, PlaceArgs};
+use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration, printable, role};
+use super::service::{Scope, group_id, parse};
+use super::status::elapsed_ms;
+use super::{Common, OperatorError};
+use crate::ids::SessionId;
+
+/// Whose sessions.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The group
+    group: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Which session.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The group
+    group: String,
+    /// The session
+    session: String,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// A session with what is true of it now.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SessionStatus {
+    /// Its id.
+    pub session_id: String,
+    name: Option<String>,
+    role: i64,
+    role_since: String,
+    live: bool,
+    /// How healthy it says it is, digit by digit.
+    pub percent_healthy_streams: Option<Box<RawValue>>,
+    heartbeat_age_ms: Option<i64>,
+    lease_left_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Group {
+    sessions: Vec<Box<RawValue>>,
+    time: String,
+}
+
+/// The table of sessions.
+pub fn table() -> Table<7> {
+    Table::new(["SESSION", "ROLE", " FOR", " HEALTH", " HEARTBEAT", " LEASE LEFT", "NAME"])
+}
+
+impl SessionStatus {
+    /// Its row, at a time of the service's clock.
+    pub fn row(&self, now: &str) -> ([String; 7], Tone) {
+        let nothing = || NOTHING.to_owned();
+        let lease = match self.lease_left_ms {
+            Some(left) if self.live => duration(left),
+            Some(_) => "over".to_owned(),
+            None => nothing(),
+        };
+        let cells = [
+            self.session_id.clone(),
+            role(self.role).to_owned(),
+            elapsed_ms(&self.role_since, now).map_or_else(nothing, duration),
+            self.percent_healthy_streams.as_ref().map_or_else(nothing, |health| format!("{health} %")),
+            self.heartbeat_age_ms.map_or_else(nothing, |age| format!("{} ago", duration(age))),
+            lease,
+            self.name.clone().unwrap_or_default(),
+        ];
+        (cells, if self.live { Tone::Plain } else { Tone::Warning })
+    }
+}
+
+/// Lists the sessions of a group.
+pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
+    let connection = Connection::settle(&args.common.connection)?;
+    let namespace = connection.namespace(&args.common.place)?;
+    let group = group_id(&args.group)?;
+    let service = connection.service()?;
+    let found: Group = service.read(&Scope::Namespace(&namespace).group(&group, &["status"]), &[]).await?;
+    let mut printer = Printer::stdout();
+    if args.common.output != Format::Table {
+        let mut list = List::begin(&mut printer, args.common.output, None)?;
+        for raw in &found.sessions {
+            list.add(&mut printer, raw)?;
+        }
+        list.end(&mut printer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sessions: Vec<SessionStatus> =
+        found.sessions.iter().map(|raw| parse(raw.get())).collect::<Result<_, OperatorError>>()?;
+    match sessions.is_empty() {
+        true => complain("no sessions"),
+        false => {
+            let rows: Vec<_> = sessions.iter().map(|session| session.row(&found.time)).collect();
+            table().print(&mut printer, &rows)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Deletes a session.
+pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
+    let connection = Connection::settle(&args.connection)?;
+    let namespace = connection.namespace(&args.place)?;
+    let group = group_id(&args.group)?;
+    let session = SessionId::parse(args.session.as_str()).map_err(|error| {
+        OperatorError::usage(format!("the session '{}' is not valid: {error}", printable(&args.session)))
+    })?;
+    let service = connection.service()?;
+    let shown = format!("{session} of the group {}/{}/{group}", namespace.tenant, namespace.namespace);
+    args.confirm.ask(&format!("Delete the session {}, at {}?", printable(&shown), service.name()))?;
+    let path = Scope::Namespace(&namespace).group(&group, &["clientsessions", session.as_str()]);
+    service.delete(&path, &[]).await?;
+    Printer::stdout().line(&format!("session {} deleted", printable(session.as_str())))?;
+    Ok(ExitCode::SUCCESS)
+}
