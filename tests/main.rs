@@ -1,5 +1,6 @@
 //! The service from outside, in one binary: each file is a concern, and the helpers start what all of them share once.
 
+mod browser;
 mod credentials;
 mod helpers;
 mod issuer;
@@ -23,6 +24,8 @@ mod limits;
 mod lists;
 mod metrics;
 mod outage;
+mod page;
+mod page_shown;
 mod process;
 mod proxy;
 mod readme;

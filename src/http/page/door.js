@@ -22,10 +22,11 @@ export function signIn(refusal, done) {
   let way = takesSecrets ? 'secret' : 'password';
   const choice = (value, text) =>
     h('label', { class: 'choice' }, h('input', { type: 'radio', name: 'way', value, checked: value === way, onchange: () => choose(value) }), ` ${text}`);
+  // Only the one is part of the form: a password manager is not to take the one for the other.
+  const part = h('div', {});
   const choose = (value) => {
     way = value;
-    parts.secret.hidden = way !== 'secret';
-    parts.password.hidden = way !== 'password';
+    part.replaceChildren(parts[way]);
   };
   choose(way);
 
@@ -48,8 +49,7 @@ export function signIn(refusal, done) {
     !canAsk && h('p', {}, 'The service asks for a client certificate. Install yours in the browser, then try again.'),
     problem,
     takesSecrets && takesPasswords && h('fieldset', {}, h('legend', {}, 'With'), choice('secret', 'API key or token'), choice('password', 'Name and password')),
-    takesSecrets && parts.secret,
-    takesPasswords && parts.password,
+    canAsk && part,
     canAsk ? h('button', { type: 'submit' }, 'Sign in') : h('button', { type: 'button', onclick: done }, 'Try again'),
   );
   return { node: form, title: 'Sign in', focus: () => (canAsk ? (way === 'secret' ? secret : name) : form.querySelector('h1')).focus() };

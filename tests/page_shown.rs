@@ -1,0 +1,276 @@
+//! What the page looks like, for the README; and how fast it is where there are very many groups. Both take a command of
+//! their own.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::credentials::program;
+use crate::helpers::{TestApp, TestDatabase, eventually};
+use crate::status::fill;
+
+const MINUTE: i64 = 60_000;
+
+/// Changes of a group's roles: session, from, to, reason, term, and how many seconds ago.
+type Past<'a> = &'a [(&'a str, i16, i16, &'a str, i64, i64)];
+
+/// Writes changes down as if they had happened.
+async fn remember(app: &TestApp, group: &str, past: Past<'_>) {
+    app.database.execute(&format!("DELETE FROM role_transitions WHERE group_id = '{group}'")).await;
+    for (session, from, to, reason, term, ago) in past {
+        app.database
+            .execute(&format!(
+                "INSERT INTO role_transitions (group_key, tenant_id, namespace_id, group_id, session_id, from_role, to_role,
+                    term, reason, actor, recorded_at)
+                 SELECT group_key, tenant_id, namespace_id, group_id, '{session}', {from}, {to}, {term}, '{reason}', 'heartbeat',
+                    clock_timestamp() - interval '{ago} s' FROM groups WHERE group_id = '{group}'"
+            ))
+            .await;
+    }
+}
+
+/// Heartbeats of a group's sessions, with data sent a moment ago.
+async fn beat_all(app: &TestApp, group: &str, sessions: &[(&str, f64)]) {
+    for (session, health) in sessions {
+        let now = app
+            .database
+            .rows("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS now")
+            .await;
+        let body = json!({"PercentHealthyStreams": health, "LastDataSendTime": now[0]["now"]});
+        app.heartbeat(group, session, body).await.expect_ok();
+    }
+}
+
+async fn keep(browser: &Browser, name: &str) {
+    let picture = browser.screenshot().await;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images").join(name);
+    std::fs::write(&path, &picture).expect("it can be written");
+    println!("{}: {} kB", path.display(), picture.len() / 1_000);
+}
+
+/// The pictures of the page: cargo test --test suite -- --ignored --nocapture screenshots_of_the_page
+#[tokio::test]
+#[ignore = "it writes into docs/images"]
+async fn the_screenshots_of_the_page_are_made_anew() {
+    let app = TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(200)).await;
+    let Some(browser) = Browser::start().await else { return };
+    for (group, name, sessions) in [
+        ("pump", "Cooling water pumps", vec![("pump-a", 100.0), ("pump-b", 99.5), ("pump-c", 97.0)]),
+        ("boiler", "Boiler house", vec![("boiler-1", 100.0), ("boiler-2", 100.0)]),
+        ("dryer", "Dryer", vec![("dryer-a", 100.0)]),
+        ("oven", "Tunnel oven", vec![("oven-1", 62.5), ("oven-2", 60.0)]),
+        ("press-4", "Press 4", vec![("left", 100.0), ("right", 98.0)]),
+        ("valves", "Valve station", vec![]),
+        ("well", "Well field", vec![("north", 100.0), ("south", 100.0), ("west", 91.0)]),
+    ] {
+        app.put(&format!("/{group}"), json!({"Milliseconds": MINUTE, "Name": name})).await.expect_ok();
+        for session in ["pump-a", "pump-b", "pump-c", "dryer-b", "valve-1", "valve-2"] {
+            if group.starts_with(&session[..4]) && !sessions.iter().any(|(id, _)| *id == session) {
+                app.post(&format!("/{group}/clientsessions"), json!({"Id": session})).await.expect_ok();
+            }
+        }
+        for (session, _) in &sessions {
+            app.post(&format!("/{group}/clientsessions"), json!({"Id": session})).await.expect_ok();
+        }
+        beat_all(&app, group, &sessions).await;
+        beat_all(&app, group, &sessions).await;
+    }
+    remember(
+        &app,
+        "pump",
+        &[
+            ("pump-a", 0, 1, "first_heartbeat", 1, 3_400),
+            ("pump-a", 1, 0, "lease_lapsed", 1, 2_500),
+            ("pump-b", 0, 1, "lease_lapsed", 2, 2_480),
+            ("pump-c", 0, 2, "healthier", 2, 1_730),
+            ("pump-b", 1, 0, "yielded", 2, 1_700),
+            ("pump-c", 2, 1, "handover_completed", 3, 1_640),
+            ("pump-c", 1, 0, "session_deleted", 3, 900),
+            ("pump-a", 0, 1, "session_deleted", 4, 896),
+        ],
+    )
+    .await;
+    app.database.execute("UPDATE groups SET term = 4 WHERE group_id = 'pump'").await;
+    remember(
+        &app,
+        "press-4",
+        &[
+            ("left", 0, 1, "first_heartbeat", 1, 560),
+            ("left", 1, 0, "lease_lapsed", 1, 500),
+            ("right", 0, 1, "lease_lapsed", 2, 495),
+            ("right", 1, 0, "lease_lapsed", 2, 380),
+            ("left", 0, 1, "lease_lapsed", 3, 370),
+            ("left", 1, 0, "lease_lapsed", 3, 250),
+            ("right", 0, 1, "lease_lapsed", 4, 247),
+            ("right", 1, 0, "lease_lapsed", 4, 130),
+            ("left", 0, 1, "lease_lapsed", 5, 121),
+        ],
+    )
+    .await;
+
+    browser.screen(1_280, 800, 1, false).await;
+    browser.go(&app.url).await;
+    browser.shows("#connection", "Live").await;
+    browser.shows(".tiles", "Flapping 1").await;
+    browser.shows(".found", "7 groups, 4 at risk").await;
+    keep(&browser, "page-at-risk.png").await;
+
+    browser.go(&format!("{}/#/g/t/n/pump?span=1h", app.url)).await;
+    browser.until("document.querySelectorAll('.held').length > 5").await;
+    browser.eval("document.querySelector('.held.pending').focus()").await;
+    browser.shows("#tip", "healthier").await;
+    keep(&browser, "page-timeline.png").await;
+
+    browser.prefer("prefers-color-scheme", "dark").await;
+    browser.screen(360, 740, 2, true).await;
+    browser.go(&format!("{}/#/", app.url)).await;
+    browser.shows("#connection", "Live").await;
+    browser.shows(".tiles", "Flapping 1").await;
+    browser.prefer("prefers-color-scheme", "light").await;
+    browser.go(&format!("{}/#/g/t/n/oven", app.url)).await;
+    browser.until("document.querySelectorAll('.held').length > 0").await;
+    keep(&browser, "page-phone.png").await;
+
+    // A takeover in progress: a Primary that is ill, and the one that is about to take over.
+    browser.screen(1_280, 800, 1, false).await;
+    browser.prefer("prefers-color-scheme", "dark").await;
+    beat_all(&app, "pump", &[("pump-a", 45.0), ("pump-c", 97.0), ("pump-b", 99.5)]).await;
+    app.database.let_time_pass(9_000).await;
+    beat_all(&app, "pump", &[("pump-b", 99.5)]).await;
+    app.database.let_time_pass(12_000).await;
+    browser.go(&format!("{}/#/g/t/n/pump?span=1h", app.url)).await;
+    browser.until("document.querySelectorAll('.held.pending').length > 1").await;
+    browser.shows(".facts", "Pending pump-b").await;
+    browser.until("scrollTo(0, 0) ?? true").await;
+    keep(&browser, "page-takeover-dark.png").await;
+}
+
+/// The resident memory of a process, in megabytes.
+fn resident_mb(process: u64) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or_default() / 1_024.0
+}
+
+/// The process that shows the page: a child of the browser's, and the largest of those that show pages.
+fn renderer_mb() -> f64 {
+    let processes = std::fs::read_dir("/proc").expect("Linux has it").flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
+    let shows_pages = |id: &u64| {
+        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("--type=renderer")
+    };
+    ids.filter(shows_pages).map(resident_mb).fold(0.0, f64::max)
+}
+
+/// A measurement: cargo test --release --test suite -- --ignored --nocapture first_view_of_100_000_groups
+#[tokio::test]
+#[ignore = "its data take half a minute: run it for its figures"]
+async fn the_first_view_of_100_000_groups() {
+    let Some(browser) = Browser::start().await else { return };
+    let seeded = TestApp::start().await;
+    fill(&seeded, "'line' || i % 20", 100_000).await;
+    let TestApp { replica, database } = seeded;
+    replica.stop().await;
+    let mut service = Service::start(&database).await;
+    let http = Client::new();
+    eventually("the groups are counted", async || {
+        let answer = http.get(format!("{}/api/v1/clientfailover/status?count=1", service.url)).send().await;
+        let body: Value = answer.expect("it answers").json().await.expect("it is JSON");
+        body["Counted"]["Groups"] == 100_000
+    })
+    .await;
+    let before_mb = resident_mb(service.id());
+    // When the first row is there, noted by the page's own clock from the beginning of the navigation.
+    let note = "new MutationObserver((_, observer) => {
+            if (!document.querySelector('.groups tbody tr')) return;
+            observer.disconnect();
+            requestAnimationFrame(() => { window.firstViewMs = performance.now(); });
+        }).observe(document, { childList: true, subtree: true })";
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": note})).await;
+    let mut views = Vec::new();
+    for _ in 0..9 {
+        browser.go("about:blank").await;
+        browser.go(&service.url).await;
+        browser.until("window.firstViewMs > 0").await;
+        views.push(browser.eval("window.firstViewMs").await.as_f64().expect("a number"));
+    }
+    let cold = views[0];
+    views.sort_by(f64::total_cmp);
+    println!("100,000 groups: first view after {:.0} ms (median of {}; the first {cold:.0} ms)", views[4], views.len());
+
+    let mut searches = Vec::new();
+    for number in 0..9 {
+        let wanted = format!("g{}", 77_770 + number);
+        browser.eval("document.querySelector('#search').select()").await;
+        let asked = Instant::now();
+        browser.fill("#search", &wanted).await;
+        browser.shows(".groups tbody tr:first-child th", &wanted).await;
+        searches.push(asked.elapsed());
+    }
+    searches.sort_unstable();
+    println!(
+        "a search, from the first letter to its group, with the pause of 250 ms after the last: median {:?}",
+        searches[4]
+    );
+
+    browser.go(&format!("{}/#/", service.url)).await;
+    browser.go(&service.url).await;
+    browser.shows(".found", "100,000 groups").await;
+    // A minute of what a wall shows, made shorter: the state is read again and again.
+    for _ in 0..60 {
+        browser.eval("window.dispatchEvent(new Event('online'))").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    browser.devtools("HeapProfiler.collectGarbage", json!({})).await;
+    let heap = browser.eval("performance.memory.usedJSHeapSize").await.as_f64().unwrap_or_default() / 1e6;
+    let nodes = browser.eval("document.querySelectorAll('*').length").await;
+    println!("the tab: {heap:.1} MB of objects, {nodes} elements, its process {:.0} MB resident", renderer_mb());
+    println!(
+        "the service: {before_mb:.0} MB resident before the page was opened, {:.0} MB after",
+        resident_mb(service.id())
+    );
+    service.stop();
+}
+
+/// The service as a process of its own.
+struct Service {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Service {
+    async fn start(database: &TestDatabase) -> Service {
+        use std::io::{BufRead as _, BufReader};
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", database.url());
+        tokio::task::spawn_blocking(move || {
+            let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("it starts");
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it is text");
+            let url =
+                line.split_whitespace().find(|word| word.starts_with("http://")).expect("it has a URL").to_owned();
+            Service { child, url }
+        })
+        .await
+        .expect("it starts")
+    }
+
+    fn id(&self) -> u64 {
+        u64::from(self.child.id())
+    }
+
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
