@@ -166,9 +166,10 @@ impl Browser {
         self.command("/actions", json!({"actions": [{"type": "key", "id": "keyboard", "actions": steps}]})).await;
     }
 
-    /// Clicks on an input and types.
+    /// Clicks on an input and types, in the place of what is there.
     pub async fn fill(&self, selector: &str, text: &str) {
         self.click(selector).await;
+        self.eval(&format!("document.querySelector({}).select()", Value::from(selector))).await;
         self.press(text).await;
     }
 

@@ -260,7 +260,6 @@ async fn groups_at_risk_come_first_with_their_reasons_and_the_rest_is_found_by_s
     browser.go(&format!("{}/#/?search=E-077", app.url)).await;
     browser.shows(".found", "1 group found for “E-077”").await;
     assert_eq!(browser.eval("document.querySelector('#search').value").await, "E-077");
-    browser.eval("document.querySelector('#search').select()").await;
     browser.fill("#search", "no such").await;
     browser.shows(".list .nothing", "No group has that in its names.").await;
     browser.go(&format!("{}/#/", app.url)).await;
@@ -356,8 +355,7 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
     browser.fill("#tenant", "u").await;
     browser.fill("#namespace", &format!("n{ENTER}")).await;
     browser.shows("main", "of tenant 'u'").await;
-    browser.eval("document.querySelector('#tenant').select()").await;
-    browser.press(&format!("t{TAB}n{ENTER}")).await;
+    browser.fill("#tenant", &format!("t{TAB}n{ENTER}")).await;
     browser.shows("h1", "t / n").await;
     browser.shows(".groups tbody tr", "pump No standby a").await;
     browser.shows("#connection", "Live").await;

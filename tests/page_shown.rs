@@ -4,12 +4,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use reqwest::Client;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::credentials::program;
-use crate::helpers::{TestApp, TestDatabase, eventually};
+use crate::helpers::{Answer, TestApp, TestDatabase, eventually};
 use crate::status::fill;
 
 const MINUTE: i64 = 60_000;
@@ -32,15 +32,21 @@ async fn remember(app: &TestApp, group: &str, past: Past<'_>) {
     }
 }
 
+/// Sends to the groups of a line of the plant.
+async fn send(app: &TestApp, method: Method, line: &str, below: &str, body: Value) {
+    let url = format!("{}/api/v1/tenants/plant/namespaces/{line}/clientfailover/groups{below}", app.url);
+    Answer::of(app.http.request(method, url).json(&body)).await.expect_ok();
+}
+
 /// Heartbeats of a group's sessions, with data sent a moment ago.
-async fn beat_all(app: &TestApp, group: &str, sessions: &[(&str, f64)]) {
+async fn beat_all(app: &TestApp, line: &str, group: &str, sessions: &[(&str, f64)]) {
     for (session, health) in sessions {
         let now = app
             .database
             .rows("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS now")
             .await;
         let body = json!({"PercentHealthyStreams": health, "LastDataSendTime": now[0]["now"]});
-        app.heartbeat(group, session, body).await.expect_ok();
+        send(app, Method::POST, line, &format!("/{group}/clientsessions/{session}"), body).await;
     }
 }
 
@@ -57,27 +63,29 @@ async fn keep(browser: &Browser, name: &str) {
 async fn the_screenshots_of_the_page_are_made_anew() {
     let app = TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(200)).await;
     let Some(browser) = Browser::start().await else { return };
-    for (group, name, sessions) in [
-        ("pump", "Cooling water pumps", vec![("pump-a", 100.0), ("pump-b", 99.5), ("pump-c", 97.0)]),
-        ("boiler", "Boiler house", vec![("boiler-1", 100.0), ("boiler-2", 100.0)]),
-        ("dryer", "Dryer", vec![("dryer-a", 100.0)]),
-        ("oven", "Tunnel oven", vec![("oven-1", 62.5), ("oven-2", 60.0)]),
-        ("press-4", "Press 4", vec![("left", 100.0), ("right", 98.0)]),
-        ("valves", "Valve station", vec![]),
-        ("well", "Well field", vec![("north", 100.0), ("south", 100.0), ("west", 91.0)]),
-    ] {
-        app.put(&format!("/{group}"), json!({"Milliseconds": MINUTE, "Name": name})).await.expect_ok();
-        for session in ["pump-a", "pump-b", "pump-c", "dryer-b", "valve-1", "valve-2"] {
-            if group.starts_with(&session[..4]) && !sessions.iter().any(|(id, _)| *id == session) {
-                app.post(&format!("/{group}/clientsessions"), json!({"Id": session})).await.expect_ok();
-            }
+    // Line, group, name, those that send heartbeats with their health, and those that are silent.
+    type Group<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, f64)], &'a [&'a str]);
+    let groups: [Group<'_>; 8] = [
+        ("line1", "pump", "Cooling water pumps", &[("pump-a", 100.0), ("pump-b", 99.5), ("pump-c", 97.0)], &[]),
+        ("line1", "boiler", "Boiler house", &[("boiler-1", 100.0), ("boiler-2", 100.0)], &[]),
+        ("line1", "dryer", "Belt dryer", &[("dryer-a", 100.0)], &["dryer-b"]),
+        ("line2", "oven", "Tunnel oven", &[("oven-1", 62.5), ("oven-2", 60.0)], &[]),
+        ("line2", "press-4", "Press 4", &[("left", 100.0), ("right", 98.0)], &[]),
+        ("line2", "valves", "Valve station", &[], &["valve-1", "valve-2"]),
+        ("utilities", "well", "Well field", &[("north", 100.0), ("south", 100.0), ("west", 91.0)], &[]),
+        ("utilities", "grid", "Grid meters", &[("meter-1", 100.0), ("meter-2", 100.0)], &[]),
+    ];
+    for (line, group, name, sessions, silent) in groups {
+        let configuration = json!({"Milliseconds": MINUTE, "Name": name});
+        send(&app, Method::PUT, line, &format!("/{group}"), configuration).await;
+        for session in sessions.iter().map(|(session, _)| session).chain(silent) {
+            send(&app, Method::POST, line, &format!("/{group}/clientsessions"), json!({"Id": session})).await;
         }
-        for (session, _) in &sessions {
-            app.post(&format!("/{group}/clientsessions"), json!({"Id": session})).await.expect_ok();
-        }
-        beat_all(&app, group, &sessions).await;
-        beat_all(&app, group, &sessions).await;
+        beat_all(&app, line, group, sessions).await;
+        beat_all(&app, line, group, sessions).await;
     }
+    // They have been so for a while.
+    app.database.execute("UPDATE sessions SET role_changed_at = role_changed_at - interval '3 days 4 hours'").await;
     remember(
         &app,
         "pump",
@@ -93,7 +101,10 @@ async fn the_screenshots_of_the_page_are_made_anew() {
         ],
     )
     .await;
-    app.database.execute("UPDATE groups SET term = 4 WHERE group_id = 'pump'").await;
+    let since = "UPDATE groups SET term = 4 WHERE group_id = 'pump';
+        UPDATE sessions SET role_changed_at = clock_timestamp() - interval '896 s' WHERE session_id = 'pump-a';
+        UPDATE sessions SET role_changed_at = clock_timestamp() - interval '121 s' WHERE session_id = 'left'";
+    app.database.execute(since).await;
     remember(
         &app,
         "press-4",
@@ -115,36 +126,32 @@ async fn the_screenshots_of_the_page_are_made_anew() {
     browser.go(&app.url).await;
     browser.shows("#connection", "Live").await;
     browser.shows(".tiles", "Flapping 1").await;
-    browser.shows(".found", "7 groups, 4 at risk").await;
+    browser.shows(".found", "8 groups, 4 at risk").await;
     keep(&browser, "page-at-risk.png").await;
 
-    browser.go(&format!("{}/#/g/t/n/pump?span=1h", app.url)).await;
+    browser.go(&format!("{}/#/g/plant/line1/pump?span=1h", app.url)).await;
     browser.until("document.querySelectorAll('.held').length > 5").await;
     browser.eval("document.querySelector('.held.pending').focus()").await;
     browser.shows("#tip", "healthier").await;
     keep(&browser, "page-timeline.png").await;
 
-    browser.prefer("prefers-color-scheme", "dark").await;
     browser.screen(360, 740, 2, true).await;
-    browser.go(&format!("{}/#/", app.url)).await;
-    browser.shows("#connection", "Live").await;
-    browser.shows(".tiles", "Flapping 1").await;
-    browser.prefer("prefers-color-scheme", "light").await;
-    browser.go(&format!("{}/#/g/t/n/oven", app.url)).await;
+    browser.go(&format!("{}/#/g/plant/line2/oven", app.url)).await;
     browser.until("document.querySelectorAll('.held').length > 0").await;
     keep(&browser, "page-phone.png").await;
 
     // A takeover in progress: a Primary that is ill, and the one that is about to take over.
     browser.screen(1_280, 800, 1, false).await;
     browser.prefer("prefers-color-scheme", "dark").await;
-    beat_all(&app, "pump", &[("pump-a", 45.0), ("pump-c", 97.0), ("pump-b", 99.5)]).await;
+    beat_all(&app, "line1", "pump", &[("pump-a", 45.0), ("pump-c", 97.0), ("pump-b", 99.5)]).await;
     app.database.let_time_pass(9_000).await;
-    beat_all(&app, "pump", &[("pump-b", 99.5)]).await;
-    app.database.let_time_pass(12_000).await;
-    browser.go(&format!("{}/#/g/t/n/pump?span=1h", app.url)).await;
+    beat_all(&app, "line1", "pump", &[("pump-b", 99.5)]).await;
+    browser.go(&format!("{}/#/g/plant/line1/pump?span=1h", app.url)).await;
     browser.until("document.querySelectorAll('.held.pending').length > 1").await;
     browser.shows(".facts", "Pending pump-b").await;
-    browser.until("scrollTo(0, 0) ?? true").await;
+    browser.eval("document.querySelector('.held.pending[data-open]').focus()").await;
+    browser.shows("#tip", "pump-b Pending").await;
+    browser.eval("void scrollTo(0, 0)").await;
     keep(&browser, "page-takeover-dark.png").await;
 }
 
@@ -205,7 +212,6 @@ async fn the_first_view_of_100_000_groups() {
     let mut searches = Vec::new();
     for number in 0..9 {
         let wanted = format!("g{}", 77_770 + number);
-        browser.eval("document.querySelector('#search').select()").await;
         let asked = Instant::now();
         browser.fill("#search", &wanted).await;
         browser.shows(".groups tbody tr:first-child th", &wanted).await;

@@ -8,7 +8,7 @@ const LEAST_MS = 350;
 /** A service that takes long to answer is asked less often. */
 const SHARE = 4;
 /** A browser has few connections to a server: tabs in the background give theirs back. */
-const HIDDEN_MS = 30_000;
+const HIDDEN_MS = 10_000;
 
 export class Live {
   /**
@@ -49,6 +49,11 @@ export class Live {
   start() {
     document.addEventListener('visibilitychange', this.visibility);
     window.addEventListener('online', this.online);
+    if (document.hidden) {
+      // A tab that was opened in the background begins when somebody looks.
+      this.say('paused');
+      return;
+    }
     this.say('connecting');
     this.stream.start();
     // Without waiting for the stream: it may be what does not work.
