@@ -146,8 +146,14 @@ async fn the_screenshots_of_the_page_are_made_anew() {
     beat_all(&app, "line1", "pump", &[("pump-a", 45.0), ("pump-c", 97.0), ("pump-b", 99.5)]).await;
     app.database.let_time_pass(9_000).await;
     beat_all(&app, "line1", "pump", &[("pump-b", 99.5)]).await;
-    browser.go(&format!("{}/#/g/plant/line1/pump?span=1h", app.url)).await;
-    browser.until("document.querySelectorAll('.held.pending').length > 1").await;
+    app.database.let_time_pass(15_000).await;
+    let earlier = "UPDATE role_transitions SET recorded_at = recorded_at - interval '15 s'
+            WHERE recorded_at > clock_timestamp() - interval '15 s';
+        UPDATE sessions SET role_changed_at = role_changed_at - interval '15 s'";
+    app.database.execute(earlier).await;
+    browser.go("about:blank").await;
+    browser.go(&format!("{}/#/g/plant/line1/pump?span=5m", app.url)).await;
+    browser.until("document.querySelectorAll('.held.pending').length > 0").await;
     browser.shows(".facts", "Pending pump-b").await;
     browser.eval("document.querySelector('.held.pending[data-open]').focus()").await;
     browser.shows("#tip", "pump-b Pending").await;

@@ -37,8 +37,8 @@ const FILES: [PageFile; 13] = [
     PageFile { path: "/page/timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
 ];
 
-/// Names of files are untrusted where they come from, ids and names of groups where they are shown: nothing runs and
-/// nothing is loaded but these files, and no text becomes markup even by mistake (trusted types).
+/// Whoever may register a session chooses names that operators look at. So nothing runs and nothing is loaded but these
+/// files, and no text becomes markup even by mistake (trusted types).
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";

@@ -42,9 +42,7 @@ export function actorWord(actor) {
 export function riskWords(risk, group) {
   switch (risk) {
     case 'NoPrimary':
-      return group.LiveSessions > 0
-        ? ['No Primary', `Nobody acts, though ${count(group.LiveSessions, 'session')} of ${group.RegisteredSessions} live.`]
-        : ['No Primary', `Nobody acts: ${group.RegisteredSessions === 1 ? 'its only session is' : 'all its sessions are'} silent.`];
+      return ['No Primary', vacancyWords(group)];
     case 'NoStandby':
       return ['No standby', 'Nobody could take over if the Primary fell silent.'];
     case 'PrimaryUnhealthy':
@@ -54,6 +52,12 @@ export function riskWords(risk, group) {
     default:
       return [risk, risk];
   }
+}
+
+function vacancyWords({ HandoverFrom: from, LiveSessions: live, RegisteredSessions: all }) {
+  if (from !== null) return `Nobody acts for the moment: the handover from ${from} is under way.`;
+  if (live > 0) return `Nobody acts, though ${whole(live)} of ${count(all, 'session')} ${live === 1 ? 'is' : 'are'} live.`;
+  return `Nobody acts: ${all === 1 ? 'its only session is' : 'all its sessions are'} silent.`;
 }
 
 export function count(number, noun) {
