@@ -288,6 +288,7 @@ pub struct Authenticator {
     rates: Option<Rates>,
     clients_create_groups: bool,
     challenge: String,
+    challenge_for_scripts: String,
 }
 
 impl fmt::Debug for Authenticator {
@@ -315,6 +316,7 @@ impl Authenticator {
             subjects: options.subjects_file.as_deref().map(Subjects::open).transpose()?,
             rates: options.rate_limit.map(Rates::new),
             clients_create_groups: options.clients_create_groups,
+            challenge_for_scripts: challenge.replace("Basic", "xBasic"),
             challenge,
         })
     }
@@ -322,6 +324,12 @@ impl Authenticator {
     /// What the header `WWW-Authenticate` of an answer 401 says.
     pub fn challenge(&self) -> &str {
         &self.challenge
+    }
+
+    /// The same for a script in a browser, which asks for a password by itself: with a scheme of another name, because
+    /// at the sight of `Basic` the browser would ask.
+    pub fn challenge_for_scripts(&self) -> &str {
+        &self.challenge_for_scripts
     }
 
     /// Whether the role client may create groups.

@@ -34,6 +34,7 @@ mod guard;
 mod health;
 mod history;
 mod json;
+mod page;
 mod paths;
 mod query;
 mod sessions;
@@ -187,6 +188,7 @@ pub fn server(
             .service(
                 web::resource("/health/ready").get(health::ready).default_service(web::to(|| refuse_method("GET"))),
             )
+            .configure(page::configure)
             .default_service(web::to(refuse_path))
     };
     let server = HttpServer::new(app)

@@ -35,6 +35,8 @@ pub enum Route {
     NamespaceStatus,
     /// Whatever operators ask about all tenants.
     Overview,
+    /// The page for operators.
+    Page,
     /// Health.
     Health,
     /// Metrics.
@@ -43,7 +45,7 @@ pub enum Route {
     Other,
 }
 
-const ROUTES: [(Route, &str); 13] = [
+const ROUTES: [(Route, &str); 14] = [
     (Route::Groups, "groups"),
     (Route::Group, "groups/{groupid}"),
     (Route::Sessions, "groups/{groupid}/clientsessions"),
@@ -54,6 +56,7 @@ const ROUTES: [(Route, &str); 13] = [
     (Route::NamespaceEvents, "events"),
     (Route::NamespaceStatus, "status"),
     (Route::Overview, "overview"),
+    (Route::Page, "page"),
     (Route::Health, "health"),
     (Route::Metrics, "metrics"),
     (Route::Other, "other"),

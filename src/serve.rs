@@ -399,6 +399,7 @@ fn banner(service: &Service) -> String {
     let url = service.url();
     let mut text = format!(
         "listening on {url}\n\n\
+         Look at it:\n  {url}/ in a browser\n\
          Try it:\n  \
          curl -X PUT {url}/api/v1/tenants/plant/namespaces/line1/clientfailover/groups/pump \
          -H 'Content-Type: application/json' -d '{{\"FailoverTimeout\":\"00:00:10\"}}'\n"

@@ -1,5 +1,6 @@
 //! The service from outside, in one binary: each file is a concern, and the helpers start what all of them share once.
 
+mod browser;
 mod credentials;
 mod helpers;
 mod issuer;
@@ -26,6 +27,8 @@ mod metrics;
 mod operations;
 mod operator;
 mod outage;
+mod page;
+mod page_shown;
 mod pgbouncer;
 mod process;
 mod proxy;

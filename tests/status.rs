@@ -57,10 +57,34 @@ async fn groups_at_risk_come_first_and_each_says_why() {
     let everywhere = Answer::of(app.http.get(format!("{}/api/v1/ClientFailover/Status", app.url))).await.expect_ok();
     assert_eq!(shown(&everywhere), expected);
     let elsewhere = format!("{}/api/v1/tenants/t/namespaces/other/clientfailover/status", app.url);
-    assert_eq!(Answer::of(app.http.get(elsewhere)).await.expect_ok(), json!({"Total": 0, "AtRisk": 0, "Groups": []}));
+    let elsewhere = Answer::of(app.http.get(elsewhere)).await.expect_ok();
+    assert_eq!((&elsewhere["Total"], &elsewhere["AtRisk"], &elsewhere["Groups"]), (&json!(0), &json!(0), &json!([])));
+    assert_eq!(elsewhere["Counted"]["Groups"], 0);
+    for page in [&page, &everywhere] {
+        let names = [
+            "Groups",
+            "AtRisk",
+            "NoPrimary",
+            "NoStandby",
+            "PrimaryUnhealthy",
+            "Flapping",
+            "RegisteredSessions",
+            "LiveSessions",
+        ];
+        assert_eq!(names.map(|name| page["Counted"][name].as_i64()), [5, 3, 1, 1, 1, 0, 8, 5].map(Some), "{page}");
+        assert!(page["Counted"]["AgeMs"].as_i64().is_some_and(|age| age < 10_000));
+    }
     let namespaces =
         Answer::of(app.http.get(format!("{}/api/v1/clientfailover/namespaces", app.url))).await.expect_ok();
     assert_eq!(namespaces, json!([{"TenantId": "t", "NamespaceId": "n", "Groups": 5, "GroupsAtRisk": 3}]));
+    for (query, found, total) in
+        [("?search=T", 1, "1"), ("?search=x", 0, "0"), ("?skip=1", 0, "1"), ("?count=0", 0, "1")]
+    {
+        let url = format!("{}/api/v1/clientfailover/namespaces{query}", app.url);
+        let answer = Answer::of(app.http.get(url)).await;
+        assert_eq!(answer.header("total-count"), total, "{query}");
+        assert_eq!(answer.expect_ok().as_array().map(Vec::len), Some(found), "{query}");
+    }
 }
 
 #[tokio::test]
@@ -112,7 +136,7 @@ async fn a_group_that_loses_its_primary_is_first_at_once() {
 }
 
 /// So many groups of two, the i-th in the namespace that the expression gives. The leases of one in fifty have run out.
-async fn fill(app: &TestApp, namespace: &str, groups: u32) {
+pub async fn fill(app: &TestApp, namespace: &str, groups: u32) {
     let statement = "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
          SELECT gen_random_uuid(), 't', $namespace, 'g' || i, 600000000 FROM generate_series(1, $groups) i;
          INSERT INTO sessions (group_key, session_id, role)

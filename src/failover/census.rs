@@ -75,20 +75,49 @@ pub struct Census {
     pub counted: Counted,
     /// The namespaces, in order: the first ten thousand.
     pub namespaces: BTreeMap<(String, String), NamespaceCount>,
+    /// All of them together.
+    pub everywhere: NamespaceCount,
     /// Groups at risk, the most urgent first, then in order of their path.
     at_risk: Vec<AtRisk>,
     flapping: HashSet<Uuid>,
     /// The newest event when it began: what came later it may not have seen.
     newest_event: i64,
+    /// When it ended; `None` for the one that stands for none.
+    ended_at: Option<Instant>,
 }
 
-/// What a census found in a namespace.
+/// What a census found in a namespace, or everywhere.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NamespaceCount {
     /// Groups.
     pub groups: i64,
     /// Groups at risk.
     pub at_risk: i64,
+    /// Groups with sessions and without a Primary.
+    pub no_primary: i64,
+    /// Groups with a Primary and nobody to take over.
+    pub no_standby: i64,
+    /// Groups whose Primary is ill.
+    pub primary_unhealthy: i64,
+    /// Groups that change their Primary all the time.
+    pub flapping: i64,
+    /// Registered sessions.
+    pub sessions: i64,
+    /// Those whose lease has not run out.
+    pub live_sessions: i64,
+}
+
+impl NamespaceCount {
+    fn note(&mut self, sessions: i64, live: i64, risks: &[Risk]) {
+        self.groups += 1;
+        self.at_risk += i64::from(!risks.is_empty());
+        self.no_primary += i64::from(risks.contains(&Risk::NoPrimary));
+        self.no_standby += i64::from(risks.contains(&Risk::NoStandby));
+        self.primary_unhealthy += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
+        self.flapping += i64::from(risks.contains(&Risk::Flapping));
+        self.sessions += sessions;
+        self.live_sessions += live;
+    }
 }
 
 #[derive(Debug)]
@@ -120,10 +149,9 @@ impl Census {
         let is_full = self.namespaces.len() >= MOST_KEPT;
         let place = (row.tenant_id.clone(), row.namespace_id.clone());
         if !is_full || self.namespaces.contains_key(&place) {
-            let count = self.namespaces.entry(place).or_default();
-            count.groups += 1;
-            count.at_risk += i64::from(worst.is_some());
+            self.namespaces.entry(place).or_default().note(row.sessions, live, &risks);
         }
+        self.everywhere.note(row.sessions, live, &risks);
         if let Some(worst) = worst {
             self.at_risk.push(AtRisk {
                 worst,
@@ -135,6 +163,23 @@ impl Census {
                 self.shorten();
             }
         }
+    }
+
+    fn counted_in(&self, search: &GroupSearch) -> Option<CountedThere> {
+        let age = self.ended_at?.elapsed();
+        let count = match &search.namespace {
+            None => self.everywhere,
+            Some(path) => {
+                let place = (path.tenant.as_str().to_owned(), path.namespace.as_str().to_owned());
+                match self.namespaces.get(&place) {
+                    Some(count) => *count,
+                    // It may be one of those that are not kept.
+                    None if self.namespaces.len() >= MOST_KEPT => return None,
+                    None => NamespaceCount::default(),
+                }
+            }
+        };
+        Some(CountedThere { count, age })
     }
 
     fn shorten(&mut self) {
@@ -218,6 +263,7 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
         tokio::time::sleep(took).await;
     }
     census.shorten();
+    census.ended_at = Some(Instant::now());
     census.counted.took_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
     Ok(census)
 }
@@ -244,6 +290,17 @@ pub struct StatusPage {
     pub total: i64,
     /// How many of them are at risk, as far as is known.
     pub at_risk: i64,
+    /// What the latest census counted there, whatever is searched for; `None` before the first.
+    pub counted: Option<CountedThere>,
+}
+
+/// What was counted, and how long ago.
+#[derive(Clone, Copy, Debug)]
+pub struct CountedThere {
+    /// The counts.
+    pub count: NamespaceCount,
+    /// Since the census ended.
+    pub age: Duration,
 }
 
 impl Failover {
@@ -251,24 +308,28 @@ impl Failover {
     pub async fn list_status(&self, query: StatusQuery) -> Result<StatusPage, FailoverError> {
         let census = self.census.get();
         let changed = self.find_changed(&census).await?;
-        let mut at_risk: Vec<Uuid> = Vec::new();
+        let mut found: Vec<(Risk, Uuid)> = Vec::new();
         let mut known_safe = HashSet::new();
         for group in changed.iter().filter(|group| is_within(&query.search, &group.tenant, &group.namespace)) {
-            match self.risks_of(&census, group).is_empty() {
-                true => drop(known_safe.insert(group.key)),
-                false => at_risk.push(group.key),
+            match self.risks_of(&census, group).first() {
+                None => drop(known_safe.insert(group.key)),
+                Some(worst) => found.push((*worst, group.key)),
             }
         }
-        let newly: HashSet<Uuid> = at_risk.iter().copied().collect();
+        let newly: HashSet<Uuid> = found.iter().map(|(_, key)| *key).collect();
         let from_census = census.at_risk.iter();
         let from_census = from_census.filter(|found| is_within(&query.search, &found.path.0, &found.path.1));
-        let from_census = from_census.map(|found| found.key);
-        at_risk.extend(from_census.filter(|key| !newly.contains(key) && !known_safe.contains(key)));
+        let from_census = from_census.map(|found| (found.worst, found.key));
+        found.extend(from_census.filter(|(_, key)| !newly.contains(key) && !known_safe.contains(key)));
+        // Of equal urgency those that have changed come first, the latest before the others.
+        found.sort_by_key(|(worst, _)| *worst);
+        let at_risk: Vec<Uuid> = found.into_iter().map(|(_, key)| key).collect();
+        let counted = census.counted_in(&query.search);
         let query = Arc::new(query);
         let (keys, total, at_risk) = self.find_page(query, Arc::new(at_risk)).await?;
         let groups = self.read_status(keys).await?;
         let groups = groups.into_iter().map(|group| (self.risks_of(&census, &group), group));
-        Ok(StatusPage { groups: groups.map(|(risks, group)| (group, risks)).collect(), total, at_risk })
+        Ok(StatusPage { groups: groups.map(|(risks, group)| (group, risks)).collect(), total, at_risk, counted })
     }
 
     /// One group with what is true of it now.

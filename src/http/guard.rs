@@ -13,7 +13,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use super::errors::ApiError;
-use super::paths;
+use super::{page, paths};
 use crate::auth::certificates::ClientCertificate;
 use crate::auth::{AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize};
 use crate::failover::Caller;
@@ -21,15 +21,23 @@ use crate::failover::Caller;
 /// What anybody may ask for: it tells nothing about what is stored.
 const OPEN: [&str; 2] = ["/health/live", "/health/ready"];
 
+/// By this header, whatever its value, a script says that it is one. A browser that is told of Basic authentication would
+/// ask with a window of its own, over a page that has a form for it.
+const SENT_BY_SCRIPT: &str = "X-Requested-With";
+
 /// Lets a request in: notes on it who is asking, for the handlers. The path must have its normal form.
 pub async fn admit(
     request: &ServiceRequest,
     authenticator: &Authenticator,
     operation_id: &Arc<str>,
 ) -> Result<(), ApiError> {
-    if OPEN.contains(&request.path()) {
+    if OPEN.contains(&request.path()) || page::is_file(request.path()) {
         return Ok(());
     }
+    let challenge = match request.headers().contains_key(SENT_BY_SCRIPT) {
+        true => authenticator.challenge_for_scripts(),
+        false => authenticator.challenge(),
+    };
     let presented = Presented {
         authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
         certificate: request.conn_data::<ClientCertificate>(),
@@ -37,12 +45,10 @@ pub async fn admit(
     let identity = match authenticator.recall(presented) {
         Some(known) => known,
         // Boxed: it is rare, and every request would carry its size.
-        None => Box::pin(authenticator.recognise(presented))
-            .await
-            .map_err(|error| refused(error, authenticator.challenge()))?,
+        None => Box::pin(authenticator.recognise(presented)).await.map_err(|error| refused(error, challenge))?,
     };
     let peer = request.peer_addr().map(|peer| peer.ip());
-    authenticator.count_request(&identity, peer).map_err(|error| refused(error, authenticator.challenge()))?;
+    authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
     let role = check(request, &identity, authenticator.clients_create_groups())?;
     request.extensions_mut().insert(Caller {
         identity: identity.name.clone(),

@@ -140,6 +140,7 @@ pub fn route_of(path: &str) -> Route {
     match (segments.next(), segments.next(), segments.next()) {
         (Some("health"), _, _) => return Route::Health,
         (Some("metrics"), None, _) => return Route::Metrics,
+        (Some(""), None, _) | (Some("page"), Some(_), None) => return Route::Page,
         (Some("api"), Some("v1"), Some("clientfailover")) => return Route::Overview,
         (Some("api"), Some("v1"), Some("tenants")) => {}
         _ => return Route::Other,
@@ -255,7 +256,9 @@ mod tests {
         assert_eq!(route_of("/health/live"), Route::Health);
         assert_eq!(route_of("/metrics"), Route::Metrics);
         assert_eq!(route_of("/api/v1/clientfailover/status"), Route::Overview);
-        assert_eq!(route_of("/"), Route::Other);
+        assert_eq!(route_of("/"), Route::Page);
+        assert_eq!(route_of("/page/main.js"), Route::Page);
+        assert_eq!(route_of("/page"), Route::Other);
     }
 
     #[test]

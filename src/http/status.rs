@@ -12,7 +12,7 @@ use super::paths::{InGroup, InNamespace};
 use super::{datetime, query, timespan};
 use crate::arbitration::Role;
 use crate::failover::Failover;
-use crate::failover::census::{Risk, StatusPage, StatusQuery};
+use crate::failover::census::{CountedThere, Risk, StatusPage, StatusQuery};
 use crate::ids::NamespacePath;
 use crate::store::status::{GroupSearch, GroupStatus, SessionStatus};
 
@@ -48,11 +48,17 @@ pub async fn of_group(failover: web::Data<Failover>, InGroup(path): InGroup) -> 
 }
 
 /// `GET /api/v1/clientfailover/namespaces`
-pub async fn namespaces(failover: web::Data<Failover>) -> HttpResponse {
+pub async fn namespaces(failover: web::Data<Failover>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let text = read_search(&request)?.map(|text| text.to_lowercase());
+    let skip = query::whole_number(&request, "skip")?.map_or(0, |skip| usize::try_from(skip).unwrap_or(usize::MAX));
+    let count = query::whole_number(&request, "count")?;
+    let count = count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
     let census = failover.list_namespaces();
-    let body: Vec<NamespaceBody<'_>> = census
-        .namespaces
-        .iter()
+    let holds = |name: &str| text.as_ref().is_none_or(|text| name.to_lowercase().contains(text));
+    let found = || census.namespaces.iter().filter(|((tenant, namespace), _)| holds(tenant) || holds(namespace));
+    let body: Vec<NamespaceBody<'_>> = found()
+        .skip(skip)
+        .take(count)
         .map(|((tenant_id, namespace_id), count)| NamespaceBody {
             tenant_id,
             namespace_id,
@@ -60,10 +66,14 @@ pub async fn namespaces(failover: web::Data<Failover>) -> HttpResponse {
             groups_at_risk: count.at_risk,
         })
         .collect();
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body)
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header(("Total-Count", found().count()))
+        .json(body))
 }
 
-fn read_query(request: &HttpRequest, namespace: Option<NamespacePath>) -> Result<StatusQuery, ApiError> {
+/// What is searched for, if anything is.
+fn read_search(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let text = query::find(request, "search").filter(|text| !text.is_empty());
     if let Some(text) = text.as_ref().filter(|text| text.chars().count() > MOST_SEARCH_CHARS || text.contains('\0')) {
         let shown: String = text.chars().take(40).collect();
@@ -72,8 +82,12 @@ fn read_query(request: &HttpRequest, namespace: Option<NamespacePath>) -> Result
             "Search for less.",
         ));
     }
+    Ok(text.map(|text| text.into_owned()))
+}
+
+fn read_query(request: &HttpRequest, namespace: Option<NamespacePath>) -> Result<StatusQuery, ApiError> {
     Ok(StatusQuery {
-        search: GroupSearch { namespace, text: text.map(|text| text.into_owned()) },
+        search: GroupSearch { namespace, text: read_search(request)? },
         only_at_risk: query::truth(request, "at_risk")?.unwrap_or(false),
         skip: query::whole_number(request, "skip")?.unwrap_or(0),
         count: query::number_up_to(request, "count", MOST_COUNT)?.unwrap_or(DEFAULT_COUNT),
@@ -87,6 +101,7 @@ fn write_page(page: &StatusPage) -> HttpResponse {
         Ok(groups) => HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(PageBody {
             total: page.total,
             at_risk: page.at_risk,
+            counted: page.counted.map(CountedBody::of),
             groups,
         }),
         Err(error) => HttpResponse::from_error(error),
@@ -107,7 +122,41 @@ struct NamespaceBody<'a> {
 struct PageBody<'a> {
     total: i64,
     at_risk: i64,
+    /// What is counted in the background, of all groups there.
+    counted: Option<CountedBody>,
     groups: Vec<GroupBody<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct CountedBody {
+    /// How long ago.
+    age_ms: u64,
+    groups: i64,
+    at_risk: i64,
+    no_primary: i64,
+    no_standby: i64,
+    primary_unhealthy: i64,
+    flapping: i64,
+    registered_sessions: i64,
+    live_sessions: i64,
+}
+
+impl CountedBody {
+    fn of(counted: CountedThere) -> CountedBody {
+        let CountedThere { count, age } = counted;
+        CountedBody {
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            groups: count.groups,
+            at_risk: count.at_risk,
+            no_primary: count.no_primary,
+            no_standby: count.no_standby,
+            primary_unhealthy: count.primary_unhealthy,
+            flapping: count.flapping,
+            registered_sessions: count.sessions,
+            live_sessions: count.live_sessions,
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,100 @@
+//! The page for operators: a few files that are part of the program. They hold no data and ask the interface for it, so
+//! they are open to anybody; what they show takes credentials like any other request.
+
+use std::sync::LazyLock;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EntityTag, HeaderName, IF_NONE_MATCH};
+use actix_web::{HttpRequest, HttpResponse, web};
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::errors::ApiError;
+
+/// A file of the page.
+struct PageFile {
+    path: &'static str,
+    content_type: &'static str,
+    text: &'static str,
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const IMAGE: &str = "image/svg+xml";
+
+const FILES: [PageFile; 13] = [
+    PageFile { path: "/", content_type: HTML, text: include_str!("page/index.html") },
+    PageFile { path: "/page/page.css", content_type: STYLE, text: include_str!("page/page.css") },
+    PageFile { path: "/page/icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
+    PageFile { path: "/page/main.js", content_type: SCRIPT, text: include_str!("page/main.js") },
+    PageFile { path: "/page/api.js", content_type: SCRIPT, text: include_str!("page/api.js") },
+    PageFile { path: "/page/stream.js", content_type: SCRIPT, text: include_str!("page/stream.js") },
+    PageFile { path: "/page/live.js", content_type: SCRIPT, text: include_str!("page/live.js") },
+    PageFile { path: "/page/dom.js", content_type: SCRIPT, text: include_str!("page/dom.js") },
+    PageFile { path: "/page/words.js", content_type: SCRIPT, text: include_str!("page/words.js") },
+    PageFile { path: "/page/door.js", content_type: SCRIPT, text: include_str!("page/door.js") },
+    PageFile { path: "/page/overview.js", content_type: SCRIPT, text: include_str!("page/overview.js") },
+    PageFile { path: "/page/group.js", content_type: SCRIPT, text: include_str!("page/group.js") },
+    PageFile { path: "/page/timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
+];
+
+/// Whoever may register a session chooses names that operators look at. So nothing runs and nothing is loaded but these
+/// files, and no text becomes markup even by mistake (trusted types).
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
+
+const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
+    (HeaderName::from_static("content-security-policy"), CONTENT_SECURITY_POLICY),
+    (HeaderName::from_static("x-content-type-options"), "nosniff"),
+    (HeaderName::from_static("referrer-policy"), "no-referrer"),
+    (HeaderName::from_static("x-frame-options"), "DENY"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// Each file's tag: another text has another one.
+static TAGS: LazyLock<[EntityTag; FILES.len()]> = LazyLock::new(|| {
+    FILES.each_ref().map(|file| {
+        let hash = digest(&SHA256, file.text.as_bytes());
+        EntityTag::new_strong(hash.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect())
+    })
+});
+
+/// The paths of all files.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|file| file.path)
+}
+
+/// Whether a path is one of the files.
+pub fn is_file(path: &str) -> bool {
+    paths().any(|file| file == path)
+}
+
+/// `GET /` and `GET /page/{file}`
+pub async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let found = std::iter::zip(&FILES, &*TAGS).find(|(file, _)| file.path == request.path());
+    let (file, tag) =
+        found.ok_or_else(|| ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() })?;
+    let known = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_known =
+        known.split(',').filter_map(|tag| tag.trim().parse::<EntityTag>().ok()).any(|known| known.weak_eq(tag));
+    let mut response = match is_known {
+        true => HttpResponse::NotModified(),
+        false => HttpResponse::Ok(),
+    };
+    // Asked for again each time: after an upgrade nobody looks at the page of the version before.
+    response.insert_header((CACHE_CONTROL, "no-cache")).insert_header((ETAG, tag.to_string()));
+    for header in &SECURITY_HEADERS {
+        response.insert_header(header.clone());
+    }
+    Ok(match is_known {
+        true => response.finish(),
+        false => response.insert_header((CONTENT_TYPE, file.content_type)).body(file.text),
+    })
+}
+
+/// The routes.
+pub fn configure(config: &mut web::ServiceConfig) {
+    for path in paths() {
+        config.service(web::resource(path).get(file).default_service(web::to(|| super::refuse_method("GET"))));
+    }
+}

@@ -1,0 +1,87 @@
+// Requests to the service: credentials, its errors, and its clock.
+
+const STORED = 'client-failover.authorization';
+
+/** What is sent as Authorization. Kept for this tab only, and never in a URL. */
+export const credentials = {
+  get: () => sessionStorage.getItem(STORED),
+  set: (header) => sessionStorage.setItem(STORED, header),
+  forget: () => sessionStorage.removeItem(STORED),
+};
+
+/** An API key or a token. */
+export function bearer(secret) {
+  return `Bearer ${secret.trim()}`;
+}
+
+export function basic(name, password) {
+  const bytes = new TextEncoder().encode(`${name}:${password}`);
+  return `Basic ${btoa(String.fromCharCode(...bytes))}`;
+}
+
+/** An answer that is an error, with the texts of its body. */
+export class Refusal extends Error {
+  constructor(response, body) {
+    super(body?.Reason ?? `The service answered ${response.status}.`);
+    this.name = 'Refusal';
+    this.status = response.status;
+    this.title = body?.Error ?? 'The request failed.';
+    this.challenge = response.headers.get('WWW-Authenticate') ?? '';
+    this.retryAfterMs = Number(response.headers.get('Retry-After') ?? 0) * 1000;
+  }
+}
+
+/** Below the page's own address, wherever a proxy has put it. */
+const root = new URL('.', document.baseURI);
+
+export function pathOf(tenant, namespace, group) {
+  if (tenant === undefined) return 'api/v1/clientfailover';
+  const place = `api/v1/tenants/${encodeURIComponent(tenant)}/namespaces/${encodeURIComponent(namespace)}/clientfailover`;
+  return group === undefined ? place : `${place}/groups/${encodeURIComponent(group)}`;
+}
+
+/** A request; throws a Refusal for every answer that is not a success. */
+export async function request(path, { query = {}, headers = {}, signal } = {}) {
+  const url = new URL(path, root);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== '') url.searchParams.set(name, value);
+  }
+  // URLSearchParams writes a space as '+', which stands for itself in this interface.
+  url.search = url.search.replaceAll('+', '%20');
+  // By X-Requested-With the service knows that the page asks for a password itself, and the browser is not to.
+  const all = { 'X-Requested-With': 'page', ...headers };
+  const authorization = credentials.get();
+  if (authorization) all.Authorization = authorization;
+  const response = await fetch(url, { headers: all, signal, cache: 'no-store', redirect: 'error' });
+  if (response.ok) return response;
+  let body = null;
+  try {
+    body = await response.json();
+  } catch {
+    // It came from a proxy, or was cut off: the status says enough.
+  }
+  throw new Refusal(response, body);
+}
+
+/** An answer's JSON, and when it was asked for and had, on the clock that nobody sets. */
+export async function read(path, options) {
+  const askedAt = performance.now();
+  const response = await request(path, options);
+  const body = await response.json();
+  const hadAt = performance.now();
+  // The instant to which what it says belongs, as well as can be told.
+  return { body, at: (askedAt + hadAt) / 2, tookMs: hadAt - askedAt, total: Number(response.headers.get('Total-Count')) };
+}
+
+/** The service's clock. The browser's may be wrong, and decides nothing here. */
+export const clock = {
+  offset: null,
+  note(time, at) {
+    const ms = Date.parse(time);
+    if (!Number.isNaN(ms)) this.offset = ms - at;
+  },
+  /** Milliseconds since 1970; null before the first answer. */
+  now() {
+    return this.offset === null ? null : performance.now() + this.offset;
+  },
+};

@@ -1,0 +1,346 @@
+// One group: who holds which role, how long each lease still lasts, and who held the role when.
+
+import { clock, pathOf, read, Refusal } from './api.js';
+import { foreign, h, reconcile, rowsOf, setAttribute, setText } from './dom.js';
+import { conditionOf, flash, namespaceHash, nobody } from './overview.js';
+import { makeTimeline, SPANS } from './timeline.js';
+import { actorWord, age, duration, parseTime, percent, PENDING, PRIMARY, reasonWord, riskWords, roleWord, standbyWords, time, whole, zone } from './words.js';
+
+/** The state is read every half timeout, as heartbeats come, within these bounds. */
+const LEAST_POLL_MS = 1_000;
+const MOST_POLL_MS = 5_000;
+/** How many changes one request asks for, and how many are shown at all. */
+const CHANGES_PAGE = 1_000;
+const MOST_CHANGES = 4_000;
+/** How many rows the table of changes has at first, and how many more at a time. */
+const ROWS = 20;
+const MORE_ROWS = 100;
+/** Beyond so many sessions their leases move less often. */
+const MANY_SESSIONS = 40;
+const MANY_INTERVAL_MS = 250;
+
+export function group(route, context) {
+  const { tenant, namespace, group: id } = route;
+  const path = pathOf(tenant, namespace, id);
+  let spanName = SPANS.some((span) => span.name === route.query.get('span')) ? route.query.get('span') : '1h';
+  const span = () => SPANS.find((each) => each.name === spanName).ms;
+
+  let state = null;
+  let isGone = false;
+  /** When the state that is shown was true, on the clock that nobody sets. */
+  let stateAt = 0;
+  let changes = [];
+  /** From when on all changes are known; null before they were read. */
+  let knownFrom = null;
+  let changesWanted = true;
+  let rowsShown = ROWS;
+
+  // The head.
+  const title = h('h1', { tabindex: -1 }, foreign(id));
+  const name = h('p', { class: 'name', hidden: true }, foreign(''));
+  const condition = h('div', { class: 'condition' });
+  const risks = h('ul', { class: 'risks', hidden: true });
+  const facts = makeFacts();
+
+  // The sessions.
+  const columns = ['Session', 'Role', 'Health', 'Latest heartbeat', 'Lease'];
+  const body = h('tbody', { role: 'rowgroup' });
+  const table = h('table', { class: 'sessions', role: 'table', 'aria-labelledby': 'sessions' },
+    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)))), body);
+  const noSessions = h('p', { class: 'nothing', hidden: true }, 'No session is registered.');
+
+  // What was.
+  const spans = h('fieldset', { class: 'spans' }, h('legend', { class: 'unseen' }, 'Shown time'),
+    SPANS.map(({ name: value, words }) => h('label', {},
+      h('input', { type: 'radio', name: 'span', value, checked: value === spanName, onchange: () => choose(value) }), h('span', {}, words))));
+  const timeline = makeTimeline((change) => showChange(change));
+  const cut = h('p', { class: 'nothing', hidden: true });
+  const changeColumns = ['Time', 'Session', 'Change', 'Why', 'By', 'Term'];
+  const changeBody = h('tbody', { role: 'rowgroup' });
+  const changeTable = h('table', { class: 'history', role: 'table', 'aria-labelledby': 'changes' },
+    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, changeColumns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)))), changeBody);
+  const noChanges = h('p', { class: 'nothing', hidden: true });
+  const more = h('button', { type: 'button', hidden: true, onclick: () => { rowsShown += MORE_ROWS; showChanges(); } }, 'Show more');
+  const zoneNote = h('p', { class: 'nothing' });
+
+  const gone = h('p', { class: 'problem', role: 'alert', hidden: true });
+  const present = h('div', { class: 'present', hidden: true },
+    h('section', { 'aria-labelledby': 'sessions' }, h('h2', { id: 'sessions' }, 'Sessions'), table, noSessions));
+  const past = h('div', { class: 'past', hidden: true },
+    h('section', { 'aria-labelledby': 'timeline' },
+      h('div', { class: 'row' }, h('h2', { id: 'timeline' }, 'Who held the role'), spans), timeline.node, cut),
+    h('section', { 'aria-labelledby': 'changes' }, h('h2', { id: 'changes' }, 'Changes'), noChanges, changeTable, more, zoneNote));
+  const node = h('div', { class: 'group' },
+    h('div', { class: 'head' },
+      h('nav', { class: 'crumbs', 'aria-label': 'Where this is' }, h('a', { href: '#/' }, 'All tenants'), ' › ',
+        h('a', { href: namespaceHash(tenant, namespace) }, foreign(tenant), ' / ', foreign(namespace))),
+      h('div', { class: 'row' }, title, condition), name, risks, facts.node),
+    gone, present, past);
+
+  function choose(value) {
+    spanName = value;
+    changesWanted = true;
+    rowsShown = ROWS;
+    history.replaceState(null, '', `${location.hash.split('?')[0]}?span=${value}`);
+    context.restart();
+  }
+
+  async function readState(signal) {
+    try {
+      const answer = await read(`${path}/status`, { signal });
+      state = answer.body;
+      stateAt = answer.at;
+      isGone = false;
+      clock.note(state.Time, answer.at);
+      return answer.tookMs;
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.status !== 404) throw error;
+      state = null;
+      isGone = true;
+      return 0;
+    }
+  }
+
+  /** All changes of the shown time, or the latest of them where there are very many. */
+  async function readChanges(signal) {
+    const now = clock.now() ?? Date.now();
+    const since = now - span();
+    const found = new Map();
+    let isWhole = false;
+    while (!isWhole && found.size < MOST_CHANGES) {
+      const query = { since: new Date(since).toISOString(), skip: found.size || null, count: CHANGES_PAGE };
+      let answer;
+      try {
+        answer = await read(`${path}/transitions`, { query, signal });
+      } catch (error) {
+        if (!(error instanceof Refusal) || error.status !== 404) throw error;
+        answer = { body: [] };
+      }
+      for (const change of answer.body) found.set(change.Id, change);
+      isWhole = answer.body.length < CHANGES_PAGE;
+    }
+    // Those that came by the stream meanwhile are kept.
+    for (const change of changes) if (Date.parse(change.Time) >= since) found.set(change.Id, change);
+    changes = [...found.values()].sort((a, b) => b.Id - a.Id);
+    knownFrom = isWhole ? since : Date.parse(changes.at(-1).Time);
+    changesWanted = false;
+    setAttribute(cut, 'hidden', isWhole);
+    if (!isWhole) setText(cut, `Only the latest ${whole(changes.length)} changes are shown.`);
+  }
+
+  function showState() {
+    setAttribute(gone, 'hidden', !isGone);
+    if (isGone) setText(gone, 'There is no such group now. What is known of its past is below.');
+    setAttribute(present, 'hidden', isGone);
+    setAttribute(facts.node, 'hidden', isGone);
+    setAttribute(risks, 'hidden', isGone || state.Risks.length === 0);
+    setAttribute(past, 'hidden', knownFrom === null);
+    condition.replaceChildren(...(isGone ? [] : [conditionOf(state)]));
+    setAttribute(name, 'hidden', isGone || !state.Name);
+    if (isGone) return;
+    setText(name.firstChild, state.Name ?? '');
+    const sentences = state.Risks.map((risk) => riskWords(risk, state)[1]);
+    if (risks.textContent !== sentences.join('')) risks.replaceChildren(...sentences.map((sentence) => h('li', {}, sentence)));
+    facts.update(state);
+    reconcile(body, state.Sessions, (session) => session.SessionId, makeSession);
+    for (const row of rowsOf(body).values()) row.read(state, stateAt);
+    setAttribute(table, 'hidden', state.Sessions.length === 0);
+    setAttribute(noSessions, 'hidden', state.Sessions.length !== 0);
+  }
+
+  function showChanges() {
+    const now = clock.now();
+    const known = changes.filter((change) => now === null || Date.parse(change.Time) >= now - span());
+    reconcile(changeBody, known.slice(0, rowsShown), (change) => change.Id, makeChange);
+    setAttribute(more, 'hidden', known.length <= rowsShown);
+    setText(more, `Show more (${whole(known.length - rowsShown)} left)`);
+    setAttribute(changeTable, 'hidden', known.length === 0);
+    setAttribute(noChanges, 'hidden', known.length !== 0);
+    setText(noChanges, `No role changed in the last ${SPANS.find((each) => each.name === spanName).long}.`);
+    if (now !== null) setText(zoneNote, `Times are the service's, shown in this browser's zone, ${zone(now)}.`);
+    showTimeline();
+  }
+
+  function showTimeline() {
+    const now = clock.now();
+    if (now === null || knownFrom === null) return;
+    timeline.show({ changes, sessions: state?.Sessions ?? [], since: now - span(), until: now, knownFrom: Math.max(knownFrom, now - span()) });
+  }
+
+  /** From a bar to its row in the table. */
+  function showChange(change) {
+    const place = changes.findIndex((each) => each.Id === change.Id);
+    if (place < 0) return;
+    if (place >= rowsShown) {
+      rowsShown = place + 1;
+      showChanges();
+    }
+    const row = rowsOf(changeBody).get(change.Id)?.node;
+    if (!row) return;
+    row.scrollIntoView({ block: 'center' });
+    row.focus({ preventScroll: true });
+    flash(row);
+  }
+
+  let framedAt = 0;
+  return {
+    node,
+    title: id,
+    everyMs: () => (state === null ? MOST_POLL_MS : Math.min(MOST_POLL_MS, Math.max(LEAST_POLL_MS, state.Milliseconds / 2))),
+    /** The stream is open, perhaps again: what it could not bring is read. */
+    opened() {
+      changesWanted = true;
+    },
+    async read(signal) {
+      const tookMs = await readState(signal);
+      const isNew = changesWanted;
+      if (isNew) await readChanges(signal);
+      showState();
+      if (isNew) showChanges();
+      else showTimeline();
+      tick();
+      return tookMs;
+    },
+    event(eventName, data) {
+      if (eventName !== 'RoleChanged') return;
+      if (!changes.some((change) => change.Id === data.Id)) {
+        changes = [data, ...changes].sort((a, b) => b.Id - a.Id);
+        requestAnimationFrame(showChanges);
+      }
+    },
+    tick,
+    frame() {
+      if (state === null || document.hidden) return;
+      const at = performance.now();
+      const isCalm = state.Sessions.length > MANY_SESSIONS || window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+      if (isCalm && at - framedAt < MANY_INTERVAL_MS) return;
+      framedAt = at;
+      // A lease that seems over: the service knows whether a heartbeat has come.
+      for (const row of rowsOf(body).values()) if (row.frame(at)) context.refresh();
+    },
+  };
+
+  function tick() {
+    const now = clock.now();
+    if (now === null) return;
+    if (state !== null) facts.tick(state, now);
+    for (const row of rowsOf(body).values()) row.tick(now, performance.now());
+    for (const row of rowsOf(changeBody).values()) row.tick(now);
+    showTimeline();
+  }
+}
+
+function makeFacts() {
+  const fact = (label) => {
+    const value = h('dd', {});
+    return { node: h('div', {}, h('dt', {}, label), value), value };
+  };
+  const primary = fact('Primary');
+  const pending = fact('Pending');
+  const term = fact('Term');
+  const standbys = fact('Standbys ready');
+  const sent = fact('Data sent up to');
+  const timeout = fact('Failover timeout');
+  const since = h('span', { class: 'since' });
+  const ago = h('span', { class: 'since' });
+  const sentAt = h('span', {});
+  sent.value.append(sentAt, ' ', ago);
+  return {
+    node: h('dl', { class: 'facts' }, [primary, pending, term, standbys, sent, timeout].map((each) => each.node)),
+    update(state) {
+      primary.value.replaceChildren(...(state.Primary === null ? [nobody(state)] : [h('span', { class: 'role primary' }, foreign(state.Primary)), ' ', since]));
+      const handover = state.HandoverFrom === null ? null : h('span', { class: 'since' }, ' waits for ', foreign(state.HandoverFrom));
+      pending.value.replaceChildren(...(state.PendingPrimary === null ? ['–'] : [h('span', { class: 'role pending' }, foreign(state.PendingPrimary)), ...(handover ? [handover] : [])]));
+      setText(term.value, whole(state.Term));
+      setText(standbys.value, standbyWords(state));
+      setText(timeout.value, duration(state.Milliseconds));
+    },
+    tick(state, now) {
+      const from = parseTime(state.PrimarySince);
+      if (from !== null) setText(since, `since ${time(from, now)}, for ${age(now - from)}`);
+      const at = parseTime(state.LastDataSendTime);
+      setText(sentAt, at === null ? 'not known' : time(at, now));
+      setText(ago, at === null ? '' : `${age(now - at)} ago`);
+    },
+  };
+}
+
+function makeSession() {
+  const id = foreign('');
+  const name = h('span', { class: 'name' }, foreign(''));
+  const role = h('span', { class: 'role' });
+  const since = h('span', { class: 'since' });
+  const health = h('span', { class: 'percent' });
+  const healthBar = h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', {}));
+  const beat = h('td', { role: 'cell', 'data-label': 'Latest heartbeat', class: 'number' });
+  const left = h('span', { class: 'left' });
+  const leftBar = h('span', { class: 'meter lease', 'aria-hidden': 'true' }, h('span', {}));
+  const node = h('tr', { role: 'row' },
+    h('th', { scope: 'row', role: 'rowheader' }, id, name),
+    h('td', { role: 'cell', 'data-label': 'Role' }, role, ' ', since),
+    h('td', { role: 'cell', 'data-label': 'Health' }, h('span', { class: 'gauge' }, healthBar, health)),
+    beat,
+    h('td', { role: 'cell', 'data-label': 'Lease' }, h('span', { class: 'gauge' }, leftBar, left)));
+  let session = null;
+  let timeoutMs = 1;
+  let readAt = 0;
+  let isAsked = false;
+  let lastRole;
+  return {
+    node,
+    update(next) {
+      session = next;
+      setText(id, session.SessionId);
+      setAttribute(name, 'hidden', !session.Name);
+      setText(name.firstChild, session.Name ?? '');
+      const kind = { [PRIMARY]: 'primary', [PENDING]: 'pending' }[session.Role] ?? (session.Live ? 'standby' : 'silent');
+      setAttribute(role, 'class', `role ${kind}`);
+      setText(role, roleWord(session.Role, session.Live));
+      setAttribute(node, 'data-role', kind);
+      if (lastRole !== undefined && lastRole !== session.Role) flash(node);
+      lastRole = session.Role;
+      const known = session.PercentHealthyStreams !== null;
+      setText(health, known ? percent(session.PercentHealthyStreams) : '–');
+      healthBar.style.setProperty('--part', known ? session.PercentHealthyStreams / 100 : 0);
+      setAttribute(healthBar, 'data-tone', known && session.PercentHealthyStreams < 90 ? 'warn' : null);
+    },
+    read(state, at) {
+      timeoutMs = state.Milliseconds;
+      readAt = at;
+      isAsked = false;
+      this.frame(performance.now());
+    },
+    tick(now, at) {
+      const from = parseTime(session.RoleSince);
+      setText(since, from === null || !session.Live ? '' : `for ${age(now - from)}`);
+      setText(beat, session.HeartbeatAgeMs === null ? 'none yet' : `${age(session.HeartbeatAgeMs + at - readAt)} ago`);
+    },
+    /** Moves the lease; true if it has just come to its end. */
+    frame(at) {
+      if (!session.Live) {
+        leftBar.style.setProperty('--part', 0);
+        setText(left, session.LeaseLeftMs === null ? 'none yet' : 'run out');
+        return false;
+      }
+      const leftMs = Math.max(0, session.LeaseLeftMs - (at - readAt));
+      leftBar.style.setProperty('--part', Math.min(1, leftMs / timeoutMs).toFixed(4));
+      setAttribute(leftBar, 'data-tone', leftMs < timeoutMs / 4 ? 'warn' : null);
+      setText(left, leftMs < 60_000 ? `${(Math.ceil(leftMs / 100) / 10).toFixed(1)} s` : duration(leftMs));
+      if (leftMs > 0 || isAsked) return false;
+      isAsked = true;
+      return true;
+    },
+  };
+}
+
+function makeChange(change) {
+  const at = h('time', { datetime: change.Time });
+  const node = h('tr', { role: 'row', tabindex: -1 },
+    h('th', { scope: 'row', role: 'rowheader' }, at),
+    h('td', { role: 'cell', 'data-label': 'Session' }, foreign(change.SessionId)),
+    h('td', { role: 'cell', 'data-label': 'Change' }, h('span', {}, `${roleWord(change.From)} → `, h('strong', {}, roleWord(change.To)))),
+    h('td', { role: 'cell', 'data-label': 'Why' }, reasonWord(change.Reason)),
+    h('td', { role: 'cell', 'data-label': 'By' }, actorWord(change.Actor)),
+    h('td', { role: 'cell', 'data-label': 'Term', class: 'number' }, whole(change.Term)));
+  return { node, update() {}, tick: (now) => setText(at, time(Date.parse(change.Time), now, true)) };
+}

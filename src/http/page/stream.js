@@ -1,0 +1,115 @@
+// A stream of server-sent events. EventSource cannot send credentials, so it is read by hand; what it does well is done
+// here too: it comes back by itself and resumes after the last event it had.
+
+import { Refusal, request } from './api.js';
+
+/** The service says every 15 s that it is there. */
+const SILENCE_MS = 40_000;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 8_000;
+
+export class EventStream {
+  /**
+   * `on.open()` when it is (again) open: what is shown is to be read anew. `on.event(name, data)`. `on.down(error)` when
+   * it has broken and will be tried again. `on.refused(refusal)` when trying again would not help.
+   */
+  constructor(path, on) {
+    this.path = path;
+    this.on = on;
+    this.lastEventId = null;
+    this.pauseMs = FIRST_PAUSE_MS;
+    this.abort = null;
+    this.timer = null;
+    this.stopped = true;
+  }
+
+  start() {
+    if (!this.stopped) return;
+    this.stopped = false;
+    this.pauseMs = FIRST_PAUSE_MS;
+    this.connect();
+  }
+
+  stop() {
+    this.stopped = true;
+    clearTimeout(this.timer);
+    this.abort?.abort();
+  }
+
+  /** Tries at once where it would have waited: the network is back, or somebody looks. */
+  hurry() {
+    if (this.stopped || this.timer === null) return;
+    clearTimeout(this.timer);
+    this.connect();
+  }
+
+  async connect() {
+    this.timer = null;
+    const abort = new AbortController();
+    this.abort = abort;
+    let watchdog = null;
+    const alive = () => {
+      clearTimeout(watchdog);
+      watchdog = setTimeout(() => abort.abort(), SILENCE_MS);
+    };
+    let error = null;
+    try {
+      alive();
+      const headers = { Accept: 'text/event-stream' };
+      if (this.lastEventId !== null) headers['Last-Event-ID'] = this.lastEventId;
+      const response = await request(`${this.path}/events`, { headers, signal: abort.signal });
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let isOpen = false;
+      let rest = '';
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done || abort.signal.aborted) break;
+        alive();
+        if (!isOpen) {
+          isOpen = true;
+          this.pauseMs = FIRST_PAUSE_MS;
+          this.on.open();
+        }
+        const blocks = (rest + value).split('\n\n');
+        rest = blocks.pop();
+        for (const block of blocks) this.take(block);
+      }
+    } catch (caught) {
+      error = caught;
+    } finally {
+      clearTimeout(watchdog);
+      abort.abort();
+    }
+    if (this.stopped || this.abort !== abort) return;
+    if (error instanceof Refusal && [401, 403].includes(error.status)) {
+      this.stopped = true;
+      this.on.refused(error);
+      return;
+    }
+    this.on.down(error);
+    const pause = Math.max(error?.retryAfterMs ?? 0, this.pauseMs * (0.75 + Math.random() / 2));
+    this.pauseMs = Math.min(this.pauseMs * 2, LONGEST_PAUSE_MS);
+    this.timer = setTimeout(() => this.connect(), pause);
+  }
+
+  take(block) {
+    let name = 'message';
+    let data = '';
+    for (const line of block.split('\n')) {
+      const colon = line.indexOf(':');
+      if (colon <= 0) continue;
+      const field = line.slice(0, colon);
+      const value = line.slice(colon + 1).replace(/^ /, '');
+      if (field === 'id') this.lastEventId = value;
+      else if (field === 'event') name = value;
+      else if (field === 'data') data += value;
+    }
+    if (data === '') return;
+    try {
+      this.on.event(name, JSON.parse(data));
+    } catch (error) {
+      // One bad event must not end the stream.
+      console.error(error);
+    }
+  }
+}

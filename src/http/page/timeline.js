@@ -1,0 +1,244 @@
+// Who held the role when, as bars over time.
+
+import { foreign, h, reconcile, setAttribute, setText } from './dom.js';
+import { date, duration, PENDING, PRIMARY, reasonWord, roleWord, time, timeOfDay } from './words.js';
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+export const SPANS = [
+  { name: '5m', ms: 5 * MINUTE, words: '5 min', long: 'five minutes' },
+  { name: '1h', ms: HOUR, words: '1 h', long: 'hour' },
+  { name: '6h', ms: 6 * HOUR, words: '6 h', long: 'six hours' },
+  { name: '24h', ms: DAY, words: '24 h', long: '24 hours' },
+  { name: '7d', ms: 7 * DAY, words: '7 d', long: 'seven days' },
+  { name: '30d', ms: 30 * DAY, words: '30 d', long: 'thirty days' },
+  { name: '90d', ms: 90 * DAY, words: '90 d', long: 'ninety days' },
+];
+
+/** What is left out of the picture where very many sessions took part. */
+const MOST_LANES = 40;
+
+const STEPS = [1_000, 5_000, 10_000, 30_000, MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY];
+
+/**
+ * The times in which sessions held Primary or Pending, from the changes (the latest first), and from the sessions as they
+ * are now: one that has not changed in all that time has held what it holds. `opened` and `closed` are the changes at
+ * the ends; null where the time shown begins or ends.
+ */
+export function holdings({ changes, sessions, since, until, knownFrom }) {
+  const open = new Map();
+  const found = [];
+  const close = (session, at, change) => {
+    const before = open.get(session);
+    if (before && (before.role === PRIMARY || before.role === PENDING) && at > before.from) {
+      found.push({ session, role: before.role, from: before.from, to: at, opened: before.opened, closed: change });
+    }
+  };
+  for (const change of changes.toReversed()) {
+    const at = Date.parse(change.Time);
+    if (at < since) {
+      open.set(change.SessionId, { role: change.To, from: since, opened: change });
+      continue;
+    }
+    if (!open.has(change.SessionId)) open.set(change.SessionId, { role: change.From, from: knownFrom, opened: null });
+    close(change.SessionId, at, change);
+    open.set(change.SessionId, { role: change.To, from: at, opened: change });
+  }
+  for (const session of sessions) {
+    if (open.has(session.SessionId)) continue;
+    open.set(session.SessionId, { role: session.Role, from: Math.max(knownFrom, Date.parse(session.RoleSince)), opened: null });
+  }
+  for (const session of open.keys()) close(session, until, null);
+  return found;
+}
+
+/** The times in which nobody was Primary, from the first Primary on that is known. */
+export function vacancies(held, changes, knownFrom, until) {
+  const first = changes.at(-1);
+  const isBeginning = first !== undefined && first.Reason === 'first_heartbeat';
+  let covered = isBeginning ? Date.parse(first.Time) : knownFrom;
+  const gaps = [];
+  for (const each of held.filter((one) => one.role === PRIMARY).sort((a, b) => a.from - b.from)) {
+    if (each.from > covered) gaps.push({ from: covered, to: each.from, ended: each.opened });
+    covered = Math.max(covered, each.to);
+  }
+  if (until > covered) gaps.push({ from: covered, to: until, ended: null });
+  return gaps;
+}
+
+function ticks(since, until, most) {
+  const step = STEPS.find((each) => (until - since) / each <= most) ?? STEPS.at(-1);
+  // Whole hours and days are the reader's.
+  const zone = new Date(until).getTimezoneOffset() * MINUTE;
+  const marks = [];
+  for (let at = Math.ceil((since - zone) / step) * step + zone; at < until; at += step) {
+    const clock = timeOfDay(at);
+    marks.push({ at, text: step >= DAY || (step >= 6 * HOUR && clock === '00:00:00') ? date(at).slice(5) : step < MINUTE ? clock : clock.slice(0, 5) });
+  }
+  return marks;
+}
+
+export function makeTimeline(follow) {
+  const lanes = h('div', { class: 'lanes' });
+  const axis = h('div', { class: 'axis', 'aria-hidden': 'true' });
+  const tip = h('div', { class: 'tip', role: 'tooltip', id: 'tip', hidden: true });
+  const legend = h('p', { class: 'legend', 'aria-hidden': 'true' },
+    h('span', { class: 'swatch primary' }), 'Primary ', h('span', { class: 'swatch pending' }), 'Pending ', h('span', { class: 'swatch vacant' }), 'nobody');
+  const more = h('p', { class: 'nothing', hidden: true });
+  const node = h('div', { class: 'timeline', role: 'group', 'aria-label': 'Bars over time: arrow keys go from one to the next, Enter to its row in the table of changes below' },
+    lanes, axis, tip, legend, more);
+  let now = null;
+  let current = null;
+
+  const bars = () => [...lanes.querySelectorAll('button')];
+
+  const openTip = (button) => {
+    tip.replaceChildren(...button.bar.words(now).map((line) => h('div', {}, line)));
+    setAttribute(tip, 'hidden', false);
+    const [box, own] = [node.getBoundingClientRect(), button.getBoundingClientRect()];
+    const middle = (Math.max(own.left, box.left) + Math.min(own.right, box.right)) / 2 - box.left;
+    const left = Math.min(Math.max(0, middle - tip.offsetWidth / 2), Math.max(0, box.width - tip.offsetWidth));
+    tip.style.left = `${left}px`;
+    tip.style.top = `${own.bottom - box.top + 6}px`;
+  };
+  const closeTip = () => setAttribute(tip, 'hidden', true);
+
+  // One stop for the Tab key, however many bars there are.
+  const settle = (button) => {
+    current = button?.bar.key ?? null;
+    for (const each of bars()) setAttribute(each, 'tabindex', each === button ? 0 : -1);
+  };
+  lanes.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape') return closeTip();
+    const all = bars();
+    const place = all.indexOf(document.activeElement);
+    const lane = document.activeElement.closest('.lane');
+    const inLane = (step) => {
+      const all = [...lanes.querySelectorAll('.lane')].filter((each) => each.querySelector('button'));
+      return all[all.indexOf(lane) + step]?.querySelector('button');
+    };
+    const to = { ArrowLeft: all[place - 1], ArrowRight: all[place + 1], ArrowUp: inLane(-1), ArrowDown: inLane(1), Home: all[0], End: all.at(-1) }[event.key];
+    if (!to) return undefined;
+    event.preventDefault();
+    settle(to);
+    to.focus();
+    return undefined;
+  });
+  // What the pointer points at and what has the focus is explained, and stays so while the pointer is on the words.
+  node.addEventListener('pointerover', (event) => {
+    const button = event.target.closest('button');
+    if (button) openTip(button);
+    else if (!tip.contains(event.target)) closeTip();
+  });
+  node.addEventListener('pointerleave', closeTip);
+  node.addEventListener('focusin', (event) => {
+    const button = event.target.closest('button');
+    if (!button) return;
+    settle(button);
+    openTip(button);
+  });
+  node.addEventListener('focusout', closeTip);
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && node.isConnected) closeTip();
+  });
+
+  const makeBar = () => {
+    const button = h('button', { type: 'button', tabindex: -1, 'aria-describedby': 'tip', onclick: () => button.bar.change && follow(button.bar.change) });
+    return {
+      node: button,
+      update(bar) {
+        button.bar = bar;
+        setAttribute(button, 'class', `held ${bar.kind}`);
+        setAttribute(button, 'data-open', bar.isOpen);
+        button.style.left = `${bar.left}%`;
+        button.style.width = `${bar.width}%`;
+        setAttribute(button, 'aria-label', bar.label);
+      },
+    };
+  };
+
+  const makeLane = () => {
+    const label = h('span', { class: 'who' }, foreign(''));
+    const track = h('div', { class: 'track' });
+    return {
+      node: h('div', { class: 'lane' }, label, track),
+      update(lane) {
+        setText(label.firstChild, lane.label);
+        label.classList.toggle('nobody', lane.isVacancy);
+        setAttribute(label, 'title', lane.label);
+        reconcile(track, lane.bars, (bar) => bar.key, makeBar);
+      },
+    };
+  };
+
+  return {
+    node,
+    show(what) {
+      const { since, until, knownFrom } = what;
+      now = until;
+      const length = until - since;
+      const held = holdings(what);
+      const place = (from, to) => ({ left: Math.max(0, ((from - since) / length) * 100).toFixed(3), width: (((to - Math.max(from, since)) / length) * 100).toFixed(3) });
+      const bySession = new Map();
+      for (const each of held) {
+        const kind = each.role === PRIMARY ? 'primary' : 'pending';
+        const list = bySession.get(each.session) ?? [];
+        bySession.set(each.session, list);
+        list.push({
+          key: `${each.opened?.Id ?? 'since'} ${kind}`,
+          kind,
+          isOpen: each.closed === null,
+          change: each.opened ?? each.closed,
+          label: `${each.session} ${roleWord(each.role)} ${spoken(each, until)}`,
+          words: (at) => words(each, at),
+          ...place(each.from, each.to),
+        });
+      }
+      const compare = new Intl.Collator(undefined, { numeric: true }).compare;
+      const names = new Set([...bySession.keys(), ...what.sessions.slice(0, 8).map((session) => session.SessionId)]);
+      const all = [...names].sort(compare).map((session) => ({ key: `session ${session}`, label: session, isVacancy: false, bars: bySession.get(session) ?? [] }));
+      const gaps = vacancies(held, what.changes, knownFrom, until).map((gap) => ({
+        key: `${gap.ended?.Id ?? 'now'}`,
+        kind: 'vacant',
+        isOpen: gap.ended === null,
+        change: gap.ended,
+        label: `Nobody Primary ${spoken({ from: gap.from, to: gap.to, closed: gap.ended }, until)}`,
+        words: (at) => [`Nobody was Primary`, between(gap.from, gap.to, gap.ended === null, at)],
+        ...place(gap.from, gap.to),
+      }));
+      if (gaps.length > 0) all.push({ key: 'nobody', label: 'nobody', isVacancy: true, bars: gaps });
+      const shown = all.length > MOST_LANES ? [...all.slice(0, MOST_LANES - 1), all.at(-1)] : all;
+      reconcile(lanes, shown, (lane) => lane.key, makeLane);
+      setAttribute(more, 'hidden', shown.length === all.length);
+      if (shown.length < all.length) setText(more, `${all.length - shown.length} more sessions are in the table only.`);
+      const known = bars();
+      if (!known.includes(document.activeElement)) settle(known.find((button) => button.bar.key === current) ?? known.at(-1));
+      const most = node.clientWidth < 520 ? 4 : 8;
+      const marks = ticks(since, until, most).map((mark) => ({ ...mark, left: ((mark.at - since) / length) * 100 }));
+      reconcile(axis, marks, (mark) => mark.at, () => {
+        const text = h('span', {});
+        return { node: text, update(mark) { setText(text, mark.text); text.style.left = `${mark.left}%`; } };
+      });
+    },
+  };
+}
+
+function between(from, to, isOpen, now) {
+  const length = duration(to - from);
+  return isOpen ? `${time(from, now)} – now (${length})` : `${time(from, now, to - from < 10_000)} – ${time(to, now, to - from < 10_000)} (${length})`;
+}
+
+function spoken(each, now) {
+  return each.closed === null ? `since ${time(each.from, now)}` : `from ${time(each.from, now)} to ${time(each.to, now)}`;
+}
+
+function words(each, now) {
+  return [
+    h('strong', {}, foreign(each.session), ` ${roleWord(each.role)}`, each.opened && each.role === PRIMARY ? `, term ${each.opened.Term}` : ''),
+    between(each.from, each.to, each.closed === null, now),
+    each.opened ? `began: ${reasonWord(each.opened.Reason)}` : 'began before the time shown',
+    ...(each.closed ? [`ended: ${reasonWord(each.closed.Reason)}`] : []),
+  ];
+}

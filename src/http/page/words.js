@@ -1,0 +1,130 @@
+// What the service's numbers and codes are called on the page.
+
+export const PRIMARY = 1;
+export const PENDING = 2;
+
+/** A live Secondary stands by; one whose lease has run out is silent. */
+export function roleWord(role, live = true) {
+  if (role === PRIMARY) return 'Primary';
+  if (role === PENDING) return 'Pending';
+  return live ? 'Standby' : 'Silent';
+}
+
+const REASONS = {
+  first_heartbeat: 'first heartbeat of the group',
+  lease_lapsed: 'a lease ran out',
+  healthier: 'healthier than the Primary',
+  yielded: 'stepped down for a healthier one',
+  handover_completed: 'handover completed',
+  recovered: 'recovered before the handover',
+  session_deleted: 'a session was deleted',
+  superseded: 'another ranks higher',
+};
+
+/** How many could take over, of how many that are not Primary. */
+export function standbyWords(group) {
+  if (group.RegisteredSessions === 0) return '–';
+  return `${whole(group.StandbysReady)} of ${whole(group.RegisteredSessions - (group.Primary === null ? 0 : 1))}`;
+}
+
+/** A reason for people; one that is not known here is shown as it is. */
+export function reasonWord(reason) {
+  return REASONS[reason] ?? reason.replaceAll('_', ' ');
+}
+
+const ACTORS = { heartbeat: 'a heartbeat', sweep: 'the service', operator: 'an operator' };
+
+export function actorWord(actor) {
+  return ACTORS[actor] ?? actor;
+}
+
+/** Why a group is at risk: a short word, and the sentence. */
+export function riskWords(risk, group) {
+  switch (risk) {
+    case 'NoPrimary':
+      return ['No Primary', vacancyWords(group)];
+    case 'NoStandby':
+      return ['No standby', 'Nobody could take over if the Primary fell silent.'];
+    case 'PrimaryUnhealthy':
+      return ['Primary unhealthy', 'The Primary reports less than 90 % healthy streams.'];
+    case 'Flapping':
+      return ['Flapping', 'Primary was granted at least four times in ten minutes.'];
+    default:
+      return [risk, risk];
+  }
+}
+
+function vacancyWords({ HandoverFrom: from, LiveSessions: live, RegisteredSessions: all }) {
+  if (from !== null) return `Nobody acts for the moment: the handover from ${from} is under way.`;
+  if (live > 0) return `Nobody acts, though ${whole(live)} of ${count(all, 'session')} ${live === 1 ? 'is' : 'are'} live.`;
+  return `Nobody acts: ${all === 1 ? 'its only session is' : 'all its sessions are'} silent.`;
+}
+
+export function count(number, noun) {
+  return `${whole(number)} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+const WHOLE = new Intl.NumberFormat('en', { useGrouping: true });
+
+export function whole(number) {
+  return WHOLE.format(number);
+}
+
+const UNITS = [[86_400, 'd', 3_600, 'h'], [3_600, 'h', 60, 'min'], [60, 'min', 1, 's']];
+
+/** A duration in the two largest units that matter. */
+export function duration(ms) {
+  if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;
+  const seconds = ms / 1_000;
+  if (seconds < 10 && !Number.isInteger(seconds)) return `${(Math.floor(seconds * 10) / 10).toFixed(1)} s`;
+  for (const [size, unit, smallerSize, smallerUnit] of UNITS) {
+    if (seconds < size) continue;
+    const large = Math.floor(seconds / size);
+    const small = Math.floor((seconds % size) / smallerSize);
+    return small === 0 || large >= 100 ? `${large} ${unit}` : `${large} ${unit} ${small} ${smallerUnit}`;
+  }
+  return `${Math.floor(seconds)} s`;
+}
+
+/** The age of something, without a fraction that would change all the time. */
+export function age(ms) {
+  return ms < 10_000 ? `${Math.max(0, Math.floor(ms / 1_000))} s` : duration(ms);
+}
+
+const two = (number) => String(number).padStart(2, '0');
+
+/** A time of day in the reader's zone. */
+export function timeOfDay(ms, withMillis = false) {
+  const at = new Date(ms);
+  const text = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  return withMillis ? `${text}.${String(at.getMilliseconds()).padStart(3, '0')}` : text;
+}
+
+export function date(ms) {
+  const at = new Date(ms);
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+}
+
+/** A time, with its date where that is not today's. */
+export function time(ms, now, withMillis = false) {
+  const today = now !== null && date(ms) === date(now);
+  return today ? timeOfDay(ms, withMillis) : `${date(ms)} ${timeOfDay(ms, withMillis)}`;
+}
+
+/** The reader's zone, as an offset. */
+export function zone(ms) {
+  const minutes = -new Date(ms).getTimezoneOffset();
+  if (minutes === 0) return 'UTC';
+  const sign = minutes < 0 ? '−' : '+';
+  return `UTC${sign}${two(Math.floor(Math.abs(minutes) / 60))}:${two(Math.abs(minutes) % 60)}`;
+}
+
+/** Year 1 stands for "none" in this interface. */
+export function parseTime(text) {
+  return !text || text.startsWith('0001-01-01') ? null : Date.parse(text);
+}
+
+/** Per cent, with a digit where it says more. */
+export function percent(value) {
+  return `${Number.isInteger(value) ? value : value.toFixed(1)} %`;
+}
