@@ -39,11 +39,13 @@ pub enum Route {
     Health,
     /// Metrics.
     Metrics,
+    /// The description of the API, and the page to try it on.
+    Description,
     /// Everything else.
     Other,
 }
 
-const ROUTES: [(Route, &str); 13] = [
+const ROUTES: [(Route, &str); 14] = [
     (Route::Groups, "groups"),
     (Route::Group, "groups/{groupid}"),
     (Route::Sessions, "groups/{groupid}/clientsessions"),
@@ -56,6 +58,7 @@ const ROUTES: [(Route, &str); 13] = [
     (Route::Overview, "overview"),
     (Route::Health, "health"),
     (Route::Metrics, "metrics"),
+    (Route::Description, "description"),
     (Route::Other, "other"),
 ];
 
@@ -86,6 +89,11 @@ const REASONS: [(Reason, &str); 8] = [
     (Reason::SessionDeleted, "session_deleted"),
     (Reason::Superseded, "superseded"),
 ];
+
+/// The texts of all reasons for which a role changes.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    REASONS.iter().map(|(_, text)| *text)
+}
 
 /// How many buckets a histogram has, the one without a bound included.
 const BUCKETS: usize = 15;

@@ -7,15 +7,22 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
 
 use super::errors::ApiError;
 use super::groups::Milliseconds;
-use super::paths::{InGroup, InNamespace};
+use super::datetime::DateTimeText;
+use super::groups::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS};
+use super::paths::{IdText, InGroup, InNamespace};
+use super::sessions::RoleNumber;
+use super::timespan::TimeSpanText;
 use super::{Life, datetime, query, timespan};
 use crate::failover::Failover;
 use crate::failover::feed::Listener;
+use crate::metrics;
 use crate::store::events::{Event, EventScope, Happening};
 use crate::store::groups::GroupConfiguration;
 
@@ -177,41 +184,102 @@ pub fn describe(event: &Event) -> (&'static str, EventBody<'_>) {
 }
 
 /// An event as JSON.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct EventBody<'a> {
+    /// The event's number: later events of a group have higher ones.
+    #[schemars(range(min = 1))]
     id: i64,
+    /// When it was decided or made, by the database's clock.
+    #[schemars(with = "DateTimeText")]
     time: String,
+    #[schemars(with = "IdText")]
     tenant_id: &'a str,
+    #[schemars(with = "IdText")]
     namespace_id: &'a str,
+    #[schemars(with = "IdText")]
     group_id: &'a str,
+    // What some kinds of events have, see `kind_of_event`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     session_id: Option<&'a str>,
     #[serde(flatten)]
+    #[schemars(skip)]
     role: Option<RoleBody<'a>>,
     #[serde(flatten)]
+    #[schemars(skip)]
     configuration: Option<ConfigurationBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     name: Option<Option<&'a str>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct RoleBody<'a> {
+    /// The role before.
+    #[schemars(with = "RoleNumber")]
     from: i16,
+    /// The role after.
+    #[schemars(with = "RoleNumber")]
     to: i16,
+    /// The group's term after it.
+    #[schemars(range(min = 0))]
     term: i64,
+    #[schemars(extend("enum" = metrics::reasons().collect::<Vec<_>>()))]
     reason: &'a str,
+    /// What made it: a heartbeat, the sweep for lapsed roles, or an operator by a deletion.
+    #[schemars(extend("enum" = ["heartbeat", "sweep", "operator"]))]
     actor: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct ConfigurationBody<'a> {
+    #[schemars(length(max = MAX_NAME_CHARS))]
     name: Option<&'a str>,
+    #[schemars(length(max = MAX_DESCRIPTION_CHARS))]
     description: Option<&'a str>,
+    #[schemars(with = "TimeSpanText")]
     failover_timeout: String,
     milliseconds: Milliseconds,
+}
+
+/// What the events of one name look like: the properties of all of them, and more.
+fn kind_of_event(schemas: &mut SchemaGenerator, description: &str, more: impl IntoIterator<Item = Schema>) -> Schema {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    for part in std::iter::once(EventBody::json_schema(schemas)).chain(more) {
+        if let Some(Value::Object(of_part)) = part.get("properties") {
+            properties.extend(of_part.clone());
+        }
+        if let Some(Value::Array(of_part)) = part.get("required") {
+            required.extend(of_part.clone());
+        }
+    }
+    json_schema!({"type": "object", "description": description, "properties": properties, "required": required})
+}
+
+/// The data of every kind of event by its name, for the description of the API.
+pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema); 6] {
+    let session = json_schema!({
+        "properties": {"SessionId": schemas.subschema_for::<IdText>()},
+        "required": ["SessionId"],
+    });
+    let name = json_schema!({
+        "properties": {"Name": {"type": ["string", "null"], "maxLength": MAX_NAME_CHARS}},
+        "required": ["Name"],
+    });
+    let role = RoleBody::json_schema(schemas);
+    let configuration = ConfigurationBody::json_schema(schemas);
+    [
+        ("RoleChanged", kind_of_event(schemas, "A session's role changed.", [session.clone(), role])),
+        ("GroupCreated", kind_of_event(schemas, "A group was created.", [configuration.clone()])),
+        ("GroupChanged", kind_of_event(schemas, "A group's configuration was replaced.", [configuration])),
+        ("GroupDeleted", kind_of_event(schemas, "A group was deleted, and its sessions with it.", [])),
+        ("SessionRegistered", kind_of_event(schemas, "A session was registered.", [session.clone(), name])),
+        ("SessionDeleted", kind_of_event(schemas, "A session was deleted.", [session])),
+    ]
 }
 
 impl<'a> ConfigurationBody<'a> {
