@@ -1,11 +1,13 @@
 //! The service from outside, in one binary: each file is a concern, and the helpers start what all of them share once.
 
 mod credentials;
+mod described;
 mod helpers;
 mod issuer;
 mod sse;
 mod wire;
 
+mod api_client;
 mod audit;
 mod auth;
 mod auth_cost;
@@ -14,6 +16,7 @@ mod connections;
 mod contract;
 mod database;
 mod demo;
+mod description;
 mod embedded_postgres;
 mod events;
 mod generated;

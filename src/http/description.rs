@@ -14,7 +14,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::errors::{ErrorBody, Refusal};
-use super::events::kinds_of_events;
+use super::events::{event_of_stream, kinds_of_events};
 use super::paths::IdText;
 use super::routes::RESOURCES;
 
@@ -228,6 +228,8 @@ pub fn document() -> Value {
     let kinds = kinds_of_events(&mut schemas);
     let parameters = parameters(&mut schemas);
     let mut definitions = schemas.take_definitions(true);
+    let stream = event_of_stream(kinds.iter().map(|(name, _)| *name));
+    definitions.insert("ServerSentEvent".to_owned(), stream.to_value());
     definitions.extend(kinds.map(|(name, schema)| (name.to_owned(), schema.to_value())));
     json!({
         "openapi": "3.1.0",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::errors::ApiError;
@@ -82,7 +82,8 @@ fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
     let Some(value) = request.headers().get(LAST_EVENT_ID) else {
         return query::whole_number(request, "last-event-id");
     };
-    let text = value.to_str().unwrap_or_default();
+    // What is no text is no number either, and must not count as empty.
+    let text = String::from_utf8_lossy(value.as_bytes());
     match text.parse() {
         // A browser that has had no event with an id may send it empty.
         _ if text.is_empty() => Ok(None),
@@ -258,6 +259,25 @@ fn kind_of_event(schemas: &mut SchemaGenerator, description: &str, more: impl In
         }
     }
     json_schema!({"type": "object", "description": description, "properties": properties, "required": required})
+}
+
+/// One event of a stream, for the description of the API. Its data is the JSON of the kind that its name tells.
+pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
+    let kind = |name: &str, data: Value| json!({"properties": {"event": {"const": name}, "data": {"contentSchema": data}}});
+    let of_kinds = kinds.map(|name| kind(name, json!({"$ref": format!("#/components/schemas/{name}")})));
+    let one_of: Vec<Value> = of_kinds.chain([kind("EventsMissed", json!({"type": "object", "maxProperties": 0}))]).collect();
+    json_schema!({
+        "type": "object",
+        "description": "One event of a stream, field by field.",
+        "properties": {
+            "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to resume from."},
+            "event": {"type": "string", "description": "The kind."},
+            "data": {"type": "string", "contentMediaType": "application/json", "description": "The JSON of that kind."},
+            "retry": {"type": "integer", "minimum": 0, "description": "After how many milliseconds to come back."},
+        },
+        "required": ["id", "event", "data"],
+        "oneOf": one_of,
+    })
 }
 
 /// The data of every kind of event by its name, for the description of the API.

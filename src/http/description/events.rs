@@ -4,6 +4,7 @@ use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
 use super::Description;
+use crate::http::errors::Refusal;
 use crate::http::history::{DEFAULT_COUNT, MOST_COUNT};
 
 /// What these operations are listed under.
@@ -30,7 +31,6 @@ fn a_change() -> Value {
 }
 
 fn stream(described: Description) -> Description {
-    let event = format!("retry: 1000\nid: 6\n\nid: 7\nevent: RoleChanged\ndata: {}\n\n", a_change());
     described
         .header(
             "Last-Event-ID",
@@ -43,7 +43,13 @@ fn stream(described: Description) -> Description {
             "The same, for those who cannot send the header, which comes first.",
         )
         .asks_the_database()
-        .answers_with("text/event-stream", json!({"type": "string"}), "The stream.", &["Cache-Control"], event.into())
+        .answers_with(
+            "text/event-stream",
+            json!({"$ref": "#/components/schemas/ServerSentEvent"}),
+            "The stream. The schema is that of each event.",
+            &["Cache-Control"],
+            json!({"id": "7", "event": "RoleChanged", "data": a_change().to_string()}),
+        )
 }
 
 pub fn of_namespace(_: &mut SchemaGenerator) -> Description {
@@ -68,6 +74,7 @@ pub fn transitions(_: &mut SchemaGenerator) -> Description {
         "Every change of a role that is still kept, the latest first. A deleted group keeps its history.",
     )
     .asks_the_database()
+    .refuses_because(Refusal::NotFound, "There is no such group, and no history of one.")
     .query("since", time.clone(), "Only changes at this time or later.")
     .query("until", time, "Only changes before this time.")
     .query("skip", super::whole_number(0), "How many to leave out at the beginning.")
@@ -75,7 +82,7 @@ pub fn transitions(_: &mut SchemaGenerator) -> Description {
     .answers_with(
         "application/json",
         json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),
-        "The changes; none where there is no such group.",
+        "The changes.",
         &["Cache-Control"],
         json!([a_change()]),
     )

@@ -4,10 +4,9 @@ use schemars::SchemaGenerator;
 use serde_json::json;
 
 use super::Description;
-use crate::arbitration::Role;
 use crate::http::errors::Refusal;
 use crate::http::paths::IdText;
-use crate::http::sessions::{HeartbeatAnswer, HeartbeatBody, Registration};
+use crate::http::sessions::{HeartbeatAnswer, HeartbeatBody, Registration, RoleNumber};
 
 /// What these operations are listed under.
 pub const TAG: &str = "Client sessions";
@@ -36,7 +35,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
 }
 
 pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
-    let roles = [Role::Secondary, Role::Primary, Role::PendingPrimary].map(Role::number);
+    let role = schemas.subschema_for::<RoleNumber>().to_value();
     Description::of(
         "sendHeartbeat",
         TAG,
@@ -47,7 +46,7 @@ pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
     .asks_the_database()
     .header(
         "Failover-Role",
-        json!({"type": "integer", "enum": roles}),
+        role,
         "The role in which the client was acting when it sent this. A Primary that was told to yield and then says 0 lets its successor start at once.",
     )
     .takes::<HeartbeatBody>(
