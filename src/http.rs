@@ -172,7 +172,9 @@ async fn around_everything(
     let span = telemetry::request_span(request.headers(), request.method().as_str(), route.label(), &operation_id);
 
     let admitted = match request.app_data::<web::Data<Authenticator>>() {
-        Some(authenticator) => guard::admit(&request, resource, authenticator, &operation_id).instrument(span.clone()).await,
+        Some(authenticator) => {
+            guard::admit(&request, resource, authenticator, &operation_id).instrument(span.clone()).await
+        }
         None => Err(ApiError::NotAllowed { reason: "There is nobody at the door.".to_owned() }),
     };
     let mut response = match admitted {

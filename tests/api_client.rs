@@ -36,7 +36,15 @@ async fn a_generated_client_runs_a_takeover() {
     let description = Answer::of(app.http.get(format!("{}/openapi.json", app.url))).await.text;
     std::fs::write(dir.join("openapi.json"), description).expect("it can be written");
     let mut generate = Command::new(&generator);
-    generate.current_dir(&dir).args(["generate", "--path", "openapi.json", "--output-path", "generated", "--meta", "none"]);
+    generate.current_dir(&dir).args([
+        "generate",
+        "--path",
+        "openapi.json",
+        "--output-path",
+        "generated",
+        "--meta",
+        "none",
+    ]);
     let said = output_of(&mut generate).await;
     // A warning of its own is that the tools that would format the code are missing.
     assert!(!said.contains("WARNING parsing") && !said.contains("Unable to"), "{said}");

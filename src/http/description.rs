@@ -299,9 +299,7 @@ fn parameters(schemas: &mut SchemaGenerator) -> Value {
 }
 
 fn headers() -> Value {
-    let header = |schema: Value, text: &str, example: Value| {
-        json!({"required": true, "schema": schema, "description": text, "example": example})
-    };
+    let header = |schema: Value, text: &str, example: Value| json!({"required": true, "schema": schema, "description": text, "example": example});
     json!({
         "Operation-Id": header(
             json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),

@@ -8,8 +8,8 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::errors::ApiError;
 
-/// Nothing is loaded, run or asked from elsewhere. Swagger UI writes some styles into its elements, and has images in its style sheet.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
+/// Nothing is loaded, run or asked from elsewhere. Swagger UI has images in its style sheet.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// For how long a browser may keep the files of Swagger UI, which change with it only.

@@ -412,7 +412,9 @@ impl Refusal {
             Refusal::Conflict => FailoverError::GroupDiffers(group()).into(),
             Refusal::BodyTooLarge => ApiError::BodyTooLarge { limit: super::json::BODY_LIMIT },
             Refusal::NotJson => ApiError::NotJson { found: "text/plain".to_owned() },
-            Refusal::TooManyRequests => ApiError::TooManyRequests { reason: "this identity has sent as many requests as it may in a second" },
+            Refusal::TooManyRequests => {
+                ApiError::TooManyRequests { reason: "this identity has sent as many requests as it may in a second" }
+            }
             Refusal::Defect => FailoverError::Store(StoreError::Inconsistent(String::new())).into(),
             Refusal::Unavailable => FailoverError::Store(StoreError::Unavailable(String::new())).into(),
         }

@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 
+use super::datetime::DateTimeText;
 use super::errors::ApiError;
 use super::groups::Milliseconds;
-use super::datetime::DateTimeText;
 use super::groups::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS};
 use super::paths::{IdText, InGroup, InNamespace};
 use super::sessions::RoleNumber;
@@ -263,9 +263,11 @@ fn kind_of_event(schemas: &mut SchemaGenerator, description: &str, more: impl In
 
 /// One event of a stream, for the description of the API. Its data is the JSON of the kind that its name tells.
 pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
-    let kind = |name: &str, data: Value| json!({"properties": {"event": {"const": name}, "data": {"contentSchema": data}}});
+    let kind =
+        |name: &str, data: Value| json!({"properties": {"event": {"const": name}, "data": {"contentSchema": data}}});
     let of_kinds = kinds.map(|name| kind(name, json!({"$ref": format!("#/components/schemas/{name}")})));
-    let one_of: Vec<Value> = of_kinds.chain([kind("EventsMissed", json!({"type": "object", "maxProperties": 0}))]).collect();
+    let one_of: Vec<Value> =
+        of_kinds.chain([kind("EventsMissed", json!({"type": "object", "maxProperties": 0}))]).collect();
     json_schema!({
         "type": "object",
         "description": "One event of a stream, field by field.",

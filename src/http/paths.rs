@@ -59,13 +59,16 @@ pub const DOCS_FILE: &str = "/docs/{file}";
 /// What an id looks like, for the description of the API.
 pub struct IdText;
 
-/// No control character, slash or backslash anywhere, no white space at an end, and not a dot or two.
-pub const ID_PATTERN: &str = concat!(
-    r"^([^\s./\\\u0000-\u001f\u007f-\u009f]",
-    r"|[^\s/\\\u0000-\u001f\u007f-\u009f][^\s./\\\u0000-\u001f\u007f-\u009f]",
-    r"|[^\s./\\\u0000-\u001f\u007f-\u009f][^\s/\\\u0000-\u001f\u007f-\u009f]",
-    r"|[^\s/\\\u0000-\u001f\u007f-\u009f][^/\\\u0000-\u001f\u007f-\u009f]+[^\s/\\\u0000-\u001f\u007f-\u009f])$",
-);
+/// What matches an id: no control character, slash or backslash anywhere, no white space at an end, and not a dot or two.
+fn id_pattern() -> String {
+    const NEVER: &str = r"/\\\u0000-\u001f\u007f-\u009f";
+    // In full: what dialects of patterns take for white space differs.
+    const SPACE: &str = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
+    let any = format!("[^{NEVER}]");
+    let edge = format!("[^{NEVER}{SPACE}]");
+    let no_dot = format!("[^.{NEVER}{SPACE}]");
+    format!("^({no_dot}|{edge}{no_dot}|{no_dot}{edge}|{edge}{any}+{edge})$")
+}
 
 impl JsonSchema for IdText {
     fn schema_name() -> Cow<'static, str> {
@@ -77,7 +80,7 @@ impl JsonSchema for IdText {
             "type": "string",
             "minLength": 1,
             "maxLength": MAX_CHARS,
-            "pattern": ID_PATTERN,
+            "pattern": id_pattern(),
             "description": "1 to 260 characters, with no control character, slash or backslash, no white space at the ends, and not '.' or '..'. Upper and lower case are different.",
         })
     }
@@ -88,7 +91,7 @@ pub fn optional_id_schema(description: &str) -> Schema {
     json_schema!({
         "type": ["string", "null"],
         "maxLength": MAX_CHARS,
-        "pattern": format!("^$|{ID_PATTERN}"),
+        "pattern": format!("^$|{}", id_pattern()),
         "description": description,
     })
 }

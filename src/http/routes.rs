@@ -81,7 +81,11 @@ pub static RESOURCES: [Resource; 18] = [
     Resource {
         path: paths::NAMESPACE_EVENTS,
         counted_as: metrics::Route::NamespaceEvents,
-        operations: &[operation(Method::GET, |route| route.to(events::of_namespace), description::events::of_namespace)],
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(events::of_namespace),
+            description::events::of_namespace,
+        )],
     },
     Resource {
         path: paths::GROUP_STATUS,
@@ -91,12 +95,20 @@ pub static RESOURCES: [Resource; 18] = [
     Resource {
         path: paths::NAMESPACE_STATUS,
         counted_as: metrics::Route::NamespaceStatus,
-        operations: &[operation(Method::GET, |route| route.to(status::of_namespace), description::status::of_namespace)],
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(status::of_namespace),
+            description::status::of_namespace,
+        )],
     },
     Resource {
         path: paths::STATUS,
         counted_as: metrics::Route::Overview,
-        operations: &[operation(Method::GET, |route| route.to(status::of_everything), description::status::of_everything)],
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(status::of_everything),
+            description::status::of_everything,
+        )],
     },
     Resource {
         path: paths::NAMESPACES,
@@ -106,7 +118,11 @@ pub static RESOURCES: [Resource; 18] = [
     Resource {
         path: paths::EVENTS,
         counted_as: metrics::Route::Overview,
-        operations: &[operation(Method::GET, |route| route.to(events::of_everything), description::events::of_everything)],
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(events::of_everything),
+            description::events::of_everything,
+        )],
     },
     Resource {
         path: paths::METRICS,

@@ -9,9 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::datetime::DateTimeText;
 use super::errors::ApiError;
 use super::groups::Milliseconds;
-use super::datetime::DateTimeText;
 use super::paths::{IdText, InGroup, InNamespace};
 use super::sessions::{Percent, RoleNumber};
 use super::timespan::TimeSpanText;

@@ -25,13 +25,7 @@ pub fn ready(_: &mut SchemaGenerator) -> Description {
             Refusal::Unavailable,
             "Not now: the database is away or not migrated, or the service is stopping. The reason says which.",
         )
-        .answers_with(
-            "application/json",
-            json!({"type": "string", "const": "ready"}),
-            "It can.",
-            &[],
-            json!("ready"),
-        )
+        .answers_with("application/json", json!({"type": "string", "const": "ready"}), "It can.", &[], json!("ready"))
 }
 
 pub fn metrics(_: &mut SchemaGenerator) -> Description {
