@@ -79,14 +79,13 @@ async fn open(
 
 /// What the client has had already: by the header that browsers send, or by a parameter for those who cannot send one.
 fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
-    let Some(value) = request.headers().get(LAST_EVENT_ID) else {
-        return query::whole_number(request, "last-event-id");
-    };
+    let parameter = query::whole_number(request, "last-event-id")?;
+    let Some(value) = request.headers().get(LAST_EVENT_ID) else { return Ok(parameter) };
     // What is no text is no number either, and must not count as empty.
     let text = String::from_utf8_lossy(value.as_bytes());
     match text.parse() {
         // A browser that has had no event with an id may send it empty.
-        _ if text.is_empty() => Ok(None),
+        _ if text.is_empty() => Ok(parameter),
         Ok(id) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(id)),
         _ => Err(ApiError::bad(
             format!("Last-Event-ID must be a whole number of zero or more; it is '{text}'."),

@@ -13,6 +13,18 @@ ONLY_IN_WORDS = (
 
 
 @schemathesis.hook
+def before_call(context, case, kwargs):
+    """Follows the words where a request is meant to be valid: else most such requests for a group would be refused."""
+    is_valid = case.meta is not None and case.meta.generation.mode.is_positive
+    if not is_valid or not isinstance(case.body, dict):
+        return
+    if case.body.get("FailoverTimeout"):
+        case.body.pop("Milliseconds", None)
+    if case.method.upper() == "PUT" and case.body.get("Id"):
+        case.body["Id"] = case.path_parameters["groupid"]
+
+
+@schemathesis.hook
 def filter_failure(context, failure, case, response):
     """Whether a failure counts: not where a valid request was refused for what is said in words."""
     if type(failure).__name__ != "RejectedPositiveData" or response.status_code != 400:
