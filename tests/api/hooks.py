@@ -14,12 +14,15 @@ ONLY_IN_WORDS = (
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Follows the words where a request is meant to be valid: else most such requests for a group would be refused."""
+    """Follows the words where a request is meant to be valid: else most such requests would be refused."""
     is_valid = case.meta is not None and case.meta.generation.mode.is_positive
     if not is_valid or not isinstance(case.body, dict):
         return
     if case.body.get("FailoverTimeout"):
         case.body.pop("Milliseconds", None)
+    percent = case.body.get("PercentHealthyStreams")
+    if isinstance(percent, float):
+        case.body["PercentHealthyStreams"] = round(percent, 6)
     if case.method.upper() == "PUT" and case.body.get("Id"):
         case.body["Id"] = case.path_parameters["groupid"]
 
