@@ -14,7 +14,7 @@ use actix_web::dev::{Extensions, Server, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::TcpStream;
-use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App, Error, HttpRequest, HttpServer, web};
 use rustls::ServerConfig;
 use tokio::sync::Notify;
 use tracing::Instrument as _;
@@ -27,6 +27,8 @@ use crate::{metrics, telemetry};
 use errors::ApiError;
 
 mod datetime;
+mod description;
+mod docs;
 mod errors;
 mod events;
 mod groups;
@@ -37,6 +39,7 @@ mod json;
 mod page;
 mod paths;
 mod query;
+mod routes;
 mod sessions;
 mod status;
 pub(crate) mod timespan;
@@ -118,77 +121,7 @@ pub fn server(
             .app_data(life.clone())
             .app_data(authenticator.clone())
             .wrap(from_fn(around_everything))
-            // Resources are tried in this order, and nearly every request is a heartbeat.
-            .service(
-                web::resource(paths::SESSION)
-                    .post(sessions::heartbeat)
-                    .delete(sessions::delete)
-                    .default_service(web::to(|| refuse_method("DELETE, POST"))),
-            )
-            .service(
-                web::resource(paths::GROUPS)
-                    .get(groups::list)
-                    .post(groups::create)
-                    .default_service(web::to(|| refuse_method("GET, POST"))),
-            )
-            .service(
-                web::resource(paths::GROUP)
-                    .get(groups::find)
-                    .put(groups::put)
-                    .delete(groups::delete)
-                    .default_service(web::to(|| refuse_method("DELETE, GET, PUT"))),
-            )
-            .service(
-                web::resource(paths::SESSIONS)
-                    .post(sessions::register)
-                    .default_service(web::to(|| refuse_method("POST"))),
-            )
-            .service(
-                web::resource(paths::TRANSITIONS)
-                    .get(history::transitions)
-                    .default_service(web::to(|| refuse_method("GET"))),
-            )
-            .service(
-                web::resource(paths::GROUP_EVENTS)
-                    .get(events::of_group)
-                    .default_service(web::to(|| refuse_method("GET"))),
-            )
-            .service(
-                web::resource(paths::NAMESPACE_EVENTS)
-                    .get(events::of_namespace)
-                    .default_service(web::to(|| refuse_method("GET"))),
-            )
-            .service(
-                web::resource(paths::GROUP_STATUS)
-                    .get(status::of_group)
-                    .default_service(web::to(|| refuse_method("GET"))),
-            )
-            .service(
-                web::resource(paths::NAMESPACE_STATUS)
-                    .get(status::of_namespace)
-                    .default_service(web::to(|| refuse_method("GET"))),
-            )
-            .service(
-                web::resource(paths::STATUS)
-                    .get(status::of_everything)
-                    .default_service(web::to(|| refuse_method("GET"))),
-            )
-            .service(
-                web::resource(paths::NAMESPACES)
-                    .get(status::namespaces)
-                    .default_service(web::to(|| refuse_method("GET"))),
-            )
-            .service(
-                web::resource(paths::EVENTS)
-                    .get(events::of_everything)
-                    .default_service(web::to(|| refuse_method("GET"))),
-            )
-            .service(web::resource("/metrics").get(show_metrics).default_service(web::to(|| refuse_method("GET"))))
-            .service(web::resource("/health/live").get(health::live).default_service(web::to(|| refuse_method("GET"))))
-            .service(
-                web::resource("/health/ready").get(health::ready).default_service(web::to(|| refuse_method("GET"))),
-            )
-            .configure(page::configure)
+            .configure(routes::configure)
             .default_service(web::to(refuse_path))
     };
     let server = HttpServer::new(app)
@@ -219,17 +152,6 @@ fn note_client_certificate(connection: &dyn Any, notes: &mut Extensions) {
     }
 }
 
-/// `GET /metrics`
-async fn show_metrics(failover: web::Data<Failover>) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(metrics::render(&failover.readings()))
-}
-
-async fn refuse_method(allow: &'static str) -> Result<&'static str, ApiError> {
-    Err(ApiError::MethodNotAllowed { allow })
-}
-
 async fn refuse_path(request: HttpRequest) -> Result<&'static str, ApiError> {
     Err(ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() })
 }
@@ -246,11 +168,14 @@ async fn around_everything(
     paths::normalise(&mut request);
     let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
 
-    let route = paths::route_of(request.path());
+    let resource = routes::find(request.path());
+    let route = resource.map_or(metrics::Route::Other, |resource| resource.counted_as);
     let span = telemetry::request_span(request.headers(), request.method().as_str(), route.label(), &operation_id);
 
     let admitted = match request.app_data::<web::Data<Authenticator>>() {
-        Some(authenticator) => guard::admit(&request, authenticator, &operation_id).instrument(span.clone()).await,
+        Some(authenticator) => {
+            guard::admit(&request, resource, authenticator, &operation_id).instrument(span.clone()).await
+        }
         None => Err(ApiError::NotAllowed { reason: "There is nobody at the door.".to_owned() }),
     };
     let mut response = match admitted {

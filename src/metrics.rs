@@ -41,11 +41,13 @@ pub enum Route {
     Health,
     /// Metrics.
     Metrics,
+    /// The description of the API, and the page to try it on.
+    Description,
     /// Everything else.
     Other,
 }
 
-const ROUTES: [(Route, &str); 14] = [
+const ROUTES: [(Route, &str); 15] = [
     (Route::Groups, "groups"),
     (Route::Group, "groups/{groupid}"),
     (Route::Sessions, "groups/{groupid}/clientsessions"),
@@ -59,6 +61,7 @@ const ROUTES: [(Route, &str); 14] = [
     (Route::Page, "page"),
     (Route::Health, "health"),
     (Route::Metrics, "metrics"),
+    (Route::Description, "description"),
     (Route::Other, "other"),
 ];
 
@@ -89,6 +92,11 @@ const REASONS: [(Reason, &str); 8] = [
     (Reason::SessionDeleted, "session_deleted"),
     (Reason::Superseded, "superseded"),
 ];
+
+/// The texts of all reasons for which a role changes.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    REASONS.iter().map(|(_, text)| *text)
+}
 
 /// How many buckets a histogram has, the one without a bound included.
 const BUCKETS: usize = 15;

@@ -169,6 +169,11 @@ async fn what_cannot_be_resumed_from_is_refused_or_said() {
         let request = app.http.get(format!("{}{NAMESPACE_EVENTS}", app.url)).header("Last-Event-ID", value);
         Answer::of(request).await.expect_error(400);
     }
+    // What is no text is not the same as nothing, and a good header does not make a bad parameter good.
+    let request = app.http.get(format!("{}{NAMESPACE_EVENTS}", app.url)).header("Last-Event-ID", &b"\xc2\x84"[..]);
+    Answer::of(request).await.expect_error(400);
+    let request = app.http.get(format!("{}{NAMESPACE_EVENTS}?last-event-id=x", app.url)).header("Last-Event-ID", "1");
+    Answer::of(request).await.expect_error(400);
     app.group_of("g", MINUTE, &["a"]).await;
     // Past every id: a database that was restored has given them out once before.
     let request = app.http.get(format!("{}{NAMESPACE_EVENTS}", app.url)).header("Last-Event-ID", "1000000");

@@ -2,12 +2,14 @@
 
 mod browser;
 mod credentials;
+mod described;
 mod helpers;
 mod issuer;
 mod sse;
 mod terminal;
 mod wire;
 
+mod api_client;
 mod audit;
 mod auth;
 mod auth_cost;
@@ -16,6 +18,7 @@ mod connections;
 mod contract;
 mod database;
 mod demo;
+mod description;
 mod embedded_postgres;
 mod events;
 mod generated;

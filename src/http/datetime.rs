@@ -1,8 +1,37 @@
 //! Date-times of the wire: RFC 3339 in, UTC out; year 1 stands for "none".
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Datelike as _, Duration, NaiveDate, NaiveDateTime, Timelike as _, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+/// What a date-time of an answer looks like, for the description of the API.
+pub struct DateTimeText;
+
+impl JsonSchema for DateTimeText {
+    fn schema_name() -> Cow<'static, str> {
+        "DateTime".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$",
+            "description": "A date-time in UTC, to the microsecond, with a fraction only where it is not zero. 0001-01-01T00:00:00Z stands for none.",
+        })
+    }
+}
+
+/// What a date-time of a request looks like; absent and null are the same.
+pub fn input_schema(description: &str) -> Schema {
+    json_schema!({
+        "type": ["string", "null"],
+        "format": "date-time",
+        "description": format!("{description} RFC 3339, with any number of fraction digits (what is finer than a microsecond is cut); UTC where no offset is given. Year 1 counts as none."),
+    })
+}
 
 /// What is written where no time is known: typed clients fail on null.
 pub const NONE: &str = "0001-01-01T00:00:00Z";

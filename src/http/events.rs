@@ -8,15 +8,22 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 
+use super::datetime::DateTimeText;
 use super::errors::ApiError;
 use super::groups::Milliseconds;
-use super::paths::{InGroup, InNamespace};
+use super::groups::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS};
+use super::paths::{IdText, InGroup, InNamespace};
+use super::sessions::RoleNumber;
+use super::timespan::TimeSpanText;
 use super::{Life, datetime, query, timespan};
 use crate::failover::feed::{Listener, Published};
 use crate::failover::{Failover, FailoverError};
+use crate::metrics;
 use crate::store::events::{Event, EventScope, Happening};
 use crate::store::groups::GroupConfiguration;
 
@@ -73,13 +80,13 @@ async fn open(
 
 /// What the client has had already: by the header that browsers send, or by a parameter for those who cannot send one.
 fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
-    let Some(value) = request.headers().get(LAST_EVENT_ID) else {
-        return query::whole_number(request, "last-event-id");
-    };
-    let text = value.to_str().unwrap_or_default();
+    let parameter = query::whole_number(request, "last-event-id")?;
+    let Some(value) = request.headers().get(LAST_EVENT_ID) else { return Ok(parameter) };
+    // What is no text is no number either, and must not count as empty.
+    let text = String::from_utf8_lossy(value.as_bytes());
     match text.parse() {
         // A browser that has had no event with an id may send it empty.
-        _ if text.is_empty() => Ok(None),
+        _ if text.is_empty() => Ok(parameter),
         Ok(id) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(id)),
         _ => Err(ApiError::bad(
             format!("Last-Event-ID must be a whole number of zero or more; it is '{text}'."),
@@ -195,41 +202,123 @@ pub fn describe(event: &Event) -> (&'static str, EventBody<'_>) {
 }
 
 /// An event as JSON.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct EventBody<'a> {
+    /// The event's number: later events of a group have higher ones.
+    #[schemars(range(min = 1))]
     id: i64,
+    /// When it was decided or made, by the database's clock.
+    #[schemars(with = "DateTimeText")]
     time: String,
+    #[schemars(with = "IdText")]
     tenant_id: &'a str,
+    #[schemars(with = "IdText")]
     namespace_id: &'a str,
+    #[schemars(with = "IdText")]
     group_id: &'a str,
+    // What some kinds of events have, see `kind_of_event`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     session_id: Option<&'a str>,
     #[serde(flatten)]
+    #[schemars(skip)]
     role: Option<RoleBody<'a>>,
     #[serde(flatten)]
+    #[schemars(skip)]
     configuration: Option<ConfigurationBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     name: Option<Option<&'a str>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct RoleBody<'a> {
+    /// The role before.
+    #[schemars(with = "RoleNumber")]
     from: i16,
+    /// The role after.
+    #[schemars(with = "RoleNumber")]
     to: i16,
+    /// The group's term after it.
+    #[schemars(range(min = 0))]
     term: i64,
+    #[schemars(extend("enum" = metrics::reasons().collect::<Vec<_>>()))]
     reason: &'a str,
+    /// What made it: a heartbeat, the sweep for lapsed roles, or an operator by a deletion.
+    #[schemars(extend("enum" = ["heartbeat", "sweep", "operator"]))]
     actor: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct ConfigurationBody<'a> {
+    #[schemars(length(max = MAX_NAME_CHARS))]
     name: Option<&'a str>,
+    #[schemars(length(max = MAX_DESCRIPTION_CHARS))]
     description: Option<&'a str>,
+    #[schemars(with = "TimeSpanText")]
     failover_timeout: String,
     milliseconds: Milliseconds,
+}
+
+/// What the events of one name look like: the properties of all of them, and more.
+fn kind_of_event(schemas: &mut SchemaGenerator, description: &str, more: impl IntoIterator<Item = Schema>) -> Schema {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    for part in std::iter::once(EventBody::json_schema(schemas)).chain(more) {
+        if let Some(Value::Object(of_part)) = part.get("properties") {
+            properties.extend(of_part.clone());
+        }
+        if let Some(Value::Array(of_part)) = part.get("required") {
+            required.extend(of_part.clone());
+        }
+    }
+    json_schema!({"type": "object", "description": description, "properties": properties, "required": required})
+}
+
+/// One event of a stream, for the description of the API. Its data is the JSON of the kind that its name tells.
+pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
+    let kind =
+        |name: &str, data: Value| json!({"properties": {"event": {"const": name}, "data": {"contentSchema": data}}});
+    let of_kinds = kinds.map(|name| kind(name, json!({"$ref": format!("#/components/schemas/{name}")})));
+    let one_of: Vec<Value> =
+        of_kinds.chain([kind("EventsMissed", json!({"type": "object", "maxProperties": 0}))]).collect();
+    json_schema!({
+        "type": "object",
+        "description": "One event of a stream, field by field.",
+        "properties": {
+            "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to resume from."},
+            "event": {"type": "string", "description": "The kind."},
+            "data": {"type": "string", "contentMediaType": "application/json", "description": "The JSON of that kind."},
+            "retry": {"type": "integer", "minimum": 0, "description": "After how many milliseconds to come back."},
+        },
+        "required": ["id", "event", "data"],
+        "oneOf": one_of,
+    })
+}
+
+/// The data of every kind of event by its name, for the description of the API.
+pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema); 6] {
+    let session = json_schema!({
+        "properties": {"SessionId": schemas.subschema_for::<IdText>()},
+        "required": ["SessionId"],
+    });
+    let name = json_schema!({
+        "properties": {"Name": {"type": ["string", "null"], "maxLength": MAX_NAME_CHARS}},
+        "required": ["Name"],
+    });
+    let role = RoleBody::json_schema(schemas);
+    let configuration = ConfigurationBody::json_schema(schemas);
+    [
+        ("RoleChanged", kind_of_event(schemas, "A session's role changed.", [session.clone(), role])),
+        ("GroupCreated", kind_of_event(schemas, "A group was created.", [configuration.clone()])),
+        ("GroupChanged", kind_of_event(schemas, "A group's configuration was replaced.", [configuration])),
+        ("GroupDeleted", kind_of_event(schemas, "A group was deleted, and its sessions with it.", [])),
+        ("SessionRegistered", kind_of_event(schemas, "A session was registered.", [session.clone(), name])),
+        ("SessionDeleted", kind_of_event(schemas, "A session was deleted.", [session])),
+    ]
 }
 
 impl<'a> ConfigurationBody<'a> {

@@ -1,16 +1,21 @@
 //! The operations on groups.
 
+use std::borrow::Cow;
+
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::errors::ApiError;
 use super::json::{JsonBody, Object};
-use super::paths::{InGroup, InNamespace};
+use super::paths::{IdText, InGroup, InNamespace};
+use super::sessions::{Percent, RoleNumber};
+use super::timespan::TimeSpanText;
 use super::{datetime, query, timespan};
 use crate::arbitration::FailoverTimeout;
 use crate::failover::{Caller, Deletion, Failover, FailoverError, ListRange};
@@ -21,7 +26,7 @@ use crate::store::reads::{GroupView, HeartbeatView, SessionView};
 /// The longest `Name`, in characters.
 pub const MAX_NAME_CHARS: usize = 260;
 /// The longest `Description`, in characters.
-const MAX_DESCRIPTION_CHARS: usize = 4_096;
+pub const MAX_DESCRIPTION_CHARS: usize = 4_096;
 
 /// `GET …/groups`
 pub async fn list(
@@ -161,15 +166,22 @@ fn read_timeout(object: &Object<'_, 5>) -> Result<FailoverTimeout, ApiError> {
     }
 }
 
-#[derive(Serialize)]
+/// A group with its configuration, its sessions and their state.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct GroupSessions<'a> {
+pub struct GroupSessions<'a> {
+    #[schemars(with = "IdText")]
     id: &'a str,
+    #[schemars(length(max = MAX_NAME_CHARS))]
     name: Option<&'a str>,
+    #[schemars(length(max = MAX_DESCRIPTION_CHARS))]
     description: Option<&'a str>,
+    #[schemars(with = "TimeSpanText")]
     failover_timeout: String,
     milliseconds: Milliseconds,
+    /// Every registered session by its id.
     sessions: ById<'a, ClientSession<'a>>,
+    /// The state of every registered session by its id.
     clients: ById<'a, ClientStatus<'a>>,
 }
 
@@ -204,6 +216,63 @@ impl Serialize for Milliseconds {
     }
 }
 
+impl JsonSchema for Milliseconds {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Milliseconds".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "number",
+            "minimum": FailoverTimeout::MIN_TICKS / FailoverTimeout::TICKS_PER_MS,
+            "maximum": FailoverTimeout::MAX_TICKS / FailoverTimeout::TICKS_PER_MS,
+            "description": "The failover timeout in milliseconds.",
+        })
+    }
+}
+
+/// What a group is configured by, in requests. Written by hand as [`read_configuration`] reads it.
+pub struct Configuration;
+
+impl JsonSchema for Configuration {
+    fn schema_name() -> Cow<'static, str> {
+        "GroupConfiguration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = |most: usize, description: &str| {
+            json_schema!({
+                "type": ["string", "null"],
+                "maxLength": most,
+                "pattern": r"^[^\u0000]*$",
+                "description": description,
+            })
+        };
+        let least = FailoverTimeout::MIN_TICKS / FailoverTimeout::TICKS_PER_MS;
+        json_schema!({
+            "type": "object",
+            "description": "The configuration of a group. Names of properties are read in any case, and unknown ones are ignored.",
+            "properties": {
+                "Id": super::paths::optional_id_schema("The group's id. Where it is absent, null or empty, a new group gets a UUID, and PUT takes the path's."),
+                "Name": text(MAX_NAME_CHARS, "For people."),
+                "Description": text(MAX_DESCRIPTION_CHARS, "For people."),
+                "FailoverTimeout": timespan::input_schema(),
+                "Milliseconds": {
+                    "type": ["number", "null"],
+                    "minimum": 0,
+                    "maximum": FailoverTimeout::MAX_TICKS / FailoverTimeout::TICKS_PER_MS,
+                    "not": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": least},
+                    "description": "The failover timeout in milliseconds, from 100 ms to 24 h. Zero counts as absent.",
+                },
+            },
+        })
+    }
+}
+
 /// Sessions as an object whose keys are their ids.
 struct ById<'a, T>(&'a [SessionView], fn(&'a SessionView) -> T);
 
@@ -217,22 +286,63 @@ impl<T: Serialize> Serialize for ById<'_, T> {
     }
 }
 
-#[derive(Serialize)]
+impl<T: JsonSchema> JsonSchema for ById<'_, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}ById", T::schema_name()).into()
+    }
+
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "object", "additionalProperties": schemas.subschema_for::<T>()})
+    }
+}
+
+/// A registered session.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct ClientSession<'a> {
+    #[schemars(with = "IdText")]
     id: &'a str,
+    #[schemars(length(max = MAX_NAME_CHARS))]
     name: Option<&'a str>,
 }
 
-#[derive(Serialize)]
+/// The state of a session.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schemars(rename = "IClientStatus")]
 struct ClientStatus<'a> {
+    #[schemars(with = "IdText")]
     session_id: &'a str,
+    #[schemars(with = "RoleNumber")]
     role: i16,
+    /// The latest heartbeat; null until the first.
     heartbeat: Option<Heartbeat<'a>>,
 }
 
 struct Heartbeat<'a>(&'a HeartbeatView);
+
+impl JsonSchema for Heartbeat<'_> {
+    fn schema_name() -> Cow<'static, str> {
+        "IFailoverHeartbeat".into()
+    }
+
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "What a session said last, as it said it.",
+            "properties": {
+                "PercentHealthyStreams": schemas.subschema_for::<Percent>(),
+                "HeartbeatTime": schemas.subschema_for::<datetime::DateTimeText>(),
+                "LastDataSendTime": schemas.subschema_for::<datetime::DateTimeText>(),
+            },
+            "required": ["PercentHealthyStreams", "HeartbeatTime", "LastDataSendTime"],
+        })
+    }
+}
 
 impl Serialize for Heartbeat<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,6 +1,6 @@
 //! The door: who is asking is found out, and whether they may, before a route is looked for or a body is read.
 //!
-//! What a request needs is told by its method and the shape of its path. Whatever is not listed here needs most, so a
+//! What a request needs is told by its method and the resource that its path names. Whatever is not listed here needs most, so a
 //! route that is added is closed until it is opened here.
 
 use std::future::{Ready, ready};
@@ -13,25 +13,28 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use super::errors::ApiError;
-use super::{page, paths};
+use super::paths;
+use super::routes::Resource;
 use crate::auth::certificates::ClientCertificate;
 use crate::auth::{AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize};
 use crate::failover::Caller;
 
 /// What anybody may ask for: it tells nothing about what is stored.
-const OPEN: [&str; 2] = ["/health/live", "/health/ready"];
+const OPEN: [&str; 7] =
+    [paths::LIVE, paths::READY, paths::PAGE, paths::PAGE_FILE, paths::DESCRIPTION, paths::DOCS, paths::DOCS_FILE];
 
 /// By this header, whatever its value, a script says that it is one. A browser that is told of Basic authentication would
 /// ask with a window of its own, over a page that has a form for it.
 const SENT_BY_SCRIPT: &str = "X-Requested-With";
 
-/// Lets a request in: notes on it who is asking, for the handlers. The path must have its normal form.
+/// Lets a request for a resource in: notes on it who is asking, for the handlers.
 pub async fn admit(
     request: &ServiceRequest,
+    resource: Option<&Resource>,
     authenticator: &Authenticator,
     operation_id: &Arc<str>,
 ) -> Result<(), ApiError> {
-    if OPEN.contains(&request.path()) || page::is_file(request.path()) {
+    if resource.is_some_and(|resource| OPEN.contains(&resource.path)) {
         return Ok(());
     }
     let challenge = match request.headers().contains_key(SENT_BY_SCRIPT) {
@@ -49,7 +52,7 @@ pub async fn admit(
     };
     let peer = request.peer_addr().map(|peer| peer.ip());
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
-    let role = check(request, &identity, authenticator.clients_create_groups())?;
+    let role = check(request, resource, &identity, authenticator.clients_create_groups())?;
     request.extensions_mut().insert(Caller {
         identity: identity.name.clone(),
         operation_id: operation_id.clone(),
@@ -81,10 +84,14 @@ pub fn is_worth_a_line() -> bool {
     count < MOST_LINES
 }
 
-fn check(request: &ServiceRequest, identity: &Identity, clients_create_groups: bool) -> Result<Role, ApiError> {
-    let path = request.path();
-    let permission = permission_for(request.method(), path);
-    let names = paths::raw_namespace(path);
+fn check(
+    request: &ServiceRequest,
+    resource: Option<&Resource>,
+    identity: &Identity,
+    clients_create_groups: bool,
+) -> Result<Role, ApiError> {
+    let permission = permission_for(request.method(), resource);
+    let names = paths::raw_namespace(request.path());
     // A name that cannot be decoded is nobody's; those who may go everywhere are told what is wrong with it.
     let names = names.and_then(|(tenant, namespace)| Some((paths::decode(tenant)?, paths::decode(namespace)?)));
     let place = match &names {
@@ -96,8 +103,8 @@ fn check(request: &ServiceRequest, identity: &Identity, clients_create_groups: b
     })
 }
 
-fn permission_for(method: &Method, path: &str) -> Permission {
-    match (method, paths::resource_of(path)) {
+fn permission_for(method: &Method, resource: Option<&Resource>) -> Permission {
+    match (method, resource.map(|resource| resource.path)) {
         (&Method::GET | &Method::HEAD, _) => Permission::Read,
         (&Method::POST, Some(paths::GROUPS)) => Permission::CreateGroups,
         (&Method::PUT, Some(paths::GROUP)) => Permission::CreateGroups,
@@ -121,13 +128,14 @@ impl FromRequest for Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::routes;
 
     #[test]
     fn what_is_not_listed_takes_an_administrator() {
         let groups = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
         let needs = |method: &str, below: &str| {
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
-            permission_for(&method, &format!("{groups}{below}"))
+            permission_for(&method, routes::find(&format!("{groups}{below}")))
         };
         for below in ["", "/g", "/g/clientsessions", "/g/clientsessions/s", "/g/else"] {
             assert_eq!(needs("GET", below), Permission::Read, "{below}");

@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can serve.
+//! Whether the process lives, whether it can serve, and what it counts.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, web};
 use super::Life;
 use super::errors::ApiError;
 use crate::failover::Failover;
+use crate::metrics;
 use crate::store::migrate::Readiness;
 
 /// How long the database may take to answer: less than a load balancer waits for its health check.
@@ -29,6 +30,13 @@ pub async fn ready(failover: web::Data<Failover>, life: web::Data<Life>) -> Resu
         }
         Readiness::Away(reason) => Err(not_ready(format!("The database cannot be used: {reason}."))),
     }
+}
+
+/// `GET /metrics`
+pub async fn show_metrics(failover: web::Data<Failover>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(metrics::render(&failover.readings()))
 }
 
 fn not_ready(reason: String) -> ApiError {

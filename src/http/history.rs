@@ -13,9 +13,9 @@ use crate::failover::Failover;
 use crate::failover::history::HistoryRange;
 
 /// How many changes are listed where nobody says.
-const DEFAULT_COUNT: i64 = 100;
+pub const DEFAULT_COUNT: i64 = 100;
 /// The most that one answer lists.
-const MOST_COUNT: i64 = 1_000;
+pub const MOST_COUNT: i64 = 1_000;
 
 /// `GET …/groups/{groupid}/transitions`, the latest first
 pub async fn transitions(

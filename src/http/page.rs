@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EntityTag, HeaderName, IF_NONE_MATCH};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::errors::ApiError;
@@ -59,16 +59,6 @@ static TAGS: LazyLock<[EntityTag; FILES.len()]> = LazyLock::new(|| {
     })
 });
 
-/// The paths of all files.
-pub fn paths() -> impl Iterator<Item = &'static str> {
-    FILES.iter().map(|file| file.path)
-}
-
-/// Whether a path is one of the files.
-pub fn is_file(path: &str) -> bool {
-    paths().any(|file| file == path)
-}
-
 /// `GET /` and `GET /page/{file}`
 pub async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let found = std::iter::zip(&FILES, &*TAGS).find(|(file, _)| file.path == request.path());
@@ -90,11 +80,4 @@ pub async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
         true => response.finish(),
         false => response.insert_header((CONTENT_TYPE, file.content_type)).body(file.text),
     })
-}
-
-/// The routes.
-pub fn configure(config: &mut web::ServiceConfig) {
-    for path in paths() {
-        config.service(web::resource(path).get(file).default_service(web::to(|| super::refuse_method("GET"))));
-    }
 }

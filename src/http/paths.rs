@@ -7,39 +7,98 @@ use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::Uri;
 use actix_web::{FromRequest, HttpRequest};
 use percent_encoding::percent_decode_str;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::errors::ApiError;
-use crate::ids::{GroupId, GroupPath, InvalidId, NamespaceId, NamespacePath, SessionId, TenantId};
-use crate::metrics::Route;
+use crate::ids::{GroupId, GroupPath, InvalidId, MAX_CHARS, NamespaceId, NamespacePath, SessionId, TenantId};
 
 /// The groups of a namespace.
-pub const GROUPS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups";
+pub const GROUPS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups";
 /// One group.
-pub const GROUP: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}";
+pub const GROUP: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}";
 /// The client sessions of a group.
 pub const SESSIONS: &str =
-    "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/clientsessions";
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/clientsessions";
 /// One client session.
 pub const SESSION: &str =
-    "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/clientsessions/{session}";
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/clientsessions/{sessionId}";
 
 /// The changes of a group's roles.
 pub const TRANSITIONS: &str =
-    "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/transitions";
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/transitions";
 /// The events of a group.
-pub const GROUP_EVENTS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/events";
+pub const GROUP_EVENTS: &str =
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/events";
 /// The state of a group.
-pub const GROUP_STATUS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}/status";
+pub const GROUP_STATUS: &str =
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/status";
 /// The events of a namespace.
-pub const NAMESPACE_EVENTS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/events";
+pub const NAMESPACE_EVENTS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/events";
 /// The state of the groups of a namespace.
-pub const NAMESPACE_STATUS: &str = "/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/status";
+pub const NAMESPACE_STATUS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/status";
 /// The events of all tenants.
 pub const EVENTS: &str = "/api/v1/clientfailover/events";
 /// The state of the groups of all tenants.
 pub const STATUS: &str = "/api/v1/clientfailover/status";
 /// The namespaces of all tenants.
 pub const NAMESPACES: &str = "/api/v1/clientfailover/namespaces";
+
+/// What is counted, for Prometheus.
+pub const METRICS: &str = "/metrics";
+/// Whether the process lives.
+pub const LIVE: &str = "/health/live";
+/// Whether it can serve.
+pub const READY: &str = "/health/ready";
+/// The page for operators.
+pub const PAGE: &str = "/";
+/// What the page consists of.
+pub const PAGE_FILE: &str = "/page/{file}";
+/// The description of the API.
+pub const DESCRIPTION: &str = "/openapi.json";
+/// The page to try the API on.
+pub const DOCS: &str = "/docs";
+/// What that page loads.
+pub const DOCS_FILE: &str = "/docs/{file}";
+
+/// What an id looks like, for the description of the API.
+pub struct IdText;
+
+/// What matches an id: no control character, slash or backslash anywhere, no white space at an end, and not a dot or two.
+fn id_pattern() -> String {
+    const NEVER: &str = r"/\\\u0000-\u001f\u007f-\u009f";
+    // In full: what dialects of patterns take for white space differs.
+    const SPACE: &str = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
+    let any = format!("[^{NEVER}]");
+    let edge = format!("[^{NEVER}{SPACE}]");
+    let no_dot = format!("[^.{NEVER}{SPACE}]");
+    format!("^({no_dot}|{edge}{no_dot}|{no_dot}{edge}|{edge}{any}+{edge})$")
+}
+
+impl JsonSchema for IdText {
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_CHARS,
+            "pattern": id_pattern(),
+            "description": "1 to 260 characters, with no control character, slash or backslash, no white space at the ends, and not '.' or '..'. Upper and lower case are different.",
+        })
+    }
+}
+
+/// What an id looks like where it may be left out: then, and where it is null or empty, one is made.
+pub fn optional_id_schema(description: &str) -> Schema {
+    json_schema!({
+        "type": ["string", "null"],
+        "maxLength": MAX_CHARS,
+        "pattern": format!("^$|{}", id_pattern()),
+        "description": description,
+    })
+}
 
 /// The literal segments and their places, counted from 0.
 const LITERALS: [(usize, &str); 16] = [
@@ -114,12 +173,8 @@ pub fn raw_namespace(path: &str) -> Option<(&str, &str)> {
     (literal == "namespaces").then_some((tenant, namespace))
 }
 
-/// Which of the contract's resources a path in normal form names, if any.
-pub fn resource_of(path: &str) -> Option<&'static str> {
-    [SESSION, SESSIONS, GROUP, GROUPS].into_iter().find(|template| fits(path, template))
-}
-
-fn fits(path: &str, template: &str) -> bool {
+/// Whether a path in normal form is one of those that a template such as [`GROUP`] stands for.
+pub fn fits(path: &str, template: &str) -> bool {
     let mut wanted = template.split('/');
     let fits = path.split('/').all(|segment| match wanted.next() {
         Some(name) if name.starts_with('{') => !segment.is_empty(),
@@ -132,33 +187,6 @@ fn fits(path: &str, template: &str) -> bool {
 /// A segment as the name that it stands for; `None` where it is not UTF-8.
 pub fn decode(raw: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(raw).decode_utf8().ok()
-}
-
-/// What a path in normal form is about, for the metrics.
-pub fn route_of(path: &str) -> Route {
-    let mut segments = path.split('/').skip(1);
-    match (segments.next(), segments.next(), segments.next()) {
-        (Some("health"), _, _) => return Route::Health,
-        (Some("metrics"), None, _) => return Route::Metrics,
-        (Some(""), None, _) | (Some("page"), Some(_), None) => return Route::Page,
-        (Some("api"), Some("v1"), Some("clientfailover")) => return Route::Overview,
-        (Some("api"), Some("v1"), Some("tenants")) => {}
-        _ => return Route::Other,
-    }
-    // Tenant, "namespaces", namespace, "clientfailover".
-    let mut segments = segments.skip(4);
-    match (segments.next(), segments.next(), segments.next(), segments.next(), segments.next()) {
-        (Some("groups"), None, ..) => Route::Groups,
-        (Some("groups"), Some(_), None, ..) => Route::Group,
-        (Some("groups"), Some(_), Some("clientsessions"), None, _) => Route::Sessions,
-        (Some("groups"), Some(_), Some("clientsessions"), Some(_), None) => Route::Session,
-        (Some("groups"), Some(_), Some("transitions"), None, _) => Route::Transitions,
-        (Some("groups"), Some(_), Some("events"), None, _) => Route::GroupEvents,
-        (Some("groups"), Some(_), Some("status"), None, _) => Route::GroupStatus,
-        (Some("events"), None, ..) => Route::NamespaceEvents,
-        (Some("status"), None, ..) => Route::NamespaceStatus,
-        _ => Route::Other,
-    }
 }
 
 fn segment(request: &HttpRequest, place: usize) -> Result<String, InvalidId> {
@@ -233,32 +261,6 @@ mod tests {
         for path in ["/", "/health/live", "/api/v1/tenants/T/namespaces/N/clientfailover/groups/G/clientsessions/S"] {
             assert_eq!(normal_form(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn a_path_is_counted_under_what_it_is_about() {
-        let namespace = "/api/v1/tenants/t/namespaces/n/clientfailover";
-        for (below, route) in [
-            ("/groups", Route::Groups),
-            ("/groups/g", Route::Group),
-            ("/groups/g/clientsessions", Route::Sessions),
-            ("/groups/g/clientsessions/s", Route::Session),
-            ("/groups/g/clientsessions/s/x", Route::Other),
-            ("/groups/g/transitions", Route::Transitions),
-            ("/groups/g/events", Route::GroupEvents),
-            ("/groups/g/status", Route::GroupStatus),
-            ("/events", Route::NamespaceEvents),
-            ("/status", Route::NamespaceStatus),
-            ("/nothing", Route::Other),
-        ] {
-            assert_eq!(route_of(&format!("{namespace}{below}")), route, "{below}");
-        }
-        assert_eq!(route_of("/health/live"), Route::Health);
-        assert_eq!(route_of("/metrics"), Route::Metrics);
-        assert_eq!(route_of("/api/v1/clientfailover/status"), Route::Overview);
-        assert_eq!(route_of("/"), Route::Page);
-        assert_eq!(route_of("/page/main.js"), Route::Page);
-        assert_eq!(route_of("/page"), Route::Other);
     }
 
     #[test]

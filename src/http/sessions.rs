@@ -1,9 +1,12 @@
 //! The operations on client sessions: register, heartbeat, say goodbye.
 
+use std::borrow::Cow;
+
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::datetime::{self, Reading};
 use super::errors::ApiError;
@@ -13,6 +16,119 @@ use super::paths::{InGroup, InSession};
 use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role};
 use crate::failover::{Caller, Failover, HeartbeatMessage};
 use crate::ids::SessionId;
+
+/// A role on the wire, for the description of the API.
+pub struct RoleNumber;
+
+impl JsonSchema for RoleNumber {
+    fn schema_name() -> Cow<'static, str> {
+        "ClientRole".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let roles = [Role::Secondary, Role::Primary, Role::PendingPrimary];
+        json_schema!({
+            "type": "integer",
+            "enum": roles.map(Role::number),
+            "x-enum-varnames": roles.map(|role| format!("{role:?}")),
+            "description": "0 Secondary: stands by. 1 Primary: sends data. 2 PendingPrimary: is about to take over, gets ready and sends nothing.",
+        })
+    }
+}
+
+/// A health on the wire, for the description of the API.
+pub struct Percent;
+
+impl JsonSchema for Percent {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "number",
+            "minimum": 0,
+            "maximum": 100,
+            "description": "A decimal number, kept digit by digit as it was sent.",
+        })
+    }
+}
+
+/// What a session is registered by, in requests. Written by hand as [`register`] reads it.
+pub struct Registration;
+
+impl JsonSchema for Registration {
+    fn schema_name() -> Cow<'static, str> {
+        "ClientSessionRegistration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "A session to be registered. Names of properties are read in any case, and unknown ones are ignored.",
+            "properties": {
+                "Id": super::paths::optional_id_schema("The session's id. Where it is absent, null or empty, the session gets a UUID."),
+                "Name": {
+                    "type": ["string", "null"],
+                    "maxLength": MAX_NAME_CHARS,
+                    "pattern": r"^[^\u0000]*$",
+                    "description": "For people.",
+                },
+            },
+        })
+    }
+}
+
+/// A heartbeat, in requests. Written by hand as [`read_body`] reads it.
+pub struct HeartbeatBody;
+
+impl JsonSchema for HeartbeatBody {
+    fn schema_name() -> Cow<'static, str> {
+        "FailoverHeartbeat".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "What a session says of itself. Names of properties are read in any case, and unknown ones are ignored.",
+            "properties": {
+                "PercentHealthyStreams": {
+                    "type": ["number", "null"],
+                    "minimum": 0,
+                    "maximum": 100,
+                    "description": "How many per cent of its streams are healthy: a decimal number with at most 28 digits. Absent and null count as 0.",
+                },
+                "HeartbeatTime": datetime::input_schema("When it was sent; absent counts as the time of receipt."),
+                "LastDataSendTime": datetime::input_schema("Up to when data has been sent."),
+            },
+        })
+    }
+}
+
+/// The answer to a heartbeat. Written by hand as [`write_body`] writes it.
+pub struct HeartbeatAnswer;
+
+impl JsonSchema for HeartbeatAnswer {
+    fn schema_name() -> Cow<'static, str> {
+        "FailoverResponse".into()
+    }
+
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "What a session is to do, and from where.",
+            "properties": {
+                "Role": schemas.subschema_for::<RoleNumber>(),
+                "LastDataSendTime": schemas.subschema_for::<datetime::DateTimeText>(),
+            },
+            "required": ["Role", "LastDataSendTime"],
+        })
+    }
+}
 
 /// `POST …/clientsessions`
 pub async fn register(

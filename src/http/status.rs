@@ -1,14 +1,20 @@
 //! What operators look at: the state of groups, those at risk first.
 
+use std::borrow::Cow;
+
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::datetime::DateTimeText;
 use super::errors::ApiError;
 use super::groups::Milliseconds;
-use super::paths::{InGroup, InNamespace};
+use super::paths::{IdText, InGroup, InNamespace};
+use super::sessions::{Percent, RoleNumber};
+use super::timespan::TimeSpanText;
 use super::{datetime, query, timespan};
 use crate::arbitration::Role;
 use crate::failover::Failover;
@@ -17,12 +23,12 @@ use crate::ids::NamespacePath;
 use crate::store::status::{GroupSearch, GroupStatus, SessionStatus};
 
 /// How many groups are listed where nobody says, and the most that one answer lists.
-const DEFAULT_COUNT: i64 = 50;
-const MOST_COUNT: i64 = 200;
+pub const DEFAULT_COUNT: i64 = 50;
+pub const MOST_COUNT: i64 = 200;
 /// The most sessions of a group in a list; the group's own status has all.
-const MOST_SESSIONS: usize = 16;
+pub const MOST_SESSIONS: usize = 16;
 /// The most characters of what is searched for.
-const MOST_SEARCH_CHARS: usize = 260;
+pub const MOST_SEARCH_CHARS: usize = 260;
 
 /// `GET …/clientfailover/status`
 pub async fn of_namespace(
@@ -108,37 +114,55 @@ fn write_page(page: &StatusPage) -> HttpResponse {
     }
 }
 
-#[derive(Serialize)]
+/// A namespace, and how many groups it has.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct NamespaceBody<'a> {
+#[schemars(rename = "NamespaceStatus")]
+pub struct NamespaceBody<'a> {
+    #[schemars(with = "IdText")]
     tenant_id: &'a str,
+    #[schemars(with = "IdText")]
     namespace_id: &'a str,
     groups: i64,
     groups_at_risk: i64,
 }
 
-#[derive(Serialize)]
+/// Some of the groups that were looked for, those at risk first.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct PageBody<'a> {
+#[schemars(rename = "StatusPage")]
+pub struct PageBody<'a> {
+    /// How many groups were found in all.
     total: i64,
+    /// How many of them are at risk.
     at_risk: i64,
     /// What is counted in the background, of all groups there.
     counted: Option<CountedBody>,
     groups: Vec<GroupBody<'a>>,
 }
 
-#[derive(Serialize)]
+/// What is counted of all groups there.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schemars(rename = "Counted")]
 struct CountedBody {
-    /// How long ago.
+    /// How long ago, in milliseconds.
     age_ms: u64,
+    /// All groups.
     groups: i64,
+    /// Those with any risk.
     at_risk: i64,
+    /// Those in which nobody is Primary.
     no_primary: i64,
+    /// Those in which nobody could take over.
     no_standby: i64,
+    /// Those whose Primary is not fully healthy.
     primary_unhealthy: i64,
+    /// Those that changed their Primary several times of late.
     flapping: i64,
+    /// Sessions.
     registered_sessions: i64,
+    /// Sessions whose lease has not run out.
     live_sessions: i64,
 }
 
@@ -159,44 +183,98 @@ impl CountedBody {
     }
 }
 
-#[derive(Serialize)]
+/// What is true of a group now.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct GroupBody<'a> {
+#[schemars(rename = "GroupStatus")]
+pub struct GroupBody<'a> {
+    #[schemars(with = "IdText")]
     tenant_id: &'a str,
+    #[schemars(with = "IdText")]
     namespace_id: &'a str,
+    #[schemars(with = "IdText")]
     group_id: &'a str,
     name: Option<&'a str>,
+    #[schemars(with = "TimeSpanText")]
     failover_timeout: String,
     milliseconds: Milliseconds,
+    /// Why it is at risk, the worst first; empty if it is not.
+    #[schemars(with = "Vec<RiskText>")]
     risks: Vec<&'static str>,
+    /// The session that is Primary.
+    #[schemars(with = "Option<IdText>")]
     primary: Option<&'a str>,
+    #[schemars(with = "Option<DateTimeText>")]
     primary_since: Option<String>,
+    /// The session that is about to be Primary.
+    #[schemars(with = "Option<IdText>")]
     pending_primary: Option<&'a str>,
     /// The session whose handover is being waited for.
+    #[schemars(with = "Option<IdText>")]
     handover_from: Option<&'a str>,
+    /// It rises with every new Primary.
+    #[schemars(range(min = 0))]
     term: i64,
+    #[schemars(with = "DateTimeText")]
     last_data_send_time: String,
     /// How old the watermark is by the service's clock.
+    #[schemars(range(min = 0))]
     last_data_send_age_ms: Option<i64>,
+    /// How many live sessions there are beside the Primary.
+    #[schemars(with = "u32")]
     standbys_ready: usize,
+    #[schemars(with = "u32")]
     registered_sessions: usize,
+    /// How many sessions have a lease that has not run out.
+    #[schemars(with = "u32")]
     live_sessions: usize,
+    /// The sessions; in a list of groups the first few of them.
     sessions: Vec<SessionBody<'a>>,
     /// The service's clock at the moment of reading.
+    #[schemars(with = "DateTimeText")]
     time: String,
 }
 
-#[derive(Serialize)]
+/// What is true of a session now.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schemars(rename = "SessionStatus")]
 struct SessionBody<'a> {
+    #[schemars(with = "IdText")]
     session_id: &'a str,
     name: Option<&'a str>,
+    #[schemars(with = "RoleNumber")]
     role: i16,
+    #[schemars(with = "DateTimeText")]
     role_since: String,
+    /// Whether its lease has not run out.
     live: bool,
+    /// What its latest heartbeat said; null until the first.
+    #[schemars(with = "Option<Percent>")]
     percent_healthy_streams: Option<Box<RawValue>>,
+    /// How long ago its latest heartbeat came.
+    #[schemars(range(min = 0))]
     heartbeat_age_ms: Option<i64>,
+    /// How long its lease lasts; less than zero if it has run out.
     lease_left_ms: Option<i64>,
+}
+
+/// A risk, for the description of the API.
+struct RiskText;
+
+impl JsonSchema for RiskText {
+    fn schema_name() -> Cow<'static, str> {
+        "Risk".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let risks = [Risk::NoPrimary, Risk::NoStandby, Risk::PrimaryUnhealthy, Risk::Flapping];
+        json_schema!({
+            "type": "string",
+            "enum": risks.map(risk_text),
+            "description": "NoPrimary: nobody is Primary. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes.",
+        })
+    }
 }
 
 impl<'a> GroupBody<'a> {

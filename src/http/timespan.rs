@@ -1,11 +1,45 @@
 //! Durations as .NET writes them: `[d.]hh:mm[:ss[.fffffff]]`, in ticks of 100 ns.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
 const TICKS_PER_SECOND: i64 = 10_000_000;
 const TICKS_PER_MINUTE: i64 = 60 * TICKS_PER_SECOND;
 const TICKS_PER_HOUR: i64 = 60 * TICKS_PER_MINUTE;
 const TICKS_PER_DAY: i64 = 24 * TICKS_PER_HOUR;
 /// The most whole days that leave room for a clock after them in 64 bits.
 const MOST_DAYS: i64 = i64::MAX / TICKS_PER_DAY - 1;
+
+/// What a duration of an answer looks like, for the description of the API.
+pub struct TimeSpanText;
+
+impl JsonSchema for TimeSpanText {
+    fn schema_name() -> Cow<'static, str> {
+        "TimeSpan".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^(\d+\.)?\d{2}:[0-5]\d:[0-5]\d(\.\d{7})?$",
+            "description": "A duration as .NET writes it: [d.]hh:mm:ss[.fffffff], days and fraction only where they are not zero.",
+            "examples": ["00:01:00"],
+        })
+    }
+}
+
+/// What a failover timeout of a request looks like: zero, or from 100 ms to 24 h.
+pub fn input_schema() -> Schema {
+    json_schema!({
+        "type": ["string", "null"],
+        "pattern": r"^((0{1,8}\.)?([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,7})?)?|0{0,7}1\.00?:00(:00(\.0{1,7})?)?)$",
+        // What is short of 100 ms and not zero.
+        "not": {"type": "string", "pattern": r"^(0+\.)?00?:00:00\.0\d*[1-9]\d*$"},
+        "description": "The failover timeout as .NET writes it: [d.]hh:mm[:ss[.fffffff]], hours of one or two digits, from 100 ms to 24 h. Zero counts as absent. Where Milliseconds is given too, they must agree to the microsecond; where neither is, it is one minute.",
+        "examples": ["00:00:30"],
+    })
+}
 
 /// The ticks of a duration; `None` where the text is not one.
 pub fn parse(text: &str) -> Option<i64> {

@@ -1,0 +1,377 @@
+//! The description of the API (OpenAPI 3.1), written from the table of routes, the wire types and the limits in the code.
+//!
+//! Each operation is described in a module beneath, by what it takes and answers beyond what is true of every operation; that is added
+//! here. Schemas come from the wire types, and those of bodies that are read by hand stand beside their readers.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::CACHE_CONTROL;
+use bytes::Bytes;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::errors::{ErrorBody, Refusal};
+use super::events::{event_of_stream, kinds_of_events};
+use super::paths::IdText;
+use super::routes::RESOURCES;
+
+pub mod events;
+pub mod groups;
+pub mod operation;
+pub mod sessions;
+pub mod status;
+
+/// Describes one operation; schemas that it names are added to the generator.
+pub type Describe = fn(&mut SchemaGenerator) -> Description;
+
+/// The operation id of all examples.
+pub const AN_OPERATION_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// What every body of a request is.
+const JSON: &str = "application/json";
+
+const ABOUT: &str = "Redundant clients register as client sessions of a failover group and send heartbeats; each is answered with its role, so that \
+exactly one of a group acts and another takes over when it falls silent or falls ill.\n\n\
+A client acts as Primary only until Failover-Lease-Ms have passed since it *sent* the last heartbeat that was answered Primary.\n\n\
+What is true everywhere: literal segments of paths, names of properties and names of query parameters are read in any case; unknown properties and \
+parameters are ignored. Every answer has the header Operation-Id, and every error the body *Error*. A path that is not served is answered 404, a \
+method that a path does not have 405 with the header Allow. Requests can be repeated when an answer was lost.";
+
+/// One operation, described.
+pub struct Description {
+    id: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    text: &'static str,
+    is_open: bool,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    answer: Value,
+    refusals: BTreeMap<u16, Value>,
+}
+
+impl Description {
+    /// An operation. Whoever is not open to anybody can be refused for who they are.
+    pub fn of(id: &'static str, tag: &'static str, summary: &'static str, text: &'static str) -> Description {
+        let described = Description {
+            id,
+            tag,
+            summary,
+            text,
+            is_open: false,
+            parameters: Vec::new(),
+            body: None,
+            answer: Value::Null,
+            refusals: BTreeMap::new(),
+        };
+        described
+            .refuses(Refusal::NotAuthenticated)
+            .refuses(Refusal::NotAllowed)
+            .refuses(Refusal::TooManyRequests)
+            .refuses(Refusal::Unavailable)
+    }
+
+    /// An operation that nobody is asked for who they are.
+    pub fn of_open(id: &'static str, tag: &'static str, summary: &'static str, text: &'static str) -> Description {
+        Description { is_open: true, refusals: BTreeMap::new(), ..Description::of(id, tag, summary, text) }
+    }
+
+    /// It can be refused so.
+    pub fn refuses(self, refusal: Refusal) -> Description {
+        self.refuses_because(refusal, refusal.description())
+    }
+
+    /// It can be refused so, for this.
+    pub fn refuses_because(mut self, refusal: Refusal, why: &str) -> Description {
+        let mut answer = json!({"$ref": format!("#/components/responses/{}", refusal.name())});
+        if why != refusal.description() {
+            answer["description"] = why.into();
+        }
+        self.refusals.insert(refusal.status(), answer);
+        self
+    }
+
+    /// It asks the database, where something of ours can be wrong.
+    pub fn asks_the_database(self) -> Description {
+        self.refuses(Refusal::Defect)
+    }
+
+    /// A parameter of the query.
+    pub fn query(self, name: &str, schema: Value, text: &str) -> Description {
+        self.parameter("query", name, schema, text)
+    }
+
+    /// A header that only this operation reads.
+    pub fn header(self, name: &str, schema: Value, text: &str) -> Description {
+        self.parameter("header", name, schema, text)
+    }
+
+    fn parameter(mut self, place: &str, name: &str, schema: Value, text: &str) -> Description {
+        self.parameters.push(json!({"name": name, "in": place, "schema": schema, "description": text}));
+        self.refuses(Refusal::BadRequest)
+    }
+
+    /// A body, with examples by what they show.
+    pub fn takes<T: JsonSchema>(mut self, schemas: &mut SchemaGenerator, examples: &[(&str, Value)]) -> Description {
+        let examples: Map<String, Value> = std::iter::zip(1.., examples)
+            .map(|(number, (shows, value))| (format!("example{number}"), json!({"summary": shows, "value": value})))
+            .collect();
+        let schema = schemas.subschema_for::<T>();
+        self.body = Some(json!({
+            "required": true,
+            "description": "JSON in UTF-8, uncompressed, of at most 64 KiB.",
+            "content": {JSON: {"schema": schema, "examples": examples}},
+        }));
+        self.refuses(Refusal::BadRequest)
+            .refuses(Refusal::BodyTooSlow)
+            .refuses(Refusal::BodyTooLarge)
+            .refuses(Refusal::NotJson)
+    }
+
+    /// What a success is answered with: a type of the wire, as JSON.
+    pub fn answers<T: JsonSchema>(
+        self,
+        schemas: &mut SchemaGenerator,
+        text: &str,
+        headers: &[&str],
+        example: Value,
+    ) -> Description {
+        let schema = schemas.subschema_for::<T>();
+        self.answers_with(JSON, schema.to_value(), text, headers, example)
+    }
+
+    /// What a success is answered with.
+    pub fn answers_with(
+        mut self,
+        content_type: &str,
+        schema: Value,
+        text: &str,
+        headers: &[&str],
+        example: Value,
+    ) -> Description {
+        self.answer = json!({
+            "description": text,
+            "headers": header_references(headers),
+            "content": {content_type: {"schema": schema, "example": example}},
+        });
+        self
+    }
+
+    fn into_value(self) -> Value {
+        let mut responses: Map<String, Value> =
+            self.refusals.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect();
+        responses.insert("200".to_owned(), self.answer);
+        let mut operation = json!({
+            "operationId": self.id,
+            "tags": [self.tag],
+            "summary": self.summary,
+            "description": self.text,
+            "parameters": self.parameters,
+            "responses": responses,
+        });
+        if let Some(body) = self.body {
+            operation["requestBody"] = body;
+        }
+        if self.is_open {
+            operation["security"] = json!([]);
+        }
+        operation
+    }
+}
+
+/// The headers of an answer by their names in the document; every answer has the operation id.
+fn header_references(names: &[&str]) -> Map<String, Value> {
+    std::iter::once(&"Operation-Id")
+        .chain(names)
+        .map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")})))
+        .collect()
+}
+
+/// The names in braces of a path.
+fn names_in(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}
+
+/// The whole document.
+pub fn document() -> Value {
+    let mut schemas = SchemaSettings::draft2020_12()
+        .with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        })
+        .for_serialize()
+        .into_generator();
+    let mut paths = Map::new();
+    for resource in &RESOURCES {
+        let mut item = Map::new();
+        let named: Vec<Value> = names_in(resource.path)
+            .chain(["traceparent"])
+            .map(|name| json!({"$ref": format!("#/components/parameters/{name}")}))
+            .collect();
+        for operation in resource.operations {
+            let Some(describe) = operation.describe else { continue };
+            let mut described = describe(&mut schemas);
+            if named.len() > 1 {
+                described = described.refuses(Refusal::BadRequest);
+            }
+            item.insert(operation.method.as_str().to_ascii_lowercase(), described.into_value());
+        }
+        if !item.is_empty() {
+            item.insert("parameters".to_owned(), named.into());
+            paths.insert(resource.path.to_owned(), item.into());
+        }
+    }
+    let error = schemas.subschema_for::<ErrorBody<'_>>();
+    let kinds = kinds_of_events(&mut schemas);
+    let parameters = parameters(&mut schemas);
+    let mut definitions = schemas.take_definitions(true);
+    let stream = event_of_stream(kinds.iter().map(|(name, _)| *name));
+    definitions.insert("ServerSentEvent".to_owned(), stream.to_value());
+    definitions.extend(kinds.map(|(name, schema)| (name.to_owned(), schema.to_value())));
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "client-failover",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "Tells redundant clients which of them acts",
+            "description": ABOUT,
+            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "The service that this description comes from"}],
+        "tags": [
+            {"name": groups::TAG, "description": "Failover groups: clients of which one at a time acts."},
+            {"name": sessions::TAG, "description": "The members of a group: register, heartbeat, say goodbye."},
+            {"name": status::TAG, "description": "What is true now, with what is at risk first."},
+            {"name": events::TAG, "description": "What changed, as it happens and afterwards."},
+            {"name": operation::TAG, "description": "Health and metrics of a replica, and this description."},
+        ],
+        // Any of these, or none where the service asks nobody who they are.
+        "security": [{}, {"bearer": []}, {"basic": []}, {"certificate": []}],
+        "paths": paths,
+        "components": {
+            "schemas": definitions,
+            "parameters": parameters,
+            "headers": headers(),
+            "responses": responses(&error.to_value()),
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A token of the OpenID Connect issuer that the service trusts, or a key of its own (cfk_…).",
+                },
+                "basic": {"type": "http", "scheme": "basic", "description": "A name and a password of the users file."},
+                "certificate": {
+                    "type": "mutualTLS",
+                    "description": "A certificate of the authority that the service trusts for clients.",
+                },
+            },
+        },
+    })
+}
+
+fn parameters(schemas: &mut SchemaGenerator) -> Value {
+    let mut id = |name: &str, text: &str, example: &str| {
+        json!({
+            "name": name,
+            "in": "path",
+            "required": true,
+            "schema": schemas.subschema_for::<IdText>(),
+            "description": text,
+            "example": example,
+        })
+    };
+    json!({
+        "tenantId": id("tenantId", "The tenant. It exists as soon as it is used.", "plant"),
+        "namespaceId": id("namespaceId", "The namespace of the tenant. It exists as soon as it is used.", "line1"),
+        "groupid": id("groupid", "The group.", "pump"),
+        "sessionId": id("sessionId", "The client session.", "a"),
+        "traceparent": {
+            "name": "traceparent",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": "The caller's trace (W3C Trace Context). Its trace id becomes the request's operation id. One that is not well-formed is ignored.",
+            "example": format!("00-{AN_OPERATION_ID}-00f067aa0ba902b7-01"),
+        },
+    })
+}
+
+fn headers() -> Value {
+    let header = |schema: Value, text: &str, example: Value| json!({"required": true, "schema": schema, "description": text, "example": example});
+    json!({
+        "Operation-Id": header(
+            json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+            "The request's id, by which it is found in the log and in traces: the trace id of the caller's traceparent, else a new one.",
+            AN_OPERATION_ID.into(),
+        ),
+        "Cache-Control": header(
+            json!({"type": "string", "const": "no-store"}),
+            "The answer is true only now.",
+            "no-store".into(),
+        ),
+        "Failover-Term": header(
+            json!({"type": "integer", "format": "int64", "minimum": 0}),
+            "The group's term, which rises with every new Primary. Pass it on with the data: a receiver that refuses a lower one than it has seen is safe from a client that does not know that it was replaced.",
+            7.into(),
+        ),
+        "Failover-Lease-Ms": header(
+            json!({"type": "integer", "format": "int64", "minimum": 0}),
+            "For how many milliseconds after *sending* this heartbeat the client may act as Primary; 0 if it is not Primary.",
+            30_000.into(),
+        ),
+        "Total-Count": header(
+            json!({"type": "integer", "format": "int64", "minimum": 0}),
+            "How many there are in all.",
+            1.into(),
+        ),
+        "Retry-After": header(
+            json!({"type": "integer", "minimum": 0}),
+            "After how many seconds to try again.",
+            1.into(),
+        ),
+        "WWW-Authenticate": header(
+            json!({"type": "string"}),
+            "The kinds of credentials that the service takes.",
+            "Bearer realm=\"client-failover\"".into(),
+        ),
+        "Allow": header(json!({"type": "string"}), "The methods that the path has.", "GET, POST".into()),
+    })
+}
+
+fn responses(error: &Value) -> Map<String, Value> {
+    let response = |refusal: Refusal| {
+        json!({
+            "description": refusal.description(),
+            "headers": header_references(refusal.headers()),
+            "content": {JSON: {"schema": error, "example": refusal.example_body()}},
+        })
+    };
+    Refusal::ALL.into_iter().map(|refusal| (refusal.name(), response(refusal))).collect()
+}
+
+/// `GET /openapi.json`
+pub async fn show() -> HttpResponse {
+    // Written once, by whoever asks first.
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    HttpResponse::Ok().content_type(JSON).insert_header((CACHE_CONTROL, "no-store")).body(TEXT.clone())
+}
+
+/// The schema of a parameter that is a whole number of zero or more, and `default` where it is absent.
+fn whole_number(default: i64) -> Value {
+    let mut schema = whole_number_without_default();
+    schema["default"] = default.into();
+    schema
+}
+
+fn whole_number_without_default() -> Value {
+    json!({"type": "integer", "format": "int64", "minimum": 0})
+}
+
+/// As [`whole_number`], and not more than `most`.
+fn number_up_to(most: i64, default: i64) -> Value {
+    let mut schema = whole_number(default);
+    schema["maximum"] = most.into();
+    schema
+}

@@ -1,0 +1,89 @@
+//! Streams of events and the history of roles, described.
+
+use schemars::SchemaGenerator;
+use serde_json::{Value, json};
+
+use super::Description;
+use crate::http::errors::Refusal;
+use crate::http::history::{DEFAULT_COUNT, MOST_COUNT};
+
+/// What these operations are listed under.
+pub const TAG: &str = "Events";
+
+const STREAM: &str = "A stream of server-sent events without end: every change of a role and of the configuration, from now on, or after the event that was \
+    received last. Its `event` is RoleChanged, GroupCreated, GroupChanged, GroupDeleted, SessionRegistered or SessionDeleted, and its `data` has the schema \
+    of that name. If events after the one that was received last are no longer kept, the stream begins with EventsMissed. A stream without news says so every 15 s.";
+
+fn a_change() -> Value {
+    json!({
+        "Id": 7,
+        "Time": "2026-11-23T03:12:04.251Z",
+        "TenantId": "plant",
+        "NamespaceId": "line1",
+        "GroupId": "pump",
+        "SessionId": "b",
+        "From": 0,
+        "To": 1,
+        "Term": 2,
+        "Reason": "lease_lapsed",
+        "Actor": "heartbeat",
+    })
+}
+
+fn stream(described: Description) -> Description {
+    described
+        .header(
+            "Last-Event-ID",
+            json!({"type": "string", "pattern": "^[0-9]{0,18}$"}),
+            "The id of the event that was received last, as browsers send it.",
+        )
+        .query(
+            "last-event-id",
+            json!({"type": "integer", "format": "int64", "minimum": 0}),
+            "The same, for those who cannot send the header, which comes first.",
+        )
+        .asks_the_database()
+        .answers_with(
+            "text/event-stream",
+            json!({"$ref": "#/components/schemas/ServerSentEvent"}),
+            "The stream. The schema is that of each event.",
+            &["Cache-Control"],
+            json!({"id": "7", "event": "RoleChanged", "data": a_change().to_string()}),
+        )
+}
+
+pub fn of_namespace(_: &mut SchemaGenerator) -> Description {
+    stream(Description::of("followEvents", TAG, "Follow the events of a namespace", STREAM))
+}
+
+pub fn of_group(_: &mut SchemaGenerator) -> Description {
+    let summary = "Follow the events of a group, which need not exist yet";
+    stream(Description::of("followGroupEvents", TAG, summary, STREAM))
+}
+
+pub fn of_everything(_: &mut SchemaGenerator) -> Description {
+    stream(Description::of("followAllEvents", TAG, "Follow the events of all tenants", STREAM))
+}
+
+pub fn transitions(_: &mut SchemaGenerator) -> Description {
+    let time = json!({"type": "string", "format": "date-time"});
+    Description::of(
+        "listTransitions",
+        TAG,
+        "The history of a group's roles",
+        "Every change of a role that is still kept, the latest first. A deleted group keeps its history.",
+    )
+    .asks_the_database()
+    .refuses_because(Refusal::NotFound, "There is no such group, and no history of one.")
+    .query("since", time.clone(), "Only changes at this time or later.")
+    .query("until", time, "Only changes before this time.")
+    .query("skip", super::whole_number(0), "How many to leave out at the beginning.")
+    .query("count", super::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
+    .answers_with(
+        "application/json",
+        json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),
+        "The changes.",
+        &["Cache-Control"],
+        json!([a_change()]),
+    )
+}

@@ -1,0 +1,55 @@
+//! What those ask for who run the service, described.
+
+use schemars::SchemaGenerator;
+use serde_json::json;
+
+use super::Description;
+use crate::http::errors::Refusal;
+
+/// What these operations are listed under.
+pub const TAG: &str = "Operation";
+
+pub fn live(_: &mut SchemaGenerator) -> Description {
+    Description::of_open("getLive", TAG, "Whether the process lives", "Answered while it does.").answers_with(
+        "application/json",
+        json!({"type": "string", "const": "alive"}),
+        "It lives.",
+        &[],
+        json!("alive"),
+    )
+}
+
+pub fn ready(_: &mut SchemaGenerator) -> Description {
+    Description::of_open("getReady", TAG, "Whether the replica can serve", "For load balancers.")
+        .refuses_because(
+            Refusal::Unavailable,
+            "Not now: the database is away or not migrated, or the service is stopping. The reason says which.",
+        )
+        .answers_with("application/json", json!({"type": "string", "const": "ready"}), "It can.", &[], json!("ready"))
+}
+
+pub fn metrics(_: &mut SchemaGenerator) -> Description {
+    Description::of(
+        "getMetrics",
+        TAG,
+        "What this replica counts",
+        "In the text format of Prometheus. For those who may read all tenants.",
+    )
+    .answers_with(
+        "text/plain",
+        json!({"type": "string"}),
+        "The metrics.",
+        &[],
+        json!("# HELP client_failover_heartbeats_total Heartbeats committed by this replica.\n# TYPE client_failover_heartbeats_total counter\nclient_failover_heartbeats_total 42\n"),
+    )
+}
+
+pub fn description(_: &mut SchemaGenerator) -> Description {
+    Description::of_open("getDescription", TAG, "This description", "To be tried on the page /docs.").answers_with(
+        "application/json",
+        json!({"type": "object", "required": ["openapi", "info", "paths"]}),
+        "An OpenAPI document.",
+        &["Cache-Control"],
+        json!({"openapi": "3.1.0", "info": {"title": "client-failover", "version": "0.1.0"}, "paths": {}}),
+    )
+}

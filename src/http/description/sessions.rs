@@ -1,0 +1,86 @@
+//! The operations on client sessions, described.
+
+use schemars::SchemaGenerator;
+use serde_json::json;
+
+use super::Description;
+use crate::http::errors::Refusal;
+use crate::http::paths::IdText;
+use crate::http::sessions::{HeartbeatAnswer, HeartbeatBody, Registration, RoleNumber};
+
+/// What these operations are listed under.
+pub const TAG: &str = "Client sessions";
+
+const NO_SESSION: &str = "There is no such group or session.";
+
+fn an_id(schemas: &mut SchemaGenerator, described: Description) -> Description {
+    described.answers::<IdText>(schemas, "The session's id.", &[], json!("a"))
+}
+
+pub fn register(schemas: &mut SchemaGenerator) -> Description {
+    let described = Description::of(
+        "registerSession",
+        TAG,
+        "Register a client session",
+        "It touches neither roles nor leases. The same Id with the same Name again changes nothing and is answered alike.",
+    )
+    .asks_the_database()
+    .takes::<Registration>(schemas, &[("With an id", json!({"Id": "a", "Name": "Adapter A"})), ("Without", json!({}))])
+    .refuses_because(Refusal::NotFound, "There is no such group.")
+    .refuses_because(
+        Refusal::Conflict,
+        "The session is registered with another Name, or the group has as many sessions as it may.",
+    );
+    an_id(schemas, described)
+}
+
+pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
+    let role = schemas.subschema_for::<RoleNumber>().to_value();
+    Description::of(
+        "sendHeartbeat",
+        TAG,
+        "Send a heartbeat",
+        "To be sent every half failover timeout, one at a time. What was answered 200 has been committed. On 404 register again; on any other error go on, \
+         and act as Primary only as long as the last lease lasts.",
+    )
+    .asks_the_database()
+    .header(
+        "Failover-Role",
+        role,
+        "The role in which the client was acting when it sent this. A Primary that was told to yield and then says 0 lets its successor start at once.",
+    )
+    .takes::<HeartbeatBody>(
+        schemas,
+        &[
+            (
+                "All is well",
+                json!({
+                    "PercentHealthyStreams": 100,
+                    "HeartbeatTime": "2026-11-23T03:12:04.251Z",
+                    "LastDataSendTime": "2026-11-23T03:12:03Z",
+                }),
+            ),
+            ("Half of the streams are down", json!({"PercentHealthyStreams": 50})),
+        ],
+    )
+    .refuses_because(Refusal::NotAllowed, "The caller may not use sessions there, or the session is bound to another.")
+    .refuses_because(Refusal::NotFound, "There is no such group or session: register again.")
+    .answers::<HeartbeatAnswer>(
+        schemas,
+        "The role, and the group's watermark: the LastDataSendTime to resume from after a takeover.",
+        &["Failover-Term", "Failover-Lease-Ms", "Cache-Control"],
+        json!({"Role": 1, "LastDataSendTime": "2026-11-23T03:12:03Z"}),
+    )
+}
+
+pub fn delete(schemas: &mut SchemaGenerator) -> Description {
+    let described = Description::of(
+        "deleteSession",
+        TAG,
+        "Delete a client session",
+        "How a client says goodbye, after it has stopped: nobody waits for its lease to run out.",
+    )
+    .asks_the_database()
+    .refuses_because(Refusal::NotFound, NO_SESSION);
+    an_id(schemas, described)
+}

@@ -1,0 +1,136 @@
+//! What operators look at, described.
+
+use schemars::SchemaGenerator;
+use serde_json::{Value, json};
+
+use super::Description;
+use crate::http::errors::Refusal;
+use crate::http::status::{DEFAULT_COUNT, GroupBody, MOST_COUNT, MOST_SEARCH_CHARS, NamespaceBody, PageBody};
+
+/// What these operations are listed under.
+pub const TAG: &str = "Status";
+
+fn a_group() -> Value {
+    let session = |id: &str, role: i16| {
+        json!({
+            "SessionId": id,
+            "Name": null,
+            "Role": role,
+            "RoleSince": "2026-11-23T03:12:04.251Z",
+            "Live": true,
+            "PercentHealthyStreams": 100,
+            "HeartbeatAgeMs": 4_200,
+            "LeaseLeftMs": 25_800,
+        })
+    };
+    json!({
+        "TenantId": "plant",
+        "NamespaceId": "line1",
+        "GroupId": "pump",
+        "Name": "Feed pump",
+        "FailoverTimeout": "00:00:30",
+        "Milliseconds": 30_000,
+        "Risks": [],
+        "Primary": "a",
+        "PrimarySince": "2026-11-23T03:12:04.251Z",
+        "PendingPrimary": null,
+        "HandoverFrom": null,
+        "Term": 7,
+        "LastDataSendTime": "2026-11-23T03:15:11Z",
+        "LastDataSendAgeMs": 4_300,
+        "StandbysReady": 1,
+        "RegisteredSessions": 2,
+        "LiveSessions": 2,
+        "Sessions": [session("a", 1), session("b", 0)],
+        "Time": "2026-11-23T03:15:15.3Z",
+    })
+}
+
+/// A list of groups.
+fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
+    described
+        .asks_the_database()
+        .query(
+            "search",
+            json!({"type": "string", "maxLength": MOST_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
+            "A part of their names, in any case.",
+        )
+        .query("at_risk", json!({"type": "boolean", "default": false}), "Whether to list only groups at risk.")
+        .query("skip", super::whole_number(0), "How many to leave out at the beginning.")
+        .query("count", super::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
+        .answers::<PageBody<'_>>(
+            schemas,
+            "The groups, those at risk first.",
+            &["Cache-Control"],
+            json!({
+                "Total": 1,
+                "AtRisk": 0,
+                "Counted": {
+                    "AgeMs": 6_250,
+                    "Groups": 1,
+                    "AtRisk": 0,
+                    "NoPrimary": 0,
+                    "NoStandby": 0,
+                    "PrimaryUnhealthy": 0,
+                    "Flapping": 0,
+                    "RegisteredSessions": 2,
+                    "LiveSessions": 2,
+                },
+                "Groups": [a_group()],
+            }),
+        )
+}
+
+pub fn of_namespace(schemas: &mut SchemaGenerator) -> Description {
+    let described = Description::of(
+        "listStatus",
+        TAG,
+        "The state of the groups of a namespace",
+        "Groups with what is true now, those at risk first; of each the first 16 sessions.",
+    );
+    list(schemas, described)
+}
+
+pub fn of_everything(schemas: &mut SchemaGenerator) -> Description {
+    let described = Description::of(
+        "listAllStatus",
+        TAG,
+        "The state of the groups of all tenants",
+        "As that of a namespace. For those who may read all tenants.",
+    );
+    list(schemas, described)
+}
+
+pub fn of_group(schemas: &mut SchemaGenerator) -> Description {
+    Description::of(
+        "getStatus",
+        TAG,
+        "The state of a group",
+        "Who holds which role since when, health, and the time left of each lease; with all sessions.",
+    )
+    .asks_the_database()
+    .refuses_because(Refusal::NotFound, "There is no such group.")
+    .answers::<GroupBody<'_>>(schemas, "The group.", &["Cache-Control"], a_group())
+}
+
+pub fn namespaces(schemas: &mut SchemaGenerator) -> Description {
+    Description::of(
+        "listNamespaces",
+        TAG,
+        "The namespaces of all tenants",
+        "As counted in the background every ten seconds or so. For those who may read all tenants.",
+    )
+    .query(
+        "search",
+        json!({"type": "string", "maxLength": MOST_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
+        "A part of the tenant's or the namespace's name, in any case.",
+    )
+    .query("skip", super::whole_number(0), "How many to leave out at the beginning.")
+    .query("count", super::whole_number_without_default(), "How many to list; all where it is absent.")
+    .answers::<Vec<NamespaceBody<'_>>>(
+        schemas,
+        "The namespaces that have groups.",
+        &["Total-Count", "Cache-Control"],
+        json!([{"TenantId": "plant", "NamespaceId": "line1", "Groups": 1, "GroupsAtRisk": 0}]),
+    )
+}

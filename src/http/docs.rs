@@ -1,0 +1,48 @@
+//! The page to try the API on: Swagger UI over the description, from files that are part of the program. It tells nothing that is
+//! stored, so it is open to anybody; what is tried on it takes credentials like any other request.
+
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::errors::ApiError;
+
+/// Nothing is loaded, run or asked from elsewhere. Swagger UI has images in its style sheet.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// For how long a browser may keep the files of Swagger UI, which change with it only.
+const KEEP: &str = "max-age=86400";
+/// Ours belong to the version that serves them.
+const ASK_AGAIN: &str = "no-cache";
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// `GET /docs`
+pub async fn page() -> HttpResponse {
+    answer("text/html; charset=utf-8", ASK_AGAIN, include_str!("docs/index.html"))
+}
+
+/// `GET /docs/{file}`
+pub async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    match request.path() {
+        "/docs/start.js" => Ok(answer(SCRIPT, ASK_AGAIN, include_str!("docs/start.js"))),
+        "/docs/swagger-ui-bundle.js" => Ok(answer(SCRIPT, KEEP, include_str!("docs/swagger-ui/swagger-ui-bundle.js"))),
+        "/docs/swagger-ui.css" => {
+            Ok(answer("text/css; charset=utf-8", KEEP, include_str!("docs/swagger-ui/swagger-ui.css")))
+        }
+        path => Err(ApiError::NoSuchRoute { path: path.chars().take(200).collect() }),
+    }
+}
+
+fn answer(content_type: &'static str, caching: &'static str, text: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(content_type)
+        .insert_header((CACHE_CONTROL, caching))
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((X_FRAME_OPTIONS, "DENY"))
+        .insert_header((REFERRER_POLICY, "no-referrer"))
+        .body(text)
+}
