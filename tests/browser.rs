@@ -25,7 +25,7 @@ pub const HOME: &str = "\u{E011}";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A browser takes a core for a moment, and other tests measure times.
-static FEW: Semaphore = Semaphore::const_new(2);
+static FEW: Semaphore = Semaphore::const_new(3);
 
 /// A browser with one window. It ends with the value.
 pub struct Browser {
@@ -49,7 +49,9 @@ impl Browser {
         let place = FEW.acquire().await.expect("it is never closed");
         let profile = scratch_dir("browser");
         remove_after_the_run(&profile);
-        let (driver, address) = tokio::task::spawn_blocking(start_driver).await.expect("it starts");
+        let scratch = profile.clone();
+        let started = tokio::task::spawn_blocking(move || start_driver(&scratch)).await;
+        let (driver, address) = started.expect("it starts");
         let mut browser = Browser {
             driver,
             session: String::new(),
@@ -64,7 +66,7 @@ impl Browser {
             // Containers often have little of it.
             "--disable-dev-shm-usage".to_owned(),
             "--window-size=1280,860".to_owned(),
-            format!("--user-data-dir={}", profile.display()),
+            format!("--user-data-dir={}", profile.join("profile").display()),
         ];
         if nix::unistd::geteuid().is_root() {
             // Chromium refuses to be root with its sandbox on.
@@ -220,10 +222,11 @@ impl Drop for Browser {
     }
 }
 
-/// The driver, on a free port.
-fn start_driver() -> (Child, String) {
+/// The driver, on a free port. What it and its browser leave behind is left in that folder.
+fn start_driver(scratch: &Path) -> (Child, String) {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
+        .env("TMPDIR", scratch)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

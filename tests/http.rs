@@ -165,8 +165,10 @@ async fn ids_of_the_greatest_length_in_every_place_are_stored() {
 async fn an_unknown_path_is_a_404_with_the_error_body() {
     let app = TestApp::start().await;
     for path in [
-        "/",
-        "//",
+        "///",
+        "/page",
+        "/page/else.js",
+        "/page/main.js/more",
         "/api",
         "/api/v1",
         "/api/v2/tenants/t/namespaces/n/clientfailover/groups",
