@@ -418,7 +418,7 @@ async fn outside_of_a_tenant_nothing_is_told_to_those_who_are_not_known_everywhe
     let [all, one] = [everywhere, one_tenant].map(|key| house.who("key", &format!("Bearer {key}")));
     let elsewhere = [
         "/page",
-        "/page/else.js",
+        "/page/main.js/more",
         "/api",
         "/api/v1/tenants",
         "/api/v1/tenants/t",

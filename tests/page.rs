@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::browser::{Browser, ENTER, ESCAPE, HOME, LEFT, TAB};
 use crate::credentials::{add_user, create_key, new_dir};
-use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, settings};
+use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, settings, without_sweeps};
 
 const MINUTE: i64 = 60_000;
 
@@ -83,7 +83,7 @@ async fn the_page_is_open_to_anybody_and_closed_to_everything_from_elsewhere() {
         assert_eq!(elsewhere, names_of_formats, "{file}");
     }
     for (method, path, status) in
-        [(Method::POST, "/", 405), (Method::GET, "/page", 401), (Method::GET, "/page/nothing.js", 401)]
+        [(Method::POST, "/", 405), (Method::GET, "/page", 401), (Method::GET, "/page/nothing.js", 404)]
     {
         let request = app.http.request(method, format!("{}{path}", app.url));
         Answer::of(request).await.expect_error(status);
@@ -389,7 +389,12 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
 
 #[tokio::test]
 async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
-    let app = start().await;
+    // Without sweeps, so that there is no moment with nobody between two holders, which would be a bar of its own.
+    let app = TestApp::start_with(|settings| {
+        settings.failover.census_interval = Duration::from_millis(100);
+        without_sweeps(settings);
+    })
+    .await;
     let Some(browser) = Browser::start().await else { return };
     app.pair("pump").await;
     browser.go(&app.url).await;
