@@ -38,6 +38,12 @@ async fn counters_move_with_what_happens() {
     }
     app.get("/none").await.expect_error(404);
     let stream = EventStream::open(&app, NAMESPACE_EVENTS, Some(0)).await;
+    // In its own time, and not in the heartbeat's.
+    eventually("the change of a role is read for those who listen", async || {
+        let name = "client_failover_events_total";
+        samples(&scrape(&app).await)[name] > before.get(name).copied().unwrap_or_default()
+    })
+    .await;
     let after = samples(&scrape(&app).await);
     for (name, rises_by) in [
         ("heartbeats_total", 5.0),

@@ -102,7 +102,7 @@ mod with_the_feature {
                 SeededBug::LapsedRoleShown => Scenario {
                     kinds: &[(ClientKilled, 1)],
                     sessions: 1..=2,
-                    arguments: &["--sweep-interval", "30s"],
+                    arguments: &["--sweep-interval", "30s", "--prompt-lapses", "false"],
                     ..usual
                 },
             }
