@@ -542,3 +542,28 @@ async fn a_phone_shows_it_without_scrolling_sideways_and_every_text_stands_out_i
     assert_eq!(nameless.collect::<Vec<_>>(), Vec::<&Value>::new());
     no_faults(&browser).await;
 }
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_change_anything_through_a_browser() {
+    let app = start().await;
+    app.pair("pump").await;
+    let sent_by = async |site: Option<&str>, method: Method, path: &str| {
+        let path = format!("/api/v1/tenants/t/namespaces/n/clientfailover/groups{path}");
+        let mut request =
+            app.http.request(method, format!("{}{path}", app.url)).body(r#"{"PercentHealthyStreams": 100}"#);
+        if let Some(site) = site {
+            request = request.header("Sec-Fetch-Site", site);
+        }
+        Answer::of(request.header("Content-Type", "application/json")).await
+    };
+    for site in ["cross-site", "same-site", "anything"] {
+        sent_by(Some(site), Method::POST, "/pump/clientsessions/a").await.expect_error(403);
+        sent_by(Some(site), Method::PUT, "/other").await.expect_error(403);
+        sent_by(Some(site), Method::DELETE, "/pump").await.expect_error(403);
+        // To look is harmless: a browser does not show the answer to a page of another site.
+        assert_eq!(sent_by(Some(site), Method::GET, "/pump").await.status, 200);
+    }
+    for site in [None, Some("same-origin"), Some("none")] {
+        assert_eq!(sent_by(site, Method::POST, "/pump/clientsessions/a").await.status, 200);
+    }
+}

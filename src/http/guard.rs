@@ -37,6 +37,11 @@ pub async fn admit(
     if resource.is_some_and(|resource| OPEN.contains(&resource.path)) {
         return Ok(());
     }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) && is_from_another_site(request) {
+        return Err(ApiError::NotAllowed {
+            reason: "A page of another site had a browser send this (its header Sec-Fetch-Site says so).".to_owned(),
+        });
+    }
     let challenge = match request.headers().contains_key(SENT_BY_SCRIPT) {
         true => authenticator.challenge_for_scripts(),
         false => authenticator.challenge(),
@@ -59,6 +64,14 @@ pub async fn admit(
         is_admin: role == Role::Admin,
     });
     Ok(())
+}
+
+/// Whether a browser says that a page from elsewhere made it ask. A browser adds credentials by itself where it has them (a
+/// client certificate, a password once typed), and on a loopback address none are needed; so any page that somebody opens
+/// could otherwise send heartbeats. Nothing but a browser sends this header, and no script can change it.
+fn is_from_another_site(request: &ServiceRequest) -> bool {
+    let site = request.headers().get("Sec-Fetch-Site");
+    site.is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
 fn refused(error: AuthError, challenge: &str) -> ApiError {

@@ -139,7 +139,9 @@ impl Connection {
 
     /// The service, ready to be asked.
     pub fn service(&self) -> Result<Service, OperatorError> {
-        let fault = || OperatorError::usage(format!("'{}' is not the URL of a service", printable(&self.server)));
+        // What stands before an @ may be a password.
+        let shown = self.server.rsplit('@').next().unwrap_or_default();
+        let fault = || OperatorError::usage(format!("'{}' is not the URL of a service", printable(shown)));
         let url = Url::parse(&self.server).map_err(|_| fault())?;
         let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or_else(fault)?;
         if !url.username().is_empty() || url.password().is_some() {

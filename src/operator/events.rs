@@ -242,6 +242,7 @@ impl Sink {
             group = format!("{}/{}/{group}", event.tenant_id, event.namespace_id);
         }
         let (time, group) = (instant(&event.time), printable(&group));
+        let name = printable(name);
         let line = format!("{time:<23}  {name:<17}  {group:<20}  {}", printable(&event.what()));
         self.printer.line(line.trim_end())
     }

@@ -68,9 +68,16 @@ pub fn find(file: Option<&Path>, name: Option<&str>) -> Result<Profile, Operator
     let (text, metadata) = read_file(&path)?;
     let mut profiles = toml::from_str::<ProfilesFile>(&text)
         .map_err(|error| {
-            // The message alone: the parser's own text shows the line, and the line may hold a secret.
+            // The message alone: the parser's own text shows the line, and the line may hold a secret. So may a message about
+            // a value: it quotes the value.
             let at = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
-            OperatorError::usage(format!("the file {}, line {at}: {}", path.display(), printable(error.message())))
+            let wrong = match error.message() {
+                message if message.starts_with("invalid") => {
+                    "a value is of the wrong kind; texts stand in quotes".to_owned()
+                }
+                message => printable(message).to_string(),
+            };
+            OperatorError::usage(format!("the file {}, line {at}: {wrong}", path.display()))
         })?
         .profiles;
     let has_secret = |profile: &Profile| profile.token.is_some() || profile.password.is_some();

@@ -205,6 +205,11 @@ export function group(route, context) {
       if (eventName !== 'RoleChanged') return;
       if (!changes.some((change) => change.Id === data.Id)) {
         changes = [data, ...changes].sort((a, b) => b.Id - a.Id);
+        // A page that is left open beside a group that keeps changing.
+        if (changes.length > MOST_CHANGES) {
+          changes.length = MOST_CHANGES;
+          knownFrom = Math.max(knownFrom ?? 0, Date.parse(changes.at(-1).Time));
+        }
         requestAnimationFrame(showChanges);
       }
     },

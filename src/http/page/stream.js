@@ -32,6 +32,8 @@ export class EventStream {
 
   stop() {
     this.stopped = true;
+    // Whoever starts again reads what is true then; what came meanwhile may be a night's worth.
+    this.lastEventId = null;
     clearTimeout(this.timer);
     this.abort?.abort();
   }
