@@ -194,6 +194,11 @@ impl Store {
         Store { pool: self.own_pool.clone(), ..self.clone() }
     }
 
+    /// The same store for reads of one statement that goes in one message.
+    fn without_transactions_around_reads(&self) -> Store {
+        Store { begin_read: None, ..self.clone() }
+    }
+
     /// The same store with so many connections of its own, which belong to the runtime that this is called in: whoever waits
     /// for the database is then woken by the thread that hears from it.
     ///
@@ -394,7 +399,7 @@ impl Store {
             if !has_begun {
                 sqlx::raw_sql(begin).execute(&mut *connection).await?;
             }
-            turns::take(&mut connection).await
+            turns::take(&mut connection, patience / 4).await
         };
         match tokio::time::timeout(patience, wait).await {
             Ok(Ok(())) => {

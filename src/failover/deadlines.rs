@@ -78,8 +78,7 @@ impl Deadlines {
             match next {
                 None => earlier.await,
                 Some(tick) => {
-                    let at = u32::try_from(tick).map_or(Duration::MAX, |tick| TICK.saturating_mul(tick));
-                    let left = at.saturating_sub(self.0.began_at.elapsed()).max(Duration::from_millis(1));
+                    let left = begin_of(tick).saturating_sub(self.0.began_at.elapsed()).max(Duration::from_millis(1));
                     // Somebody may come who is due sooner.
                     let _ = tokio::time::timeout(left, earlier).await;
                 }
@@ -96,6 +95,11 @@ impl Deadlines {
         // Nothing panics while it holds the lock; a poisoned one is as good as new.
         self.0.wheel.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// When a tick begins, from the beginning of all.
+fn begin_of(tick: u64) -> Duration {
+    Duration::from_millis(tick.saturating_mul(TICK.as_millis() as u64))
 }
 
 impl Wheel {
@@ -162,6 +166,12 @@ mod tests {
         assert_eq!(wheel.first(), Some(20), "the renewed one has a new turn");
         assert_eq!(wheel.take(20, 100), [key(1)]);
         assert!(wheel.ends.is_empty() && wheel.turns.is_empty());
+    }
+
+    #[test]
+    fn a_year_is_not_too_long() {
+        let a_year = Duration::from_secs(366 * 86_400);
+        assert_eq!(begin_of(366 * 86_400 * 200), a_year);
     }
 
     #[test]

@@ -241,11 +241,13 @@ impl Writer {
             }
             false => self.turns.note_vain_wait(),
         }
-        let mut receiver = self.receiver.lock().await;
-        while batch.len() < self.batch_limit
-            && let Ok(waiting) = receiver.try_recv()
-        {
-            batch.push(waiting);
+        // Another writer that holds it waits for the same heartbeats, and would be waited for with the turn in hand.
+        if let Ok(mut receiver) = self.receiver.try_lock() {
+            while batch.len() < self.batch_limit
+                && let Ok(waiting) = receiver.try_recv()
+            {
+                batch.push(waiting);
+            }
         }
     }
 
@@ -254,6 +256,11 @@ impl Writer {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
+            if part.is_empty() {
+                // Its turn, if it has one, is for those who wait.
+                kept.rest().await;
+                continue;
+            }
             let outcome = self.commit(kept, &part, CONFLICTS_BEFORE_SPLIT).await;
             self.turns.note_conflicts(kept.take_conflicts());
             match outcome {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const HABIT: Duration = Duration::from_secs(1);
 
 /// A wait up to this is the message's way to the database and back.
-const OF_NO_ACCOUNT: Duration = Duration::from_millis(2);
+const OF_NO_ACCOUNT: Duration = Duration::from_millis(5);
 
 /// For how long turns are taken then.
 const SPELL: Duration = Duration::from_secs(10);

@@ -21,7 +21,7 @@ const LAPSE_BATCH: usize = 64;
 /// How many leases are looked at together as they end.
 const LOOK_PAGE: usize = 1_000;
 
-/// When they are looked at again after the database could not be asked.
+/// When they are looked at again, once a role was taken or the database could not be asked.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Notes signs of life for ever: several within a gap, so that a late one is no outage.
@@ -65,9 +65,7 @@ pub async fn watch_leases(failover: Failover) {
         let due = deadlines.due(LOOK_PAGE).await;
         if let Err(error) = look(&store, &deadlines, &due).await {
             tracing::debug!(%error, "leases that ended cannot be looked at; they are in a moment");
-            let left_us = i64::try_from(LOOK_AGAIN.as_micros()).unwrap_or(i64::MAX);
-            let again: Vec<LeaseLeft> = due.iter().map(|key| LeaseLeft { group_key: *key, left_us }).collect();
-            deadlines.note(&again, Instant::now());
+            note_again(&deadlines, &due);
         }
     }
 }
@@ -87,7 +85,15 @@ async fn look(store: &Store, deadlines: &Deadlines, due: &[Uuid]) -> Result<(), 
     for keys in lapsed.chunks(LAPSE_BATCH) {
         lapse(store, keys.to_vec()).await?;
     }
+    // Looked at once more: somebody else may have held a group, or another role in it may lapse later.
+    note_again(deadlines, &lapsed);
     Ok(())
+}
+
+fn note_again(deadlines: &Deadlines, keys: &[Uuid]) {
+    let left_us = i64::try_from(LOOK_AGAIN.as_micros()).unwrap_or(i64::MAX);
+    let again: Vec<LeaseLeft> = keys.iter().map(|key| LeaseLeft { group_key: *key, left_us }).collect();
+    deadlines.note(&again, Instant::now());
 }
 
 /// Takes roles away from sessions whose lease has run out, so that what SQL shows is true even where a whole

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::types::PgInterval;
+use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Store, StoreError, StoreOptions};
+use super::{Pooler, Store, StoreError, StoreOptions};
 
 impl Store {
     /// Notes that a replica reaches the database; records an outage if the last sign of life is longer ago than
@@ -17,6 +18,9 @@ impl Store {
     /// Not serializable: every heartbeat reads this row, and a serializable writer would conflict with them all.
     pub async fn note_alive(&self) -> Result<DateTime<Utc>, StoreError> {
         let gap = self.options().outage_gap;
+        if self.options().pooler == Pooler::Transaction {
+            return self.note_alive_in_one_message(gap).await;
+        }
         self.background()
             .read("note_alive", move |connection| {
                 Box::pin(async move {
@@ -29,6 +33,23 @@ impl Store {
                 })
             })
             .await
+    }
+
+    /// Through a pooler other reads are a BEGIN, a statement and a COMMIT, and a replica that is paused between two of them would
+    /// keep the row from all others until the server ends it, which would look like an outage.
+    async fn note_alive_in_one_message(&self, gap: Duration) -> Result<DateTime<Utc>, StoreError> {
+        let (gap_us, shortest_us) = (gap.as_micros(), SHORTEST_OUTAGE.as_micros());
+        let statement = format!(
+            "SELECT (extract(epoch FROM note_service_alive('{gap_us} us', '{shortest_us} us')) * 1000000)::bigint"
+        );
+        let store = self.background().without_transactions_around_reads();
+        let noted = store.read("note_alive", move |connection| {
+            let statement = AssertSqlSafe(statement.clone());
+            Box::pin(async move { Ok(sqlx::raw_sql(statement).fetch_one(connection).await?.try_get::<i64, _>(0)?) })
+        });
+        let noted_us = noted.await?;
+        DateTime::from_timestamp_micros(noted_us)
+            .ok_or_else(|| StoreError::Inconsistent("the database's clock is out of range".to_owned()))
     }
 }
 

@@ -208,7 +208,7 @@ async fn statements_of_role(
     Ok(statements)
 }
 
-fn grants(place: &Place) -> [String; 5] {
+fn grants(place: &Place) -> [String; 6] {
     let Place { role, database, schema } = place;
     let of_schema = |names: &[&str]| names.iter().map(|name| format!("{schema}.{name}")).collect::<Vec<_>>().join(", ");
     [
@@ -216,6 +216,8 @@ fn grants(place: &Place) -> [String; 5] {
         format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
         format!("GRANT SELECT ON {} TO {role}", of_schema(&READABLE)),
         format!("GRANT EXECUTE ON FUNCTION {} TO {role}", of_schema(&CALLED)),
+        // Made again by a restore, they would have been granted by default.
+        format!("REVOKE ALL ON {} FROM {role}", of_schema(&SECRET)),
         format!("ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role}"),
     ]
 }
