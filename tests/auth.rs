@@ -702,22 +702,22 @@ fn dir_of(file: &std::path::Path) -> &std::path::Path {
 #[tokio::test]
 async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
     let house = House::open().await;
-    let median = async |name: &str| {
-        let mut times = Vec::new();
-        for n in 0..15 {
-            let who = house.who(name, &basic(name, &format!("wrong {n}")));
-            house.ask(&who, List, ("t", "n"), "x").await;
-            let asked = Instant::now();
-            let again = basic(name, &format!("still wrong {n}"));
-            let request = who.client.get(url_of(&house.front, ("t", "n"), "")).header("authorization", again);
-            Answer::of(request).await.expect_error(401);
-            times.push(asked.elapsed());
-        }
-        times.sort_unstable();
-        times[7]
+    let refusal = async |name: &str, n: usize| {
+        let who = house.who(name, &basic(name, &format!("wrong {n}")));
+        house.ask(&who, List, ("t", "n"), "x").await;
+        let asked = Instant::now();
+        let again = basic(name, &format!("still wrong {n}"));
+        let request = who.client.get(url_of(&house.front, ("t", "n"), "")).header("authorization", again);
+        Answer::of(request).await.expect_error(401);
+        asked.elapsed()
     };
-    let (known, unknown) = (median("admin-true").await, median("nobody").await);
-    println!("wrong password {known:?}, unknown user {unknown:?} (medians of 15)");
+    // In turn, and the quickest of each: what else the machine does comes and goes, and only adds.
+    let (mut known, mut unknown) = (Duration::MAX, Duration::MAX);
+    for n in 0..15 {
+        known = known.min(refusal("admin-true", n).await);
+        unknown = unknown.min(refusal("nobody", n).await);
+    }
+    println!("wrong password {known:?}, unknown user {unknown:?} (the quickest of 15)");
     assert!(unknown > known / 2 && unknown < known * 2, "{known:?} {unknown:?}");
 }
 
