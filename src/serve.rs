@@ -344,7 +344,7 @@ async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Resul
                     tracing::info!(count, "migrations applied");
                     break;
                 }
-                Err(error @ (MigrateError::Unreachable(_) | MigrateError::Standby)) => error.to_string(),
+                Err(error) if error.may_pass() => error.to_string(),
                 Err(error) => return Err(error.into()),
             },
             false => match store.readiness(Duration::from_secs(1)).await {

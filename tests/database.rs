@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use client_failover::config::Settings;
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::store::Store;
 use serde_json::{Value, json};
@@ -69,8 +70,8 @@ impl Proxy {
         self.line.send_replace(line);
     }
 
-    /// A replica that reaches its database through this, and gives up on it after [`TIMEOUT`].
-    async fn replica(&self, database: &TestDatabase) -> TestReplica {
+    /// Of a replica that reaches its database through this, and gives up on it after [`TIMEOUT`].
+    fn settings(&self, database: &TestDatabase) -> Settings {
         let through = PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
             .port(self.port)
@@ -79,7 +80,7 @@ impl Proxy {
             .ssl_mode(PgSslMode::Disable);
         let mut settings = settings(through);
         settings.store.operation_timeout = TIMEOUT;
-        TestReplica::start(settings).await
+        settings
     }
 }
 
@@ -120,8 +121,10 @@ async fn carry(mut client: TcpStream, socket: PathBuf, line: Arc<watch::Sender<L
 async fn start_behind_a_proxy() -> (Proxy, TestDatabase, TestReplica) {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start(&database.connect_options()).await;
-    let replica = proxy.replica(&database).await;
-    // Through another way: setting up is not what is tested.
+    let mut settings = proxy.settings(&database);
+    // The tables are there, and what is lost later is not what it begins with.
+    settings.migrate = false;
+    let replica = TestReplica::start(settings).await;
     replica.group_of("g", MINUTE, &["a", "b"]).await;
     assert_eq!(replica.beat("g", "a", 100.0).await, 1);
     assert_eq!(replica.beat("g", "b", 100.0).await, 0);
@@ -281,10 +284,7 @@ async fn a_database_restarted_under_load_costs_503s_and_no_role() {
     let mut settings = settings(connect.clone());
     settings.store.operation_timeout = TIMEOUT;
     let replica = TestReplica::start(settings).await;
-    eventually("it is ready", async || {
-        replica.http.get(format!("{}/health/ready", replica.url)).send().await.is_ok_and(|r| r.status() == 200)
-    })
-    .await;
+    replica.wait_until_ready().await;
     replica.group_of("g", MINUTE, &["a", "b"]).await;
     assert_eq!(replica.beat("g", "a", 100.0).await, 1);
     assert_eq!(replica.beat("g", "b", 100.0).await, 0);
@@ -441,9 +441,23 @@ async fn an_unmigrated_database_is_said_to_be_one_and_served_once_it_is_migrated
     assert!(store.migrate().await.expect("it migrates") > 0);
     assert_eq!(store.migrate().await.expect("it is up to date"), 0);
     store.close().await;
-    eventually("it is ready", async || ready().await.status == 200).await;
+    replica.wait_until_ready().await;
     replica.group_of("g", MINUTE, &["a"]).await;
     assert_eq!(replica.beat("g", "a", 100.0).await, 1);
+}
+
+#[tokio::test]
+async fn a_line_that_breaks_while_it_migrates_is_waited_for() {
+    let database = TestDatabase::empty().await;
+    let proxy = Proxy::start(&database.connect_options()).await;
+    // Nothing but migrations commits where there are no tables.
+    proxy.set(Line::LosesCommit);
+    let replica = TestReplica::start(proxy.settings(&database)).await;
+    replica.wait_until_ready().await;
+    assert_eq!(*proxy.line.borrow(), Line::Good, "it was lost, or nothing was tried");
+    replica.group_of("g", MINUTE, &["a"]).await;
+    assert_eq!(replica.beat("g", "a", 100.0).await, 1);
+    replica.stop().await;
 }
 
 /// What the database says to a statement that it refuses.

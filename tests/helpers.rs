@@ -311,6 +311,17 @@ impl TestReplica {
         TestReplica { url, http, stop: Some(stop), ended: Some(ended) }
     }
 
+    /// Whether its database is there and has its tables.
+    pub async fn is_ready(&self) -> bool {
+        let ready = self.http.get(format!("{}/health/ready", self.url)).send().await;
+        ready.is_ok_and(|answer| answer.status() == 200)
+    }
+
+    /// Waits for that.
+    pub async fn wait_until_ready(&self) {
+        eventually("it is ready", async || self.is_ready().await).await;
+    }
+
     /// A service that somebody else runs, at that address.
     pub fn at(url: String) -> TestReplica {
         TestReplica { url, http: reqwest::Client::new(), stop: None, ended: None }

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::credentials::{create_key, new_dir, output_of, program};
-use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
+use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, settings};
 
 const PAGE: &str = include_str!("../docs/operations.md");
 const MINUTE: i64 = 60_000;
@@ -151,15 +151,7 @@ async fn back_up_and_restore(database: &TestDatabase, meanwhile: impl AsyncFnOnc
 
 async fn serve_on(database: PgConnectOptions) -> TestReplica {
     let replica = TestReplica::start(settings(database)).await;
-    eventually("it is ready", async || {
-        replica
-            .http
-            .get(format!("{}/health/ready", replica.url))
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status() == 200)
-    })
-    .await;
+    replica.wait_until_ready().await;
     replica
 }
 
@@ -252,14 +244,6 @@ async fn a_replica_goes_on_beside_tables_that_are_newer_than_it_knows() {
     let mut settings = settings(database.connect_options());
     settings.migrate = false;
     let waiting = TestReplica::start(settings).await;
-    eventually("one that does not migrate is ready as well", async || {
-        waiting
-            .http
-            .get(format!("{}/health/ready", waiting.url))
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status() == 200)
-    })
-    .await;
+    waiting.wait_until_ready().await;
     assert_eq!(plant_beat(&waiting, "pump", "b").await, 0);
 }

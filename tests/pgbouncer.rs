@@ -140,18 +140,6 @@ impl PgBouncer {
     }
 }
 
-async fn is_ready(replica: &TestReplica) {
-    eventually("it is ready", async || {
-        replica
-            .http
-            .get(format!("{}/health/ready", replica.url))
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status() == 200)
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn everything_works_behind_pgbouncer_and_no_statement_is_left_with_it() {
     let database = TestDatabase::empty().await;
@@ -159,8 +147,8 @@ async fn everything_works_behind_pgbouncer_and_no_statement_is_left_with_it() {
     let direct = || Some(database.connect_options());
     let first = TestReplica::start(bouncer.settings(&database, direct())).await;
     let second = TestReplica::start(bouncer.settings(&database, direct())).await;
-    is_ready(&first).await;
-    is_ready(&second).await;
+    first.wait_until_ready().await;
+    second.wait_until_ready().await;
     let mut events = EventStream::open(&second, NAMESPACE_EVENTS, None).await;
     let groups: Vec<String> = (0..12).map(|n| format!("g{n:02}")).collect();
     for group in &groups {
@@ -220,8 +208,8 @@ async fn without_a_direct_url_it_migrates_and_streams_through_pgbouncer_and_leav
     let Some(bouncer) = PgBouncer::start(&database, 5).await else { return };
     let start = || TestReplica::start(bouncer.settings(&database, None));
     let (first, second) = tokio::join!(start(), start());
-    is_ready(&first).await;
-    is_ready(&second).await;
+    first.wait_until_ready().await;
+    second.wait_until_ready().await;
     // The second may still be looking at what the first has made.
     eventually("no lock is left behind", async || {
         let locks = database.rows("SELECT count(*) AS held FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").await;
@@ -236,7 +224,7 @@ async fn without_a_direct_url_it_migrates_and_streams_through_pgbouncer_and_leav
     println!("without LISTEN an event came after {:?}", written.elapsed());
     assert_eq!(lines[2], "RoleChanged g a 0>1 first_heartbeat");
     let third = start().await;
-    is_ready(&third).await;
+    third.wait_until_ready().await;
     assert_eq!(third.beat("g", "a", 100.0).await, 1);
 }
 
@@ -245,7 +233,7 @@ async fn pgbouncer_killed_and_started_again_under_load_costs_503s_and_no_role() 
     let database = TestDatabase::new().await;
     let Some(mut bouncer) = PgBouncer::start(&database, 4).await else { return };
     let replica = TestReplica::start(bouncer.settings(&database, Some(database.connect_options()))).await;
-    is_ready(&replica).await;
+    replica.wait_until_ready().await;
     let groups = ["g0", "g1", "g2"];
     for group in groups {
         replica.group_of(group, MINUTE, &["a", "b"]).await;
@@ -303,7 +291,7 @@ async fn a_standby_behind_pgbouncer_is_refused() {
     let database = TestDatabase::new().await;
     let Some(bouncer) = PgBouncer::start(&database, 4).await else { return };
     let replica = TestReplica::start(bouncer.settings(&database, Some(database.connect_options()))).await;
-    is_ready(&replica).await;
+    replica.wait_until_ready().await;
     replica.group_of("g", MINUTE, &["a"]).await;
     database
         .execute(

@@ -175,11 +175,7 @@ async fn replicas_that_start_together_on_an_empty_database_migrate_it_once() {
     let database = TestDatabase::empty().await;
     let replicas = start_replicas(&database, 3).await;
     for replica in &replicas {
-        eventually("the replica is ready", async || {
-            let ready = replica.http.get(format!("{}/health/ready", replica.url)).send().await;
-            ready.is_ok_and(|answer| answer.status() == StatusCode::OK)
-        })
-        .await;
+        replica.wait_until_ready().await;
     }
     let history = database.rows("SELECT count(*) = count(DISTINCT version) AS once FROM refinery_schema_history").await;
     assert_eq!(history, [json!({"once": true})]);

@@ -297,10 +297,7 @@ async fn postgresql_is_reached_over_tls_with_verification() {
     let good = connect(&root, PgSslMode::VerifyFull);
     store(good.clone()).migrate().await.expect("migrations go over TLS");
     let replica = TestReplica::start(settings(good)).await;
-    eventually("it is ready", async || {
-        Answer::of(replica.http.get(format!("{}/health/ready", replica.url))).await.status == 200
-    })
-    .await;
+    replica.wait_until_ready().await;
     replica.group_of("g", 60_000, &["a"]).await;
     assert_eq!(replica.beat("g", "a", 50.0).await, 1);
     replica.stop().await;

@@ -57,26 +57,43 @@ impl Fault {
                     | "28000" => Fault::Lost(database.message().to_owned()),
                     // transaction_resolution_unknown
                     "08007" => Fault::LostInCommit(database.message().to_owned()),
-                    // connection_exception, insufficient_resources, operator_intervention, system_error,
-                    // idle_in_transaction_session_timeout
-                    _ if code.starts_with("08")
-                        || code.starts_with("53")
-                        || code.starts_with("57")
-                        || code.starts_with("58")
-                        || code == "25P03" =>
-                    {
-                        lost(database.message().to_owned())
-                    }
+                    _ if is_of_a_lost_server(&code) => lost(database.message().to_owned()),
                     _ => Fault::Failed(error),
                 }
             }
-            sqlx::Error::Io(_)
+            _ if is_of_a_lost_line(&error) => lost(error.to_string()),
+            _ => Fault::Failed(error),
+        }
+    }
+}
+
+/// Whether a migration that failed with this may succeed when it is tried again: each is a transaction of its own, and what
+/// failed in it left nothing. Narrower than what a request tries again: a table that is not there is no reason to wait here.
+pub(super) fn may_migrate_later(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            // Older replicas go on while a new one migrates: serialization_failure, deadlock_detected, lock_not_available.
+            // read_only_sql_transaction: the server was demoted.
+            matches!(code.as_ref(), "40001" | "40P01" | "55P03" | "25006") || is_of_a_lost_server(&code)
+        }
+        _ => is_of_a_lost_line(error),
+    }
+}
+
+/// connection_exception, insufficient_resources, operator_intervention, system_error, idle_in_transaction_session_timeout
+fn is_of_a_lost_server(code: &str) -> bool {
+    ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25P03"
+}
+
+fn is_of_a_lost_line(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => lost(error.to_string()),
-            _ => Fault::Failed(error),
-        }
-    }
+            | sqlx::Error::WorkerCrashed
+    )
 }

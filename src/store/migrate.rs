@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use refinery_core::error::Kind;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use refinery_core::{Migration, Report};
 use sqlx::postgres::PgConnection;
@@ -10,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::connection::Connection;
-use super::{Pooler, Store};
+use super::{Pooler, Store, fault};
 use crate::telemetry;
 
 mod embedded {
@@ -32,9 +33,32 @@ pub enum MigrateError {
     /// A standby. It may be promoted.
     #[error("the server is a physical standby: decisions are made on the primary server alone")]
     Standby,
+    /// The line or the server went away meanwhile, or others were in the way. What is done is done, and the rest is worth
+    /// another try.
+    #[error("the migration was interrupted: {0}")]
+    Interrupted(String),
     /// A migration failed, or one that ran is not the one in this binary.
     #[error("the migration failed: {0}")]
     Failed(String),
+}
+
+impl MigrateError {
+    fn of(error: refinery_core::Error) -> MigrateError {
+        let what = telemetry::error_chain(&error);
+        let Kind::Connection(_, cause) = error.kind() else { return MigrateError::Failed(what) };
+        match cause.downcast_ref() {
+            Some(MigratorError::Statement(cause)) if fault::may_migrate_later(cause) => MigrateError::Interrupted(what),
+            _ => MigrateError::Failed(what),
+        }
+    }
+
+    /// Whether waiting may mend it.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            MigrateError::Unreachable(_) | MigrateError::Standby | MigrateError::Interrupted(_) => true,
+            MigrateError::ServerTooOld(_) | MigrateError::Failed(_) => false,
+        }
+    }
 }
 
 /// Whether requests can be served.
@@ -65,7 +89,7 @@ impl Store {
             .set_abort_missing(false)
             .run_async(&mut migrator)
             .await
-            .map_err(|error| MigrateError::Failed(telemetry::error_chain(&error)))?;
+            .map_err(MigrateError::of)?;
         migrator.0.close().await?;
         Ok(report.applied_migrations().len())
     }
