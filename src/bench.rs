@@ -10,13 +10,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sqlx::PgConnection;
 
 use crate::ids::InvalidId;
 use crate::postgres::PostgresError;
 use crate::service_process::ServiceProcessError;
 use crate::store::migrate::MigrateError;
-use fleet::Fleet;
+use fleet::{Fleet, SHORT_TIMEOUT, lags_of_lapses};
 use load::{Load, Outcome, Pace, Progress, Spread};
 use peer::PeerOutcome;
 use report::{Costs, Idle, Lapse, Listing, LoadPoint, Replicas, Report, ScalePoint, SoakPoint, Throughput, median};
@@ -33,7 +32,10 @@ mod usage;
 const LOAD_SHARES: [f64; 6] = [0.1, 0.25, 0.5, 0.7, 0.85, 0.95];
 
 /// Groups that lapse at the same time in the part of that name.
-const LAPSING_GROUPS: i64 = 10_000;
+const LAPSING_GROUPS: u64 = 10_000;
+
+/// How long the last of them is waited for.
+const LONGEST_LAPSE: Duration = Duration::from_secs(120);
 
 /// Measures heartbeats per second and latencies of a service of its own, beside pgbench on the same PostgreSQL.
 #[derive(clap::Args, Debug, Clone)]
@@ -445,20 +447,25 @@ impl Bench {
 
     async fn measure_lapse(&mut self, site: &mut Site) -> Result<(), BenchError> {
         let rate = self.full_load(site).await / 2.0;
-        // Those that lapse have no clients.
-        let before = self.run_load(&self.load(site, Pace::PerSecond(rate)), "half the load").await;
-        expire_peers_groups(&mut site.connection, LAPSING_GROUPS).await?;
+        let silent = Fleet::soon_silent(LAPSING_GROUPS, self.args.sessions_per_group);
+        // Until all of them have lapsed.
+        let duration = self.args.round.max(SHORT_TIMEOUT * 3 / 2);
+        let half = Load { duration, ..self.load(site, Pace::PerSecond(rate)) };
+        let before = self.run_load(&half, "half the load").await;
+        // The replica gives them leases, and hears no more of them.
+        silent.write(&mut site.connection, |_| ()).await?;
+        let last_words = Load { fleet: silent, warm_up: Duration::ZERO, ..self.load(site, Pace::Unbounded) };
+        self.run_load(&last_words, "the last heartbeats of some groups").await;
+        let during = self.run_load(&half, "half the load, groups lapse").await;
         let begin = Instant::now();
-        let load = self.load(site, Pace::PerSecond(rate));
-        let connection = &mut site.connection;
-        let gone = async {
-            while count_lapsed_primaries(connection).await? > 0 {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+        let lags = loop {
+            let lags = lags_of_lapses(&mut site.connection).await?;
+            if lags.lapsed >= LAPSING_GROUPS || begin.elapsed() > LONGEST_LAPSE {
+                break lags;
             }
-            Ok::<f64, BenchError>(begin.elapsed().as_secs_f64())
+            tokio::time::sleep(Duration::from_millis(500)).await;
         };
-        let (during, gone) = tokio::join!(self.run_load(&load, "half the load, groups lapse"), gone);
-        self.report.lapse = Some(Lapse { groups: LAPSING_GROUPS as u64, seconds: gone?, before, during });
+        self.report.lapse = Some(Lapse { lags, before, during });
         Ok(())
     }
 
@@ -478,25 +485,4 @@ impl Bench {
         }
         Ok(())
     }
-}
-
-/// Ends the leases of groups that no client of the benchmark beats for.
-async fn expire_peers_groups(connection: &mut PgConnection, groups: i64) -> Result<(), BenchError> {
-    sqlx::query(
-        "UPDATE heartbeats SET received_at = now() - interval '1 minute', lease_until = now() - interval '1 second'
-         WHERE group_key IN (SELECT md5(n::text)::uuid FROM generate_series(0, $1 - 1) n)",
-    )
-    .bind(groups)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn count_lapsed_primaries(connection: &mut PgConnection) -> Result<i64, BenchError> {
-    Ok(sqlx::query_scalar(
-        "SELECT count(*) FROM sessions s JOIN heartbeats h USING (group_key, session_id)
-         WHERE s.role = 1 AND h.lease_until < now()",
-    )
-    .fetch_one(connection)
-    .await?)
 }

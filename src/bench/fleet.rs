@@ -1,29 +1,40 @@
 //! The fleet: groups of sessions in a database of the benchmark's own, as they are after a first heartbeat each.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::BenchError;
+use crate::arbitration::FailoverTimeout;
 use crate::ids::{GroupId, GroupPath, NamespaceId, NamespacePath, TenantId};
 
 const TENANT: &str = "bench";
 const NAMESPACE: &str = "fleet";
 
+/// What the names of groups begin with whose clients fall silent.
+const SOON_SILENT: &str = "silent";
+
 /// Groups that one statement inserts.
 const SEED_PAGE: u64 = 5_000;
 
 /// How long a lease is: nothing is to lapse while it is measured.
-const TIMEOUT: &str = "1 hour";
-const TIMEOUT_TICKS: i64 = 3_600 * 10_000_000;
+const TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// As long as a lease of those is that are to lapse.
+pub const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// So many groups of so many sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Fleet {
     groups: u64,
     sessions_per_group: u64,
+    /// What the names of its groups begin with.
+    name: &'static str,
+    timeout: Duration,
     /// From one place to the next in the order of sending; has no factor in common with the number of sessions.
     step: u64,
 }
@@ -37,15 +48,37 @@ pub struct FleetSession {
     pub number: u64,
 }
 
+/// By how much lapses were late, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Lags {
+    /// How many Primaries lost their role.
+    pub lapsed: u64,
+    /// Half of them no later.
+    pub p50_ms: f64,
+    /// 99 of 100 no later.
+    pub p99_ms: f64,
+    /// The last.
+    pub max_ms: f64,
+}
+
 impl Fleet {
     /// A fleet with at least one session.
     pub fn new(groups: u64, sessions_per_group: u64) -> Fleet {
+        Fleet::of(groups, sessions_per_group, "g", TIMEOUT)
+    }
+
+    /// A fleet beside the other whose leases are short.
+    pub fn soon_silent(groups: u64, sessions_per_group: u64) -> Fleet {
+        Fleet::of(groups, sessions_per_group, SOON_SILENT, SHORT_TIMEOUT)
+    }
+
+    fn of(groups: u64, sessions_per_group: u64, name: &'static str, timeout: Duration) -> Fleet {
         let (groups, sessions_per_group) = (groups.max(1), sessions_per_group.max(1));
         let sessions = groups * sessions_per_group;
         // By the golden section: neighbours in time are nowhere near each other in the tables.
         let begin = (sessions as f64 * 0.618) as u64 | 1;
         let step = (begin..).find(|step| greatest_common_divisor(*step, sessions) == 1).unwrap_or(1);
-        Fleet { groups, sessions_per_group, step }
+        Fleet { groups, sessions_per_group, name, timeout, step }
     }
 
     /// How many groups there are.
@@ -68,13 +101,14 @@ impl Fleet {
     /// The whole request of a heartbeat, as an adapter sends it.
     pub fn write_heartbeat(&self, session: FleetSession, request: &mut Vec<u8>) {
         let FleetSession { group, number } = session;
+        let name = self.name;
         let now = wall_clock().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
         let body =
             format!("{{\"PercentHealthyStreams\":99.5,\"HeartbeatTime\":\"{now}\",\"LastDataSendTime\":\"{now}\"}}");
         // Writing to memory does not fail.
         let _ = write!(
             request,
-            "POST /api/v1/tenants/{TENANT}/namespaces/{NAMESPACE}/clientfailover/groups/g{group}/clientsessions/s{number} \
+            "POST /api/v1/tenants/{TENANT}/namespaces/{NAMESPACE}/clientfailover/groups/{name}{group}/clientsessions/s{number} \
              HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len(),
         );
@@ -83,17 +117,23 @@ impl Fleet {
     /// Writes the fleet into empty tables: the first session of each group is Primary, and all have a lease.
     ///
     /// Beside it, as many groups again that only the peer uses: the service could not name them by a path.
-    pub async fn seed(&self, connection: &mut PgConnection, mut seeded: impl FnMut(u64)) -> Result<(), BenchError> {
-        for first in (0..self.groups).step_by(SEED_PAGE as usize) {
-            let numbers = first..self.groups.min(first + SEED_PAGE);
-            let keys = numbers.clone().map(key).collect::<Result<Vec<Uuid>, BenchError>>()?;
-            let names: Vec<String> = numbers.clone().map(|number| format!("g{number}")).collect();
-            self.insert(connection, &keys, &names).await?;
-            seeded(numbers.end);
-        }
+    pub async fn seed(&self, connection: &mut PgConnection, seeded: impl FnMut(u64)) -> Result<(), BenchError> {
+        self.write(connection, seeded).await?;
         // The statistics that a fleet which has run for a while would have.
         sqlx::raw_sql("VACUUM ANALYZE").execute(&mut *connection).await?;
         sqlx::raw_sql("CHECKPOINT").execute(connection).await?;
+        Ok(())
+    }
+
+    /// Writes the fleet and no more.
+    pub async fn write(&self, connection: &mut PgConnection, mut seeded: impl FnMut(u64)) -> Result<(), BenchError> {
+        for first in (0..self.groups).step_by(SEED_PAGE as usize) {
+            let numbers = first..self.groups.min(first + SEED_PAGE);
+            let names: Vec<String> = numbers.clone().map(|number| format!("{}{number}", self.name)).collect();
+            let keys = names.iter().map(|name| key(name)).collect::<Result<Vec<Uuid>, BenchError>>()?;
+            self.insert(connection, &keys, &names).await?;
+            seeded(numbers.end);
+        }
         Ok(())
     }
 
@@ -123,7 +163,7 @@ impl Fleet {
         .bind(names)
         .bind(TENANT)
         .bind(NAMESPACE)
-        .bind(TIMEOUT_TICKS)
+        .bind(self.timeout.as_millis() as i64 * FailoverTimeout::TICKS_PER_MS)
         .execute(&mut *connection)
         .await?;
         sqlx::query(
@@ -138,16 +178,31 @@ impl Fleet {
         sqlx::query(
             "INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time, received_at,
                  lease_until, heard_until)
-             SELECT key, 's' || number, 99.5, now(), now(), now() + $3::interval, now()
+             SELECT key, 's' || number, 99.5, now(), now(), now() + make_interval(secs => $3), now()
              FROM unnest($1::uuid[]) key, generate_series(0, $2::bigint - 1) number",
         )
         .bind(keys)
         .bind(self.sessions_per_group as i64)
-        .bind(TIMEOUT)
+        .bind(self.timeout.as_secs_f64())
         .execute(connection)
         .await?;
         Ok(())
     }
+}
+
+/// How long after the ends of their leases the Primaries that fell silent had lost their role in the tables.
+pub async fn lags_of_lapses(connection: &mut PgConnection) -> Result<Lags, BenchError> {
+    let (lapsed, ms): (i64, Option<Vec<f64>>) = sqlx::query_as(
+        "SELECT count(*), percentile_disc(ARRAY[0.5, 0.99, 1.0]) WITHIN GROUP (ORDER BY ms)
+         FROM role_transitions t JOIN heartbeats h USING (group_key, session_id)
+         CROSS JOIN LATERAL (SELECT extract(epoch FROM t.recorded_at - h.lease_until)::float8 * 1000 AS ms) lag
+         WHERE t.reason = 'lease_lapsed' AND t.from_role = 1 AND t.group_id LIKE $1",
+    )
+    .bind(format!("{SOON_SILENT}%"))
+    .fetch_one(connection)
+    .await?;
+    let [p50_ms, p99_ms, max_ms] = ms.and_then(|ms| ms.try_into().ok()).unwrap_or_default();
+    Ok(Lags { lapsed: lapsed.unsigned_abs(), p50_ms, p99_ms, max_ms })
 }
 
 /// The path of a namespace that holds the fleet.
@@ -155,10 +210,10 @@ pub fn groups_path() -> String {
     format!("/api/v1/tenants/{TENANT}/namespaces/{NAMESPACE}/clientfailover/groups")
 }
 
-fn key(number: u64) -> Result<Uuid, BenchError> {
+fn key(group: &str) -> Result<Uuid, BenchError> {
     let path = GroupPath {
         parent: NamespacePath { tenant: TenantId::parse(TENANT)?, namespace: NamespaceId::parse(NAMESPACE)? },
-        group: GroupId::parse(format!("g{number}"))?,
+        group: GroupId::parse(group)?,
     };
     Ok(path.key().0)
 }

@@ -9,6 +9,7 @@ use plotters::prelude::{
 };
 use serde::Serialize;
 
+use super::fleet::Lags;
 use super::load::Outcome;
 use super::peer::PeerOutcome;
 use super::site::Counters;
@@ -168,10 +169,8 @@ pub struct Listing {
 /// Many groups that lapse at once.
 #[derive(Debug, Serialize)]
 pub struct Lapse {
-    /// How many.
-    pub groups: u64,
-    /// Until the last of them had lost its Primary in the tables.
-    pub seconds: f64,
+    /// How long after the end of its lease each Primary had lost its role in the tables.
+    pub lags: Lags,
     /// The heartbeats of the others, before.
     pub before: Outcome,
     /// And meanwhile.
@@ -381,8 +380,9 @@ impl Report {
         }
         if let Some(lapse) = &self.lapse {
             row("half the load".into(), &lapse.before, String::new());
-            let other = format!("{} groups lapsed within {:.1} s", lapse.groups, lapse.seconds);
-            row("  while groups lapse".into(), &lapse.during, other);
+            let Lags { lapsed, p50_ms, p99_ms, max_ms } = lapse.lags;
+            let lags = format!("{p50_ms:.0} ms p50, {p99_ms:.0} p99, {max_ms:.0} max");
+            row("  while groups lapse".into(), &lapse.during, format!("{lapsed} lapses, each written after {lags}"));
         }
         for point in &self.soak {
             let other = format!(
