@@ -12,11 +12,14 @@ use crate::arbitration;
 use crate::metrics;
 use crate::store::groups::{self, HeldRole, LeaseLeft};
 use crate::store::state::{self, Actor};
-use crate::store::{LostCommit, Store, StoreError};
+use crate::store::{Kept, LostCommit, Store, StoreError};
 
 /// How many holders of a role one round of the sweep looks at, and how many groups one transaction changes.
 const SCAN_PAGE: i64 = 2_000;
 const LAPSE_BATCH: usize = 64;
+
+/// From how many groups on such a transaction waits for its turn among those of heartbeats.
+const MANY_LAPSES: usize = 8;
 
 /// How many leases are looked at together as they end.
 const LOOK_PAGE: usize = 1_000;
@@ -132,10 +135,16 @@ impl Sweeper {
 
 /// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later word.
 async fn lapse(store: &Store, keys: Vec<Uuid>) -> Result<(), StoreError> {
+    let mut kept = Kept::nothing();
+    if keys.len() >= MANY_LAPSES {
+        // Otherwise it would meet the heartbeats of others again and again, and each time one of the two is done again.
+        store.begin_in_turn(&mut kept).await;
+    }
     let keys = Arc::new(keys);
     let own = store.clone();
+    let deadline = Instant::now() + store.options().operation_timeout;
     let changes = store
-        .serializable("sweep", LostCommit::Repeat, move |connection| {
+        .serializable_on(&mut kept, deadline, u32::MAX, "sweep", LostCommit::Repeat, move |connection| {
             let keys = keys.clone();
             let store = own.clone();
             Box::pin(async move {
