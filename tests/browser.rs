@@ -224,22 +224,28 @@ impl Drop for Browser {
 
 /// The driver, on a free port. What it and its browser leave behind is left in that folder.
 fn start_driver(scratch: &Path) -> (Child, String) {
-    let mut driver = Command::new("chromedriver")
-        .arg("--port=0")
-        .env("TMPDIR", scratch)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the driver starts");
-    let output = driver.stdout.take().expect("it is piped");
-    for line in BufReader::new(output).lines() {
-        let line = line.expect("it is text");
-        if let Some((_, port)) = line.split_once("started successfully on port ") {
-            return (driver, format!("127.0.0.1:{}", port.trim_end_matches('.')));
+    let mut said = Vec::new();
+    // It takes a free port of one address family and ends where another program has the same one of the other.
+    for _ in 0..10 {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .env("TMPDIR", scratch)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the driver starts");
+        let output = driver.stdout.take().expect("it is piped");
+        for line in BufReader::new(output).lines() {
+            let line = line.expect("it is text");
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                return (driver, format!("127.0.0.1:{}", port.trim_end_matches('.')));
+            }
+            said.push(line);
         }
+        said.push(format!("{:?}", driver.wait()));
     }
-    panic!("the driver ended: {:?}", driver.wait());
+    panic!("the driver never started: {said:#?}");
 }
 
 /// If this process is killed, nothing is dropped: a small watcher ends the browser then. It knows it by its profile.

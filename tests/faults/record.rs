@@ -154,8 +154,11 @@ pub struct ShownPrimary {
 #[derive(Clone, Debug)]
 pub struct TimeoutSet {
     pub group: String,
+    /// Wall clock, before it was asked for.
     pub at: i64,
     pub ms: i64,
+    /// When it was answered that it holds. Without that answer it may or may not hold.
+    pub held_at: Option<i64>,
 }
 
 /// Everything that the checker looks at.

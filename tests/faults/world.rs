@@ -198,9 +198,11 @@ impl World {
             let request = http.put(url).json(&json!({"Milliseconds": ms})).timeout(Duration::from_secs(5));
             let answer = request.send().await;
             // It may have worked even where that is not known, and counts from before it was tried.
-            let set = TimeoutSet { group: group.id.clone(), at: before, ms: ms as i64 };
+            let known = answer.is_ok_and(|answer| answer.status().is_success());
+            let held_at = known.then(|| Stamp::now().wall);
+            let set = TimeoutSet { group: group.id.clone(), at: before, ms: ms as i64, held_at };
             self.notes.lock().expect("nobody panics over the notes").timeouts.push(set);
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
+            if known {
                 return true;
             }
         }

@@ -66,9 +66,12 @@ fn regular_runs(group: &GroupRecord<'_>, tolerance: Tolerance) -> Vec<Run> {
                 previous = None;
                 continue;
             };
-            let longest = timeout(group, beat.sent, beat.sent) / 2 + tolerance.beat_us;
+            let is_next = |previous: &Beat<'_>| {
+                let pace = shortest_timeout(group, previous.sent, beat.sent) / 2;
+                beat.sent - previous.sent <= pace + tolerance.beat_us
+            };
             match runs.last_mut() {
-                Some(run) if previous.is_some_and(|previous| beat.sent - previous.sent <= longest) => run.last = ok.at,
+                Some(run) if previous.is_some_and(is_next) => run.last = ok.at,
                 _ => runs.push(Run { first: beat.sent, last: ok.at }),
             }
             previous = Some(beat);
@@ -108,6 +111,15 @@ fn sessions<'a>(group: &GroupRecord<'a>) -> Vec<&'a str> {
     sessions.sort_unstable();
     sessions.dedup();
     sessions
+}
+
+/// The shortest timeout, in microseconds, that may have held at some time between two instants. What was silent for
+/// longer than half of it was silent, even if a longer one holds when it is heard again.
+fn shortest_timeout(group: &GroupRecord<'_>, from: i64, until: i64) -> i64 {
+    let sets = group.record.timeouts.iter().filter(|set| set.group == group.id && set.at <= until);
+    let held_before = sets.clone().filter(|set| set.held_at.is_some_and(|held_at| held_at < from));
+    let last_held = held_before.map(|set| set.at).max().unwrap_or(i64::MIN);
+    sets.filter(|set| set.at >= last_held).map(|set| set.ms * 1_000).min().unwrap_or(1_000_000)
 }
 
 /// The longest timeout, in microseconds, that may still matter between two instants.

@@ -73,6 +73,10 @@ fn fault(kind: FaultKind, session: &str, from_ms: i64, until_ms: i64) -> Fault {
     Fault { kind, client, from: at(from_ms).wall, until: at(until_ms).wall }
 }
 
+fn timeout_set(at_ms: i64, ms: i64) -> TimeoutSet {
+    TimeoutSet { group: "g".to_owned(), at: at(at_ms).wall, ms, held_at: Some(at(at_ms + 5).wall) }
+}
+
 /// `a` is Primary from the beginning, reports data, and is killed after 2 s; `b` takes over at 3 s.
 fn clean() -> Record {
     let (mut a, mut b) = (Made::client("a"), Made::client("b"));
@@ -92,7 +96,7 @@ fn clean() -> Record {
     Record {
         clients: vec![a.log, b.log],
         faults: vec![fault(FaultKind::ClientKilled, "a", 2_100, 9_000)],
-        timeouts: vec![TimeoutSet { group: "g".to_owned(), at: at(-100).wall, ms: TIMEOUT_MS }],
+        timeouts: vec![timeout_set(-100, TIMEOUT_MS)],
         transitions: vec![
             row(2, "a", 0, 1, 1, "first_heartbeat"),
             row(3_010, "a", 1, 0, 1, "lease_lapsed"),
@@ -258,6 +262,19 @@ fn a_group_that_nobody_takes_over_is_found() {
             answer(record, 1, number, |role, term, _| (*role, *term) = (SECONDARY, 1));
         }
     });
+}
+
+#[test]
+fn one_that_is_heard_again_under_a_longer_timeout_was_silent_all_the_same() {
+    // 1.4 s after its last heartbeat: late for the timeout of 1 s, and in time for that of 4 s.
+    let found = findings(|record| {
+        record.timeouts.push(timeout_set(3_300, 4_000));
+        let mut returning = Made { n: 5, ..Made::client("a") };
+        returning.beat(3_400, SECONDARY, 2, Some(450));
+        events(record, 0).extend(returning.log.events);
+        record.heartbeats[0] = stored_heartbeat("a", 3_400);
+    });
+    assert!(found.violations.is_empty(), "{:?}", found.violations);
 }
 
 #[test]
