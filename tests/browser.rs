@@ -2,7 +2,7 @@
 //! library that has them all rests on one under a licence that this project does not link.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -225,10 +225,12 @@ impl Drop for Browser {
 /// The driver, on a free port. What it and its browser leave behind is left in that folder.
 fn start_driver(scratch: &Path) -> (Child, String) {
     let mut said = Vec::new();
-    // It takes a free port of one address family and ends where another program has the same one of the other.
+    // It listens in both address families. Left to choose, it takes a port that is free in one, and ends where another
+    // program has the same one in the other. So it is given one, and another where somebody was faster.
     for _ in 0..10 {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
         let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
+            .arg(format!("--port={}", free.port()))
             .env("TMPDIR", scratch)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
