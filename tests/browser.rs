@@ -2,7 +2,7 @@
 //! library that has them all rests on one under a licence that this project does not link.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::helpers::{remove_after_the_run, scratch_dir};
+use crate::helpers::{free_port, remove_after_the_run, scratch_dir};
 
 /// The Tab key and others, as WebDriver writes them.
 pub const TAB: &str = "\u{E004}";
@@ -228,9 +228,8 @@ fn start_driver(scratch: &Path) -> (Child, String) {
     // It listens in both address families. Left to choose, it takes a port that is free in one, and ends where another
     // program has the same one in the other. So it is given one, and another where somebody was faster.
     for _ in 0..10 {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
         let mut driver = Command::new("chromedriver")
-            .arg(format!("--port={}", free.port()))
+            .arg(format!("--port={}", free_port()))
             .env("TMPDIR", scratch)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

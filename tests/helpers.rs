@@ -94,6 +94,14 @@ impl SharedPostgres {
     }
 }
 
+/// A port that nobody listens on now, for a program that cannot choose one itself. It is none of those that the system
+/// hands out, so nobody gets it between now and then, or while a replica that keeps it is restarted.
+pub fn free_port() -> u16 {
+    // A program may want it in both address families, and on every address.
+    let is_free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(12_000..30_000)).take(1_000).find(is_free).expect("a port is free")
+}
+
 /// A new folder under the system's folder for such things, which another account may pass through: as root the
 /// server runs under one.
 pub fn scratch_dir(name: &str) -> PathBuf {

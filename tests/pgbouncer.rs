@@ -16,7 +16,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::helpers::{
-    Answer, TestDatabase, TestReplica, eventually, remove_after_the_run, scratch_dir, settings, store_options,
+    Answer, TestDatabase, TestReplica, eventually, free_port, remove_after_the_run, scratch_dir, settings,
+    store_options,
 };
 use crate::sse::{EventStream, NAMESPACE_EVENTS};
 
@@ -38,10 +39,7 @@ impl PgBouncer {
             println!("skipped: pgbouncer is not installed");
             return None;
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port is free")
-            .port();
+        let port = free_port();
         let server = database.connect_options();
         let database_line = format!(
             "* = host={} port={} user={}",

@@ -1,7 +1,6 @@
 //! The proxy of the compose stack, run by itself on this machine: the same configuration file, with the addresses of
 //! two replicas on loopback. Skipped with a printed line where HAProxy is not installed.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval};
 
-use crate::helpers::{Answer, TestDatabase, TestReplica, remove_after_the_run, scratch_dir};
+use crate::helpers::{Answer, TestDatabase, TestReplica, free_port, remove_after_the_run, scratch_dir};
 
 const CONFIGURATION: &str = include_str!("../deploy/haproxy.cfg");
 const BEAT_EVERY: Duration = Duration::from_millis(100);
@@ -81,10 +80,6 @@ impl Stack {
         let proxy = Proxy::start(ports).await;
         Some(Stack { proxy, replicas, ports, url, database })
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free").port()
 }
 
 struct Replica {

@@ -261,8 +261,7 @@ async fn postgresql_is_reached_over_tls_with_verification() {
         .status()
         .expect("sh is there");
     assert!(status.success());
-    let port =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let port = crate::helpers::free_port();
     let setting = |name: &str, value: String| (name.to_owned(), value);
     let options = PostgresOptions {
         data_dir: dir.join("data"),

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::helpers::connect_options;
+use crate::helpers::{connect_options, free_port};
 use tokio::process::{Child, Command};
 
 use super::proxy::{Proxy, Upstream};
@@ -151,11 +151,4 @@ pub fn signal_child(child: Option<&Child>, signal: Signal) {
     if let Some(pid) = child.and_then(Child::id) {
         let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
     }
-}
-
-/// A port that nobody listens on now. The replica keeps it over its restarts, so it is not one of those that the
-/// system hands out.
-fn free_port() -> u16 {
-    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(|| fastrand::u16(12_000..30_000)).take(1_000).find(free).expect("a port is free")
 }
