@@ -91,9 +91,11 @@ mod with_the_feature {
                     Scenario { kinds: &[(ClientKilled, 1), (ClientHealthChanged, 1)], ..usual }
                 }
                 SeededBug::HandoverForgotten => Scenario { kinds: &[(ClientHealthChanged, 1)], every_ms: 150, ..usual },
+                // An old message must arrive while its sender's handover is open. Many handovers bring that about, and
+                // not many old messages: where most requests are late, sessions lapse and none of them yields.
                 SeededBug::OldAcknowledgementBelieved => Scenario {
-                    kinds: &[(ClientHealthChanged, 3), (RequestsDelivedLate, 2)],
-                    every_ms: 60,
+                    kinds: &[(ClientHealthChanged, 8), (RequestsDelivedLate, 1)],
+                    every_ms: 25,
                     groups: 6,
                     sessions: 2..=2,
                     ..usual
