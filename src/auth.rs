@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::ids::EVERY_TENANT;
 use crate::store::Store;
 use api_keys::ApiKeys;
 use basic::Users;
@@ -24,9 +25,6 @@ mod cache;
 pub mod certificates;
 mod rates;
 pub mod watched_file;
-
-/// The tenant of a grant that holds in all of them.
-const EVERY_TENANT: &str = "*";
 
 /// How often what credentials are checked against is looked at for changes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);

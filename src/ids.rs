@@ -6,6 +6,9 @@ use uuid::Uuid;
 /// The longest name, in characters.
 pub const MAX_CHARS: usize = 260;
 
+/// What stands for all tenants where one could stand, and so is no tenant's name.
+pub const EVERY_TENANT: &str = "*";
+
 /// What is wrong with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
@@ -24,6 +27,9 @@ pub enum InvalidId {
     /// `.` or `..`, which clients and proxies take for a step in the path.
     #[error("'.' and '..' are not names")]
     Dots,
+    /// `*` for a tenant: in a grant it means all of them.
+    #[error("'*' is no tenant's name: where callers are given tenants it means all of them")]
+    EveryTenant,
     /// Not UTF-8 after percent-decoding.
     #[error("it is not valid percent-encoded UTF-8")]
     NotUtf8,
@@ -49,7 +55,7 @@ fn check(text: &str) -> Result<(), InvalidId> {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $more:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -58,7 +64,8 @@ macro_rules! id {
             /// A valid name, or what is wrong with it.
             pub fn parse(text: impl Into<String>) -> Result<$name, InvalidId> {
                 let text = text.into();
-                check(&text).map(|()| $name(text))
+                let more: fn(&str) -> Result<(), InvalidId> = $more;
+                check(&text).and_then(|()| more(&text)).map(|()| $name(text))
             }
 
             /// The name as text.
@@ -77,19 +84,26 @@ macro_rules! id {
 
 id!(
     /// A tenant; exists as soon as it is used.
-    TenantId
+    TenantId,
+    |text| match text {
+        EVERY_TENANT => Err(InvalidId::EveryTenant),
+        _ => Ok(()),
+    }
 );
 id!(
     /// A namespace of a tenant; exists as soon as it is used.
-    NamespaceId
+    NamespaceId,
+    |_| Ok(())
 );
 id!(
     /// A failover group of a namespace.
-    GroupId
+    GroupId,
+    |_| Ok(())
 );
 id!(
     /// A client session of a group.
-    SessionId
+    SessionId,
+    |_| Ok(())
 );
 
 impl GroupId {
@@ -164,5 +178,7 @@ mod tests {
         ] {
             assert_eq!(GroupId::parse(text.clone()), Err(wrong), "{text:?}");
         }
+        assert_eq!(TenantId::parse("*"), Err(InvalidId::EveryTenant));
+        assert!(TenantId::parse("* ").is_err() && TenantId::parse("a*").is_ok() && GroupId::parse("*").is_ok());
     }
 }

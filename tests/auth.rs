@@ -601,6 +601,26 @@ async fn a_token_of_its_second_audience_counts_and_the_name_of_all_tenants_opens
 }
 
 #[tokio::test]
+async fn a_tenant_whose_name_holds_a_space_opens_neither_of_its_words() {
+    let key = SigningKey::ed();
+    let (app, issuer) = with_issuer(&key).await;
+    for (name, others) in [("North t", ["t", "North"]), ("shop *", ["t", "shop"])] {
+        let mut claims = issuer.claims();
+        claims["tenant"] = json!(name);
+        let token = key.token(&json!({"alg": "EdDSA"}), &claims);
+        let ask = |tenant: &str| app.http.get(url_of(&app, (tenant, "n"), "")).bearer_auth(&token);
+        Answer::of(ask(&name.replace(' ', "%20"))).await.expect_ok();
+        for other in others {
+            Answer::of(ask(other)).await.expect_error(403);
+        }
+    }
+    let mut claims = issuer.claims();
+    claims["tenant"] = json!("*");
+    let token = key.token(&json!({"alg": "EdDSA"}), &claims);
+    Answer::of(app.http.get(url_of(&app, ("*", "n"), "")).bearer_auth(&token)).await.expect_error(400);
+}
+
+#[tokio::test]
 async fn a_revoked_key_is_refused_by_every_replica_within_seconds() {
     let database = TestDatabase::new().await;
     let mut settings = settings(database.connect_options());

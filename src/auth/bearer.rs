@@ -251,17 +251,16 @@ impl Oidc {
 
     fn identity(&self, claims: &Map<String, Value>) -> Option<Identity> {
         let name = find_claim(claims, &self.options.name_claim)?.as_str().filter(|name| !name.is_empty())?;
-        let texts = |claim: &str| find_claim(claims, claim).map(texts_of).unwrap_or_default();
         // A claim that is named in the settings and not in the token grants nothing.
-        let namespaces = self.options.namespaces_claim.as_deref().map(texts);
-        let roles = texts(&self.options.roles_claim);
+        let names = |claim: &str| find_claim(claims, claim).map(names_of).unwrap_or_default();
+        let namespaces = self.options.namespaces_claim.as_deref().map(names);
+        let roles = find_claim(claims, &self.options.roles_claim).map(words_of).unwrap_or_default();
         let role = roles.iter().filter_map(|role| self.options.roles.get(role)).max();
         let grants = match (role, &namespaces) {
             (None, _) => Vec::new(),
             (_, Some(names)) if names.is_empty() => Vec::new(),
-            (Some(role), _) => texts(&self.options.tenant_claim)
+            (Some(role), _) => names(&self.options.tenant_claim)
                 .into_iter()
-                .filter(|tenant| !tenant.is_empty())
                 .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), role: *role })
                 .collect(),
         };
@@ -310,11 +309,19 @@ fn find_claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Valu
 }
 
 /// A text as its words (as OAuth's `scope` has them), or an array of texts.
-fn texts_of(value: &Value) -> Vec<String> {
+fn words_of(value: &Value) -> Vec<String> {
     match value {
         Value::String(text) => text.split_ascii_whitespace().map(str::to_owned).collect(),
-        Value::Array(values) => values.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
+        other => names_of(other),
+    }
+}
+
+/// One name, or an array of names. A name may hold spaces: split, it would be the names of others.
+fn names_of(value: &Value) -> Vec<String> {
+    let name = |value: &Value| value.as_str().filter(|name| !name.is_empty()).map(str::to_owned);
+    match value {
+        Value::Array(values) => values.iter().filter_map(name).collect(),
+        one => name(one).into_iter().collect(),
     }
 }
 
@@ -503,6 +510,21 @@ mod tests {
         for nameless in [json!({}), json!({"sub": ""}), json!({"sub": 1})] {
             assert!(oidc(None).identity(&claims(nameless)).is_none());
         }
+    }
+
+    #[test]
+    fn a_name_with_a_space_is_one_name_and_not_two() {
+        let grants = |tenant: Value, namespaces: Value| {
+            let roles = json!({"roles": "operators"});
+            let token = json!({"sub": "me", "tenant": tenant, "ns": namespaces, "realm_access": roles});
+            let identity = oidc(Some("ns")).identity(&claims(token)).expect("it names a subject");
+            identity.grants.into_iter().map(|grant| (grant.tenant, grant.namespaces)).collect::<Vec<_>>()
+        };
+        let one = |tenant: &str, namespace: &str| vec![(tenant.to_owned(), Some(vec![namespace.to_owned()]))];
+        assert_eq!(grants(json!("North plant"), json!("line 1")), one("North plant", "line 1"));
+        assert_eq!(grants(json!(["shop *"]), json!(["a b"])), one("shop *", "a b"));
+        assert_eq!(grants(json!("* "), json!("n")), one("* ", "n"));
+        assert_eq!(grants(json!(["", "t"]), json!(["", "n"])), one("t", "n"));
     }
 
     #[test]

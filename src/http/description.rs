@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors::{ErrorBody, Refusal};
 use super::events::{event_of_stream, kinds_of_events};
-use super::paths::IdText;
+use super::paths::{IdText, TenantText};
 use super::routes::RESOURCES;
 
 pub mod events;
@@ -273,12 +273,14 @@ pub fn document() -> Value {
 }
 
 fn parameters(schemas: &mut SchemaGenerator) -> Value {
-    let mut id = |name: &str, text: &str, example: &str| {
+    let (tenant_text, id_text) = (schemas.subschema_for::<TenantText>(), schemas.subschema_for::<IdText>());
+    let id = |name: &str, text: &str, example: &str| {
+        let schema = if name == "tenantId" { &tenant_text } else { &id_text };
         json!({
             "name": name,
             "in": "path",
             "required": true,
-            "schema": schemas.subschema_for::<IdText>(),
+            "schema": schema,
             "description": text,
             "example": example,
         })

@@ -63,15 +63,20 @@ pub const DOCS_FILE: &str = "/docs/{file}";
 /// What an id looks like, for the description of the API.
 pub struct IdText;
 
+/// A tenant's id, for the description of the API.
+pub struct TenantText;
+
 /// What matches an id: no control character, slash or backslash anywhere, no white space at an end, and not a dot or two.
-fn id_pattern() -> String {
+/// Nor, where it is the only character, one of `never_alone`.
+fn id_pattern(never_alone: &str) -> String {
     const NEVER: &str = r"/\\\u0000-\u001f\u007f-\u009f";
     // In full: what dialects of patterns take for white space differs.
     const SPACE: &str = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
     let any = format!("[^{NEVER}]");
     let edge = format!("[^{NEVER}{SPACE}]");
     let no_dot = format!("[^.{NEVER}{SPACE}]");
-    format!("^({no_dot}|{edge}{no_dot}|{no_dot}{edge}|{edge}{any}+{edge})$")
+    let alone = format!("[^.{never_alone}{NEVER}{SPACE}]");
+    format!("^({alone}|{edge}{no_dot}|{no_dot}{edge}|{edge}{any}+{edge})$")
 }
 
 impl JsonSchema for IdText {
@@ -84,8 +89,24 @@ impl JsonSchema for IdText {
             "type": "string",
             "minLength": 1,
             "maxLength": MAX_CHARS,
-            "pattern": id_pattern(),
+            "pattern": id_pattern(""),
             "description": "1 to 260 characters, with no control character, slash or backslash, no white space at the ends, and not '.' or '..'. Upper and lower case are different.",
+        })
+    }
+}
+
+impl JsonSchema for TenantText {
+    fn schema_name() -> Cow<'static, str> {
+        "TenantId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_CHARS,
+            "pattern": id_pattern("*"),
+            "description": "An id that is not '*', which stands for all tenants where callers are given tenants.",
         })
     }
 }
@@ -95,7 +116,7 @@ pub fn optional_id_schema(description: &str) -> Schema {
     json_schema!({
         "type": ["string", "null"],
         "maxLength": MAX_CHARS,
-        "pattern": format!("^$|{}", id_pattern()),
+        "pattern": format!("^$|{}", id_pattern("")),
         "description": description,
     })
 }
