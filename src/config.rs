@@ -19,7 +19,7 @@ use crate::arbitration::{HandoverMode, Rules};
 use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
-use crate::http::HttpOptions;
+use crate::http::{ConnectionOptions, HttpOptions};
 use crate::store::{Pooler, StoreOptions};
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
@@ -245,9 +245,13 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_HTTP_WORKERS", value_name = "N")]
     http_workers: Option<usize>,
 
-    /// The most connections of clients at once [default: 20000]
+    /// The most connections of clients at once; more are answered 503 [default: 20000]
     #[arg(long, env = "CLIENT_FAILOVER_CONNECTION_LIMIT", value_name = "N")]
     connection_limit: Option<usize>,
+
+    /// The most of them from one address; behind a proxy, as many as it may open [default: half of the limit]
+    #[arg(long, env = "CLIENT_FAILOVER_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    connections_per_address: Option<usize>,
 
     /// How callers say who they are: oidc, basic, api-key, certificate, several with commas between, or none for no question asked [default: none on a loopback address, and nothing elsewhere]
     #[arg(
@@ -456,6 +460,7 @@ impl Given {
             heartbeat_queue: self.heartbeat_queue.or(file.heartbeat_queue),
             http_workers: self.http_workers.or(file.http_workers),
             connection_limit: self.connection_limit.or(file.connection_limit),
+            connections_per_address: self.connections_per_address.or(file.connections_per_address),
             auth: self.auth.or(file.auth),
             oidc_issuer: self.oidc_issuer.or(file.oidc_issuer),
             oidc_audience: self.oidc_audience.or(file.oidc_audience),
@@ -534,7 +539,7 @@ impl Given {
             http: HttpOptions {
                 workers: bounded("http-workers", self.http_workers.unwrap_or(cores), 1, 1_024)?,
                 shutdown_timeout: SHUTDOWN_TIMEOUT,
-                connection_limit: bounded("connection-limit", self.connection_limit.unwrap_or(20_000), 1, 10_000_000)?,
+                connections: connections(self.connection_limit, self.connections_per_address)?,
             },
             drain: span("drain", self.drain, 0, 0)?,
             traces: traces(self.otlp_endpoint, self.trace_ratio)?,
@@ -751,6 +756,14 @@ fn traces(endpoint: Option<String>, ratio: Option<f64>) -> Result<Option<TraceOp
             wanted: "it must be a URL such as http://collector:4318".to_owned(),
         }),
     }
+}
+
+fn connections(limit: Option<usize>, per_address: Option<usize>) -> Result<ConnectionOptions, ConfigError> {
+    let usual = ConnectionOptions::default();
+    let limit = bounded("connection-limit", limit.unwrap_or(usual.limit), 1, 10_000_000)?;
+    let per_address = per_address.unwrap_or(limit.div_ceil(2));
+    let per_address = bounded("connections-per-address", per_address, 1, 10_000_000)?;
+    Ok(ConnectionOptions { limit, per_address, ..usual })
 }
 
 fn retention(given: Option<Span>) -> Result<Duration, ConfigError> {

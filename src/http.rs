@@ -1,31 +1,30 @@
 //! The HTTP interface: routes, and what is true of every answer. Handlers and wire types are in the modules
 //! beneath, one per resource; none of them knows a role's rules or a statement.
 
-use std::any::Any;
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::BoxBody;
-use actix_web::dev::{Extensions, Server, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, Error, HttpRequest, HttpServer, web};
+use actix_web::{App, Error, HttpRequest, web};
 use rustls::ServerConfig;
 use tokio::sync::Notify;
 use tracing::Instrument as _;
 
 use crate::arbitration::Answer;
 use crate::auth::Authenticator;
-use crate::auth::certificates::ClientCertificate;
 use crate::failover::{Failover, HeartbeatMessage};
 use crate::{metrics, telemetry};
+use connection::Connection;
+pub use connection::ConnectionOptions;
 use errors::ApiError;
 
+mod connection;
 mod datetime;
 mod description;
 mod docs;
@@ -58,8 +57,8 @@ pub struct HttpOptions {
     pub workers: usize,
     /// The longest that requests in flight are waited for at the end.
     pub shutdown_timeout: Duration,
-    /// The most connections at once.
-    pub connection_limit: usize,
+    /// How many connections there may be, and how long each may take.
+    pub connections: ConnectionOptions,
 }
 
 /// Whether the service is on its way out. Shared by all workers.
@@ -124,32 +123,7 @@ pub fn server(
             .configure(routes::configure)
             .default_service(web::to(refuse_path))
     };
-    let server = HttpServer::new(app)
-        .workers(options.workers)
-        .max_connections(options.connection_limit.div_ceil(options.workers))
-        .on_connect(note_client_certificate)
-        // A heartbeat comes every half timeout: connections are worth keeping for longer than the usual few seconds.
-        .keep_alive(Duration::from_secs(75))
-        .client_request_timeout(Duration::from_secs(10))
-        // A client that half-closes is gone: its heartbeat drops out of the queue.
-        .h1_allow_half_closed(false)
-        .shutdown_timeout(options.shutdown_timeout.as_secs().max(1))
-        .disable_signals();
-    let server = match tls {
-        Some(config) => server.listen_rustls_0_23(listener, config)?,
-        None => server.listen(listener)?,
-    };
-    Ok(server.run())
-}
-
-/// Keeps with a connection what its client certificate says, for its requests.
-fn note_client_certificate(connection: &dyn Any, notes: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
-    let (_, session) = stream.get_ref();
-    let leaf = session.peer_certificates().and_then(|chain| chain.first());
-    if let Some(certificate) = leaf.and_then(|leaf| ClientCertificate::read(leaf)) {
-        notes.insert(certificate);
-    }
+    connection::serve(listener, app, tls, &options.connections, options.workers, options.shutdown_timeout)
 }
 
 async fn refuse_path(request: HttpRequest) -> Result<&'static str, ApiError> {
@@ -165,6 +139,7 @@ async fn around_everything(
     const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
     let began = Instant::now();
     let operation_id: Arc<str> = operation_id(request.headers()).into();
+    let connection = Connection::begin(&request);
     paths::normalise(&mut request);
     let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
 
@@ -172,7 +147,9 @@ async fn around_everything(
     let route = resource.map_or(metrics::Route::Other, |resource| resource.counted_as);
     let span = telemetry::request_span(request.headers(), request.method().as_str(), route.label(), &operation_id);
 
+    let is_for_health = connection.as_ref().is_some_and(Connection::is_for_health);
     let admitted = match request.app_data::<web::Data<Authenticator>>() {
+        _ if is_for_health && route != metrics::Route::Health => Err(ApiError::NoPlace),
         Some(authenticator) => {
             guard::admit(&request, resource, authenticator, &operation_id).instrument(span.clone()).await
         }
@@ -192,11 +169,14 @@ async fn around_everything(
     if let Ok(value) = HeaderValue::from_str(&operation_id) {
         headers.insert(OPERATION_ID, value);
     }
-    if ending {
+    if ending || is_for_health {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    Ok(response)
+    Ok(match connection {
+        Some(connection) => connection.answer(response),
+        None => response,
+    })
 }
 
 fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> ServiceResponse<BoxBody> {
@@ -240,6 +220,10 @@ fn operation_id(headers: &HeaderMap) -> String {
             && (version != "00" || parts.next().is_none());
         well_formed.then(|| trace.to_owned())
     };
-    // Only to find a request again: it need not be hard to guess, and must not cost a system call per heartbeat.
-    trace_id().unwrap_or_else(|| format!("{:032x}", fastrand::u128(1..)))
+    trace_id().unwrap_or_else(new_operation_id)
+}
+
+/// Only to find a request again: it need not be hard to guess, and must not cost a system call per heartbeat.
+fn new_operation_id() -> String {
+    format!("{:032x}", fastrand::u128(1..))
 }

@@ -15,7 +15,7 @@ use client_failover::arbitration::Rules;
 use client_failover::auth::AuthOptions;
 use client_failover::config::{Database, Settings};
 use client_failover::failover::{EventOptions, FailoverOptions};
-use client_failover::http::HttpOptions;
+use client_failover::http::{ConnectionOptions, HttpOptions};
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
 use client_failover::store::{Pooler, Store, StoreOptions};
@@ -282,7 +282,11 @@ pub fn settings(database: PgConnectOptions) -> Settings {
                 prune_interval: Duration::from_secs(300),
             },
         },
-        http: HttpOptions { workers: 1, shutdown_timeout: Duration::from_secs(2), connection_limit: 20_000 },
+        http: HttpOptions {
+            workers: 1,
+            shutdown_timeout: Duration::from_secs(2),
+            connections: ConnectionOptions { per_address: 20_000, ..ConnectionOptions::default() },
+        },
         auth: AuthOptions::open(),
         tls: None,
         drain: Duration::ZERO,

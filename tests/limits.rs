@@ -112,24 +112,141 @@ async fn too_large_a_head_or_body_is_refused_and_stops_nobody() {
 }
 
 #[tokio::test]
-async fn more_connections_than_the_limit_wait_for_their_turn() {
-    let app = TestApp::start_with(|settings| settings.http.connection_limit = 4).await;
-    let live = Request::get("/health/live").to_bytes();
-    let mut open = Vec::new();
-    for _ in 0..4 {
-        let mut connection = Connection::open(&app).await;
-        connection.write(&live).await;
-        connection.read().await.expect_ok();
-        open.push(connection);
+async fn more_connections_than_the_limit_are_503_and_health_is_told_all_the_same() {
+    for (limit, per_address) in [(4, 100), (100, 4)] {
+        let app = TestApp::start_with(|settings| {
+            settings.http.connections.limit = limit;
+            settings.http.connections.per_address = per_address;
+        })
+        .await;
+        let (live, list) = (Request::get("/health/live").to_bytes(), Request::get(GROUPS).to_bytes());
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            let mut connection = Connection::open(&app).await;
+            connection.write(&live).await;
+            connection.read().await.expect_ok();
+            open.push(connection);
+        }
+        let mut one_more = Connection::open(&app).await;
+        one_more.write(&list).await;
+        let answer = one_more.read().await;
+        assert_eq!(answer.header("retry-after"), "1");
+        answer.expect_error(503);
+        one_more.expect_end().await;
+        let mut checks = Vec::new();
+        for _ in 0..8 {
+            checks.push(Connection::open(&app).await);
+        }
+        let mut too_many = Connection::open(&app).await;
+        too_many.read().await.expect_error(503);
+        too_many.expect_end().await;
+        for check in &mut checks {
+            check.write(&live).await;
+            check.read().await.expect_ok();
+            check.expect_end().await;
+        }
+        open.truncate(2);
+        eventually("another is served", async || {
+            let mut served = Connection::open(&app).await;
+            served.write(&list).await;
+            served.read().await.status == 200
+        })
+        .await;
     }
-    let mut one_more = Connection::open(&app).await;
-    one_more.write(&live).await;
-    let waits = tokio::time::timeout(Duration::from_millis(500), one_more.read()).await;
-    assert!(waits.is_err(), "it is served beyond the limit");
-    open.truncate(2);
-    let mut served = Connection::open(&app).await;
-    served.write(&live).await;
-    served.read().await.expect_ok();
+}
+
+/// Short times, so that what takes too long is seen to.
+async fn hasty() -> TestApp {
+    TestApp::start_with(|settings| {
+        settings.http.connections.head = Duration::from_millis(800);
+        settings.http.connections.progress = Duration::from_secs(1);
+        settings.http.connections.idle = Duration::from_secs(2);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_second_head_of_a_connection_has_no_more_time_than_the_first() {
+    let app = hasty().await;
+    let live = Request::get("/health/live").to_bytes();
+    // A byte with the request before it, one after its answer, and a head that comes byte by byte.
+    for (with, after, drips) in [("G", "", false), ("", "G", false), ("", "GET /", true), ("\r\n", "\r\nG", true)] {
+        let mut connection = Connection::open(&app).await;
+        connection.write(&[&live, with.as_bytes()].concat()).await;
+        connection.read().await.expect_ok();
+        let began = Instant::now();
+        connection.write(after.as_bytes()).await;
+        let drip = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(100));
+            while drips && began.elapsed() < Duration::from_secs(5) {
+                ticks.tick().await;
+                connection.write(b"x").await;
+            }
+            connection.try_read().await
+        };
+        if let Some(answer) = drip.await {
+            answer.expect_error(408);
+        }
+        connection.expect_end().await;
+        if !drips {
+            assert!(began.elapsed() < Duration::from_secs(2), "{with:?} {after:?} {:?}", began.elapsed());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_without_an_answer() {
+    let app = hasty().await;
+    let mut new = Connection::open(&app).await;
+    let mut used = Connection::open(&app).await;
+    used.write(&Request::get("/health/live").to_bytes()).await;
+    used.read().await.expect_ok();
+    let began = Instant::now();
+    new.expect_end().await;
+    used.expect_end().await;
+    assert!((Duration::from_secs(1)..Duration::from_secs(6)).contains(&began.elapsed()), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_drips_after_its_request_was_refused_is_given_up() {
+    let app = hasty().await;
+    for head in ["Content-Length: 50000", "Transfer-Encoding: chunked"] {
+        let mut connection = Connection::open(&app).await;
+        connection.write(format!("POST /nowhere HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n").as_bytes()).await;
+        connection.read().await.expect_error(404);
+        let began = Instant::now();
+        let ended = async {
+            loop {
+                let piece: &[u8] = if head.starts_with('C') { b"x" } else { b"1\r\nx\r\n" };
+                if connection.is_refused(piece).await {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(6), ended).await.expect("it is given up");
+        println!("{head}: given up after {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_is_given_up() {
+    let app = hasty().await;
+    let mut deaf = Connection::open(&app).await;
+    // Far more than fits into the buffers between.
+    let bundle = Request::get("/docs/swagger-ui-bundle.js").to_bytes();
+    deaf.write(&bundle.repeat(14)).await;
+    let ended = async {
+        while !deaf.is_refused(b"x").await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it is given up");
+    // One that reads, however long it is, is not.
+    let mut slow = Connection::open(&app).await;
+    slow.write(&bundle).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(slow.read().await.status, 200);
 }
 
 #[tokio::test]

@@ -243,6 +243,25 @@ async fn a_handshake_that_does_not_come_to_an_end_is_given_up_and_stops_nobody()
 }
 
 #[tokio::test]
+async fn handshakes_of_one_address_that_stand_still_are_in_nobody_elses_way() {
+    let authority = Authority::new();
+    let app = with_tls(authority.server((-1, 90)).write(&new_dir())).await;
+    let address: std::net::SocketAddr = app.url.trim_start_matches("https://").parse().expect("an address");
+    let mut silent = Vec::new();
+    // More than the server's library has places for at once.
+    for _ in 0..400 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket can be made");
+        socket.bind(([127, 0, 0, 2], 0).into()).expect("all of 127.0.0.0/8 is this machine");
+        silent.push(socket.connect(address).await.expect("it listens"));
+    }
+    let asked = Instant::now();
+    let answer = https(&authority, None).get(format!("{}/health/live", app.url)).send().await.expect("it answers");
+    assert_eq!(answer.status(), 200);
+    println!("beside 400 silent handshakes of another address, one took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
 async fn postgresql_is_reached_over_tls_with_verification() {
     let (authority, other) = (Authority::new(), Authority::new());
     let dir = scratch_dir("tls-postgres");

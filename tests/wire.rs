@@ -101,6 +101,12 @@ impl Connection {
             tokio::time::timeout(PATIENCE, self.stream.get_mut().write_all(bytes)).await.expect("it is read in time");
     }
 
+    /// Sends bytes, and says whether the service has hung up: what is sent to one that has is refused sooner or later.
+    pub async fn is_refused(&mut self, bytes: &[u8]) -> bool {
+        let stream = self.stream.get_mut();
+        tokio::time::timeout(PATIENCE, stream.write_all(bytes)).await.expect("it is taken in time").is_err()
+    }
+
     /// Says that nothing more will be sent.
     pub async fn close_writing_half(&mut self) {
         let _ = self.stream.get_mut().shutdown().await;

@@ -6,6 +6,7 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::connection::in_pieces;
 use super::errors::ApiError;
 
 /// Nothing is loaded, run or asked from elsewhere. Swagger UI has images in its style sheet.
@@ -44,5 +45,5 @@ fn answer(content_type: &'static str, caching: &'static str, text: &'static str)
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((X_FRAME_OPTIONS, "DENY"))
         .insert_header((REFERRER_POLICY, "no-referrer"))
-        .body(text)
+        .body(in_pieces(text))
 }

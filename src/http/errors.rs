@@ -75,6 +75,10 @@ pub enum ApiError {
     },
     /// The body takes too long to come.
     BodyTooSlow,
+    /// The head takes too long to come.
+    HeadTooSlow,
+    /// There are as many connections as there may be, of all or of one address.
+    NoPlace,
     /// A use case refused.
     Failover(FailoverError),
     /// The framework refused before the request reached us.
@@ -95,7 +99,8 @@ impl ApiError {
         )
     }
 
-    fn status(&self) -> StatusCode {
+    /// What it is answered with.
+    pub fn status(&self) -> StatusCode {
         match self {
             ApiError::BadRequest { .. } => StatusCode::BAD_REQUEST,
             ApiError::NoSuchRoute { .. } => StatusCode::NOT_FOUND,
@@ -107,7 +112,8 @@ impl ApiError {
             ApiError::CannotAuthenticate { .. } => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::NotAllowed { .. } => StatusCode::FORBIDDEN,
             ApiError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            ApiError::BodyTooSlow | ApiError::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
+            ApiError::NoPlace => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Framework(status) => *status,
             ApiError::Failover(error) => match error {
                 FailoverError::NoSuchGroup { .. } | FailoverError::NoSuchSession { .. } => StatusCode::NOT_FOUND,
@@ -179,6 +185,16 @@ impl ApiError {
                 "The body takes too long.",
                 "It was not there as a whole in time.".to_owned(),
                 "Send the request again, on a better connection.",
+            ),
+            ApiError::HeadTooSlow => (
+                "The request takes too long.",
+                "Its head was not there as a whole in time.".to_owned(),
+                "Send the request again, on a better connection.",
+            ),
+            ApiError::NoPlace => (
+                "There are too many connections.",
+                "As many are open as there may be, of all callers or of this address.".to_owned(),
+                "Try again after the time in the Retry-After header, or close connections that are not needed.",
             ),
             ApiError::Framework(_) => (
                 "The request was refused.",
@@ -446,8 +462,14 @@ impl ApiError {
         if let ApiError::NotAuthenticated { challenge, .. } = self {
             response.insert_header((WWW_AUTHENTICATE, challenge.as_str()));
         }
+        response.content_type("application/json").body(self.body_text(operation_id))
+    }
+
+    /// The body of the answer.
+    pub fn body_text(&self, operation_id: &str) -> String {
         let (error, reason, resolution) = self.texts();
-        response.json(ErrorBody { operation_id, error, reason: &reason, resolution })
+        // A structure of texts can always be written.
+        serde_json::to_string(&ErrorBody { operation_id, error, reason: &reason, resolution }).unwrap_or_default()
     }
 }
 

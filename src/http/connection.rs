@@ -1,0 +1,210 @@
+//! The connections of clients: who gets one, and how long it may take over what.
+//!
+//! Every request of a connection has the same limits, the first as the hundredth; a connection that keeps to none of them
+//! is closed. The server's library limits the first head alone, so the stream beneath it keeps the time: see [`stream`].
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, Extensions, Server, ServiceRequest, ServiceResponse};
+use actix_web::rt::net::TcpStream;
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::errors::ApiError;
+use crate::auth::certificates::ClientCertificate;
+use framing::BodyLength;
+use pace::Pace;
+use shares::Shares;
+use stream::{ClientStream, Transport};
+
+mod body;
+mod framing;
+mod pace;
+mod shares;
+mod stream;
+
+pub use body::in_pieces;
+
+/// How long a handshake may take, with the wait for its turn among those of the same address.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a closed connection may take to say that it knows.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How many connections there may be, and how long each may take.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// The most at once.
+    pub limit: usize,
+    /// The most of one address (of IPv6: of one network of 64 bits).
+    pub per_address: usize,
+    /// How many more there may be that ask for the service's health alone.
+    pub health_reserve: usize,
+    /// The longest from the first byte of a request's head to its last.
+    pub head: Duration,
+    /// The longest that a body or an answer may make no progress.
+    pub progress: Duration,
+    /// The longest between an answer, or the connection's beginning, and a request.
+    pub idle: Duration,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> ConnectionOptions {
+        ConnectionOptions {
+            limit: 20_000,
+            per_address: 10_000,
+            health_reserve: 64,
+            head: Duration::from_secs(10),
+            progress: Duration::from_secs(30),
+            // A heartbeat comes every half timeout: connections are worth keeping for longer than the usual few seconds.
+            idle: Duration::from_secs(75),
+        }
+    }
+}
+
+/// A server that gives an application's services the requests of this listener's connections.
+pub fn serve<F, A, S>(
+    listener: TcpListener,
+    application: F,
+    tls: Option<ServerConfig>,
+    options: &ConnectionOptions,
+    workers: usize,
+    shutdown_timeout: Duration,
+) -> io::Result<Server>
+where
+    F: Fn() -> A + Send + Clone + 'static,
+    A: IntoServiceFactory<S, actix_http::Request> + 'static,
+    S: ServiceFactory<
+            actix_http::Request,
+            Config = AppConfig,
+            Response = ServiceResponse<BoxBody>,
+            Error = actix_web::Error,
+            InitError = (),
+        > + 'static,
+{
+    let address = listener.local_addr()?;
+    let tls = tls.map(|mut config| {
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+        TlsAcceptor::from(Arc::new(config))
+    });
+    let shares = Shares::new(options);
+    let builder = Server::build()
+        .workers(workers)
+        // Whoever has no place is told so at once; this bounds how many are at that moment.
+        .max_concurrent_connections(options.limit.saturating_add(options.health_reserve).saturating_add(1_024))
+        .shutdown_timeout(shutdown_timeout.as_secs().max(1))
+        .disable_signals();
+    let ending = builder.graceful_shutdown_signal();
+    let options = Arc::new(options.clone());
+    let builder = builder.listen("http", listener, move || {
+        let (tls, shares, options) = (tls.clone(), shares.clone(), options.clone());
+        let accept = move |stream: TcpStream| accept(stream, tls.clone(), shares.clone(), options.clone());
+        let ending = ending.clone();
+        let application = application().into_factory().map_err(|error: actix_web::Error| error.error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let ending = ending.clone();
+                async move { ending.notified().await }
+            })
+            // The stream keeps these two.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(FAREWELL)
+            // A client that half-closes is gone: its heartbeat drops out of the queue.
+            .h1_allow_half_closed(false)
+            .local_addr(address)
+            .on_connect_ext(note_connection)
+            .finish(map_config(application, |()| AppConfig::default()));
+        fn_service(accept).map_err(actix_http::error::DispatchError::Io).and_then(http)
+    })?;
+    Ok(builder.run())
+}
+
+/// Gives a connection its place, and makes it a stream of requests.
+async fn accept(
+    mut stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    shares: Arc<Shares>,
+    options: Arc<ConnectionOptions>,
+) -> io::Result<(ClientStream, Protocol, Option<SocketAddr>)> {
+    let peer = stream.peer_addr()?;
+    let Some(place) = shares.enter(peer.ip()) else {
+        if tls.is_none() {
+            // What comes of it is of no account: nobody waits for one that has no place.
+            let _ = timeout(FAREWELL, stream.write_all(&whole_answer(&ApiError::NoPlace))).await;
+        }
+        return Err(io::Error::other("there is no place for another connection of this address"));
+    };
+    let transport = match tls {
+        None => Transport::Plain(stream),
+        Some(acceptor) => {
+            let handshake = async {
+                let _turn = place.handshake_turn().await;
+                acceptor.accept(stream).await
+            };
+            Transport::Tls(Box::new(timeout(HANDSHAKE, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??))
+        }
+    };
+    let pace = Pace::new(&options, place.is_for_health());
+    Ok((ClientStream::new(transport, pace, place, options.progress), Protocol::Http1, Some(peer)))
+}
+
+/// What requests know of their connection.
+#[derive(Clone)]
+pub struct Connection(Rc<RefCell<Pace>>);
+
+/// Keeps with a connection what its requests want to know of it.
+fn note_connection(stream: &ClientStream, notes: &mut Extensions) {
+    notes.insert(Connection(stream.pace()));
+    let leaf = stream.peer_certificate();
+    if let Some(certificate) = leaf.and_then(|leaf| ClientCertificate::read(leaf)) {
+        notes.insert(certificate);
+    }
+}
+
+impl Connection {
+    /// The connection of a request, whose head is there.
+    pub fn begin(request: &ServiceRequest) -> Option<Connection> {
+        let connection = request.conn_data::<Connection>()?.clone();
+        connection.0.borrow_mut().begin(BodyLength::of(request.headers()));
+        Some(connection)
+    }
+
+    /// Whether it has its place from the reserve for health checks.
+    pub fn is_for_health(&self) -> bool {
+        self.0.borrow().is_for_health()
+    }
+
+    /// Says that an answer is made: at once where it is whole, or when its last piece has been taken.
+    pub fn answer(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+        response.map_body(|_, body| body::watched(body, self))
+    }
+
+    fn finish(&self) {
+        self.0.borrow_mut().finish();
+    }
+}
+
+/// An answer as it goes over the wire, for where no request is there to be answered. It ends its connection.
+fn whole_answer(error: &ApiError) -> Vec<u8> {
+    let operation_id = super::new_operation_id();
+    let body = error.body_text(&operation_id);
+    let status = error.status();
+    let retry = if status.as_u16() == 503 { "Retry-After: 1\r\n" } else { "" };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nOperation-Id: {operation_id}\r\n\
+         {retry}Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}

@@ -1,0 +1,109 @@
+//! How a connection gets on with its requests: by when what has to come, and how far a client may run ahead.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ConnectionOptions;
+use super::framing::{BodyLength, Framing, Stage};
+
+/// How many bytes of later requests are taken in while one is answered. More wait in the client's machine.
+const MOST_AHEAD: usize = 4_096;
+
+/// See the module.
+pub struct Pace {
+    head: Duration,
+    progress: Duration,
+    idle: Duration,
+    is_for_health: bool,
+    framing: Framing,
+    /// Whether a request has begun and its answer is not made.
+    is_serving: bool,
+    /// Since when the client has been due to do something.
+    since: Instant,
+    /// Who reads, while there is to be no reading.
+    held: Option<Waker>,
+}
+
+impl Pace {
+    pub fn new(options: &ConnectionOptions, is_for_health: bool) -> Pace {
+        Pace {
+            head: options.head,
+            progress: options.progress,
+            // A place of the reserve is not for waiting in.
+            idle: if is_for_health { options.head.min(options.idle) } else { options.idle },
+            is_for_health,
+            framing: Framing::new(),
+            is_serving: false,
+            since: Instant::now(),
+            held: None,
+        }
+    }
+
+    pub fn is_for_health(&self) -> bool {
+        self.is_for_health
+    }
+
+    /// Whether enough is there of requests that have to wait.
+    pub fn has_enough(&self) -> bool {
+        let waits = self.is_serving || self.framing.stage() == Stage::HeadThere;
+        waits && self.framing.ahead() >= MOST_AHEAD
+    }
+
+    /// Wakes whoever reads when there is to be more.
+    pub fn hold(&mut self, waker: &Waker) {
+        self.held = Some(waker.clone());
+    }
+
+    /// What the client has sent.
+    pub fn received(&mut self, bytes: &[u8]) {
+        let before = self.framing.stage();
+        self.framing.take(bytes);
+        let is_body = matches!(before, Stage::Body { .. } | Stage::Chunks(_));
+        // The rest of a body that nobody wants has no more time for coming in small pieces, nor have empty lines.
+        let counts = match self.is_serving {
+            true => is_body,
+            false => before == Stage::Between && self.framing.stage() != Stage::Between,
+        };
+        if counts {
+            self.since = Instant::now();
+        }
+    }
+
+    /// A request's head is there, and its body is so long.
+    pub fn begin(&mut self, length: BodyLength) {
+        self.framing.begin(length);
+        self.is_serving = true;
+        self.go_on();
+    }
+
+    /// The answer to the request is made.
+    pub fn finish(&mut self) {
+        self.is_serving = false;
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        self.since = Instant::now();
+        if let Some(held) = self.held.take() {
+            held.wake();
+        }
+    }
+
+    /// By when something has to come; `None` while the client waits for us.
+    pub fn deadline(&self) -> Option<Instant> {
+        let patience = match (self.is_serving, self.framing.stage()) {
+            (true, Stage::Body { .. } | Stage::Chunks(_)) => self.progress,
+            (true, _) => return None,
+            (false, Stage::Between) => self.idle,
+            (false, _) => self.head,
+        };
+        Some(self.since + patience)
+    }
+
+    /// Whether what does not come is a request that has begun to come: its client waits for an answer.
+    pub fn is_in_head(&self) -> bool {
+        !self.is_serving && matches!(self.framing.stage(), Stage::Head { .. })
+    }
+}

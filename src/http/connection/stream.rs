@@ -1,0 +1,144 @@
+//! The bytes of a connection, with the time that its client has for them.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::rt::net::TcpStream;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
+
+use super::pace::Pace;
+use super::shares::Share;
+use super::{ApiError, whole_answer};
+
+/// What the bytes go over.
+pub enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// See the module. It has its place until it is dropped.
+pub struct ClientStream {
+    transport: Transport,
+    pace: Rc<RefCell<Pace>>,
+    _share: Share,
+    progress: Duration,
+    /// Since when the client has taken nothing of what it is sent.
+    blocked_since: Option<Instant>,
+    /// Fires at or before the next deadline.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl ClientStream {
+    pub fn new(transport: Transport, pace: Pace, share: Share, progress: Duration) -> ClientStream {
+        let pace = Rc::new(RefCell::new(pace));
+        ClientStream { transport, pace, _share: share, progress, blocked_since: None, timer: None }
+    }
+
+    pub fn pace(&self) -> Rc<RefCell<Pace>> {
+        self.pace.clone()
+    }
+
+    /// The certificate that the client has shown.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        match &self.transport {
+            Transport::Plain(_) => None,
+            Transport::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
+        }
+    }
+
+    fn with<R>(&mut self, f: impl FnOnce(Pin<&mut dyn Duplex>) -> R) -> R {
+        match &mut self.transport {
+            Transport::Plain(stream) => f(Pin::new(stream)),
+            Transport::Tls(stream) => f(Pin::new(&mut **stream)),
+        }
+    }
+
+    /// Waits for what is due until then.
+    fn wait_until(&mut self, deadline: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // Set again only where it would come too late: what it waits for is mostly put off.
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn wait_for_bytes(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let deadline = self.pace.borrow().deadline();
+        if self.wait_until(deadline, context).is_pending() {
+            return Poll::Pending;
+        }
+        if self.pace.borrow().is_in_head() && self.blocked_since.is_none() {
+            // As much as can be sent at once; it is closed in any case.
+            let answer = whole_answer(&ApiError::HeadTooSlow);
+            let _ = self.with(|stream| stream.poll_write(context, &answer));
+            let _ = self.with(|stream| stream.poll_flush(context));
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// What comes of bytes that are to be sent: time is counted while none are taken.
+    fn note_sending<T>(&mut self, sent: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if sent.is_ready() {
+            self.blocked_since = None;
+            return sent;
+        }
+        let since = *self.blocked_since.get_or_insert_with(Instant::now);
+        self.wait_until(Some(since + self.progress), context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.pace.borrow().has_enough() {
+            this.pace.borrow_mut().hold(context.waker());
+            return this.wait_for_bytes(context);
+        }
+        let before = into.filled().len();
+        let read = this.with(|stream| stream.poll_read(context, into));
+        if read.is_pending() {
+            return this.wait_for_bytes(context);
+        }
+        this.pace.borrow_mut().received(&into.filled()[before..]);
+        read
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let sent = this.with(|stream| stream.poll_write(context, bytes));
+        this.note_sending(sent, context)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let sent = this.with(|stream| stream.poll_flush(context));
+        this.note_sending(sent, context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let sent = this.with(|stream| stream.poll_shutdown(context));
+        this.note_sending(sent, context)
+    }
+}
