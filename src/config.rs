@@ -253,6 +253,14 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_CONNECTIONS_PER_ADDRESS", value_name = "N")]
     connections_per_address: Option<usize>,
 
+    /// The most lists and other long answers that one caller has under way; more are answered 429 [default: 8]
+    #[arg(long, env = "CLIENT_FAILOVER_LISTS_PER_CALLER", value_name = "N")]
+    lists_per_caller: Option<usize>,
+
+    /// Whether there is the page /docs to try the API on [default: true]
+    #[arg(long, env = "CLIENT_FAILOVER_DOCS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    docs: Option<bool>,
+
     /// How callers say who they are: oidc, basic, api-key, certificate, several with commas between, or none for no question asked [default: none on a loopback address, and nothing elsewhere]
     #[arg(
         long,
@@ -461,6 +469,8 @@ impl Given {
             http_workers: self.http_workers.or(file.http_workers),
             connection_limit: self.connection_limit.or(file.connection_limit),
             connections_per_address: self.connections_per_address.or(file.connections_per_address),
+            lists_per_caller: self.lists_per_caller.or(file.lists_per_caller),
+            docs: self.docs.or(file.docs),
             auth: self.auth.or(file.auth),
             oidc_issuer: self.oidc_issuer.or(file.oidc_issuer),
             oidc_audience: self.oidc_audience.or(file.oidc_audience),
@@ -540,6 +550,8 @@ impl Given {
                 workers: bounded("http-workers", self.http_workers.unwrap_or(cores), 1, 1_024)?,
                 shutdown_timeout: SHUTDOWN_TIMEOUT,
                 connections: connections(self.connection_limit, self.connections_per_address)?,
+                lists_per_caller: bounded("lists-per-caller", self.lists_per_caller.unwrap_or(8), 1, 1_000_000)?,
+                docs: self.docs.unwrap_or(true),
             },
             drain: span("drain", self.drain, 0, 0)?,
             traces: traces(self.otlp_endpoint, self.trace_ratio)?,

@@ -31,8 +31,9 @@ pub mod history;
 mod turns;
 pub mod upkeep;
 
-/// How many groups are read at a time for a list: what bounds its memory.
+/// How many groups are read at a time for a list, and from how many of their sessions on fewer are: what bounds its memory.
 const LIST_PAGE: i64 = 100;
+const LIST_PAGE_SESSIONS: i64 = 1_000;
 
 /// Why a request was refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -382,17 +383,28 @@ impl Failover {
             if limit == 0 {
                 return Ok(None);
             }
-            let keys = failover.find_keys(namespace.clone(), &next, limit).await?;
-            let Some((_, last_id)) = keys.last().cloned() else { return Ok(None) };
-            let listed = keys.len() as i64;
+            let mut listed = failover.find_keys(namespace.clone(), &next, limit).await?;
+            let is_last = (listed.len() as i64) < limit;
+            let found = listed.len();
+            let mut sessions = 0;
+            let fit = listed.iter().take_while(|group| {
+                let is_room = sessions < LIST_PAGE_SESSIONS;
+                sessions += group.sessions;
+                is_room
+            });
+            let fit = fit.count();
+            listed.truncate(fit);
+            let Some(last_id) = listed.last().map(|group| group.group_id.clone()) else { return Ok(None) };
+            let listed: Vec<Uuid> = listed.into_iter().map(|group| group.group_key).collect();
+            let count = listed.len() as i64;
             // All of them may be deleted by now: the page is empty then, and the list goes on.
-            let page = failover.read_groups(keys.into_iter().map(|(key, _)| key).collect()).await?;
+            let page = failover.read_groups(listed).await?;
             let next = ListPosition {
                 after_id: last_id,
                 skip: 0,
-                left: match listed < limit {
+                left: match is_last && fit == found {
                     true => Some(0),
-                    false => next.left.map(|left| left - listed),
+                    false => next.left.map(|left| left - count),
                 },
             };
             Ok(Some((page, (failover, namespace, next))))
@@ -404,7 +416,7 @@ impl Failover {
         namespace: Arc<NamespacePath>,
         position: &ListPosition,
         limit: i64,
-    ) -> Result<Vec<(Uuid, String)>, StoreError> {
+    ) -> Result<Vec<reads::Listed>, StoreError> {
         let after_id = position.after_id.clone();
         let skip = position.skip;
         self.store

@@ -9,20 +9,22 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpRequest, web};
+use actix_web::{App, Error, HttpMessage as _, HttpRequest, web};
 use rustls::ServerConfig;
 use tokio::sync::Notify;
 use tracing::Instrument as _;
 
 use crate::arbitration::Answer;
-use crate::auth::Authenticator;
-use crate::failover::{Failover, HeartbeatMessage};
+use crate::auth::{ANONYMOUS, Authenticator};
+use crate::failover::{Caller, Failover, HeartbeatMessage};
 use crate::{metrics, telemetry};
 use connection::Connection;
 pub use connection::ConnectionOptions;
 use errors::ApiError;
+use lists::{Lists, OpenList};
 
 mod connection;
 mod datetime;
@@ -35,6 +37,7 @@ mod guard;
 mod health;
 mod history;
 mod json;
+mod lists;
 mod page;
 mod paths;
 mod query;
@@ -59,6 +62,15 @@ pub struct HttpOptions {
     pub shutdown_timeout: Duration,
     /// How many connections there may be, and how long each may take.
     pub connections: ConnectionOptions,
+    /// The most long answers of one caller that are being made at once.
+    pub lists_per_caller: usize,
+    /// Whether there is the page to try the API on.
+    pub docs: bool,
+}
+
+/// What is offered beside the API.
+pub struct Offers {
+    docs: bool,
 }
 
 /// Whether the service is on its way out. Shared by all workers.
@@ -114,8 +126,12 @@ pub fn server(
     let failover = web::Data::new(shared.failover);
     let life = web::Data::new(shared.life);
     let authenticator = web::Data::from(shared.authenticator);
+    let offers = web::Data::new(Offers { docs: options.docs });
+    let lists = Lists::new(options.lists_per_caller);
     let app = move || {
         App::new()
+            .app_data(offers.clone())
+            .app_data(lists.clone())
             .app_data(failover.clone())
             .app_data(life.clone())
             .app_data(authenticator.clone())
@@ -155,9 +171,9 @@ async fn around_everything(
         }
         None => Err(ApiError::NotAllowed { reason: "There is nobody at the door.".to_owned() }),
     };
-    let mut response = match admitted {
-        Ok(()) => next.call(request).instrument(span.clone()).await?,
-        Err(refusal) => request.error_response(refusal),
+    let (mut response, list) = match admitted.and_then(|()| enter_list(&request, resource)) {
+        Ok(list) => (next.call(request).instrument(span.clone()).await?, list),
+        Err(refusal) => (request.error_response(refusal), None),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_error_body(response, &operation_id);
@@ -173,11 +189,31 @@ async fn around_everything(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    Ok(match connection {
-        Some(connection) => connection.answer(response),
-        None => response,
-    })
+    Ok(connection::give_out(response, connection, list))
 }
+
+/// Room for a long answer, where one is asked for.
+fn enter_list(request: &ServiceRequest, resource: Option<&routes::Resource>) -> Result<Option<OpenList>, ApiError> {
+    let is_list = *request.method() == Method::GET && resource.is_some_and(|resource| LONG.contains(&resource.path));
+    let (true, Some(lists)) = (is_list, request.app_data::<Lists>()) else { return Ok(None) };
+    let extensions = request.extensions();
+    let Some(caller) = extensions.get::<Caller>() else { return Ok(None) };
+    match (&*caller.identity, request.peer_addr()) {
+        (ANONYMOUS, Some(peer)) => lists.enter(&peer.ip().to_string().into()).map(Some),
+        _ => lists.enter(&caller.identity).map(Some),
+    }
+}
+
+/// What may be long.
+const LONG: [&str; 7] = [
+    paths::GROUPS,
+    paths::GROUP,
+    paths::GROUP_STATUS,
+    paths::NAMESPACE_STATUS,
+    paths::STATUS,
+    paths::NAMESPACES,
+    paths::TRANSITIONS,
+];
 
 fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> ServiceResponse<BoxBody> {
     let framework = ApiError::Framework(response.status());

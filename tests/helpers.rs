@@ -286,6 +286,8 @@ pub fn settings(database: PgConnectOptions) -> Settings {
             workers: 1,
             shutdown_timeout: Duration::from_secs(2),
             connections: ConnectionOptions { per_address: 20_000, ..ConnectionOptions::default() },
+            lists_per_caller: 1_000,
+            docs: true,
         },
         auth: AuthOptions::open(),
         tls: None,

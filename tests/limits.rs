@@ -250,6 +250,62 @@ async fn an_answer_that_is_not_read_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_caller_has_so_many_lists_under_way_and_no_more() {
+    let app = TestApp::start_with(|settings| settings.http.lists_per_caller = 2).await;
+    // Far more than fits into the buffers between.
+    app.database
+        .execute(
+            "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks, description)
+             SELECT gen_random_uuid(), 't', 'n', i::text, 600000000, repeat('d', 4096) FROM generate_series(1, 5000) i",
+        )
+        .await;
+    let list = Request::get(GROUPS).to_bytes();
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        let mut connection = Connection::open(&app).await;
+        connection.write(&list).await;
+        unread.push(connection);
+    }
+    eventually("a third is too many", async || {
+        let mut third = Connection::open(&app).await;
+        third.write(&Request::get(format!("{GROUPS}?count=1")).to_bytes()).await;
+        third.read().await.status == 429
+    })
+    .await;
+    app.put("/g", json!({})).await.expect_ok();
+    assert_eq!(unread.remove(0).read().await.status, 200);
+    eventually("there is room again", async || app.get("?count=1").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn groups_of_many_sessions_are_listed_a_few_at_a_time_and_all_of_them() {
+    let app = TestApp::start().await;
+    for group in ["a", "b", "c", "d", "e"] {
+        app.put(&format!("/{group}"), json!({})).await.expect_ok();
+    }
+    app.database
+        .execute("INSERT INTO sessions (group_key, session_id) SELECT group_key, i::text FROM groups, generate_series(1, 600) i")
+        .await;
+    for (query, wanted) in [("", "abcde"), ("?skip=1&count=3", "bcd"), ("?skip=4", "e")] {
+        let list = app.get(query).await.expect_ok();
+        let groups = list.as_array().expect("a list");
+        let ids: String = groups.iter().map(|group| group["Id"].as_str().expect("an id")).collect();
+        assert_eq!(ids, wanted);
+        assert!(groups.iter().all(|group| group["Clients"].as_object().expect("sessions").len() == 600));
+    }
+}
+
+#[tokio::test]
+async fn the_page_to_try_the_api_on_can_be_left_out() {
+    let app = TestApp::start_with(|settings| settings.http.docs = false).await;
+    for (path, status) in
+        [("/docs", 404), ("/docs/swagger-ui-bundle.js", 404), ("/docs/swagger-ui.css", 404), ("/openapi.json", 200)]
+    {
+        assert_eq!(Request::get(path).send(&app).await.status.as_u16(), status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_has_so_many_groups_and_no_more() {
     let app = TestApp::start_with(|settings| settings.failover.group_limit = Some(3)).await;
     for group in ["a", "b", "c"] {

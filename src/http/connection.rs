@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::errors::ApiError;
+use super::lists::OpenList;
 use crate::auth::certificates::ClientCertificate;
 use framing::BodyLength;
 use pace::Pace;
@@ -32,8 +33,6 @@ mod framing;
 mod pace;
 mod shares;
 mod stream;
-
-pub use body::in_pieces;
 
 /// How long a handshake may take, with the wait for its turn among those of the same address.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -185,14 +184,19 @@ impl Connection {
         self.0.borrow().is_for_health()
     }
 
-    /// Says that an answer is made: at once where it is whole, or when its last piece has been taken.
-    pub fn answer(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
-        response.map_body(|_, body| body::watched(body, self))
-    }
-
     fn finish(&self) {
         self.0.borrow_mut().finish();
     }
+}
+
+/// Gives an answer out a piece at a time. Its connection hears when it is made: at once where it is short, or when its last piece
+/// has been taken; so long is the caller's list under way.
+pub fn give_out(
+    response: ServiceResponse<BoxBody>,
+    connection: Option<Connection>,
+    list: Option<OpenList>,
+) -> ServiceResponse<BoxBody> {
+    response.map_body(|_, body| body::watched(body, connection, list))
 }
 
 /// An answer as it goes over the wire, for where no request is there to be answered. It ends its connection.

@@ -13,7 +13,6 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::connection::in_pieces;
 use super::errors::{ErrorBody, Refusal};
 use super::events::{event_of_stream, kinds_of_events};
 use super::paths::{IdText, TenantText};
@@ -358,7 +357,7 @@ fn responses(error: &Value) -> Map<String, Value> {
 pub async fn show() -> HttpResponse {
     // Written once, by whoever asks first.
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
-    HttpResponse::Ok().content_type(JSON).insert_header((CACHE_CONTROL, "no-store")).body(in_pieces(TEXT.clone()))
+    HttpResponse::Ok().content_type(JSON).insert_header((CACHE_CONTROL, "no-store")).body(TEXT.clone())
 }
 
 /// The schema of a parameter that is a whole number of zero or more, and `default` where it is absent.

@@ -4,9 +4,9 @@
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::connection::in_pieces;
+use super::Offers;
 use super::errors::ApiError;
 
 /// Nothing is loaded, run or asked from elsewhere. Swagger UI has images in its style sheet.
@@ -21,20 +21,28 @@ const ASK_AGAIN: &str = "no-cache";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// `GET /docs`
-pub async fn page() -> HttpResponse {
-    answer("text/html; charset=utf-8", ASK_AGAIN, include_str!("docs/index.html"))
+pub async fn page(request: HttpRequest, offers: web::Data<Offers>) -> Result<HttpResponse, ApiError> {
+    match offers.docs {
+        true => Ok(answer("text/html; charset=utf-8", ASK_AGAIN, include_str!("docs/index.html"))),
+        false => Err(nothing_there(&request)),
+    }
 }
 
 /// `GET /docs/{file}`
-pub async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+pub async fn file(request: HttpRequest, offers: web::Data<Offers>) -> Result<HttpResponse, ApiError> {
     match request.path() {
+        _ if !offers.docs => Err(nothing_there(&request)),
         "/docs/start.js" => Ok(answer(SCRIPT, ASK_AGAIN, include_str!("docs/start.js"))),
         "/docs/swagger-ui-bundle.js" => Ok(answer(SCRIPT, KEEP, include_str!("docs/swagger-ui/swagger-ui-bundle.js"))),
         "/docs/swagger-ui.css" => {
             Ok(answer("text/css; charset=utf-8", KEEP, include_str!("docs/swagger-ui/swagger-ui.css")))
         }
-        path => Err(ApiError::NoSuchRoute { path: path.chars().take(200).collect() }),
+        _ => Err(nothing_there(&request)),
     }
+}
+
+fn nothing_there(request: &HttpRequest) -> ApiError {
+    ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() }
 }
 
 fn answer(content_type: &'static str, caching: &'static str, text: &'static str) -> HttpResponse {
@@ -45,5 +53,5 @@ fn answer(content_type: &'static str, caching: &'static str, text: &'static str)
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((X_FRAME_OPTIONS, "DENY"))
         .insert_header((REFERRER_POLICY, "no-referrer"))
-        .body(in_pieces(text))
+        .body(text)
 }

@@ -7,7 +7,6 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EntityTag, Head
 use actix_web::{HttpRequest, HttpResponse};
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::connection::in_pieces;
 use super::errors::ApiError;
 
 /// A file of the page.
@@ -79,6 +78,6 @@ pub async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     }
     Ok(match is_known {
         true => response.finish(),
-        false => response.insert_header((CONTENT_TYPE, file.content_type)).body(in_pieces(file.text)),
+        false => response.insert_header((CONTENT_TYPE, file.content_type)).body(file.text),
     })
 }

@@ -62,16 +62,28 @@ pub async fn count_groups(connection: &mut Connection, namespace: &NamespacePath
     .await?)
 }
 
-/// The keys and ids of the groups after an id, in order of id, the first `skip` left out.
+/// A group in a list, and how many sessions it has.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Listed {
+    /// Its key.
+    pub group_key: Uuid,
+    /// Its id.
+    pub group_id: String,
+    /// How many sessions it has.
+    pub sessions: i64,
+}
+
+/// The groups after an id, in order of id, the first `skip` left out.
 pub async fn find_keys(
     connection: &mut Connection,
     namespace: &NamespacePath,
     after_id: &str,
     skip: i64,
     limit: i64,
-) -> Result<Vec<(Uuid, String)>, WorkError> {
+) -> Result<Vec<Listed>, WorkError> {
     Ok(sqlx::query_as(
-        "SELECT group_key, group_id FROM groups
+        "SELECT group_key, group_id, (SELECT count(*) FROM sessions s WHERE s.group_key = groups.group_key) AS sessions
+         FROM groups
          WHERE hashtextextended(tenant_id || '/' || namespace_id, 0) = hashtextextended($1 || '/' || $2, 0)
              AND tenant_id = $1 AND namespace_id = $2 AND group_id > $3
          ORDER BY group_id OFFSET $4 LIMIT $5",

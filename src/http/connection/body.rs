@@ -1,66 +1,91 @@
 //! Bodies of answers: made as they are taken, and known to be over.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
+use super::super::lists::OpenList;
 use super::Connection;
 
 /// The most that is handed over at once: what a client does not read stays where it lies.
 const PIECE: usize = 16 * 1024;
 
-/// A body whose text lies in the program or is shared: it costs a connection a piece at a time, however long it is.
-pub fn in_pieces(text: impl Into<Bytes>) -> BoxBody {
-    BoxBody::new(Pieces(text.into()))
-}
-
-struct Pieces(Bytes);
-
-impl MessageBody for Pieces {
-    type Error = std::convert::Infallible;
-
-    fn size(&self) -> BodySize {
-        BodySize::Sized(self.0.len() as u64)
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let length = self.0.len().min(PIECE);
-        Poll::Ready((length > 0).then(|| Ok(self.0.split_to(length))))
-    }
-}
-
-/// The same body; the connection hears when it is over.
-pub fn watched(body: BoxBody, connection: Connection) -> BoxBody {
+/// The same body, a piece at a time however long it is; the connection hears when it is over, and what is `held` is let go.
+pub fn watched(body: BoxBody, connection: Option<Connection>, held: Option<OpenList>) -> BoxBody {
     match body.try_into_bytes() {
-        Ok(bytes) => {
-            connection.finish();
+        Ok(bytes) if bytes.len() <= PIECE => {
+            if let Some(connection) = connection {
+                connection.finish();
+            }
             BoxBody::new(bytes)
         }
-        Err(body) => BoxBody::new(Watched { body, connection }),
+        Ok(whole) => BoxBody::new(Watched { body: None, piece: whole, connection, _held: held }),
+        Err(body) => BoxBody::new(Watched { body: Some(body), piece: Bytes::new(), connection, _held: held }),
     }
 }
 
 struct Watched {
-    body: BoxBody,
-    connection: Connection,
+    /// What is not made yet.
+    body: Option<BoxBody>,
+    /// What is made and not handed over.
+    piece: Bytes,
+    connection: Option<Connection>,
+    _held: Option<OpenList>,
 }
 
 impl MessageBody for Watched {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
-        self.body.size()
+        self.body.as_ref().map_or(BodySize::Sized(self.piece.len() as u64), MessageBody::size)
     }
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(context)
+        if self.piece.is_empty()
+            && let Some(body) = &mut self.body
+        {
+            match ready!(Pin::new(body).poll_next(context)) {
+                Some(Ok(piece)) => self.piece = piece,
+                end => return Poll::Ready(end),
+            }
+        }
+        let length = self.piece.len().min(PIECE);
+        Poll::Ready((length > 0).then(|| Ok(self.piece.split_to(length))))
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.connection.finish();
+        if let Some(connection) = &self.connection {
+            connection.finish();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::poll_fn;
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_answer_is_handed_over_in_pieces_and_says_how_long_it_is() {
+        let text = Bytes::from(vec![b'x'; 3 * PIECE + 1]);
+        let streamed = actix_web::body::BodyStream::new(stream::iter([Ok::<_, std::io::Error>(text.clone())]));
+        for (body, size) in [
+            (BoxBody::new(text.clone()), BodySize::Sized(text.len() as u64)),
+            (BoxBody::new(streamed), BodySize::Stream),
+        ] {
+            let mut body = Box::pin(watched(body, None, None));
+            assert_eq!(body.size(), size);
+            let mut lengths = Vec::new();
+            while let Some(piece) = poll_fn(|context| body.as_mut().poll_next(context)).await {
+                lengths.push(piece.expect("it is made").len());
+            }
+            assert_eq!(lengths, [PIECE, PIECE, PIECE, 1]);
+        }
     }
 }
