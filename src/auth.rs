@@ -4,6 +4,7 @@
 //! Never decides about a group or a session, and never logs or shows a credential.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,7 +111,8 @@ impl Grant {
 /// Somebody who was recognised.
 #[derive(Debug)]
 pub struct Identity {
-    /// How they are named in logs and in the audit trail, with the way they were recognised: `basic:adapter-7`.
+    /// Who they are, and nobody else is, with the way they were recognised: `basic:adapter-7`, `key:3:adapter-7`. So they are
+    /// named in logs, in the audit trail, and where a session is bound to its registrant.
     pub name: Arc<str>,
     /// What they may do where.
     pub grants: Vec<Grant>,
@@ -267,9 +269,19 @@ pub enum AuthSetupError {
     Client(#[from] reqwest::Error),
 }
 
+/// What counts as one address: of IPv6 whoever has one has 2⁶⁴.
+pub fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
+
 /// What a request says about who sends it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Presented<'a> {
+    /// Where it comes from.
+    pub peer: Option<IpAddr>,
     /// The header `Authorization`.
     pub authorization: Option<&'a [u8]>,
     /// The certificate of its connection.
@@ -370,7 +382,7 @@ impl Authenticator {
                 None => Err(NOT_ON),
             },
             Some(Credentials::Password(encoded)) => match &self.users {
-                Some(users) => users.recognise(encoded).await,
+                Some(users) => users.recognise(encoded, presented.peer).await,
                 None => Err(NOT_ON),
             },
         }

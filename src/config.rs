@@ -329,15 +329,19 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_CLIENTS_CREATE_GROUPS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     clients_create_groups: Option<bool>,
 
-    /// Whether a client session takes heartbeats only from the caller that registered it [default: false]
+    /// Whether a client session takes heartbeats only from the caller that registered it [default: true where callers are asked who they are]
     #[arg(long, env = "CLIENT_FAILOVER_BIND_SESSIONS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     bind_sessions: Option<bool>,
 
-    /// The most requests per second of one caller on a replica; more are answered 429 [default: no limit]
+    /// The most requests per second of one caller on a replica; more are answered 429 [default: 5000 where callers are asked who they are]
     #[arg(long, env = "CLIENT_FAILOVER_RATE_LIMIT", value_name = "N")]
     rate_limit: Option<u32>,
 
-    /// The most groups of a tenant [default: no limit]
+    /// The most client sessions of a tenant [default: 50000]
+    #[arg(long, env = "CLIENT_FAILOVER_TENANT_SESSION_LIMIT", value_name = "N")]
+    tenant_session_limit: Option<u32>,
+
+    /// The most groups of a tenant [default: 10000]
     #[arg(long, env = "CLIENT_FAILOVER_GROUP_LIMIT", value_name = "N")]
     group_limit: Option<u32>,
 
@@ -487,6 +491,7 @@ impl Given {
             clients_create_groups: self.clients_create_groups.or(file.clients_create_groups),
             bind_sessions: self.bind_sessions.or(file.bind_sessions),
             rate_limit: self.rate_limit.or(file.rate_limit),
+            tenant_session_limit: self.tenant_session_limit.or(file.tenant_session_limit),
             group_limit: self.group_limit.or(file.group_limit),
             tls_certificate: self.tls_certificate.or(file.tls_certificate),
             tls_key: self.tls_key.or(file.tls_key),
@@ -502,10 +507,12 @@ impl Given {
     fn complete(self) -> Result<Settings, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let tls = self.tls()?;
+        let auth = self.auth(tls.as_ref())?;
+        let asks = !auth.is_open();
         Ok(Settings {
             listen: self.address(),
             database: self.database()?,
-            auth: self.auth(tls.as_ref())?,
+            auth,
             tls,
             migrate: self.migrate.unwrap_or(true),
             store: StoreOptions {
@@ -532,8 +539,14 @@ impl Given {
                     },
                 },
                 session_limit: bounded("session-limit", self.session_limit.unwrap_or(1_000), 1, 10_000)?,
-                group_limit: self.group_limit.map(|n| bounded("group-limit", n, 1, 10_000_000)).transpose()?,
-                bind_sessions: self.bind_sessions.unwrap_or(false),
+                group_limit: Some(bounded("group-limit", self.group_limit.unwrap_or(10_000), 1, 10_000_000)?),
+                tenant_session_limit: Some(bounded(
+                    "tenant-session-limit",
+                    self.tenant_session_limit.unwrap_or(50_000),
+                    1,
+                    100_000_000,
+                )?),
+                bind_sessions: self.bind_sessions.unwrap_or(asks),
                 heartbeat_writers: bounded("heartbeat-writers", self.heartbeat_writers.unwrap_or(1), 1, 64)?,
                 heartbeat_batch: bounded("heartbeat-batch", self.heartbeat_batch.unwrap_or(512), 1, 10_000)?,
                 heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
@@ -578,11 +591,8 @@ impl Given {
     }
 
     fn auth(&self, tls: Option<&TlsOptions>) -> Result<AuthOptions, ConfigError> {
-        let mut options = AuthOptions {
-            clients_create_groups: self.clients_create_groups.unwrap_or(true),
-            rate_limit: self.rate_limit.map(|n| bounded("rate-limit", n, 1, 1_000_000)).transpose()?,
-            ..AuthOptions::default()
-        };
+        let mut options =
+            AuthOptions { clients_create_groups: self.clients_create_groups.unwrap_or(true), ..AuthOptions::default() };
         let methods = match &self.auth {
             Some(methods) => methods.as_slice(),
             None if self.address().ip().is_loopback() => &[Method::None],
@@ -627,7 +637,13 @@ impl Given {
         ];
         match set_and_off.iter().find(|(wrong, _)| *wrong) {
             Some((_, wrong)) => Err(ConfigError::Contradiction(wrong)),
-            None => Ok(options),
+            None => {
+                // Where nobody is asked, all that come through a proxy are one.
+                let usual = (!options.is_open()).then_some(5_000);
+                let rate = self.rate_limit.or(usual);
+                options.rate_limit = rate.map(|n| bounded("rate-limit", n, 1, 1_000_000)).transpose()?;
+                Ok(options)
+            }
         }
     }
 

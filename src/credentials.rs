@@ -113,6 +113,9 @@ pub struct NewKeyArgs {
     /// How long it is good, such as 90days [default: for ever]
     #[arg(long, value_name = "TIME")]
     expires_in: Option<Span>,
+    /// The number of a key of the same tenant whose place it takes: it counts as the same caller, so sessions that are bound to that one go on; both are good until that one is revoked
+    #[arg(long, value_name = "KEY")]
+    replaces: Option<i64>,
 }
 
 /// What is done with keys.
@@ -280,6 +283,7 @@ async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<String, Cre
         namespaces: args.grant.namespaces(),
         role: args.grant.role.text(),
         valid_for_s: args.expires_in.map(|Span(duration)| duration.as_secs_f64()),
+        replaces: args.replaces,
     };
     let operator = Operator::here();
     let work = Arc::new((key, operator));
@@ -287,16 +291,17 @@ async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<String, Cre
         let work = work.clone();
         Box::pin(async move {
             let (key, operator) = &*work;
-            let key_id = stored::insert_key(connection, key).await?;
+            let Some(key_id) = stored::insert_key(connection, key).await? else { return Ok(None) };
             let after = json!({
                 "Key": key_id, "Name": key.name, "Namespaces": key.namespaces, "Role": key.role,
-                "ValidForSeconds": key.valid_for_s,
+                "ValidForSeconds": key.valid_for_s, "Replaces": key.replaces,
             });
             audit::record(connection, operator.entry(Action::KeyCreated, &key.tenant_id, None, Some(after))).await?;
-            Ok(key_id)
+            Ok(Some(key_id))
         })
     })
     .await?;
+    let key_id = key_id.ok_or(CredentialError::NoSuchKey(args.replaces.unwrap_or_default()))?;
     Ok(format!("{text}\nThis is key {key_id}. It is shown this once and kept nowhere: put it where its user finds it."))
 }
 

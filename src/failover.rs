@@ -22,12 +22,15 @@ use deadlines::Deadlines;
 use feed::Feed;
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
+use room::Room;
 
 pub mod census;
 mod deadlines;
 pub mod feed;
 mod heartbeats;
 pub mod history;
+mod line;
+mod room;
 mod turns;
 pub mod upkeep;
 
@@ -92,6 +95,14 @@ pub enum FailoverError {
         /// The id.
         session: SessionId,
     },
+    /// The tenant holds as many sessions as it may.
+    #[error("tenant '{tenant}' has {limit} client sessions, which is the service's limit")]
+    TooManySessionsOfTenant {
+        /// The tenant.
+        tenant: TenantId,
+        /// The limit.
+        limit: u32,
+    },
     /// The group is in use.
     #[error("group '{group}' has {live} live client sessions")]
     GroupIsLive {
@@ -123,6 +134,8 @@ pub struct FailoverOptions {
     pub session_limit: u32,
     /// The most groups a tenant may have; `None` for any number.
     pub group_limit: Option<u32>,
+    /// The most sessions a tenant may have; `None` for any number.
+    pub tenant_session_limit: Option<u32>,
     /// Whether a session is its registrant's alone.
     pub bind_sessions: bool,
     /// How many heartbeat transactions run at once.
@@ -171,6 +184,7 @@ pub struct Failover {
     deadlines: Deadlines,
     feed: Feed,
     census: LatestCensus,
+    room: Arc<Room>,
     /// What works in the background, once it does.
     direct: Arc<OnceLock<Store>>,
     options: Arc<FailoverOptions>,
@@ -184,7 +198,16 @@ impl Failover {
         let heartbeats = HeartbeatQueue::start(&store, &options, options.prompt_lapses.then(|| deadlines.clone()));
         let feed = Feed::new(store.clone(), options.events.most_streams);
         let census = LatestCensus::default();
-        Failover { store, heartbeats, deadlines, feed, census, direct: Arc::default(), options: Arc::new(options) }
+        Failover {
+            store,
+            heartbeats,
+            deadlines,
+            feed,
+            census,
+            room: Arc::default(),
+            direct: Arc::default(),
+            options: Arc::new(options),
+        }
     }
 
     /// Says over which store events are read, history is pruned and groups are counted: its connections are shown, too.
@@ -301,6 +324,23 @@ impl Failover {
             Box::pin(async move { groups::has_groups(connection, &tenant, limit).await })
         });
         Ok(full.await?.then(|| FailoverError::TooManyGroups { tenant: tenant.clone(), limit }))
+    }
+
+    /// The refusal, where the tenant has as many sessions as it may have. Counted when it is near to that and otherwise not at
+    /// each registration, so those of a moment may exceed it.
+    async fn full_of_sessions(&self, tenant: &TenantId) -> Result<Option<FailoverError>, StoreError> {
+        let Some(limit) = self.options.tenant_session_limit else { return Ok(None) };
+        if self.room.take(tenant) {
+            return Ok(None);
+        }
+        let counted = tenant.clone();
+        let count = self.store.read("count_tenant_sessions", move |connection| {
+            let tenant = counted.clone();
+            Box::pin(async move { groups::count_tenant_sessions(connection, &tenant, limit).await })
+        });
+        let room = u64::from(limit).saturating_sub(count.await?);
+        self.room.note(tenant, room);
+        Ok((room == 0).then(|| FailoverError::TooManySessionsOfTenant { tenant: tenant.clone(), limit }))
     }
 
     /// Deletes a group and its sessions; a live one only where `deletion` forces it.
@@ -449,12 +489,13 @@ impl Failover {
         name: Option<String>,
     ) -> Result<(), FailoverError> {
         let limit = self.options.session_limit;
-        let work = Arc::new((caller.identity.clone(), path.clone(), session, name));
+        let full = self.full_of_sessions(&path.parent.tenant).await?;
+        let work = Arc::new((caller.identity.clone(), path.clone(), session, name, full));
         self.store
             .serializable("register_session", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
-                    let (identity, path, session, name) = &*work;
+                    let (identity, path, session, name, full) = &*work;
                     let key = path.key();
                     let group = path.group.clone();
                     if groups::find_configuration(connection, key).await?.is_none() {
@@ -470,6 +511,9 @@ impl Failover {
                     }
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
+                    }
+                    if let Some(full) = full {
+                        return Ok(Err(full.clone()));
                     }
                     groups::insert_session(connection, path, session, name.as_deref(), identity).await?;
                     Ok(Ok(()))
@@ -540,8 +584,8 @@ impl Failover {
         session: SessionId,
         message: HeartbeatMessage,
     ) -> Result<Answer, FailoverError> {
-        let bound_to = self.options.bind_sessions.then(|| caller.identity.clone());
-        self.heartbeats.send(path, session, message, bound_to).await
+        let identity = caller.identity.clone();
+        self.heartbeats.send(path, session, message, identity, self.options.bind_sessions).await
     }
 }
 

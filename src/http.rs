@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::BoxBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage as _, HttpRequest, web};
 use rustls::ServerConfig;
@@ -185,6 +185,7 @@ async fn around_everything(
     if let Ok(value) = HeaderValue::from_str(&operation_id) {
         headers.insert(OPERATION_ID, value);
     }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if ending || is_for_health {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);

@@ -919,3 +919,102 @@ async fn it_does_not_start_open_where_others_reach_it_nor_with_half_of_its_setti
     }
     println!("{count} settings that must not start do not");
 }
+
+#[tokio::test]
+async fn keys_of_one_name_are_two_callers_and_one_that_takes_anothers_place_is_the_same() {
+    let database = TestDatabase::new().await;
+    let mut settings = settings(database.connect_options());
+    settings.auth = AuthOptions { api_keys: true, clients_create_groups: true, ..AuthOptions::default() };
+    settings.failover.bind_sessions = true;
+    let app = TestReplica::start(settings).await;
+    let client = ["--tenant", "t", "--role", "client"];
+    let (first_number, first) = create_key(&database, "adapter", &client).await;
+    let (_, namesake) = create_key(&database, "adapter", &client).await;
+    let (_, everywhere) = create_key(&database, "adapter", &["--tenant", "*", "--role", "client"]).await;
+    let number = first_number.to_string();
+    let (_, next) = create_key(&database, "adapter-8", &[&client[..], &["--replaces", &number]].concat()).await;
+    let ask = async |key: &str, method: Method, below: &str, body: Value| {
+        Answer::of(app.http.request(method, url_of(&app, ("t", "n"), below)).bearer_auth(key).json(&body)).await
+    };
+    ask(&first, Method::PUT, "/g", json!({"Milliseconds": 60_000})).await.expect_ok();
+    ask(&first, Method::POST, "/g/clientsessions", json!({"Id": "a"})).await.expect_ok();
+    ask(&first, Method::POST, "/g/clientsessions/a", json!({})).await.expect_ok();
+    for other in [&namesake, &everywhere] {
+        ask(other, Method::POST, "/g/clientsessions/a", json!({})).await.expect_error(403);
+        ask(other, Method::DELETE, "/g/clientsessions/a", json!({})).await.expect_error(403);
+    }
+    ask(&next, Method::POST, "/g/clientsessions/a", json!({})).await.expect_ok();
+    revoke_key(&database, first_number).await;
+    eventually("the first key is refused", async || {
+        ask(&first, Method::POST, "/g/clientsessions/a", json!({})).await.status == 401
+    })
+    .await;
+    ask(&next, Method::POST, "/g/clientsessions/a", json!({})).await.expect_ok();
+    // As a replica of the version before has noted it: whose it is cannot be told.
+    database.execute("UPDATE sessions SET registered_by = 'key:adapter'").await;
+    ask(&namesake, Method::POST, "/g/clientsessions/a", json!({})).await.expect_ok();
+}
+
+/// Reads a stream until it ends.
+async fn until_it_ends(mut stream: reqwest::Response) {
+    let ended = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    tokio::time::timeout(Duration::from_secs(12), ended).await.expect("the stream ends");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_credential_that_it_was_opened_with() {
+    let database = TestDatabase::new().await;
+    let key = SigningKey::ed();
+    let issuer = TokenIssuer::start(vec![key.jwk("first")]).await;
+    let mut options = issuer.options();
+    options.leeway = Duration::ZERO;
+    let users = new_dir().join("users.toml");
+    add_user(&users, "watcher", "correct horse", &["--tenant", "t", "--role", "viewer"]).await;
+    let mut settings = settings(database.connect_options());
+    settings.auth = AuthOptions {
+        api_keys: true,
+        oidc: Some(options),
+        users_file: Some(users.clone()),
+        clients_create_groups: true,
+        ..AuthOptions::default()
+    };
+    let app = TestReplica::start(settings).await;
+    let (number, api_key) = create_key(&database, "watcher", &["--tenant", "t", "--role", "viewer"]).await;
+    let (_, lasting) = create_key(&database, "lasting", &["--tenant", "t", "--role", "viewer"]).await;
+    let mut claims = issuer.claims();
+    claims["exp"] = json!(unix_now() + 3);
+    let token = key.token(&json!({"alg": "EdDSA"}), &claims);
+    let open = async |authorization: String| {
+        let url = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/events", app.url);
+        let stream = app.http.get(url).header("authorization", authorization).send().await.expect("it answers");
+        assert_eq!(stream.status(), 200);
+        stream
+    };
+    let by_token = open(format!("Bearer {token}")).await;
+    let by_key = open(format!("Bearer {api_key}")).await;
+    let by_password = open(basic("watcher", "correct horse")).await;
+    let mut stays = open(format!("Bearer {lasting}")).await;
+    revoke_key(&database, number).await;
+    std::fs::write(&users, "").expect("it can be written");
+    tokio::join!(until_it_ends(by_token), until_it_ends(by_key), until_it_ends(by_password));
+    let _ = stays.chunk().await.expect("it goes on").expect("it has begun");
+    let rest = tokio::time::timeout(Duration::from_millis(1_500), stays.chunk()).await;
+    assert!(rest.is_err() || rest.is_ok_and(|rest| rest.is_ok_and(|piece| piece.is_some())), "it has ended");
+}
+
+#[tokio::test]
+async fn several_headers_that_say_who_is_asking_say_nothing() {
+    let database = TestDatabase::new().await;
+    let mut settings = settings(database.connect_options());
+    settings.auth = AuthOptions { api_keys: true, ..AuthOptions::default() };
+    let app = TestReplica::start(settings).await;
+    let (_, key) = create_key(&database, "adapter", &["--tenant", "t", "--role", "client"]).await;
+    let ask = |headers: usize| {
+        let request = app.http.get(url_of(&app, ("t", "n"), ""));
+        (0..headers).fold(request, |request, _| request.header("authorization", format!("Bearer {key}")))
+    };
+    let answer = Answer::of(ask(1)).await;
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    answer.expect_ok();
+    Answer::of(ask(2)).await.expect_error(401);
+}

@@ -269,6 +269,7 @@ pub fn settings(database: PgConnectOptions) -> Settings {
             rules: Rules::default(),
             session_limit: 1_000,
             group_limit: None,
+            tenant_session_limit: None,
             bind_sessions: false,
             heartbeat_writers: 1,
             heartbeat_batch: 256,

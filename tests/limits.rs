@@ -327,6 +327,42 @@ async fn a_tenant_has_so_many_groups_and_no_more() {
 }
 
 #[tokio::test]
+async fn wrong_passwords_from_elsewhere_keep_no_user_out_who_was_not_here_before() {
+    let file = new_dir().join("users.toml");
+    add_user(&file, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]).await;
+    let auth = AuthOptions { users_file: Some(file), clients_create_groups: true, ..AuthOptions::default() };
+    let app = TestApp::start_with(|settings| settings.auth = auth).await;
+    let elsewhere = reqwest::Client::builder().local_address(std::net::IpAddr::from([127, 0, 0, 2]));
+    let elsewhere = elsewhere.build().expect("a client can be made");
+    let ask = async |client: &reqwest::Client, name: &str, password: &str| {
+        let request = client.get(format!("{}{GROUPS}", app.url)).header("authorization", basic(name, password));
+        Answer::of(request).await.status.as_u16()
+    };
+    let strangers = join_all((0..70).map(|n| {
+        let (ask, elsewhere) = (&ask, &elsewhere);
+        async move {
+            for round in 0.. {
+                let name = if n % 2 == 0 { "adapter" } else { "nobody" };
+                assert!(matches!(ask(elsewhere, name, &format!("wrong {n} {round}")).await, 401 | 429));
+                // As fast as it is answered.
+                tokio::task::yield_now().await;
+            }
+        }
+    }));
+    let user = async {
+        // The strangers are under way.
+        while ask(&elsewhere, "nobody", "wrong").await != 429 {
+            tokio::task::yield_now().await;
+        }
+        ask(&app.http, "adapter", "correct horse").await
+    };
+    tokio::select! {
+        _ = strangers => unreachable!("they never end"),
+        status = user => assert_eq!(status, 200),
+    }
+}
+
+#[tokio::test]
 async fn a_flood_of_wrong_passwords_does_not_keep_a_known_user_out() {
     let file = new_dir().join("users.toml");
     add_user(&file, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]).await;
@@ -355,4 +391,110 @@ async fn a_flood_of_wrong_passwords_does_not_keep_a_known_user_out() {
     );
     assert!(refused.iter().all(|status| matches!(status, 401 | 429)));
     assert!(too_many > 0 && slowest < Duration::from_secs(5), "{too_many} {slowest:?}");
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_sessions_and_no_more() {
+    let app = TestApp::start_with(|settings| settings.failover.tenant_session_limit = Some(3)).await;
+    for group in ["a", "b"] {
+        app.put(&format!("/{group}"), json!({})).await.expect_ok();
+    }
+    let register = async |group: &str, id: &str| app.post(&format!("/{group}/clientsessions"), json!({"Id": id})).await;
+    for (group, id) in [("a", "1"), ("a", "2"), ("b", "1")] {
+        register(group, id).await.expect_ok();
+    }
+    register("b", "2").await.expect_error(409);
+    // What is there stays what it is, and what is deleted makes room.
+    register("b", "1").await.expect_ok();
+    app.delete("/a/clientsessions/1").await.expect_ok();
+    register("b", "2").await.expect_ok();
+}
+
+/// How long heartbeats took, sorted.
+async fn beats_of_the_victim(app: &TestApp, groups: usize, lasting: Duration) -> Vec<Duration> {
+    let beats = (0..groups).flat_map(|group| [(group, "a"), (group, "b")]).map(async |(group, session)| {
+        let url = format!("{}/api/v1/tenants/victim/namespaces/n/clientfailover/groups/{group}", app.url);
+        let mut ticks = tokio::time::interval(Duration::from_millis(250));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (began, mut took) = (Instant::now(), Vec::new());
+        while began.elapsed() < lasting {
+            ticks.tick().await;
+            let asked = Instant::now();
+            let request = app.http.post(format!("{url}/clientsessions/{session}"));
+            Answer::of(request.json(&json!({"PercentHealthyStreams": 100}))).await.expect_ok();
+            took.push(asked.elapsed());
+        }
+        took
+    });
+    let mut took = join_all(beats).await.concat();
+    took.sort();
+    took
+}
+
+#[tokio::test]
+#[ignore = "needs the machine for itself: run it for its figures"]
+async fn large_groups_of_one_tenant_cost_another_neither_its_time_nor_its_roles() {
+    const LARGE: usize = 60;
+    const VICTIMS: usize = 10;
+    let app = TestApp::start().await;
+    for group in 0..LARGE {
+        app.put(&format!("/{group}"), json!({"Milliseconds": 5_000})).await.expect_ok();
+    }
+    app.database
+        .execute("INSERT INTO sessions (group_key, session_id) SELECT group_key, i::text FROM groups, generate_series(1, 1000) i")
+        .await;
+    app.database
+        .execute(
+            "INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time, received_at, lease_until, heard_until)
+             SELECT group_key, session_id, 50, now(), now(), now(), now() FROM sessions",
+        )
+        .await;
+    app.database.execute("ANALYZE sessions").await;
+    app.database.execute("ANALYZE heartbeats").await;
+    for group in 0..VICTIMS {
+        let url = format!("{}/api/v1/tenants/victim/namespaces/n/clientfailover/groups/{group}", app.url);
+        Answer::of(app.http.put(&url).json(&json!({"Milliseconds": 3_000}))).await.expect_ok();
+        for session in ["a", "b"] {
+            Answer::of(app.http.post(format!("{url}/clientsessions")).json(&json!({"Id": session}))).await.expect_ok();
+        }
+    }
+    let at = |took: &[Duration], part: f64| took[((took.len() - 1) as f64 * part) as usize];
+    let quiet = beats_of_the_victim(&app, VICTIMS, Duration::from_secs(3)).await;
+    let changes = "SELECT count(*) AS n FROM role_transitions WHERE tenant_id = 'victim'";
+    let before = app.database.rows(changes).await;
+    let under_attack = async {
+        let victim = beats_of_the_victim(&app, VICTIMS, Duration::from_secs(6));
+        let attack = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(5));
+            let mut sent = futures_util::stream::FuturesUnordered::new();
+            loop {
+                ticks.tick().await;
+                let (group, session) = (fastrand::usize(0..LARGE), fastrand::usize(1..=1_000));
+                let url = format!("{}{GROUPS}/{group}/clientsessions/{session}", app.url);
+                sent.push(app.http.post(url).json(&json!({"PercentHealthyStreams": 50})).send());
+                while sent.len() > 1_000 {
+                    futures_util::StreamExt::next(&mut sent).await;
+                }
+                // Answers are taken as they come.
+                while let Some(Some(_)) =
+                    futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut sent))
+                {}
+            }
+        };
+        tokio::select! {
+            took = victim => took,
+            () = attack => Vec::new(),
+        }
+    };
+    let attacked = under_attack.await;
+    let after = app.database.rows(changes).await;
+    println!(
+        "the victim's heartbeats: quiet p50 {:?}, p99 {:?}; beside 200 heartbeats a second in {LARGE} groups of 1,000: p50 {:?}, p99 {:?}; role changes {before:?} and {after:?}",
+        at(&quiet, 0.5),
+        at(&quiet, 0.99),
+        at(&attacked, 0.5),
+        at(&attacked, 0.99)
+    );
+    assert_eq!(before, after, "a role changed");
+    assert!(at(&attacked, 0.5) < Duration::from_millis(1_500), "{:?}", at(&attacked, 0.5));
 }

@@ -567,3 +567,20 @@ async fn a_page_of_another_site_cannot_change_anything_through_a_browser() {
         assert_eq!(sent_by(site, Method::POST, "/pump/clientsessions/a").await.status, 200);
     }
 }
+
+#[tokio::test]
+async fn a_page_that_only_its_origin_tells_from_ours_cannot_change_anything() {
+    let app = TestApp::start().await;
+    let host = app.url.strip_prefix("http://").expect("plain HTTP").to_owned();
+    let put = async |origin: &str, typed: bool| {
+        let request = app.http.put(format!("{}{}/g", app.url, crate::wire::GROUPS)).header("origin", origin).body("{}");
+        let request = if typed { request.header("content-type", "application/json") } else { request };
+        Answer::of(request).await
+    };
+    for origin in ["http://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", ""] {
+        put(origin, true).await.expect_error(403);
+    }
+    let ours = format!("http://{host}");
+    put(&ours, false).await.expect_error(415);
+    put(&ours, true).await.expect_ok();
+}

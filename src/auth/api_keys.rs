@@ -175,7 +175,10 @@ fn read_key(stored: StoredKey, now: Instant) -> Option<([u8; 32], Arc<Key>)> {
     if grant.fault().is_some() {
         return None;
     }
-    let identity = Arc::new(Identity { name: format!("key:{}", stored.name).into(), grants: vec![grant] });
+    let identity = Arc::new(Identity {
+        name: format!("key:{}:{}", stored.identity_id, stored.identity_name).into(),
+        grants: vec![grant],
+    });
     // By the database's clock; counted from before it was read, so never too long.
     let until = stored.valid_for_s.map(|left| now + Duration::from_secs_f64(left.clamp(0.0, 1e9)));
     let key = Key { key_id: stored.key_id, identity, until, used: AtomicBool::new(false) };

@@ -1,11 +1,14 @@
 //! Name and password (RFC 7617), from a users file with argon2id hashes.
 //!
 //! A verification costs tens of milliseconds on purpose. It runs off the threads that serve, few at a time, and
-//! its success is remembered for a while: until the file says otherwise about this user.
+//! its success is remembered for a while: until the file says otherwise about this user. A failure is remembered, too, for
+//! seconds. Addresses and names with many failures have to wait; whoever has got in from an address before does not, and
+//! has verifications of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
@@ -14,12 +17,12 @@ use argon2::{Argon2, Params};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::watched_file::{WatchedFile, toml_fault};
-use super::{AuthError, AuthSetupError, Grant, Identity};
+use super::{AuthError, AuthSetupError, Grant, Identity, network};
 
 /// For how long a verified password is remembered. A user who is changed or removed is forgotten at once.
 const REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
@@ -31,14 +34,106 @@ const MOST_WAITING: usize = 64;
 const MOST_MEMORY_KIB: u32 = 256 * 1024;
 const MOST_PASSES: u32 = 16;
 
+/// For how long a wrong password is remembered.
+const WRONG_FOR: Duration = Duration::from_secs(10);
+
+/// For how long it is remembered from where a user has got in.
+const AT_HOME_FOR: Duration = Duration::from_secs(24 * 3_600);
+
+/// How many failures of an address and for a name cost nothing, and the longest that they then cost.
+const FREE_OF_ADDRESS: u32 = 200;
+const FREE_FOR_NAME: u32 = 100;
+
+/// From how many failures of its own on an address waits for what others have done to a name: a user who comes from elsewhere is not
+/// kept out by them.
+const OWN_FAILURES: u32 = 3;
+
+/// The most requests of one address that wait for a verification.
+const MOST_WAITING_PER_ADDRESS: u32 = 16;
+
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The most addresses and names whose failures are kept in mind.
+const MOST_FAILURES: usize = 20_000;
+
+const TOO_MANY: AuthError = AuthError::TooMany("too many passwords are being verified");
+const WAIT: AuthError = AuthError::TooMany("too many wrong passwords came from this address or for this name");
 const WRONG: AuthError = AuthError::Invalid("the user is unknown or the password is wrong");
 
 /// The users of a file.
 pub struct Users {
     file: WatchedFile<UserTable>,
     verified: Cache<Verified>,
+    /// Passwords that did not fit that hash.
+    wrong: Cache<(Arc<str>, Instant)>,
+    /// From where which users have got in.
+    at_home: Cache<Instant>,
+    failures: Mutex<HashMap<Whose, Failures>>,
+    waiting: Waiting,
+    strangers: Verifications,
+    residents: Verifications,
+}
+
+/// What failures are counted for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Address(IpAddr),
+    Name(Box<str>),
+}
+
+/// How many requests of each address wait for a verification.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+impl Waiting {
+    /// Room for another, until what comes of this is dropped.
+    fn enter(&self, address: Option<IpAddr>) -> Option<Waits> {
+        if let Some(address) = address {
+            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = waiting.entry(address).or_default();
+            if *count >= MOST_WAITING_PER_ADDRESS {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Waits { waiting: self.clone(), address })
+    }
+}
+
+struct Waits {
+    waiting: Waiting,
+    address: Option<IpAddr>,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&address);
+            }
+        }
+    }
+}
+
+struct Failures {
+    count: u32,
+    /// No verification before that.
+    until: Instant,
+}
+
+/// Verifications at once, and places to wait for one.
+struct Verifications {
     turns: Arc<Semaphore>,
     room: Semaphore,
+}
+
+impl Verifications {
+    fn new(at_once: usize) -> Verifications {
+        Verifications { turns: Arc::new(Semaphore::new(at_once)), room: Semaphore::new(MOST_WAITING) }
+    }
 }
 
 struct UserTable {
@@ -83,8 +178,12 @@ impl Users {
         Ok(Users {
             file: WatchedFile::open(path, parse)?,
             verified: Cache::new(),
-            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
-            room: Semaphore::new(MOST_WAITING),
+            wrong: Cache::new(),
+            at_home: Cache::new(),
+            failures: Mutex::default(),
+            waiting: Waiting::default(),
+            strangers: Verifications::new((cores / 4).max(1)),
+            residents: Verifications::new((cores / 4).max(1)),
         })
     }
 
@@ -109,36 +208,98 @@ impl Users {
         (user.hash == verified.hash).then(|| user.identity.clone())
     }
 
-    /// Who that is.
-    pub async fn recognise(&self, encoded: &str) -> Result<Arc<Identity>, AuthError> {
+    /// Who that is, who comes from there.
+    pub async fn recognise(&self, encoded: &str, peer: Option<IpAddr>) -> Result<Arc<Identity>, AuthError> {
         let malformed = AuthError::Invalid("what follows 'Basic' is not base64 of a name, a colon and a password");
         let decoded = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let decoded = decoded.ok_or(malformed.clone())?;
         let (name, password) = decoded.split_once(':').ok_or(malformed)?;
-        let Ok(_room) = self.room.try_acquire() else {
-            return Err(AuthError::TooMany("too many passwords are being verified"));
-        };
         let table = self.file.get();
         let user = table.users.get_key_value(name).map(|(name, user)| (name.clone(), user.clone()));
         let hash = user.as_ref().map_or(&table.decoy, |(_, user)| &user.hash).clone();
-        let fits = self.fits(password.to_owned(), hash.clone()).await;
-        let Some((name, user)) = user.filter(|_| fits) else { return Err(WRONG) };
+        let fingerprint = self.wrong.fingerprint(encoded.as_bytes());
+        if self.wrong.find(fingerprint).is_some_and(|(wrong, until)| wrong == hash && Instant::now() < until) {
+            return Err(WRONG);
+        }
+        let address = peer.map(network);
+        let home = self.at_home.fingerprint(format!("{address:?} {name}").as_bytes());
+        let is_at_home = self.at_home.find(home).is_some_and(|until| Instant::now() < until);
+        let by_name = Whose::Name(name.into());
+        let by_address = address.map(Whose::Address);
+        let has_to_wait = || !is_at_home && self.has_to_wait(by_address.as_ref(), &by_name);
+        if has_to_wait() {
+            return Err(WAIT);
+        }
+        let _waiting = self.waiting.enter(address).ok_or(TOO_MANY)?;
+        let verifications = if is_at_home { &self.residents } else { &self.strangers };
+        let Ok(_room) = verifications.room.try_acquire() else { return Err(TOO_MANY) };
+        let Ok(turn) = verifications.turns.clone().acquire_owned().await else { return Err(TOO_MANY) };
+        // Those before it in the line may have had the same password, or too many failures.
+        if has_to_wait() {
+            return Err(WAIT);
+        }
+        let fits = fits(password.to_owned(), hash.clone(), turn).await;
+        let Some((name, user)) = user.filter(|_| fits) else {
+            self.wrong.insert(fingerprint, (hash, Instant::now() + WRONG_FOR));
+            self.note_failure(by_address.into_iter().chain([by_name]).collect());
+            return Err(WRONG);
+        };
+        self.at_home.insert(home, Instant::now() + AT_HOME_FOR);
         // Spread out, so that those who came together need not all be verified again together.
         let until = Instant::now() + REMEMBERED_FOR.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.verified.insert(self.verified.fingerprint(encoded.as_bytes()), Verified { name, hash, until });
         Ok(user.identity)
     }
 
-    async fn fits(&self, password: String, hash: Arc<str>) -> bool {
-        let Ok(turn) = self.turns.clone().acquire_owned().await else { return false };
-        let verification = tokio::task::spawn_blocking(move || {
-            // Held by the work and not by the one who waits for it, who may go away.
-            let _turn = turn;
-            PasswordHash::new(&hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-        });
-        verification.await.unwrap_or(false)
+    fn has_to_wait(&self, address: Option<&Whose>, name: &Whose) -> bool {
+        // Nothing panics while it holds the lock; a poisoned one is as good as new.
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let waits = |whose: &Whose| failures.get(whose).is_some_and(|failures| now < failures.until);
+        match address {
+            None => waits(name),
+            Some(address) => {
+                let own = failures.get(address).map_or(0, |failures| failures.count);
+                waits(address) || (own >= OWN_FAILURES && waits(name))
+            }
+        }
     }
+
+    /// Beyond those that cost nothing, each failure doubles the wait; who has waited ten times as long begins anew.
+    fn note_failure(&self, whose: Vec<Whose>) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let is_over = |failures: &Failures| now > failures.until + 10 * LONGEST_WAIT;
+        if failures.len() + whose.len() > MOST_FAILURES {
+            failures.retain(|_, failures| !is_over(failures));
+        }
+        for whose in whose {
+            if failures.len() >= MOST_FAILURES && !failures.contains_key(&whose) {
+                continue;
+            }
+            let free = if matches!(whose, Whose::Address(_)) { FREE_OF_ADDRESS } else { FREE_FOR_NAME };
+            let entry = failures.entry(whose).or_insert(Failures { count: 0, until: now });
+            if is_over(entry) {
+                entry.count = 0;
+            }
+            entry.count += 1;
+            let beyond = entry.count.saturating_sub(free);
+            let wait = match beyond {
+                0 => Duration::ZERO,
+                beyond => Duration::from_secs(1 << (beyond - 1).min(10)).min(LONGEST_WAIT),
+            };
+            entry.until = now + wait;
+        }
+    }
+}
+
+async fn fits(password: String, hash: Arc<str>, turn: OwnedSemaphorePermit) -> bool {
+    let verification = tokio::task::spawn_blocking(move || {
+        // Held by the work and not by the one who waits for it, who may go away.
+        let _turn = turn;
+        PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    });
+    verification.await.unwrap_or(false)
 }
 
 /// The hash of a password, as the users file has it.

@@ -1,7 +1,7 @@
 //! Group commit of heartbeats: those that arrive while a transaction runs share the next one.
 //!
 //! There is no timer: an idle service runs each heartbeat's transaction at once. The queue is bounded, and so is
-//! the wait in it. One heartbeat's fault is never another's: a batch that cannot be committed is split until the
+//! the wait in it; who comes next is told by [`super::line`]. One heartbeat's fault is never another's: a batch that cannot be committed is split until the
 //! one at fault stands alone.
 
 use std::collections::{HashMap, HashSet};
@@ -12,9 +12,10 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::deadlines::Deadlines;
+use super::line::{EXPENSIVE, Line, Waits};
 use super::turns::Turns;
 use super::{
     FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
@@ -55,10 +56,19 @@ pub struct HeartbeatMessage {
 /// The way in for heartbeats. Cheap to clone; the writers stop when the last clone is gone.
 #[derive(Clone)]
 pub struct HeartbeatQueue {
-    sender: mpsc::Sender<Waiting>,
+    entrance: Arc<Entrance>,
     patience: std::time::Duration,
     /// The writers' store, once their thread has made it.
     store: Arc<OnceLock<Store>>,
+}
+
+/// Closes the line when the last way in is gone.
+struct Entrance(Arc<Line<Waiting>>);
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 struct Waiting {
@@ -73,8 +83,25 @@ struct Request {
     key: uuid::Uuid,
     session: SessionId,
     message: HeartbeatMessage,
-    /// Where sessions are bound: who sent it.
-    bound_to: Option<Arc<str>>,
+    tenant: Arc<str>,
+    /// Who sent it.
+    caller: Arc<str>,
+    /// Whether it counts only if they registered the session.
+    is_bound: bool,
+}
+
+impl Waits for Waiting {
+    fn of(&self) -> (&Arc<str>, &Arc<str>) {
+        (&self.request.tenant, &self.request.caller)
+    }
+
+    fn group(&self) -> uuid::Uuid {
+        self.request.key
+    }
+
+    fn is_waited_for(&self) -> bool {
+        !self.reply.is_closed()
+    }
 }
 
 /// What a committed transaction answers, one outcome per request, and what it changed.
@@ -82,6 +109,8 @@ struct Committed {
     outcomes: Vec<Result<Answer, FailoverError>>,
     changes: Vec<RoleChange>,
     leases: Leases,
+    /// How many sessions the groups have.
+    sizes: Vec<(uuid::Uuid, usize)>,
 }
 
 /// The leases that the holders of roles have, as the transaction leaves them.
@@ -97,7 +126,8 @@ impl HeartbeatQueue {
     /// On a runtime shared with other work each answer of the database would be heard by one thread and acted on by another, and
     /// that hand-over, several times in a transaction, costs as much as the transaction.
     pub fn start(store: &Store, options: &FailoverOptions, deadlines: Option<Deadlines>) -> HeartbeatQueue {
-        let (sender, receiver) = mpsc::channel(options.heartbeat_queue);
+        let line = Arc::new(Line::new(options.heartbeat_queue));
+        let entrance = Arc::new(Entrance(line.clone()));
         let patience = store.options().operation_timeout;
         let (store, options) = (store.clone(), options.clone());
         let others = Handle::current();
@@ -105,18 +135,18 @@ impl HeartbeatQueue {
         let place = writers_store.clone();
         let thread = std::thread::Builder::new().name("heartbeats".to_owned());
         let started = thread.spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run_writers(store, options, receiver, others, deadlines, &place)),
+            Ok(runtime) => runtime.block_on(run_writers(store, options, line, others, deadlines, &place)),
             Err(error) => tracing::error!(%error, "no runtime for heartbeats: each is answered 503"),
         });
         if let Err(error) = started {
             tracing::error!(%error, "no thread for heartbeats: each is answered 503");
         }
-        HeartbeatQueue { sender, patience, store: writers_store }
+        HeartbeatQueue { entrance, patience, store: writers_store }
     }
 
     /// How many heartbeats wait for a transaction.
     pub fn waiting(&self) -> usize {
-        self.sender.max_capacity() - self.sender.capacity()
+        self.entrance.0.len()
     }
 
     /// The writers' own connections.
@@ -131,14 +161,16 @@ impl HeartbeatQueue {
         path: GroupPath,
         session: SessionId,
         message: HeartbeatMessage,
-        bound_to: Option<Arc<str>>,
+        caller: Arc<str>,
+        is_bound: bool,
     ) -> Result<Answer, FailoverError> {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.patience;
         let key = path.key().0;
-        let request = Arc::new(Request { path, key, session, message, bound_to });
+        let tenant = path.parent.tenant.as_str().into();
+        let request = Arc::new(Request { path, key, session, message, tenant, caller, is_bound });
         let waiting = Waiting { request, deadline, reply };
-        if self.sender.try_send(waiting).is_err() {
+        if self.entrance.0.push(waiting).is_err() {
             return Err(FailoverError::Overloaded("too many heartbeats are waiting to be written"));
         }
         match tokio::time::timeout_at(deadline.into(), answer).await {
@@ -152,7 +184,7 @@ impl HeartbeatQueue {
 async fn run_writers(
     store: Store,
     options: FailoverOptions,
-    receiver: mpsc::Receiver<Waiting>,
+    line: Arc<Line<Waiting>>,
     others: Handle,
     deadlines: Option<Deadlines>,
     place: &OnceLock<Store>,
@@ -161,7 +193,6 @@ async fn run_writers(
     let store = store.with_own_connections(u32::try_from(connections).unwrap_or(u32::MAX));
     // Nobody else sets it.
     let _ = place.set(store.clone());
-    let receiver = Arc::new(Mutex::new(receiver));
     let alone = Arc::new(Semaphore::new(MOST_ALONE));
     let room = Arc::new(Semaphore::new(options.heartbeat_queue));
     let turns = Arc::new(Turns::default());
@@ -171,7 +202,7 @@ async fn run_writers(
                 store: store.clone(),
                 rules: options.rules,
                 batch_limit: options.heartbeat_batch,
-                receiver: receiver.clone(),
+                line: line.clone(),
                 alone: alone.clone(),
                 room: room.clone(),
                 others: others.clone(),
@@ -192,7 +223,7 @@ struct Writer {
     store: Store,
     rules: Rules,
     batch_limit: usize,
-    receiver: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    line: Arc<Line<Waiting>>,
     alone: Arc<Semaphore>,
     /// Room for heartbeats that wait for their turn alone: as many as may wait in the queue.
     room: Arc<Semaphore>,
@@ -215,11 +246,10 @@ impl Writer {
         let mut kept = Kept::empty();
         let patience = self.store.options().idle_in_transaction_timeout / 2;
         loop {
-            let mut batch = Vec::new();
-            let receive = async { self.receiver.lock().await.recv_many(&mut batch, self.batch_limit).await };
-            match tokio::time::timeout(patience, receive).await {
-                Ok(0) => return,
-                Ok(_) => {
+            match tokio::time::timeout(patience, self.line.take(self.batch_limit)).await {
+                Ok(batch) if batch.is_empty() => return,
+                Ok(batch) => {
+                    let mut batch = self.without_expensive(batch).await;
                     if self.turns.are_taken() {
                         self.take_turn(&mut kept, &mut batch).await;
                     }
@@ -228,6 +258,27 @@ impl Writer {
                 Err(_) => kept.rest().await,
             }
         }
+    }
+
+    /// Finds out how large groups are that have not been seen before; those that are expensive go back into the line.
+    async fn without_expensive(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
+        let unknown: Arc<[uuid::Uuid]> = self.line.unknown_groups(&batch).into();
+        if unknown.is_empty() {
+            return batch;
+        }
+        let asked = unknown.clone();
+        let counted = self.store.read("count_sessions", move |connection| {
+            let asked = asked.clone();
+            Box::pin(async move { groups::count_some_sessions(connection, &asked, EXPENSIVE).await })
+        });
+        // Where that fails, so will the transaction, and says why.
+        let Ok(sizes) = counted.await else { return batch };
+        self.line.note_sizes(std::iter::zip(unknown.iter().copied(), sizes));
+        let (batch, without_place) = self.line.put_expensive_back(batch);
+        for waiting in without_place {
+            let _ = waiting.reply.send(Err(FailoverError::Overloaded("too many heartbeats are waiting to be written")));
+        }
+        batch
     }
 
     /// Waits for the turn of the next transaction, and takes along what has come meanwhile: where replicas wait for each
@@ -241,14 +292,7 @@ impl Writer {
             }
             false => self.turns.note_vain_wait(),
         }
-        // Another writer that holds it waits for the same heartbeats, and would be waited for with the turn in hand.
-        if let Ok(mut receiver) = self.receiver.try_lock() {
-            while batch.len() < self.batch_limit
-                && let Ok(waiting) = receiver.try_recv()
-            {
-                batch.push(waiting);
-            }
-        }
+        self.line.top_up(batch, self.batch_limit);
     }
 
     /// Writes a batch and answers every request in it.
@@ -302,7 +346,12 @@ impl Writer {
 
     async fn try_commit(&self, kept: &mut Kept, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
         let Some(deadline) = part.iter().map(|waiting| waiting.deadline).max() else {
-            return Ok(Committed { outcomes: Vec::new(), changes: Vec::new(), leases: Leases::none() });
+            return Ok(Committed {
+                outcomes: Vec::new(),
+                changes: Vec::new(),
+                leases: Leases::none(),
+                sizes: Vec::new(),
+            });
         };
         let requests: Arc<[Arc<Request>]> = part.iter().map(|waiting| waiting.request.clone()).collect();
         let store = self.store.clone();
@@ -332,9 +381,11 @@ impl Writer {
                         true => Leases { left: leases_left(&loaded, &clock), read_at },
                         false => Leases::none(),
                     };
+                    let size = |stored: &StoredGroup| (stored.key.0, stored.session_ids.len());
+                    let sizes = loaded.iter().flatten().flatten().map(size).collect();
                     let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
                     state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
-                    Ok(Committed { outcomes, changes, leases })
+                    Ok(Committed { outcomes, changes, leases, sizes })
                 })
             })
             .await
@@ -345,6 +396,7 @@ impl Writer {
         match outcome {
             Ok(committed) => {
                 log_changes(&committed.changes);
+                self.line.note_sizes(committed.sizes.into_iter());
                 metrics::batch_committed(part.len());
                 for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
                     // Nobody waits any more: the heartbeat counts all the same.
@@ -407,15 +459,14 @@ fn distinct_keys(requests: &[Arc<Request>]) -> (Vec<uuid::Uuid>, Vec<usize>) {
 
 /// Which of the heartbeats come from somebody else than their session is bound to. Asks nothing where none is.
 async fn find_strangers(connection: &mut Connection, requests: &[Arc<Request>]) -> Result<HashSet<usize>, WorkError> {
-    if requests.iter().all(|request| request.bound_to.is_none()) {
+    if requests.iter().all(|request| !request.is_bound) {
         return Ok(HashSet::new());
     }
     let keys: Vec<uuid::Uuid> = requests.iter().map(|request| request.key).collect();
     let sessions: Vec<String> = requests.iter().map(|request| request.session.as_str().to_owned()).collect();
     let registrants = groups::find_registrants(connection, &keys, &sessions).await?;
     let is_stranger = |(i, request): (usize, &Arc<Request>)| {
-        let sender = request.bound_to.as_deref()?;
-        registrants.are_other(i, sender).then_some(i)
+        (request.is_bound && registrants.are_other(i, &request.caller)).then_some(i)
     };
     Ok(requests.iter().enumerate().filter_map(is_stranger).collect())
 }

@@ -121,6 +121,7 @@ impl ApiError {
                 | FailoverError::SessionDiffers { .. }
                 | FailoverError::TooManySessions { .. }
                 | FailoverError::TooManyGroups { .. }
+                | FailoverError::TooManySessionsOfTenant { .. }
                 | FailoverError::GroupIsLive { .. } => StatusCode::CONFLICT,
                 FailoverError::OnlyAdminsChangeGroups(_) | FailoverError::SessionOfAnother { .. } => {
                     StatusCode::FORBIDDEN
@@ -233,6 +234,11 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
             "The group is full.",
             reason,
             "Delete client sessions that are no longer used, or raise the service's session limit.",
+        ),
+        FailoverError::TooManySessionsOfTenant { .. } => (
+            "The tenant is full.",
+            reason,
+            "Delete client sessions that are no longer used, or raise the service's limit of sessions per tenant.",
         ),
         FailoverError::TooManyGroups { .. } => (
             "The tenant is full.",

@@ -17,10 +17,12 @@ use super::datetime::DateTimeText;
 use super::errors::ApiError;
 use super::groups::Milliseconds;
 use super::groups::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS};
+use super::guard::Standing;
 use super::paths::{IdText, InGroup, InNamespace};
 use super::sessions::RoleNumber;
 use super::timespan::TimeSpanText;
 use super::{Life, datetime, query, timespan};
+use crate::auth::Authenticator;
 use crate::failover::feed::{Listener, Published};
 use crate::failover::{Failover, FailoverError};
 use crate::metrics;
@@ -36,35 +38,35 @@ const LAST_EVENT_ID: &str = "Last-Event-ID";
 /// `GET …/clientfailover/events`
 pub async fn of_namespace(
     failover: web::Data<Failover>,
-    life: web::Data<Life>,
+    admission: Admission,
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    open(&failover, &life, EventScope::Namespace(namespace), &request).await
+    open(&failover, admission, EventScope::Namespace(namespace), &request).await
 }
 
 /// `GET …/groups/{groupid}/events`. The group need not exist: its creation is an event.
 pub async fn of_group(
     failover: web::Data<Failover>,
-    life: web::Data<Life>,
+    admission: Admission,
     InGroup(path): InGroup,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    open(&failover, &life, EventScope::Group(path.key()), &request).await
+    open(&failover, admission, EventScope::Group(path.key()), &request).await
 }
 
 /// `GET /api/v1/clientfailover/events`
 pub async fn of_everything(
     failover: web::Data<Failover>,
-    life: web::Data<Life>,
+    admission: Admission,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    open(&failover, &life, EventScope::Everything, &request).await
+    open(&failover, admission, EventScope::Everything, &request).await
 }
 
 async fn open(
     failover: &Failover,
-    life: &web::Data<Life>,
+    admission: Admission,
     scope: EventScope,
     request: &HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
@@ -75,8 +77,15 @@ async fn open(
         .insert_header((CACHE_CONTROL, "no-store"))
         // A proxy that collects an answer before it passes it on would hold events back.
         .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(write_stream(listener, life.clone())))
+        .streaming(write_stream(listener, admission)))
 }
+
+/// For how long a stream is let in: while the service lives, and while its caller would be let in again.
+type Admission = (web::Data<Life>, web::Data<Authenticator>, Standing);
+
+/// How often it is looked whether the caller would be let in again: with the time that a revoked key is believed for, it ends
+/// within a few seconds.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// What the client has had already: by the header that browsers send, or by a parameter for those who cannot send one.
 fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
@@ -97,24 +106,26 @@ fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
 
 struct Open {
     listener: Listener,
-    life: web::Data<Life>,
+    admission: Admission,
     keep_alive_at: Instant,
+    looked_at: Instant,
     begun: bool,
     /// Whether it gives out what was before it.
     behind: bool,
 }
 
 /// The stream's bytes. It ends with the service, or with an error of the database; the client resumes.
-fn write_stream(listener: Listener, life: web::Data<Life>) -> impl Stream<Item = Result<Bytes, Infallible>> {
+fn write_stream(listener: Listener, admission: Admission) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let behind = listener.is_behind();
-    let open = Open { listener, life, keep_alive_at: Instant::now() + KEEP_ALIVE, begun: false, behind };
+    let now = Instant::now();
+    let open = Open { listener, admission, keep_alive_at: now + KEEP_ALIVE, looked_at: now, begun: false, behind };
     stream::unfold(open, |mut open| async move {
         if !open.begun {
             open.begun = true;
             return Some((Ok(beginning(&mut open.listener)), open));
         }
         let bytes = tokio::select! {
-            () = open.life.ended() => return None,
+            () = until_it_ends(&open.admission, &mut open.looked_at) => return None,
             next = next(&mut open.listener, open.behind) => match next.ok()? {
                 Some(event) => event.text(write_event),
                 None => {
@@ -127,6 +138,25 @@ fn write_stream(listener: Listener, life: web::Data<Life>) -> impl Stream<Item =
         open.keep_alive_at = Instant::now() + KEEP_ALIVE;
         Some((Ok(bytes), open))
     })
+}
+
+/// Waits until the service ends, or the caller would not be let in any more. While events come without a pause, it is looked
+/// between them.
+async fn until_it_ends((life, authenticator, standing): &Admission, looked_at: &mut Instant) {
+    let turned_away = async {
+        loop {
+            sleep_until(*looked_at + LOOKED_AT_EVERY).await;
+            if !standing.holds(authenticator).await {
+                return;
+            }
+            *looked_at = Instant::now();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = life.ended() => {}
+        () = turned_away => {}
+    }
 }
 
 /// The next event; `None` where those of before are over, so that whoever wants these alone need not wait.

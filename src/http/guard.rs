@@ -4,12 +4,13 @@
 //! route that is added is closed until it is opened here.
 
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::Method;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use super::errors::ApiError;
@@ -39,14 +40,19 @@ pub async fn admit(
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) && is_from_another_site(request) {
         return Err(ApiError::NotAllowed {
-            reason: "A page of another site had a browser send this (its header Sec-Fetch-Site says so).".to_owned(),
+            reason: "A page of another site had a browser send this (its header Sec-Fetch-Site or Origin says so)."
+                .to_owned(),
         });
     }
     let challenge = match request.headers().contains_key(SENT_BY_SCRIPT) {
         true => authenticator.challenge_for_scripts(),
         false => authenticator.challenge(),
     };
+    if request.headers().get_all(AUTHORIZATION).nth(1).is_some() {
+        return Err(refused(AuthError::Invalid("there are several headers Authorization"), challenge));
+    }
     let presented = Presented {
+        peer: request.peer_addr().map(|peer| peer.ip()),
         authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
         certificate: request.conn_data::<ClientCertificate>(),
     };
@@ -58,6 +64,9 @@ pub async fn admit(
     let peer = request.peer_addr().map(|peer| peer.ip());
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
     let role = check(request, resource, &identity, authenticator.clients_create_groups())?;
+    if resource.is_some_and(|resource| STREAMS.contains(&resource.path)) {
+        request.extensions_mut().insert(Standing::of(request));
+    }
     request.extensions_mut().insert(Caller {
         identity: identity.name.clone(),
         operation_id: operation_id.clone(),
@@ -66,12 +75,91 @@ pub async fn admit(
     Ok(())
 }
 
+/// What goes on for as long as its caller wants.
+const STREAMS: [&str; 3] = [paths::GROUP_EVENTS, paths::NAMESPACE_EVENTS, paths::EVENTS];
+
+/// By what a request was let in, to see later whether it still would be.
+#[derive(Clone)]
+pub struct Standing {
+    authorization: Option<Vec<u8>>,
+    certificate: Option<ClientCertificate>,
+    peer: Option<IpAddr>,
+    place: Option<(String, String)>,
+}
+
+impl Standing {
+    fn of(request: &ServiceRequest) -> Standing {
+        Standing {
+            authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes().to_vec()),
+            certificate: request.conn_data::<ClientCertificate>().cloned(),
+            peer: request.peer_addr().map(|peer| peer.ip()),
+            place: place_of(request.path()),
+        }
+    }
+
+    /// Whether its caller may still read there. While that cannot be told, it is as it was.
+    pub async fn holds(&self, authenticator: &Authenticator) -> bool {
+        let presented = Presented {
+            authorization: self.authorization.as_deref(),
+            certificate: self.certificate.as_ref(),
+            peer: self.peer,
+        };
+        match authenticator.recognise(presented).await {
+            Ok(identity) => {
+                authorize(&identity, as_place(&self.place), Permission::Read, authenticator.clients_create_groups())
+                    .is_ok()
+            }
+            Err(AuthError::Missing | AuthError::Invalid(_)) => false,
+            Err(AuthError::Unavailable(_) | AuthError::TooMany(_)) => true,
+        }
+    }
+}
+
+impl FromRequest for Standing {
+    type Error = ApiError;
+    type Future = Ready<Result<Standing, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let standing = request.extensions().get::<Standing>().cloned();
+        ready(standing.ok_or_else(|| ApiError::NotAllowed { reason: "Nobody let this request in.".to_owned() }))
+    }
+}
+
+/// The tenant and the namespace that a path names. A name that cannot be decoded is nobody's; those who may go everywhere are
+/// told what is wrong with it.
+fn place_of(path: &str) -> Option<(String, String)> {
+    let (tenant, namespace) = paths::raw_namespace(path)?;
+    Some((paths::decode(tenant)?.into_owned(), paths::decode(namespace)?.into_owned()))
+}
+
+fn as_place(names: &Option<(String, String)>) -> Place<'_> {
+    match names {
+        Some((tenant, namespace)) => Place::Namespace { tenant, namespace },
+        None => Place::Everywhere,
+    }
+}
+
 /// Whether a browser says that a page from elsewhere made it ask. A browser adds credentials by itself where it has them (a
 /// client certificate, a password once typed), and on a loopback address none are needed; so any page that somebody opens
 /// could otherwise send heartbeats. Nothing but a browser sends this header, and no script can change it.
+///
+/// It is not sent over plain HTTP to a host's name; there the page's origin is, and has to be the host that was asked.
 fn is_from_another_site(request: &ServiceRequest) -> bool {
-    let site = request.headers().get("Sec-Fetch-Site");
-    site.is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+    if let Some(site) = request.headers().get("Sec-Fetch-Site") {
+        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+    }
+    let Some(origin) = request.headers().get(ORIGIN) else { return false };
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    !origin.is_some_and(|(scheme, authority)| {
+        without_port(authority, scheme).eq_ignore_ascii_case(without_port(host, scheme))
+    })
+}
+
+/// An authority without the port that its scheme has anyway.
+fn without_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    authority.strip_suffix(port).unwrap_or(authority)
 }
 
 fn refused(error: AuthError, challenge: &str) -> ApiError {
@@ -104,13 +192,8 @@ fn check(
     clients_create_groups: bool,
 ) -> Result<Role, ApiError> {
     let permission = permission_for(request.method(), resource);
-    let names = paths::raw_namespace(request.path());
-    // A name that cannot be decoded is nobody's; those who may go everywhere are told what is wrong with it.
-    let names = names.and_then(|(tenant, namespace)| Some((paths::decode(tenant)?, paths::decode(namespace)?)));
-    let place = match &names {
-        Some((tenant, namespace)) => Place::Namespace { tenant, namespace },
-        None => Place::Everywhere,
-    };
+    let names = place_of(request.path());
+    let place = as_place(&names);
     authorize(identity, place, permission, clients_create_groups).map_err(|needed| ApiError::NotAllowed {
         reason: format!("'{}' is not '{}' {place}.", identity.name, needed.text()),
     })

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use actix_web::{FromRequest, HttpRequest};
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
@@ -73,7 +73,9 @@ fn check_declared(request: &HttpRequest) -> Result<(), ApiError> {
         return Err(ApiError::BodyTooLarge { limit: BODY_LIMIT });
     }
     let coding = header(CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
-    let kind = header(CONTENT_TYPE).filter(|kind| !is_json(kind));
+    // A page of a browser can send a body without a type to anybody; JSON it cannot.
+    let is_from_page = request.headers().contains_key(ORIGIN);
+    let kind = header(CONTENT_TYPE).or(is_from_page.then_some("")).filter(|kind| !is_json(kind));
     match kind.or(coding) {
         Some(found) => Err(ApiError::NotJson { found: found.to_owned() }),
         None => Ok(()),

@@ -10,10 +10,12 @@ use super::{Store, StoreError, WorkError};
 pub struct StoredKey {
     /// Its number.
     pub key_id: i64,
+    /// The number of the caller that it stands for: its own, or that of the first of the keys that took each other's place.
+    pub identity_id: i64,
+    /// The name of that one.
+    pub identity_name: String,
     /// SHA-256 of its text.
     pub key_hash: Vec<u8>,
-    /// A name for people.
-    pub name: String,
     /// The tenant; `*` for all.
     pub tenant_id: String,
     /// The namespaces; `None` for all.
@@ -64,6 +66,8 @@ pub struct NewKey {
     pub role: &'static str,
     /// For how many seconds; `None` for ever.
     pub valid_for_s: Option<f64>,
+    /// The key whose place it takes.
+    pub replaces: Option<i64>,
 }
 
 /// A number that rises with every change of what keys there are.
@@ -83,9 +87,11 @@ pub async fn find_valid(store: &Store) -> Result<Vec<StoredKey>, StoreError> {
         .read("find_keys_in_use", |connection| {
             Box::pin(async move {
                 Ok(sqlx::query_as(
-                    "SELECT key_id, key_hash, name, tenant_id, namespaces, role,
-                        extract(epoch FROM expires_at - clock_timestamp())::float8 AS valid_for_s
-                     FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())",
+                    "SELECT k.key_id, COALESCE(k.identity_id, k.key_id) AS identity_id, COALESCE(first.name, k.name) AS identity_name,
+                        k.key_hash, k.tenant_id, k.namespaces, k.role,
+                        extract(epoch FROM k.expires_at - clock_timestamp())::float8 AS valid_for_s
+                     FROM api_keys k LEFT JOIN api_keys first ON first.key_id = k.identity_id
+                     WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())",
                 )
                 .fetch_all(connection)
                 .await?)
@@ -115,11 +121,14 @@ pub async fn note_use(store: &Store, keys: Vec<i64>) -> Result<(), StoreError> {
         .await
 }
 
-/// A new key; its number.
-pub async fn insert_key(connection: &mut Connection, key: &NewKey) -> Result<i64, WorkError> {
+/// A new key; its number. `None` where it is to take the place of one that its tenant does not have.
+pub async fn insert_key(connection: &mut Connection, key: &NewKey) -> Result<Option<i64>, WorkError> {
     Ok(sqlx::query_scalar(
-        "INSERT INTO api_keys (key_hash, name, tenant_id, namespaces, role, expires_at)
-         VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) RETURNING key_id",
+        "INSERT INTO api_keys (key_hash, name, tenant_id, namespaces, role, expires_at, identity_id)
+         SELECT $1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6),
+             (SELECT COALESCE(identity_id, key_id) FROM api_keys WHERE key_id = $7)
+         WHERE $7 IS NULL OR EXISTS (SELECT FROM api_keys WHERE key_id = $7 AND tenant_id = $3)
+         RETURNING key_id",
     )
     .bind(key.key_hash.as_slice())
     .bind(&key.name)
@@ -127,7 +136,8 @@ pub async fn insert_key(connection: &mut Connection, key: &NewKey) -> Result<i64
     .bind(&key.namespaces)
     .bind(key.role)
     .bind(key.valid_for_s)
-    .fetch_one(connection)
+    .bind(key.replaces)
+    .fetch_optional(connection)
     .await?)
 }
 

@@ -150,8 +150,19 @@ impl Registrants {
     /// Whether the session in that place was registered by somebody else. One whose registrant was not noted is
     /// nobody's.
     pub fn are_other(&self, place: usize, identity: &str) -> bool {
-        self.0.get(place).and_then(Option::as_deref).is_some_and(|registrant| registrant != identity)
+        self.0
+            .get(place)
+            .and_then(Option::as_deref)
+            .is_some_and(|registrant| registrant != identity && !is_key_without_number(registrant))
     }
+}
+
+/// Whether a replica of a former version has noted it, by the name of a key: which key that was cannot be told.
+fn is_key_without_number(registrant: &str) -> bool {
+    registrant.strip_prefix("key:").is_some_and(|rest| {
+        let number = rest.split_once(':').map_or("", |(number, _)| number);
+        number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// Who registered each of these sessions, of which the keys name the groups and the names the ids.
@@ -172,6 +183,42 @@ pub async fn find_registrants(
     .await?;
     check_count("sessions", keys.len(), rows.len() as u64)?;
     Ok(Registrants(rows.into_iter().map(|(registrant,)| registrant).collect()))
+}
+
+/// How many sessions each of these groups has, in their order; it is not counted further than to `most`.
+pub async fn count_some_sessions(
+    connection: &mut Connection,
+    keys: &[Uuid],
+    most: usize,
+) -> Result<Vec<usize>, WorkError> {
+    let counts: Vec<i64> = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM (SELECT FROM sessions s WHERE s.group_key = k.group_key LIMIT $2) some_of_them)
+         FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place) ORDER BY k.place",
+    )
+    .bind(keys)
+    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?;
+    check_count("sessions", keys.len(), counts.len() as u64)?;
+    Ok(counts.into_iter().map(|count| usize::try_from(count).unwrap_or(usize::MAX)).collect())
+}
+
+/// How many sessions a tenant has; they are not counted further than to `most`.
+pub async fn count_tenant_sessions(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    most: u32,
+) -> Result<u64, WorkError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (
+             SELECT FROM groups g JOIN sessions s ON s.group_key = g.group_key WHERE g.tenant_id = $1 LIMIT $2
+         ) some_of_them",
+    )
+    .bind(tenant.as_str())
+    .bind(i64::from(most))
+    .fetch_one(connection)
+    .await?;
+    Ok(count.unsigned_abs())
 }
 
 /// Whether a tenant has so many groups or more.

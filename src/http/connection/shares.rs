@@ -1,12 +1,13 @@
 //! How many connections there are, and whose they are.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ConnectionOptions;
+use crate::auth::network;
 
 /// The most handshakes of one address at once; others of it wait for their turn.
 const HANDSHAKES_PER_ADDRESS: usize = 32;
@@ -112,14 +113,6 @@ impl Drop for Share {
                 taken.by_address.remove(&self.address);
             }
         }
-    }
-}
-
-/// What counts as one address: of IPv6 whoever has one has 2⁶⁴.
-pub fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address => address,
     }
 }
 
