@@ -100,7 +100,8 @@ pub type Loaded = Option<Result<StoredGroup, String>>;
 /// is read in the statement that takes the snapshot: not before it, and once.
 ///
 /// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its primary key for each group:
-/// joined, a heartbeat would be looked up for each session, and the group's columns repeated.
+/// joined, a heartbeat would be looked up for each session, and the group's columns repeated. The walks are held apart from the
+/// planner (OFFSET 0): where a tenant has large groups, it would read whole tables for a batch of small ones.
 pub async fn load(
     connection: &mut Connection,
     keys: &[Uuid],
@@ -123,13 +124,17 @@ pub async fn load(
         SELECT
             k.place, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, s.role, NULL,
             NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM k JOIN sessions s ON s.group_key = k.group_key
+        FROM k CROSS JOIN LATERAL (
+            SELECT * FROM sessions s WHERE s.group_key = k.group_key OFFSET 0
+        ) s
         UNION ALL
         SELECT
             k.place, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
             NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, h.ctid, NULL, NULL, NULL, NULL, NULL
-        FROM k JOIN heartbeats h ON h.group_key = k.group_key";
+            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL
+        FROM k CROSS JOIN LATERAL (
+            SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = k.group_key OFFSET 0
+        ) h";
     let rows = sqlx::query(LOAD).bind(keys).fetch_all(connection).await?;
     let mut found: Vec<Rows<'_>> = keys.iter().map(|_| Rows::default()).collect();
     let mut clock = None;
