@@ -342,6 +342,11 @@ impl Authenticator {
         &self.challenge_for_scripts
     }
 
+    /// Whether nobody is asked who they are.
+    pub fn is_open(&self) -> bool {
+        self.anonymous.is_some()
+    }
+
     /// Whether the role client may create groups.
     pub fn clients_create_groups(&self) -> bool {
         self.clients_create_groups

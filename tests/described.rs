@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::helpers::{Answer, TestReplica};
 
+/// What is said to proxies and browsers, and to no client.
+const FOR_OTHERS: [&str; 2] = ["x-accel-buffering", "x-content-type-options"];
+
 /// What every answer over HTTP may have.
 const HEADERS_OF_HTTP: [&str; 5] = ["content-length", "content-type", "date", "transfer-encoding", "connection"];
 
@@ -168,7 +171,7 @@ impl Described {
         }
         for name in answer.headers.keys().map(|name| name.as_str()) {
             let is_described = headers.keys().any(|described| described.eq_ignore_ascii_case(name));
-            let is_known = HEADERS_OF_HTTP.contains(&name) || name == "x-accel-buffering";
+            let is_known = HEADERS_OF_HTTP.contains(&name) || FOR_OTHERS.contains(&name);
             assert!(is_described || is_known, "{what}: the header {name} is not described");
         }
     }

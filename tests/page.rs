@@ -351,7 +351,7 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
 
     // A key for one tenant does not open the overview of all.
     browser.shows("h1", "Which namespace?").await;
-    browser.shows("main", "'key:wallboard' is not 'viewer'").await;
+    browser.shows("main", "'key:1:wallboard' is not 'viewer'").await;
     browser.fill("#tenant", "u").await;
     browser.fill("#namespace", &format!("n{ENTER}")).await;
     browser.shows("main", "of tenant 'u'").await;

@@ -48,7 +48,7 @@ pub async fn admit(
         true => authenticator.challenge_for_scripts(),
         false => authenticator.challenge(),
     };
-    if request.headers().get_all(AUTHORIZATION).nth(1).is_some() {
+    if !authenticator.is_open() && request.headers().get_all(AUTHORIZATION).nth(1).is_some() {
         return Err(refused(AuthError::Invalid("there are several headers Authorization"), challenge));
     }
     let presented = Presented {
