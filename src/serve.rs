@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::net::TcpSocket;
@@ -25,6 +26,8 @@ use crate::store::migrate::{MigrateError, Readiness};
 use crate::store::reader::ReaderError;
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
+
+mod banner;
 
 /// The database of the private server.
 const PRIVATE_DATABASE: &str = "client_failover";
@@ -168,15 +171,12 @@ impl Service {
         }
     }
 
-    /// The command for a look inside the private database.
-    pub fn psql_command(&self) -> Option<String> {
+    /// The URL of the private database, for commands on this machine. It holds no secret: who may use it is a matter of the
+    /// socket's folder.
+    pub fn private_database_url(&self) -> Option<String> {
         let postgres = self.postgres.as_ref()?;
-        Some(format!(
-            "psql -h {} -p {} -U {} {PRIVATE_DATABASE} -c 'SELECT * FROM group_status'",
-            postgres.socket_dir().display(),
-            postgres.port(),
-            postgres.user(),
-        ))
+        let folder = percent_encode(postgres.socket_dir().as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+        Some(format!("postgres://{}@{folder}:{}/{PRIVATE_DATABASE}", postgres.user(), postgres.port()))
     }
 
     /// Serves until `stop` completes, then ends in order: readiness, new connections, requests in flight,
@@ -384,7 +384,7 @@ pub async fn run(settings: &Settings) -> Result<(), BadEnd> {
     let mut service = Service::start(settings).await.map_err(BadEnd::NotStarted)?;
     service.wait_for_private_database().await;
     // `println!` would panic where the reader has gone, and whether anybody reads is not our business.
-    let _ = writeln!(std::io::stdout(), "{}", banner(&service));
+    let _ = writeln!(std::io::stdout(), "{}", banner::text(&service, settings));
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -392,20 +392,4 @@ pub async fn run(settings: &Settings) -> Result<(), BadEnd> {
         }
     };
     Ok(service.run_until(stop).await?)
-}
-
-/// What the service says on standard output when it is up.
-fn banner(service: &Service) -> String {
-    let url = service.url();
-    let mut text = format!(
-        "listening on {url}\n\n\
-         Look at it:\n  {url}/ in a browser\n\
-         Try it:\n  \
-         curl -X PUT {url}/api/v1/tenants/plant/namespaces/line1/clientfailover/groups/pump \
-         -H 'Content-Type: application/json' -d '{{\"FailoverTimeout\":\"00:00:10\"}}'\n"
-    );
-    if let Some(psql) = service.psql_command() {
-        text += &format!("Look inside:\n  {psql}\n");
-    }
-    text + "Watch a takeover:\n  client-failover demo\n"
 }

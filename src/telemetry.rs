@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::http::header::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -19,6 +19,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::util::TryInitError;
 use tracing_subscriber::{Layer, Registry};
+
+use crate::outgoing;
 
 /// Spans of this target go to the collector, and to no log line.
 const TRACED: &str = "client_failover::traced";
@@ -114,12 +116,18 @@ fn lines(filter: &str, format: LogFormat) -> Result<Box<dyn Layer<Registry> + Se
 }
 
 fn open_provider(options: &TraceOptions) -> Result<SdkTracerProvider, TelemetryError> {
+    let unusable = |cause: String| TelemetryError::Endpoint { endpoint: options.endpoint.clone(), cause };
+    let url = reqwest::Url::parse(&options.endpoint).map_err(|error| unusable(error.to_string()))?;
+    // Not the exporter's own, which panics on a machine without certificate authorities.
+    let client = outgoing::blocking_client(&url, || reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT))
+        .map_err(|error| unusable(error.to_string()))?;
     let exporter = SpanExporter::builder()
         .with_http()
+        .with_http_client(client)
         .with_endpoint(format!("{}/v1/traces", options.endpoint.trim_end_matches('/')))
         .with_timeout(EXPORT_TIMEOUT)
         .build()
-        .map_err(|cause| TelemetryError::Endpoint { endpoint: options.endpoint.clone(), cause: cause.to_string() })?;
+        .map_err(|error| unusable(error.to_string()))?;
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         // A caller that has its own trace recorded has this part of it recorded too.

@@ -18,6 +18,7 @@ mod connections;
 mod contract;
 mod database;
 mod demo;
+mod deployment;
 mod description;
 mod embedded_postgres;
 mod events;
