@@ -12,7 +12,6 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -28,6 +27,7 @@ use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
 
 mod banner;
+mod signals;
 
 /// The database of the private server.
 const PRIVATE_DATABASE: &str = "client_failover";
@@ -348,7 +348,11 @@ async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Resul
                 Err(error) => return Err(error.into()),
             },
             false => match store.readiness(Duration::from_secs(1)).await {
-                Readiness::Ready => break,
+                Readiness::Ready => match direct.look_at_server().await {
+                    Ok(()) => break,
+                    Err(error) if error.may_pass() => error.to_string(),
+                    Err(error) => return Err(error.into()),
+                },
                 Readiness::Unmigrated { found, needed } => {
                     format!("the tables have version {found}, and {needed} is needed: run 'client-failover migrate'")
                 }
@@ -379,17 +383,10 @@ pub enum BadEnd {
 /// Serves until a signal says that it is enough.
 pub async fn run(settings: &Settings) -> Result<(), BadEnd> {
     // Before anything is started that has to be put away again.
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::from)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::from)?;
+    let stop = signals::Stop::listen().map_err(ServeError::from)?;
     let mut service = Service::start(settings).await.map_err(BadEnd::NotStarted)?;
     service.wait_for_private_database().await;
     // `println!` would panic where the reader has gone, and whether anybody reads is not our business.
     let _ = writeln!(std::io::stdout(), "{}", banner::text(&service, settings));
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    Ok(service.run_until(stop).await?)
+    Ok(service.run_until(stop.comes()).await?)
 }

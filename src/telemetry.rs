@@ -99,17 +99,20 @@ fn lines(filter: &str, format: LogFormat) -> Result<Box<dyn Layer<Registry> + Se
         Ok(no_spans) => wanted.add_directive(no_spans),
         Err(cause) => return Err(TelemetryError::Filter { filter: filter.to_owned(), cause }),
     };
+    // A line that nobody can be shown is lost: to complain on standard error about standard error would panic.
     Ok(match format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
+            .log_internal_errors(false)
             .with_filter(wanted)
             .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
             .with_writer(std::io::stderr)
+            .log_internal_errors(false)
             .with_filter(wanted)
             .boxed(),
     })

@@ -400,7 +400,8 @@ def main():
         shutil.rmtree(folder / "root" if arguments else folder, ignore_errors=True)
 
 
-try:
-    main()
-except Wrong as wrong:
-    sys.exit(f"image: FAIL: {wrong}")
+if __name__ == "__main__":
+    try:
+        main()
+    except Wrong as wrong:
+        sys.exit(f"image: FAIL: {wrong}")

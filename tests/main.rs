@@ -22,6 +22,7 @@ mod deployment;
 mod description;
 mod embedded_postgres;
 mod events;
+mod foreign_database;
 mod generated;
 mod history;
 mod http;

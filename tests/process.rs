@@ -88,6 +88,11 @@ impl Running {
         kill(Pid::from_raw(self.child.id().try_into().expect("a number")), signal).expect("it is ours");
     }
 
+    /// As when whoever reads its log goes away.
+    pub fn close_standard_error(&mut self) {
+        drop(self.child.stderr.take());
+    }
+
     /// Its exit code, within 10 s, and what it said on standard error.
     pub async fn end(mut self) -> (Option<i32>, String) {
         let began = Instant::now();

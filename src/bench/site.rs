@@ -286,6 +286,7 @@ fn store_options() -> StoreOptions {
         idle_in_transaction_timeout: Duration::from_secs(60),
         outage_gap: Duration::from_secs(2),
         pooler: Pooler::None,
+        password_file: None,
     }
 }
 

@@ -34,6 +34,12 @@ pub enum PostgresError {
     NoAccount,
 
     #[error(
+        "PostgreSQL's initdb wants an entry in /etc/passwd for the account it runs as, and uid {uid} has none; add \
+         one, start the service as an account that has one, or name a running server with --database-url"
+    )]
+    NoEntry { uid: u32 },
+
+    #[error(
         "the data directory {dir} is in use by another service{holder}; stop that one or choose \
          another data directory"
     )]
