@@ -264,12 +264,12 @@ const VIEWS: [&str; 6] =
 async fn the_views_work_by_way_of_another_database_and_after_a_restore() {
     let database = TestDatabase::empty().await;
     // In a schema that is on nobody's path but the service's.
-    database.execute("CREATE SCHEMA failover").await;
-    let store = Store::open(database.connect_options().options([("search_path", "failover")]), store_options());
+    database.execute("CREATE SCHEMA tables_apart").await;
+    let store = Store::open(database.connect_options().options([("search_path", "tables_apart")]), store_options());
     store.migrate().await.expect("it migrates");
     store.close().await;
-    database.execute(&BEFORE_AN_OUTAGE.replace("{schema}", "failover.")).await;
-    let rows = database.rows("SELECT * FROM failover.session_status").await;
+    database.execute(&BEFORE_AN_OUTAGE.replace("{schema}", "tables_apart.")).await;
+    let rows = database.rows("SELECT * FROM tables_apart.session_status").await;
     assert_eq!(rows.len(), 1, "somebody without that path");
 
     let reader = TestDatabase::empty().await;
@@ -279,7 +279,7 @@ async fn the_views_work_by_way_of_another_database_and_after_a_restore() {
          CREATE SERVER failover FOREIGN DATA WRAPPER postgres_fdw
              OPTIONS (host '{}', port '{}', dbname '{}');
          CREATE USER MAPPING FOR CURRENT_USER SERVER failover OPTIONS (user '{}', password_required 'false');
-         IMPORT FOREIGN SCHEMA failover LIMIT TO ({}, api_keys) FROM SERVER failover INTO public",
+         IMPORT FOREIGN SCHEMA tables_apart LIMIT TO ({}, api_keys) FROM SERVER failover INTO public",
         connect.get_socket().expect("a socket").display(),
         connect.get_port(),
         connect.get_database().expect("a database"),
@@ -311,8 +311,8 @@ async fn the_views_work_by_way_of_another_database_and_after_a_restore() {
     let output = run(shell).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for view in VIEWS {
-        restored.rows(&format!("SELECT * FROM failover.{view}")).await;
+        restored.rows(&format!("SELECT * FROM tables_apart.{view}")).await;
     }
-    let rows = restored.rows("SELECT live FROM failover.session_status").await;
+    let rows = restored.rows("SELECT live FROM tables_apart.session_status").await;
     assert_eq!(rows[0]["live"], true);
 }
