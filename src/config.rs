@@ -20,6 +20,7 @@ use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::HttpOptions;
+use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
@@ -43,6 +44,9 @@ pub enum ConfigError {
         /// What, and where.
         wrong: String,
     },
+    /// The database's password cannot be had.
+    #[error("{0}")]
+    PasswordFile(std::io::Error),
     /// A value is out of bounds.
     #[error("{setting} is {value}: {wanted}")]
     OutOfBounds {
@@ -168,6 +172,10 @@ pub struct Given {
     /// The same database past a pooler, for migrations and for hearing of events [default: the database URL]
     #[arg(long, env = "CLIENT_FAILOVER_DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
     database_direct_url: Option<Secret>,
+
+    /// File with the password of the database's account, for URLs without one; read again for each new connection
+    #[arg(long, env = "CLIENT_FAILOVER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    database_password_file: Option<PathBuf>,
 
     /// What stands between the service and PostgreSQL: 'transaction' for PgBouncer in transaction mode, which turns prepared statements off [default: none]
     #[arg(long, env = "CLIENT_FAILOVER_POOLER", value_name = "KIND")]
@@ -435,6 +443,7 @@ impl Given {
         Given {
             listen: self.listen.or(file.listen),
             database_url: self.database_url.or(file.database_url),
+            database_password_file: self.database_password_file.or(file.database_password_file),
             database_direct_url: self.database_direct_url.or(file.database_direct_url),
             pooler: self.pooler.or(file.pooler),
             data_dir: self.data_dir.or(file.data_dir),
@@ -507,6 +516,7 @@ impl Given {
                     PoolerSetting::None => Pooler::None,
                     PoolerSetting::Transaction => Pooler::Transaction,
                 },
+                password_file: self.password_file()?,
             },
             failover: FailoverOptions {
                 rules: Rules {
@@ -673,6 +683,24 @@ impl Given {
             })
         };
         given.iter().map(one).collect()
+    }
+
+    fn password_file(&self) -> Result<Option<PasswordFile>, ConfigError> {
+        let Some(path) = &self.database_password_file else { return Ok(None) };
+        if self.database_url.is_none() {
+            return Err(missing("database-url", "database-password-file is set"));
+        }
+        for url in [&self.database_url, &self.database_direct_url].into_iter().flatten() {
+            if reqwest::Url::parse(url.reveal()).is_ok_and(|url| url.password().is_some()) {
+                return Err(ConfigError::Contradiction(
+                    "database-password-file is set, and a database URL holds a password: leave one of the two out",
+                ));
+            }
+        }
+        let file = PasswordFile::new(path.clone());
+        // What is wrong with it from the start is not worth waiting for.
+        file.apply(PgConnectOptions::new_without_pgpass()).map_err(ConfigError::PasswordFile)?;
+        Ok(Some(file))
     }
 
     fn database(&self) -> Result<Database, ConfigError> {

@@ -72,6 +72,7 @@ struct MigrateArgs {
 type Failure = (anyhow::Error, ExitCode);
 
 fn main() -> ExitCode {
+    forget_session_settings();
     let matches = match Cli::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => {
@@ -133,6 +134,14 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completion(args) => completion::print(&args, &mut Cli::command()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Settings of a database's session that were meant for others in the same shell. Ours must be the ones that the service relies
+/// on; further ones are given in the URL. sqlx has no other way to leave this variable aside.
+#[allow(unsafe_code, reason = "the environment has no safe way to lose a variable")]
+fn forget_session_settings() {
+    // SAFETY: this is the first thing that the program does, and it has no other thread yet.
+    unsafe { std::env::remove_var("PGOPTIONS") }
 }
 
 /// Ends with that code: 2 is for how it was called or for this machine, which the caller has to change; 1 for the rest.

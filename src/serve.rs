@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -25,6 +25,9 @@ use crate::store::migrate::{MigrateError, Readiness};
 use crate::store::reader::ReaderError;
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
+
+mod banner;
+mod signals;
 
 /// The database of the private server.
 const PRIVATE_DATABASE: &str = "client_failover";
@@ -168,15 +171,12 @@ impl Service {
         }
     }
 
-    /// The command for a look inside the private database.
-    pub fn psql_command(&self) -> Option<String> {
+    /// The URL of the private database, for commands on this machine. It holds no secret: who may use it is a matter of the
+    /// socket's folder.
+    pub fn private_database_url(&self) -> Option<String> {
         let postgres = self.postgres.as_ref()?;
-        Some(format!(
-            "psql -h {} -p {} -U {} {PRIVATE_DATABASE} -c 'SELECT * FROM group_status'",
-            postgres.socket_dir().display(),
-            postgres.port(),
-            postgres.user(),
-        ))
+        let folder = percent_encode(postgres.socket_dir().as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+        Some(format!("postgres://{}@{folder}:{}/{PRIVATE_DATABASE}", postgres.user(), postgres.port()))
     }
 
     /// Serves until `stop` completes, then ends in order: readiness, new connections, requests in flight,
@@ -348,7 +348,11 @@ async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Resul
                 Err(error) => return Err(error.into()),
             },
             false => match store.readiness(Duration::from_secs(1)).await {
-                Readiness::Ready => break,
+                Readiness::Ready => match direct.look_at_server().await {
+                    Ok(()) => break,
+                    Err(error) if error.may_pass() => error.to_string(),
+                    Err(error) => return Err(error.into()),
+                },
                 Readiness::Unmigrated { found, needed } => {
                     format!("the tables have version {found}, and {needed} is needed: run 'client-failover migrate'")
                 }
@@ -379,33 +383,10 @@ pub enum BadEnd {
 /// Serves until a signal says that it is enough.
 pub async fn run(settings: &Settings) -> Result<(), BadEnd> {
     // Before anything is started that has to be put away again.
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::from)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::from)?;
+    let stop = signals::Stop::listen().map_err(ServeError::from)?;
     let mut service = Service::start(settings).await.map_err(BadEnd::NotStarted)?;
     service.wait_for_private_database().await;
     // `println!` would panic where the reader has gone, and whether anybody reads is not our business.
-    let _ = writeln!(std::io::stdout(), "{}", banner(&service));
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    Ok(service.run_until(stop).await?)
-}
-
-/// What the service says on standard output when it is up.
-fn banner(service: &Service) -> String {
-    let url = service.url();
-    let mut text = format!(
-        "listening on {url}\n\n\
-         Look at it:\n  {url}/ in a browser\n\
-         Try it:\n  \
-         curl -X PUT {url}/api/v1/tenants/plant/namespaces/line1/clientfailover/groups/pump \
-         -H 'Content-Type: application/json' -d '{{\"FailoverTimeout\":\"00:00:10\"}}'\n"
-    );
-    if let Some(psql) = service.psql_command() {
-        text += &format!("Look inside:\n  {psql}\n");
-    }
-    text + "Watch a takeover:\n  client-failover demo\n"
+    let _ = writeln!(std::io::stdout(), "{}", banner::text(&service, settings));
+    Ok(service.run_until(stop.comes()).await?)
 }

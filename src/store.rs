@@ -19,7 +19,9 @@ use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use crate::telemetry;
 use connection::Connection;
 use fault::Fault;
+use password::PasswordFile;
 
+mod advice;
 pub mod api_keys;
 pub mod audit;
 mod columns;
@@ -29,6 +31,7 @@ mod fault;
 pub mod groups;
 pub mod liveness;
 pub mod migrate;
+pub mod password;
 pub mod reader;
 pub mod reads;
 pub mod state;
@@ -82,6 +85,8 @@ pub struct StoreOptions {
     pub outage_gap: Duration,
     /// What stands between the service and the server.
     pub pooler: Pooler,
+    /// Where the account's password is, if it is not in the URL.
+    pub password_file: Option<PasswordFile>,
 }
 
 /// What stands between the service and the server.
@@ -486,6 +491,7 @@ impl Store {
     }
 
     async fn connection(&self, time_left: Duration) -> Result<Connection, Fault> {
+        self.look_at_password(&self.pool).map_err(|error| Fault::of(error.into(), false))?;
         match tokio::time::timeout(time_left, self.pool.acquire()).await {
             Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler)),
             Ok(Err(error)) => Err(Fault::of(error.into(), false)),
@@ -495,7 +501,25 @@ impl Store {
 
     /// A connection of its own, outside the pools: for what needs a session, and for telling why one cannot be had.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        PgConnection::connect_with(&self.connect).await
+        PgConnection::connect_with(&self.options_now()?).await
+    }
+
+    /// How a new connection is made now.
+    fn options_now(&self) -> Result<PgConnectOptions, sqlx::Error> {
+        match &self.options.password_file {
+            None => Ok(self.connect.clone()),
+            Some(file) => Ok(file.apply(self.connect.clone())?),
+        }
+    }
+
+    /// Reads the password again where the pool is about to need it: it has no connection left that nobody uses.
+    fn look_at_password(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        if let Some(file) = &self.options.password_file
+            && pool.num_idle() == 0
+        {
+            pool.set_connect_options(file.apply((*pool.connect_options()).clone())?);
+        }
+        Ok(())
     }
 }
 

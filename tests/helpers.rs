@@ -145,6 +145,7 @@ pub fn store_options() -> StoreOptions {
         idle_in_transaction_timeout: Duration::from_secs(2),
         outage_gap: Duration::from_secs(2),
         pooler: Pooler::None,
+        password_file: None,
     }
 }
 

@@ -375,6 +375,7 @@ impl Store {
             let why = "LISTEN does not go through a pooler: give database-direct-url";
             return Err(sqlx::Error::Protocol(why.to_owned()));
         }
+        self.look_at_password(&self.listening_pool)?;
         let mut listener = PgListener::connect_with(&self.listening_pool).await?;
         listener.listen(CHANNEL).await?;
         Ok(Ears(listener))

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::connection::Connection;
-use super::{Pooler, Store, fault};
+use super::{Pooler, Store, advice, fault};
 use crate::telemetry;
 
 mod embedded {
@@ -25,11 +25,16 @@ const OLDEST_SERVER: i32 = 140_000;
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// It cannot be reached, or refuses us. Worth waiting for.
-    #[error("the database cannot be used: {0}")]
+    #[error("the database cannot be used: {}", advice::explained(.0))]
     Unreachable(#[from] sqlx::Error),
     /// Too old a server. Waiting does not help.
     #[error("PostgreSQL {0} is too old: 14 or later is needed")]
     ServerTooOld(String),
+    /// Names of any script are stored, and the encoding has no place for them. Waiting does not help.
+    #[error(
+        "the database's encoding is {0}, which cannot hold every name: UTF8 is needed. Move it: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, then pg_dump and pg_restore into it"
+    )]
+    Encoding(String),
     /// A standby. It may be promoted.
     #[error("the server is a physical standby: decisions are made on the primary server alone")]
     Standby,
@@ -56,7 +61,7 @@ impl MigrateError {
     pub fn may_pass(&self) -> bool {
         match self {
             MigrateError::Unreachable(_) | MigrateError::Standby | MigrateError::Interrupted(_) => true,
-            MigrateError::ServerTooOld(_) | MigrateError::Failed(_) => false,
+            MigrateError::ServerTooOld(_) | MigrateError::Encoding(_) | MigrateError::Failed(_) => false,
         }
     }
 }
@@ -127,7 +132,8 @@ impl Store {
         let ask = async {
             // One at a time: however many ask, the signs of life and the sweep keep their connections.
             let _turn = self.asking_for_readiness.lock().await;
-            let mut connection = Connection::new(self.background().pool.acquire().await?, self.options.pooler);
+            self.look_at_password(&self.own_pool)?;
+            let mut connection = Connection::new(self.own_pool.acquire().await?, self.options.pooler);
             // One message each time, also here: see `refuse_standby`.
             let found = sqlx::raw_sql("SELECT max(version) FROM refinery_schema_history");
             let found: Option<i32> = found.fetch_one(&mut *connection).await?.try_get(0)?;
@@ -137,7 +143,7 @@ impl Store {
         match tokio::time::timeout(patience, ask).await {
             Ok(Ok(found)) => readiness_of(found),
             Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(0),
-            Ok(Err(error)) => Readiness::Away(error.to_string()),
+            Ok(Err(error)) => Readiness::Away(advice::explained(&error)),
             // The pool only says that it waited in vain; a try of our own says why.
             Err(_) => match tokio::time::timeout(patience, self.look_at_server()).await {
                 Ok(Err(error)) => Readiness::Away(error.to_string()),
@@ -149,7 +155,8 @@ impl Store {
 }
 
 impl Store {
-    async fn look_at_server(&self) -> Result<(), MigrateError> {
+    /// Whether this is a server and a database that the service can work on at all.
+    pub async fn look_at_server(&self) -> Result<(), MigrateError> {
         check_server(&mut self.connect().await?).await
     }
 }
@@ -165,12 +172,17 @@ fn readiness_of(found: i32) -> Readiness {
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError> {
     let server = sqlx::raw_sql(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery()",
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery(),
+            current_setting('server_encoding')",
     )
     .fetch_one(connection)
     .await?;
     if server.try_get::<i32, _>(0)? < OLDEST_SERVER {
         return Err(MigrateError::ServerTooOld(server.try_get(1)?));
+    }
+    let encoding: String = server.try_get(3)?;
+    if encoding != "UTF8" {
+        return Err(MigrateError::Encoding(encoding));
     }
     if server.try_get(2)? {
         return Err(MigrateError::Standby);
