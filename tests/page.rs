@@ -156,7 +156,7 @@ async fn a_takeover_is_seen_without_a_reload() {
     browser.shows(".history tbody tr:first-child", "b Primary → Standby a session was deleted").await;
     // The group itself: its past stays.
     app.delete("/pump").await.expect_ok();
-    browser.shows(".group > .problem", "There is no such group now.").await;
+    browser.shows(".group > .problem", "This group was deleted at ").await;
     browser.shows(".history tbody tr:first-child", "a session was deleted").await;
     assert_eq!(browser.eval("window.isSame").await, true);
     no_faults(&browser).await;
@@ -180,7 +180,7 @@ async fn a_stream_that_breaks_is_said_and_comes_back_with_what_it_missed() {
     browser.until("document.querySelector('#banner').hidden").await;
 
     replica.stop().await;
-    browser.shows("#banner", "The service cannot be reached. Trying again. What is shown is from").await;
+    browser.shows("#banner", "The service cannot be reached. Trying again. Nothing new is known since").await;
     browser.shows("#connection", "Not up to date").await;
     // Meanwhile, at another replica.
     other.post("/pump/clientsessions", json!({"Id": "c"})).await.expect_ok();
