@@ -32,6 +32,7 @@ mod operator;
 mod outage;
 mod page;
 mod page_shown;
+mod page_stale;
 mod pgbouncer;
 mod process;
 mod proxy;

@@ -249,13 +249,13 @@ async fn the_first_view_of_100_000_groups() {
 }
 
 /// The service as a process of its own.
-struct Service {
+pub struct Service {
     child: std::process::Child,
-    url: String,
+    pub url: String,
 }
 
 impl Service {
-    async fn start(database: &TestDatabase) -> Service {
+    pub async fn start(database: &TestDatabase) -> Service {
         use std::io::{BufRead as _, BufReader};
         let mut command = program();
         command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", database.url());
@@ -271,7 +271,7 @@ impl Service {
         .expect("it starts")
     }
 
-    fn id(&self) -> u64 {
+    pub fn id(&self) -> u64 {
         u64::from(self.child.id())
     }
 

@@ -20,8 +20,9 @@ use crate::store::{Store, StoreError};
 
 /// At most one part in so many of the time is spent on counting.
 const SHARE: u32 = 20;
-/// Where a census takes no longer than that, whoever looks gets a new one. Some ten thousand groups are counted in that time.
-const QUICK: Duration = Duration::from_millis(50);
+/// The same where somebody looks, and where a census takes no longer than [`QUICK`].
+const SHARE_WHILE_LOOKED_AT: u32 = 4;
+const QUICK: Duration = Duration::from_millis(100);
 /// The longest that somebody who looks waits for a new one.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How many groups one read counts.
@@ -152,10 +153,11 @@ impl Census {
         Duration::from_micros(self.counted.took_us)
     }
 
-    /// Whether another one is worth waiting for by somebody who looks, so that what is counted and what is listed are of
-    /// one moment.
+    /// Whether another one may be taken because somebody looks, so that what is counted and what is listed are of one moment
+    /// wherever counting is quick.
     fn is_worth_taking_anew(&self) -> bool {
-        self.ended_at.is_none_or(|ended_at| self.took() <= QUICK && ended_at.elapsed() >= self.took() * SHARE)
+        let share = if self.took() <= QUICK { SHARE_WHILE_LOOKED_AT } else { SHARE };
+        self.ended_at.is_none_or(|ended_at| ended_at.elapsed() >= self.took() * share)
     }
 
     fn note(&mut self, row: CensusRow) {
@@ -394,17 +396,18 @@ impl Failover {
         if !latest.is_worth_taking_anew() {
             return latest;
         }
-        let taken = async {
-            let _one = self.census.0.taking.lock().await;
-            if self.census.get().is_worth_taking_anew() {
-                match take(&self.store).await {
-                    Ok(census) => self.census.set(census),
+        let (latest, store) = (self.census.clone(), self.store.clone());
+        let taken = tokio::spawn(async move {
+            let _one = latest.0.taking.lock().await;
+            if latest.get().is_worth_taking_anew() {
+                match take(&store).await {
+                    Ok(census) => latest.set(census),
                     // Whoever asked is about to read from the same database, and hears of it then.
                     Err(error) => tracing::debug!(%error, "the census failed; the latest one is shown"),
                 }
             }
-        };
-        // It may take longer than the one before; nobody waits for that.
+        });
+        // Where it takes longer, it is for those who look next.
         let _ = tokio::time::timeout(PATIENCE, taken).await;
         self.census.get()
     }

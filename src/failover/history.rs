@@ -64,7 +64,9 @@ impl Failover {
         let namespace = Arc::new(namespace);
         let found = self.store().read("latest_transitions", move |connection| {
             let namespace = namespace.clone();
-            Box::pin(async move { events::read_latest_transitions(connection, namespace.as_ref().as_ref(), count).await })
+            Box::pin(
+                async move { events::read_latest_transitions(connection, namespace.as_ref().as_ref(), count).await },
+            )
         });
         Ok(found.await?)
     }

@@ -49,10 +49,8 @@ pub async fn of_everything(failover: web::Data<Failover>, request: HttpRequest) 
 /// `GET …/groups/{groupid}/status`
 pub async fn of_group(failover: web::Data<Failover>, InGroup(path): InGroup) -> Result<HttpResponse, ApiError> {
     let (group, risks) = failover.find_status(&path).await?;
-    let body = GroupBody {
-        description: Some(group.description.as_deref()),
-        ..GroupBody::of(&group, &risks, usize::MAX)?
-    };
+    let body =
+        GroupBody { description: Some(group.description.as_deref()), ..GroupBody::of(&group, &risks, usize::MAX)? };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 

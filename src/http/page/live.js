@@ -14,8 +14,10 @@ const SHARE = 4;
 const WITHOUT_STREAM_MS = 2_000;
 /** A browser has few connections to a server: tabs in the background give theirs back. */
 const HIDDEN_MS = 10_000;
-/** What is older than that is not called new: two signs of the stream, which comes every two seconds, are missing. */
-const STALE_MS = 4_000;
+/** The stream says every two seconds that it is there. Is it silent for so long, the service is asked. */
+const SILENT_MS = 2_750;
+/** What is older than that is not called new. */
+const STALE_MS = 3_800;
 /** An answer that takes longer is given up. The service itself gives up before that, and says why. */
 const READ_LIMIT_MS = 8_000;
 /** Whoever comes back to a tab waits so long for an answer before that is worth a word. */
@@ -127,12 +129,12 @@ export class Live {
 
   /** Whether all that is new comes by the stream. */
   isStreamed() {
-    return this.streamState === 'open' && performance.now() - this.aliveAt < STALE_MS;
+    return this.streamState === 'open' && performance.now() - this.aliveAt < SILENT_MS;
   }
 
   /**
    * What is known of how new that is which is shown: `isPaused`; `isStale`, with `since` (the service's clock, or null before the
-   * first answer), `error` of the latest read, and `isJustResumed`; and of the stream `isStreamed`, `stream` and `streamError`.
+   * first answer), `error` of the latest read, and `isJustResumed`; `hasRead`; and of the stream `isStreamed`, `stream` and `streamError`.
    */
   know() {
     const now = performance.now();
@@ -151,7 +153,7 @@ export class Live {
       isStreamed: this.isStreamed(),
       stream: this.streamState,
       streamError: this.streamError,
-      hasBegun: newest !== -Infinity,
+      hasRead: this.readAt !== -Infinity,
     };
   }
 

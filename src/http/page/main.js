@@ -105,8 +105,9 @@ function sayStatus(knowledge) {
   const [state, text] = known === null ? ['off', '']
     : known.isPaused ? ['paused', 'Paused']
     : isStale ? ['down', known.isJustResumed ? STREAMS.connecting : 'Not up to date']
+    : !known.hasRead ? ['connecting', STREAMS.connecting]
     : known.isStreamed ? ['live', 'Live']
-    : [known.stream === 'full' || known.stream === 'missing' ? 'live' : known.stream, known.hasBegun || known.stream === 'connecting' ? STREAMS[known.stream] : STREAMS.connecting];
+    : [known.stream === 'full' || known.stream === 'missing' ? 'live' : known.stream, STREAMS[known.stream]];
   setText(connection, text);
   setAttribute(connection, 'data-state', state);
   document.body.classList.toggle('stale', isStale);

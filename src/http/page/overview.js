@@ -8,8 +8,11 @@ const PAGE = 50;
 const NAMESPACES_PAGE = 100;
 const DEBOUNCE_MS = 250;
 const POLL_MS = 10_000;
-/** A count that old is said to be old. */
-const OLD_COUNT_MS = 60_000;
+/** A count that old is said to be old: it may be of another moment than the list. */
+const OLD_COUNT_MS = 2_500;
+/** So it is asked for again soon, where there are not so many groups that counting takes its time. */
+const COUNT_AGAIN_MS = 2_000;
+const MOST_COUNTED_AGAIN = 5_000;
 /** The most sessions with a bar of their own in a row. */
 const MOST_BARS = 6;
 const MOST_CHANGES = 12;
@@ -125,7 +128,7 @@ export function overview(route, context) {
   return {
     node,
     title: isEverywhere ? null : `${route.tenant} / ${route.namespace}`,
-    everyMs: () => POLL_MS,
+    everyMs: () => (page?.Counted?.AgeMs > COUNT_AGAIN_MS / 4 && page.Total <= MOST_COUNTED_AGAIN ? COUNT_AGAIN_MS : POLL_MS),
     opened() {
       historyWanted = true;
     },

@@ -160,13 +160,13 @@ export function makeTimeline(follow) {
   });
   // What the pointer points at and what has the focus is explained, and stays so while the pointer is on the words.
   node.addEventListener('pointerover', (event) => {
-    const button = event.target.closest('button');
+    const button = event.target.closest('.held');
     if (button) openTip(button);
     else if (!tip.contains(event.target)) closeTip();
   });
   node.addEventListener('pointerleave', closeTip);
   node.addEventListener('focusin', (event) => {
-    const button = event.target.closest('button');
+    const button = event.target.closest('.held');
     if (!button) return;
     settle(button);
     openTip(button);
