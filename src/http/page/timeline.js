@@ -73,7 +73,7 @@ function gapsWithin(lifetime, holders, changes, state, knownFrom, until) {
   const isWithin = (at) => at >= begins && at <= ends;
   const mine = holders.filter((each) => each.to > begins && each.from < ends);
   const isNow = deleted === null && state !== null;
-  const isBeginning = created !== null && created >= knownFrom;
+  const isBeginning = (created !== null && created >= knownFrom) || mine[0]?.opened?.Reason === 'first_heartbeat';
   const wasHeld = isNow ? state.Term > 0 : changes.some((change) => isWithin(Date.parse(change.Time)));
   if (isBeginning ? mine.length === 0 : !wasHeld) return [];
   let covered = isBeginning ? mine[0].from : begins;
