@@ -29,6 +29,7 @@ pub mod connection;
 pub mod events;
 mod fault;
 pub mod groups;
+pub mod lifetimes;
 pub mod liveness;
 pub mod migrate;
 pub mod password;

@@ -35,7 +35,7 @@ async fn every_path_has_the_methods_that_are_described_and_no_others() {
     let app = TestApp::start().await;
     let described = Described::of(&app).await;
     let operations = described.operations();
-    assert_eq!(operations.len(), 20);
+    assert_eq!(operations.len(), 23);
     let mut ids: Vec<&str> = operations.iter().map(|operation| operation.id()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -126,6 +126,9 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
         format!("{NAMESPACE}/status?search=G&at_risk=false&skip=0&count=200"),
         "/api/v1/clientfailover/status?at_risk=true".to_owned(),
         format!("{groups}/g/transitions?since=2019-08-24T14:15:22Z&until=2999-01-01T00%3A00%3A00Z&count=1000"),
+        format!("{groups}/g/lifetimes"),
+        format!("{NAMESPACE}/transitions?count=200"),
+        "/api/v1/clientfailover/transitions".to_owned(),
         "/metrics".to_owned(),
         "/health/live".to_owned(),
         "/health/ready".to_owned(),
@@ -194,6 +197,9 @@ async fn errors_of_an_open_service(described: &Described, app: &TestApp) {
         (404, Method::DELETE, format!("{groups}/none"), None),
         (404, Method::GET, format!("{groups}/none/status"), None),
         (404, Method::GET, format!("{groups}/none/transitions"), None),
+        (404, Method::GET, format!("{groups}/none/lifetimes"), None),
+        (400, Method::GET, format!("{NAMESPACE}/transitions?count=201"), None),
+        (400, Method::GET, format!("{NAMESPACE}/events?keep-alive=0"), None),
         (404, Method::POST, format!("{groups}/none/clientsessions"), Some(json!({}))),
         (404, Method::POST, format!("{groups}/live/clientsessions/none"), Some(json!({}))),
         (404, Method::DELETE, format!("{groups}/live/clientsessions/none"), None),

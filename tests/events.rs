@@ -452,3 +452,32 @@ async fn a_thousand_listeners_cost_the_heartbeats_nothing_noticeable() {
     }
     println!("with / without: {figures:.3?}");
 }
+
+#[tokio::test]
+async fn a_stream_without_news_says_so_as_often_as_it_is_asked_and_only_while_it_knows() {
+    let app = TestApp::start().await;
+    let url = format!("{}/api/v1/clientfailover/events", app.url);
+    for keep_alive in ["0", "16", "x", "-1"] {
+        Answer::of(app.http.get(format!("{url}?keep-alive={keep_alive}"))).await.expect_error(400);
+    }
+    let mut stream = app.http.get(format!("{url}?keep-alive=1")).send().await.expect("it answers");
+    let mut said = async |wanted: &str| {
+        let heard = async {
+            loop {
+                let chunk = stream.chunk().await.expect("it goes on").expect("it goes on");
+                if String::from_utf8_lossy(&chunk).starts_with(wanted) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(12), heard).await.expect(wanted);
+    };
+    said(": still here").await;
+    // Nothing can be read: somebody holds the table.
+    let mut holder = app.database.connect().await;
+    let lock = "BEGIN; LOCK TABLE role_transitions IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.expect("it locks");
+    said(": nothing new can be read").await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.expect("it ends");
+    said(": still here").await;
+}

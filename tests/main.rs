@@ -35,6 +35,7 @@ mod outage;
 mod page;
 mod page_shown;
 mod patroni;
+mod page_stale;
 mod pgbouncer;
 mod process;
 mod proxy;

@@ -27,8 +27,8 @@ use crate::metrics;
 use crate::store::events::{Event, EventScope, Happening};
 use crate::store::groups::GroupConfiguration;
 
-/// How often a silent stream says that it is there: less than proxies wait for.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a silent stream says that it is there, in seconds: less than proxies wait for.
+pub const KEEP_ALIVE_S: i64 = 15;
 
 /// The header by which a client says what it has had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
@@ -69,13 +69,26 @@ async fn open(
     request: &HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let after = last_event_id(request)?;
+    let keep_alive = keep_alive(request)?;
     let listener = failover.feed().listen(scope, after).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
         .insert_header((CACHE_CONTROL, "no-store"))
         // A proxy that collects an answer before it passes it on would hold events back.
         .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(write_stream(listener, life.clone())))
+        .streaming(write_stream(listener, life.clone(), keep_alive)))
+}
+
+/// How often the client wants to hear of a stream without news.
+fn keep_alive(request: &HttpRequest) -> Result<Duration, ApiError> {
+    match query::whole_number(request, "keep-alive")? {
+        None => Ok(Duration::from_secs(KEEP_ALIVE_S.unsigned_abs())),
+        Some(seconds @ 1..=KEEP_ALIVE_S) => Ok(Duration::from_secs(seconds.unsigned_abs())),
+        Some(seconds) => Err(ApiError::bad(
+            format!("keep-alive must be 1 to {KEEP_ALIVE_S} seconds; it is {seconds}."),
+            "Correct the parameter, or leave it out.",
+        )),
+    }
 }
 
 /// What the client has had already: by the header that browsers send, or by a parameter for those who cannot send one.
@@ -98,6 +111,7 @@ fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
 struct Open {
     listener: Listener,
     life: web::Data<Life>,
+    keep_alive: Duration,
     keep_alive_at: Instant,
     begun: bool,
     /// Whether it gives out what was before it.
@@ -105,9 +119,14 @@ struct Open {
 }
 
 /// The stream's bytes. It ends with the service, or with an error of the database; the client resumes.
-fn write_stream(listener: Listener, life: web::Data<Life>) -> impl Stream<Item = Result<Bytes, Infallible>> {
+fn write_stream(
+    listener: Listener,
+    life: web::Data<Life>,
+    keep_alive: Duration,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let behind = listener.is_behind();
-    let open = Open { listener, life, keep_alive_at: Instant::now() + KEEP_ALIVE, begun: false, behind };
+    let keep_alive_at = Instant::now() + keep_alive;
+    let open = Open { listener, life, keep_alive, keep_alive_at, begun: false, behind };
     stream::unfold(open, |mut open| async move {
         if !open.begun {
             open.begun = true;
@@ -122,9 +141,13 @@ fn write_stream(listener: Listener, life: web::Data<Life>) -> impl Stream<Item =
                     position(&mut open.listener, ": that was before\n")
                 }
             },
-            () = sleep_until(open.keep_alive_at) => position(&mut open.listener, ": still here\n"),
+            () = sleep_until(open.keep_alive_at) => {
+                // Proxies are content with either; whoever shows something wants to know which.
+                let comment = if open.listener.is_current() { ": still here\n" } else { ": nothing new can be read\n" };
+                position(&mut open.listener, comment)
+            }
         };
-        open.keep_alive_at = Instant::now() + KEEP_ALIVE;
+        open.keep_alive_at = Instant::now() + open.keep_alive;
         Some((Ok(bytes), open))
     })
 }

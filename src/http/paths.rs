@@ -26,6 +26,9 @@ pub const SESSION: &str =
 /// The changes of a group's roles.
 pub const TRANSITIONS: &str =
     "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/transitions";
+/// When a group existed.
+pub const LIFETIMES: &str =
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/lifetimes";
 /// The events of a group.
 pub const GROUP_EVENTS: &str =
     "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/events";
@@ -34,10 +37,15 @@ pub const GROUP_STATUS: &str =
     "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/status";
 /// The events of a namespace.
 pub const NAMESPACE_EVENTS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/events";
+/// The latest changes of roles in a namespace.
+pub const NAMESPACE_TRANSITIONS: &str =
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/transitions";
 /// The state of the groups of a namespace.
 pub const NAMESPACE_STATUS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/status";
 /// The events of all tenants.
 pub const EVENTS: &str = "/api/v1/clientfailover/events";
+/// The latest changes of roles in all tenants.
+pub const ALL_TRANSITIONS: &str = "/api/v1/clientfailover/transitions";
 /// The state of the groups of all tenants.
 pub const STATUS: &str = "/api/v1/clientfailover/status";
 /// The namespaces of all tenants.
@@ -101,21 +109,24 @@ pub fn optional_id_schema(description: &str) -> Schema {
 }
 
 /// The literal segments and their places, counted from 0.
-const LITERALS: [(usize, &str); 16] = [
+const LITERALS: [(usize, &str); 19] = [
     (0, "api"),
     (1, "v1"),
     (2, "tenants"),
     (2, "clientfailover"),
     (3, "events"),
+    (3, "transitions"),
     (3, "status"),
     (3, "namespaces"),
     (4, "namespaces"),
     (6, "clientfailover"),
     (7, "groups"),
     (7, "events"),
+    (7, "transitions"),
     (7, "status"),
     (9, "clientsessions"),
     (9, "transitions"),
+    (9, "lifetimes"),
     (9, "events"),
     (9, "status"),
 ];

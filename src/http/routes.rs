@@ -37,7 +37,7 @@ const fn for_people(handle: fn(Route) -> Route) -> Operation {
 }
 
 /// All of them. They are tried in this order, and nearly every request is a heartbeat.
-pub static RESOURCES: [Resource; 20] = [
+pub static RESOURCES: [Resource; 23] = [
     Resource {
         path: paths::SESSION,
         counted_as: metrics::Route::Session,
@@ -72,6 +72,29 @@ pub static RESOURCES: [Resource; 20] = [
         path: paths::TRANSITIONS,
         counted_as: metrics::Route::Transitions,
         operations: &[operation(Method::GET, |route| route.to(history::transitions), description::events::transitions)],
+    },
+    Resource {
+        path: paths::LIFETIMES,
+        counted_as: metrics::Route::Transitions,
+        operations: &[operation(Method::GET, |route| route.to(history::lifetimes), description::events::lifetimes)],
+    },
+    Resource {
+        path: paths::NAMESPACE_TRANSITIONS,
+        counted_as: metrics::Route::NamespaceEvents,
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(history::latest_of_namespace),
+            description::events::latest_of_namespace,
+        )],
+    },
+    Resource {
+        path: paths::ALL_TRANSITIONS,
+        counted_as: metrics::Route::Overview,
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(history::latest_of_everything),
+            description::events::latest_of_everything,
+        )],
     },
     Resource {
         path: paths::GROUP_EVENTS,

@@ -294,6 +294,42 @@ pub async fn read_transitions(
     rows.iter().map(read_event).collect()
 }
 
+/// How many of the latest events of all are looked through for those of a namespace.
+const LATEST_WINDOW: i64 = 100_000;
+
+/// The latest changes of roles in a namespace or everywhere, the latest first.
+pub async fn read_latest_transitions(
+    connection: &mut Connection,
+    namespace: Option<&NamespacePath>,
+    count: i64,
+) -> Result<Vec<Event>, WorkError> {
+    // Walks the index by id backwards.
+    macro_rules! latest_where {
+        ($condition:literal) => {
+            concat!(
+                "SELECT transition_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
+                    'role_changed', from_role, to_role, term, reason, actor
+                FROM role_transitions ",
+                $condition,
+                " ORDER BY transition_id DESC LIMIT $1"
+            )
+        };
+    }
+    let query = match namespace {
+        None => sqlx::query(latest_where!("")).bind(count),
+        Some(path) => sqlx::query(latest_where!(
+            "WHERE tenant_id = $2 AND namespace_id = $3
+                AND transition_id > (SELECT last_value FROM role_transitions_transition_id_seq) - $4"
+        ))
+        .bind(count)
+        .bind(path.tenant.as_str())
+        .bind(path.namespace.as_str())
+        .bind(LATEST_WINDOW),
+    };
+    let rows = query.fetch_all(connection).await?;
+    rows.iter().map(read_event).collect()
+}
+
 /// Whether there is or was such a group, as far as is still known.
 pub async fn is_known_group(connection: &mut Connection, key: GroupKey) -> Result<bool, WorkError> {
     let known = "SELECT EXISTS (SELECT FROM groups WHERE group_key = $1)

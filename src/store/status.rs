@@ -27,6 +27,8 @@ pub struct GroupStatus {
     pub group: String,
     /// A name for people.
     pub name: Option<String>,
+    /// What it is, for people.
+    pub description: Option<String>,
     /// How long a heartbeat keeps a session live.
     pub timeout: FailoverTimeout,
     /// The term of the last grant of Primary.
@@ -83,7 +85,7 @@ pub async fn read_status(
             g.watermark_base_at, CASE WHEN g.handover_until > m.now THEN g.handover_from END,
             s.session_id, s.name, s.role, s.role_changed_at,
             h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until,
-            m.gaps_us
+            m.gaps_us, g.description
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         JOIN groups g ON g.group_key = k.group_key
@@ -142,6 +144,7 @@ fn read_group(row: &PgRow, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus,
         namespace: row.try_get(6)?,
         group: row.try_get(7)?,
         name: row.try_get(8)?,
+        description: row.try_get(22)?,
         timeout: timeout_of(row.try_get(9)?)?,
         term: row.try_get(10)?,
         watermark: row.try_get(11)?,
@@ -258,6 +261,8 @@ pub struct CensusRow {
     pub lease_ages: Vec<i16>,
     /// The health of its Primary, if it has one.
     pub primary_health: Option<f64>,
+    /// Whether the end of a handover is being waited for.
+    pub is_handing_over: bool,
 }
 
 /// The next groups in order of key, with what is counted of them.
@@ -279,7 +284,8 @@ pub async fn read_census_page(
                     / nullif(date_part('epoch', m.ends - m.received_at), 0)))::smallint)
                 FILTER (WHERE m.ends > statement_timestamp()), '{}') AS lease_ages,
             (max(m.percent_healthy_streams) FILTER (WHERE m.role = 1 AND m.ends > statement_timestamp()))::float8
-                AS primary_health
+                AS primary_health,
+            coalesce(g.handover_until > statement_timestamp(), false) AS is_handing_over
         FROM groups g
         LEFT JOIN (
             SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at,
