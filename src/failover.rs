@@ -7,9 +7,10 @@ use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::arbitration::{self, Answer, FailoverTimeout, Rules};
+use crate::arbitration::{self, Answer, By, FailoverTimeout, Rules};
 use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId, TenantId};
 use crate::metrics;
+use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration};
@@ -160,6 +161,17 @@ pub struct Caller {
     pub operation_id: Arc<str>,
     /// Whether they may change what they did not make.
     pub is_admin: bool,
+    /// Whether they said who they are.
+    pub recognition: Recognition,
+}
+
+/// Whether a caller is known by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognition {
+    /// They are: another name is another caller.
+    ByName,
+    /// They are not: all share one name.
+    Nameless,
 }
 
 /// The service behind its interfaces. Cheap to clone.
@@ -302,7 +314,8 @@ impl Failover {
         Ok(full.await?.then(|| FailoverError::TooManyGroups { tenant: tenant.clone(), limit }))
     }
 
-    /// Deletes a group and its sessions; a live one only where `deletion` forces it.
+    /// Deletes a group and its sessions; a live one only where `deletion` forces it. The next group at its path goes on from
+    /// the term that it had, and grants nobody before its Primary has stopped acting.
     pub async fn delete_group(
         &self,
         caller: &Caller,
@@ -324,18 +337,16 @@ impl Failover {
                         return Ok(Err(no_such_group(path)));
                     };
                     let sessions = 0..stored.group.sessions.len();
-                    let live = sessions.clone().filter(|i| stored.group.is_live(*i, clock.moment())).count();
+                    let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
                     if live > 0 && deletion == Deletion::OnlyIdle {
                         let group = path.group.clone();
                         return Ok(Err(FailoverError::GroupIsLive { group, live }));
                     }
-                    for i in sessions {
-                        arbitration::remove(&mut stored.group, i, &mut stored.trace);
-                    }
+                    let remains = arbitration::end(&mut stored.group, clock.moment().now, &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     let configuration = groups::find_configuration(connection, path.key()).await?;
-                    groups::delete_group(connection, path).await?;
+                    groups::delete_group(connection, path, remains).await?;
                     let action = if live > 0 { Action::GroupDeletedByForce } else { Action::GroupDeleted };
                     let mut before = configuration.as_ref().map(configuration_json).unwrap_or_default();
                     before["Sessions"] = stored[0].session_ids.clone().into();
@@ -466,7 +477,8 @@ impl Failover {
             .await?
     }
 
-    /// Deletes a client session, with its role, its lease and any handover from it.
+    /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is waited for; else nobody
+    /// is granted Primary before the session has stopped acting.
     ///
     /// Where sessions are bound, only its registrant's or an admin's.
     pub async fn delete_session(
@@ -474,6 +486,7 @@ impl Failover {
         caller: &Caller,
         path: &GroupPath,
         session: &SessionId,
+        speaker: Speaker,
     ) -> Result<(), FailoverError> {
         let is_bound = self.options.bind_sessions && !caller.is_admin;
         let work = Arc::new((caller.clone(), path.clone(), session.clone()));
@@ -494,19 +507,23 @@ impl Failover {
                         return Ok(Err(no_such_session(path, session)));
                     };
                     let name = [session.as_str().to_owned()];
-                    if is_bound
-                        && groups::find_registrants(connection, &keys, &name).await?.are_other(0, &caller.identity)
-                    {
+                    let registrants = groups::find_registrants(connection, &keys, &name).await?;
+                    if is_bound && registrants.are_other(0, &caller.identity) {
                         return Ok(Err(session_of_another(path, session)));
                     }
+                    let by = seeded_bugs::taken_for(match (speaker, caller.recognition) {
+                        (Speaker::Client, Recognition::Nameless) => By::Itself,
+                        (Speaker::Client, Recognition::ByName) if registrants.is(0, &caller.identity) => By::Itself,
+                        (Speaker::Client | Speaker::Operator, _) => By::Another,
+                    });
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
-                    arbitration::remove(&mut stored.group, i, &mut stored.trace);
+                    arbitration::remove(&mut stored.group, i, by, clock.moment().now, &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     groups::delete_session(connection, path, session).await?;
                     if was_live {
-                        let before = Some(json!({"Role": role.number()}));
+                        let before = Some(json!({"Role": role.number(), "By": by_text(by)}));
                         let change = Change { before, after: None };
                         record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
                     }
@@ -540,6 +557,22 @@ pub enum Deletion {
     OnlyIdle,
     /// In any case.
     Forced,
+}
+
+/// For whom a request to delete a session speaks, by its own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// For the client, which has stopped. It counts as that only if no other caller is known to have registered the session.
+    Client,
+    /// For somebody who runs the service. The client does not know.
+    Operator,
+}
+
+fn by_text(by: By) -> &'static str {
+    match by {
+        By::Itself => "client",
+        By::Another => "operator",
+    }
 }
 
 /// Which part of a list is wanted.

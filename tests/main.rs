@@ -17,6 +17,7 @@ mod bad_input;
 mod connections;
 mod contract;
 mod database;
+mod deletions;
 mod demo;
 mod deployment;
 mod description;

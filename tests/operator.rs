@@ -646,6 +646,49 @@ async fn somebody_at_a_terminal_is_asked_before_a_deletion() {
 }
 
 #[tokio::test]
+async fn whoever_deletes_what_is_live_is_shown_what_will_happen_and_the_client_is_waited_for() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a", "b", "c"]).await;
+    for session in ["a", "b"] {
+        app.beat("g", session, 100.0).await;
+    }
+    let size = (24, 300);
+    for (arguments, consequences) in [
+        (&["sessions", "delete", "g", "a"][..], "a is Primary, and does not know of this until its next heartbeat."),
+        (&["sessions", "delete", "g", "a"], "Nobody else is Primary before its lease has run out: for up to "),
+        (&["sessions", "delete", "g", "b"], "b is not Primary, and live"),
+        (&["sessions", "delete", "g", "c"], "c is silent."),
+        (&["sessions", "delete", "g", "d"], "d is not there."),
+        (&["groups", "delete", "g", "--force"], "2 of its 3 sessions are live. a is Primary"),
+        (&["groups", "delete", "g", "--force"], "its terms go on from 1."),
+    ] {
+        let asked = Terminal::run(operator(&app.url, arguments), size, "n\n").await;
+        let place = |text: &str| asked.text.find(text);
+        assert!(place(consequences).is_some() && place(consequences) < place("[y/N]"), "{arguments:?}: {asked:?}");
+    }
+    assert_eq!(run(&app, &["sessions", "delete", "g", "a"]).await.ok(), "session a deleted\n");
+    assert_eq!(app.beat("g", "b", 100.0).await, 2, "not before the lease of a has run out");
+    assert_eq!(run(&app, &["groups", "delete", "g", "--force"]).await.ok(), "group g deleted\n");
+    app.group_of("g", MINUTE, &["b"]).await;
+    assert_eq!(app.beat("g", "b", 100.0).await, 2);
+}
+
+#[tokio::test]
+async fn a_timeout_that_gets_shorter_is_warned_of() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &[]).await;
+    let shorter = "Id: g\nFailoverTimeout: 00:00:30\n";
+    for arguments in [&["groups", "apply", "-f", "-", "--dry-run"][..], &["groups", "apply", "-f", "-"]] {
+        let ran = run_with(operator(&app.url, arguments), shorter).await;
+        assert!(ran.code == 0 && ran.err.contains("the timeout gets shorter, from 00:01:00 to 00:00:30"), "{ran:?}");
+    }
+    for not_shorter in [shorter, "Id: g\nFailoverTimeout: 00:02:00\n"] {
+        let ran = run_with(operator(&app.url, &["groups", "apply", "-f", "-"]), not_shorter).await;
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn watching_shows_a_change_as_it_happens() {
     let app = TestApp::start().await;
     app.group_of("g", MINUTE, &["a", "b"]).await;

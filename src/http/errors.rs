@@ -202,10 +202,10 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
     let reason = sentence(error);
     match error {
         FailoverError::NoSuchGroup { .. } => {
-            ("The group does not exist.", reason, "Create the group, then register the client session.")
+            ("The group does not exist.", reason, "Stop acting. Create the group, then register the client session.")
         }
         FailoverError::NoSuchSession { .. } => {
-            ("The client session does not exist.", reason, "Register the client session again.")
+            ("The client session does not exist.", reason, "Stop acting, then register the client session again.")
         }
         FailoverError::GroupDiffers(_) => {
             ("The group exists.", reason, "Use PUT to change a group's configuration, or another Id for another group.")

@@ -13,8 +13,9 @@ use super::errors::ApiError;
 use super::groups::{MAX_NAME_CHARS, answer_id};
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
+use super::query;
 use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role};
-use crate::failover::{Caller, Failover, HeartbeatMessage};
+use crate::failover::{Caller, Failover, HeartbeatMessage, Speaker};
 use crate::ids::SessionId;
 
 /// A role on the wire, for the description of the API.
@@ -165,9 +166,24 @@ pub async fn delete(
     failover: web::Data<Failover>,
     caller: Caller,
     InSession(path, session): InSession,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    failover.delete_session(&caller, &path, &session).await?;
+    let speaker = read_speaker(&request)?;
+    failover.delete_session(&caller, &path, &session, speaker).await?;
     Ok(answer_id(session.as_str()))
+}
+
+/// For whom a deletion speaks; where it does not say so, for the client, as those of the contract's clients do.
+fn read_speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
+    match query::find(request, "by").as_deref() {
+        None => Ok(Speaker::Client),
+        Some(value) if value.eq_ignore_ascii_case("client") => Ok(Speaker::Client),
+        Some(value) if value.eq_ignore_ascii_case("operator") => Ok(Speaker::Operator),
+        Some(other) => Err(ApiError::bad(
+            format!("by must be client or operator; it is '{other}'."),
+            "Say operator where the client does not know of it. Only a client that has stopped may leave it out.",
+        )),
+    }
 }
 
 fn read_heartbeat(request: &HttpRequest, body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {

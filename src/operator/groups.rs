@@ -50,7 +50,8 @@ pub struct ShowArgs {
 pub struct DeleteArgs {
     /// The group
     group: String,
-    /// Also while its sessions are live: its clients get errors from then on
+    /// Also while its sessions are live: its clients get errors from then on, and a group created in its place has no Primary
+    /// before the lease of the present one has run out
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -205,6 +206,25 @@ fn primary(status: &GroupStatus) -> String {
     }
 }
 
+/// What the deletion of a group does.
+fn consequences(status: &GroupStatus) -> String {
+    let holder = status.sessions.iter().find(|session| Some(&session.session_id) == status.primary.as_ref());
+    let live = format!("{} of its {} sessions are live", status.live_sessions, status.registered_sessions);
+    match holder {
+        None => format!(
+            "{live}, and nobody is Primary. A group that is created there again goes on from term {}.",
+            status.term
+        ),
+        Some(holder) => format!(
+            "{live}. {} is Primary, and does not know of this until its next heartbeat. In a group that is created there \
+             again nobody is Primary before its lease has run out: for up to {}; its terms go on from {}.",
+            printable(&holder.session_id),
+            holder.lease_left(),
+            status.term
+        ),
+    }
+}
+
 /// Deletes a group.
 pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.connection)?;
@@ -213,9 +233,14 @@ pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let service = connection.service()?;
     let shown = format!("{}/{}/{group}", namespace.tenant, namespace.namespace);
     let force = if args.force { " BY FORCE, with its live sessions" } else { "" };
+    let scope = Scope::Namespace(&namespace);
+    if args.confirm.asks() {
+        let status: GroupStatus = service.read(&scope.group(&group, &["status"]), &[]).await?;
+        complain(&consequences(&status));
+    }
     args.confirm.ask(&format!("Delete the group {}{force}, at {}?", printable(&shown), service.name()))?;
     let query: &[(&str, String)] = if args.force { &[("force", "true".to_owned())] } else { &[] };
-    let deleted = service.delete(&Scope::Namespace(&namespace).group(&group, &[]), query).await;
+    let deleted = service.delete(&scope.group(&group, &[]), query).await;
     deleted.map_err(|error| match error {
         // The service speaks of its own interface.
         OperatorError::Refused(refusal) if refusal.status == StatusCode::CONFLICT && !args.force => {

@@ -101,6 +101,10 @@ mod with_the_feature {
                     ..usual
                 },
                 SeededBug::OutageForgotten => Scenario { kinds: &[(DatabaseKilled, 1)], every_ms: 5_000, ..usual },
+                SeededBug::TermBeginsAgain => Scenario { kinds: &[(GroupRecreated, 1)], every_ms: 1_000, ..usual },
+                SeededBug::DeletionTakenForGoodbye => {
+                    Scenario { kinds: &[(SessionDeleted, 1)], every_ms: 150, ..usual }
+                }
                 SeededBug::LapsedRoleShown => Scenario {
                     kinds: &[(ClientKilled, 1)],
                     sessions: 1..=2,
