@@ -17,13 +17,14 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, Error, HttpRequest, HttpServer, web};
 use rustls::ServerConfig;
 use tokio::sync::Notify;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Level};
 
 use crate::arbitration::Answer;
 use crate::auth::Authenticator;
 use crate::auth::certificates::ClientCertificate;
 use crate::failover::{Failover, HeartbeatMessage};
-use crate::{metrics, telemetry};
+use crate::log_limits::Lines;
+use crate::{limited, metrics, telemetry};
 use errors::ApiError;
 
 mod datetime;
@@ -50,6 +51,10 @@ pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, Strin
     let message = sessions::read_body(&json::JsonBody::of(body.to_owned())).ok()?;
     Some((message, sessions::write_body(answer)))
 }
+
+/// Requests that failed by a defect of ours, and those that failed by what is around us.
+const DEFECTS: Lines = Lines::new("request failed with a defect", Level::ERROR);
+const FAILURES: Lines = Lines::new("request failed", Level::WARN);
 
 /// How the server is run.
 #[derive(Clone, Debug)]
@@ -212,11 +217,18 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
         503 if matches!(error, ApiError::NotReady { .. }) => {
             tracing::debug!(operation_id, cause = error.cause(), "not ready");
         }
-        500 => tracing::error!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        // A defect or an outage meets every heartbeat: of each cause the first few are enough.
+        500 => {
+            let cause = error.cause();
+            limited!(DEFECTS, &cause, operation_id, %method, path, status, cause, "request failed with a defect");
+        }
         401 | 403 if guard::is_worth_a_line() => {
             tracing::info!(operation_id, %method, path, status, cause = error.cause(), "request refused")
         }
-        501.. => tracing::warn!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        501.. => {
+            let cause = error.cause();
+            limited!(FAILURES, &cause, operation_id, %method, path, status, cause, "request failed");
+        }
         _ => tracing::debug!(operation_id, %method, path, status, cause = error.cause(), "request refused"),
     }
     response.into_response(answer)

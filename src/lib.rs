@@ -72,6 +72,7 @@ pub mod postgres;
 
 pub mod config;
 pub mod credentials;
+pub mod log_limits;
 pub mod serve;
 pub mod telemetry;
 

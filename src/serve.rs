@@ -19,6 +19,7 @@ use crate::auth::{AuthSetupError, Authenticator};
 use crate::config::{ConfigError, Database, Given, Settings};
 use crate::failover::{Failover, census, history, upkeep};
 use crate::http::{self, Life, Shared};
+use crate::log_limits;
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::Store;
 use crate::store::migrate::{MigrateError, Readiness};
@@ -144,6 +145,7 @@ impl Service {
                 ended = prepared_for_ever => ended,
                 () = authenticator.keep_up() => Ok(()),
                 () = follow_certificate => Ok(()),
+                () = log_limits::keep_up() => Ok(()),
             }
         });
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
@@ -198,6 +200,7 @@ impl Service {
         upkeep.abort();
         // Connections in the middle of something are broken by the server's end; nothing committed is lost.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.store.close()).await;
+        log_limits::finish();
         if let Some(postgres) = self.postgres {
             postgres.stop().await?;
         }
