@@ -74,6 +74,7 @@ pub mod config;
 pub mod credentials;
 pub mod log_limits;
 pub mod serve;
+pub mod suggest;
 pub mod telemetry;
 
 pub mod operator;
