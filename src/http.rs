@@ -110,9 +110,9 @@ pub struct Shared {
     pub life: Life,
 }
 
-/// A server on this listener, over TLS where that is configured. It runs when awaited, and stops by its handle.
+/// A server on these listeners, over TLS where that is configured. It runs when awaited, and stops by its handle.
 pub fn server(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     shared: Shared,
     tls: Option<ServerConfig>,
     options: &HttpOptions,
@@ -129,7 +129,7 @@ pub fn server(
             .configure(routes::configure)
             .default_service(web::to(refuse_path))
     };
-    let server = HttpServer::new(app)
+    let mut server = HttpServer::new(app)
         .workers(options.workers)
         .max_connections(options.connection_limit.div_ceil(options.workers))
         .on_connect(note_client_certificate)
@@ -140,10 +140,12 @@ pub fn server(
         .h1_allow_half_closed(false)
         .shutdown_timeout(options.shutdown_timeout.as_secs().max(1))
         .disable_signals();
-    let server = match tls {
-        Some(config) => server.listen_rustls_0_23(listener, config)?,
-        None => server.listen(listener)?,
-    };
+    for listener in listeners {
+        server = match &tls {
+            Some(config) => server.listen_rustls_0_23(listener, config.clone())?,
+            None => server.listen(listener)?,
+        };
+    }
     Ok(server.run())
 }
 

@@ -72,6 +72,7 @@ pub mod postgres;
 
 pub mod config;
 pub mod credentials;
+pub mod environment;
 pub mod log_limits;
 pub mod serve;
 pub mod suggest;

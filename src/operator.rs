@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use reqwest::StatusCode;
 
+pub(crate) use self::history::wire_time;
+
 use self::connection::{ConnectionArgs, PlaceArgs};
 use self::output::Format;
 
@@ -21,7 +23,7 @@ mod group_file;
 mod groups;
 mod history;
 mod missing;
-mod output;
+pub(crate) mod output;
 mod profile;
 mod service;
 mod sessions;

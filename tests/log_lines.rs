@@ -10,17 +10,17 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::credentials::{new_dir, program};
-use crate::helpers::eventually;
+use crate::helpers::{TestDatabase, eventually};
 
 /// A service in a process of its own, its log in a file of JSON lines.
-struct Logging {
+pub struct Logging {
     child: Child,
-    url: String,
+    pub url: String,
     log: std::path::PathBuf,
 }
 
 impl Logging {
-    async fn start(mut command: Command) -> Logging {
+    pub async fn start(mut command: Command) -> Logging {
         let log = new_dir().join("log");
         command.args(["--log-format", "json"]).stderr(std::fs::File::create(&log).expect("the folder is ours"));
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
@@ -94,4 +94,58 @@ async fn an_outage_writes_a_few_lines_and_how_many_were_left_out() {
     assert_eq!(failed.len() as u64 + left_out, 300, "{:?}", service.lines());
     let size = std::fs::metadata(&service.log).expect("it is there").len();
     assert!(size < 30_000, "{size} bytes for 300 heartbeats");
+}
+
+#[tokio::test]
+async fn the_log_says_what_runs_where_and_who_made_and_deleted_what_each_once() {
+    let database = TestDatabase::new().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", database.url());
+    let mut service = Logging::start(command).await;
+    let listening = &service.with_message("listening")[0];
+    assert_eq!(listening["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(format!("http://{}", listening["address"].as_str().expect("a text")), service.url);
+
+    let http = reqwest::Client::new();
+    let groups = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/groups", service.url);
+    let sent = async |method: reqwest::Method, below: &str, body: Value| {
+        let answer = http.request(method, format!("{groups}{below}")).json(&body).send().await.expect("it answers");
+        assert!(answer.status().is_success(), "{below}: {}", answer.status());
+    };
+    use reqwest::Method;
+    for _ in 0..3 {
+        sent(Method::PUT, "/pump", json!({"Milliseconds": 60_000})).await;
+        sent(Method::POST, "", json!({"Id": "valve"})).await;
+        sent(Method::POST, "/pump/clientsessions", json!({"Id": "a"})).await;
+    }
+    sent(Method::PUT, "/pump", json!({"Milliseconds": 30_000})).await;
+    sent(Method::DELETE, "/pump/clientsessions/a", Value::Null).await;
+    sent(Method::DELETE, "/pump", Value::Null).await;
+    service.stop().await;
+    for (message, count, session) in [
+        ("group created", 2, Value::Null),
+        ("group changed", 1, Value::Null),
+        ("group deleted", 1, Value::Null),
+        ("session registered", 1, json!("a")),
+        ("session deleted", 1, json!("a")),
+    ] {
+        let lines = service.with_message(message);
+        assert_eq!(lines.len(), count, "{message}: {lines:?}");
+        let line = &lines[0];
+        assert_eq!((&line["group"], &line["session"], &line["level"]), (&json!("t/n/pump"), &session, &json!("INFO")));
+        assert!(line["identity"].is_string() && line["operation_id"].is_string(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn notices_of_the_database_are_not_in_the_log() {
+    let database = TestDatabase::empty().await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--log", "info"]).env("DATABASE_URL", database.url());
+    let mut service = Logging::start(command).await;
+    eventually("it is ready", async || !service.with_message("the database is ready").is_empty()).await;
+    service.stop().await;
+    for line in service.lines() {
+        assert!(!line["target"].as_str().is_some_and(|target| target.starts_with("sqlx")), "{line}");
+    }
 }

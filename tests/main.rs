@@ -14,6 +14,7 @@ mod audit;
 mod auth;
 mod auth_cost;
 mod bad_input;
+mod command_line;
 mod connections;
 mod contract;
 mod database;
