@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
@@ -22,6 +23,7 @@ use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::HttpOptions;
 use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
+use crate::suggest;
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
 
@@ -137,6 +139,68 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where to listen: an address, or all addresses of a name, with one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddresses(Vec<SocketAddr>);
+
+impl ListenAddresses {
+    /// The addresses of `HOST:PORT`, where the host may be a name.
+    fn find(text: &str) -> Result<ListenAddresses, ConfigError> {
+        let fault = |wanted: &str| ConfigError::OutOfBounds {
+            setting: "listen",
+            value: format!("'{text}'"),
+            wanted: wanted.to_owned(),
+        };
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(ListenAddresses(vec![address]));
+        }
+        const FORM: &str =
+            "it must be an address or a name, with a port, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080";
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| fault(FORM))?;
+        // What is left with a colon is an address of IPv6 without its brackets, or a URL.
+        if host.is_empty() || host.contains([':', '/', '[', ']']) {
+            return Err(fault(FORM));
+        }
+        let port: u16 = port.parse().map_err(|_| fault(FORM))?;
+        let found = (host, port).to_socket_addrs();
+        let found = found.map_err(|error| fault(&format!("the name cannot be resolved: {error}")))?;
+        let mut addresses: Vec<SocketAddr> = found.collect();
+        // The first one is shown: the form that everybody reads.
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        addresses.dedup();
+        match addresses.is_empty() {
+            true => Err(fault("the name has no address")),
+            false => Ok(ListenAddresses(addresses)),
+        }
+    }
+
+    /// All of them; there is at least one.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.0
+    }
+
+    /// Their port.
+    pub fn port(&self) -> u16 {
+        self.0[0].port()
+    }
+
+    /// The same addresses with another port.
+    pub fn set_port(&mut self, port: u16) {
+        self.0.iter_mut().for_each(|address| address.set_port(port));
+    }
+
+    /// The first that can be reached from other machines.
+    fn first_open(&self) -> Option<SocketAddr> {
+        self.0.iter().copied().find(|address| !address.ip().is_loopback())
+    }
+}
+
+impl<T: Into<IpAddr>> From<(T, u16)> for ListenAddresses {
+    fn from(address: (T, u16)) -> ListenAddresses {
+        ListenAddresses(vec![address.into()])
+    }
+}
+
 /// What happens when a Primary yields to a healthier session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -161,9 +225,9 @@ pub enum PoolerSetting {
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Given {
-    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    /// Address to listen on, or a name, for all of its addresses; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "CLIENT_FAILOVER_LISTEN", value_name = "HOST:PORT")]
-    listen: Option<SocketAddr>,
+    listen: Option<String>,
 
     /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database [default: a private PostgreSQL in the data directory]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
@@ -393,7 +457,7 @@ pub enum Database {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: ListenAddresses,
     /// Where the database is.
     pub database: Database,
     /// Whether `serve` migrates.
@@ -418,8 +482,7 @@ pub struct Settings {
     pub traces: Option<TraceOptions>,
 }
 
-/// The framework's own lines say nothing that ours do not.
-const DEFAULT_LOG: &str = "info,actix_server=warn";
+const DEFAULT_LOG: &str = "info";
 
 /// How long a stop may take in all, the drain left aside: requests in flight, then the private server.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -437,6 +500,28 @@ impl Given {
             None => self.complete(),
             Some(path) => self.or(read_file(path)?).complete(),
         }
+    }
+
+    /// The settings of a command on the database: those of serve alone are as if they were not given.
+    pub fn settle_for_database(self, file: Option<&Path>) -> Result<Settings, ConfigError> {
+        let given = match file {
+            None => self,
+            Some(path) => self.or(read_file(path)?),
+        };
+        let for_database = Given {
+            database_url: given.database_url,
+            database_direct_url: given.database_direct_url,
+            pooler: given.pooler,
+            data_dir: given.data_dir,
+            postgres_bin_dir: given.postgres_bin_dir,
+            migrate: given.migrate,
+            operation_timeout: given.operation_timeout,
+            idle_in_transaction_timeout: given.idle_in_transaction_timeout,
+            log: given.log,
+            log_format: given.log_format,
+            ..Given::default()
+        };
+        for_database.complete()
     }
 
     fn or(self, file: Given) -> Given {
@@ -496,10 +581,11 @@ impl Given {
     fn complete(self) -> Result<Settings, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let tls = self.tls()?;
+        let listen = self.listen_addresses()?;
         Ok(Settings {
-            listen: self.address(),
             database: self.database()?,
-            auth: self.auth(tls.as_ref())?,
+            auth: self.auth(&listen, tls.as_ref())?,
+            listen,
             tls,
             migrate: self.migrate.unwrap_or(true),
             store: StoreOptions {
@@ -553,8 +639,11 @@ impl Given {
         })
     }
 
-    fn address(&self) -> SocketAddr {
-        self.listen.unwrap_or_else(|| SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 8080))
+    fn listen_addresses(&self) -> Result<ListenAddresses, ConfigError> {
+        match &self.listen {
+            None => Ok(ListenAddresses::from(([127, 0, 0, 1], 8080))),
+            Some(text) => ListenAddresses::find(text),
+        }
     }
 
     fn tls(&self) -> Result<Option<TlsOptions>, ConfigError> {
@@ -570,7 +659,7 @@ impl Given {
         }
     }
 
-    fn auth(&self, tls: Option<&TlsOptions>) -> Result<AuthOptions, ConfigError> {
+    fn auth(&self, listen: &ListenAddresses, tls: Option<&TlsOptions>) -> Result<AuthOptions, ConfigError> {
         let mut options = AuthOptions {
             clients_create_groups: self.clients_create_groups.unwrap_or(true),
             rate_limit: self.rate_limit.map(|n| bounded("rate-limit", n, 1, 1_000_000)).transpose()?,
@@ -578,8 +667,10 @@ impl Given {
         };
         let methods = match &self.auth {
             Some(methods) => methods.as_slice(),
-            None if self.address().ip().is_loopback() => &[Method::None],
-            None => return Err(ConfigError::Open { address: self.address() }),
+            None => match listen.first_open() {
+                None => &[Method::None],
+                Some(address) => return Err(ConfigError::Open { address }),
+            },
         };
         if methods.is_empty() {
             return Err(missing("auth", "it is given and empty: name the methods, or 'none'"));
@@ -725,9 +816,28 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
     toml::from_str(&text).map_err(|error| {
         let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let place = line.map_or(String::new(), |line| format!("line {line}: "));
-        let wrong = format!("{place}{}", error.message().replace('\n', " "));
+        let message = error.message().replace('\n', " ");
+        let wrong = match unknown_key(&message) {
+            // The parser would list all that there are.
+            Some(key) => format!("{place}there is no setting '{key}'{}", suggest::question(key, setting_names())),
+            None => format!("{place}{message}"),
+        };
         ConfigError::Malformed { path: path.to_owned(), wrong }
     })
+}
+
+/// The key that is that of no setting, in the parser's message about it.
+fn unknown_key(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
+/// The names of all settings, as keys of the file.
+fn setting_names() -> impl Iterator<Item = &'static str> {
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let flags = <Given as clap::Args>::augment_args(clap::Command::new("serve"));
+        flags.get_arguments().filter_map(|flag| flag.get_long().map(str::to_owned)).collect()
+    });
+    NAMES.iter().map(String::as_str)
 }
 
 fn connect_options(setting: &'static str, url: &Secret) -> Result<PgConnectOptions, ConfigError> {

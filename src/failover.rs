@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
+use tracing::Level;
 use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, By, FailoverTimeout, Rules};
 use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId, TenantId};
-use crate::metrics;
+use crate::log_limits::Lines;
 use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
@@ -17,6 +18,7 @@ use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
+use crate::{limited, metrics};
 
 use census::LatestCensus;
 use deadlines::Deadlines;
@@ -241,10 +243,11 @@ impl Failover {
         path: GroupPath,
         configuration: GroupConfiguration,
     ) -> Result<GroupId, FailoverError> {
-        let id = path.group.clone();
+        let (id, label) = (path.group.clone(), path.label());
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, configuration, full));
-        self.store
+        let done = self
+            .store
             .serializable("create_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
@@ -252,14 +255,18 @@ impl Failover {
                     match groups::find_configuration(connection, path.key()).await? {
                         None => match full {
                             Some(full) => Ok(Err(full.clone())),
-                            None => insert_group(connection, caller, path, configuration).await.map(Ok),
+                            None => {
+                                insert_group(connection, caller, path, configuration).await?;
+                                Ok(Ok(Some(GROUP_CREATED)))
+                            }
                         },
-                        Some(found) if found == *configuration => Ok(Ok(())),
+                        Some(found) if found == *configuration => Ok(Ok(None)),
                         Some(_) => Ok(Err(FailoverError::GroupDiffers(path.group.clone()))),
                     }
                 })
             })
             .await??;
+        log_deed(done, caller, &label, None);
         Ok(id)
     }
 
@@ -272,9 +279,11 @@ impl Failover {
         path: GroupPath,
         configuration: GroupConfiguration,
     ) -> Result<(), FailoverError> {
+        let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, configuration, full));
-        self.store
+        let done = self
+            .store
             .serializable("put_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
@@ -282,9 +291,12 @@ impl Failover {
                     match groups::find_configuration(connection, path.key()).await? {
                         None => match full {
                             Some(full) => Ok(Err(full.clone())),
-                            None => insert_group(connection, caller, path, configuration).await.map(Ok),
+                            None => {
+                                insert_group(connection, caller, path, configuration).await?;
+                                Ok(Ok(Some(GROUP_CREATED)))
+                            }
                         },
-                        Some(found) if found == *configuration => Ok(Ok(())),
+                        Some(found) if found == *configuration => Ok(Ok(None)),
                         Some(_) if !caller.is_admin => {
                             Ok(Err(FailoverError::OnlyAdminsChangeGroups(path.group.clone())))
                         }
@@ -294,12 +306,15 @@ impl Failover {
                                 before: Some(configuration_json(&found)),
                                 after: Some(configuration_json(configuration)),
                             };
-                            record(connection, caller, Action::GroupChanged, path, None, change).await.map(Ok)
+                            record(connection, caller, Action::GroupChanged, path, None, change).await?;
+                            Ok(Ok(Some(GROUP_CHANGED)))
                         }
                     }
                 })
             })
-            .await?
+            .await??;
+        log_deed(done, caller, &label, None);
+        Ok(())
     }
 
     /// What a new group of that tenant is refused with, if it is. Counted outside of the transaction, which would meet
@@ -358,6 +373,7 @@ impl Failover {
             })
             .await??;
         log_changes(&changes);
+        log_deed(Some(GROUP_DELETED), caller, &path.label(), None);
         Ok(())
     }
 
@@ -448,8 +464,9 @@ impl Failover {
         name: Option<String>,
     ) -> Result<(), FailoverError> {
         let limit = self.options.session_limit;
-        let work = Arc::new((caller.identity.clone(), path.clone(), session, name));
-        self.store
+        let work = Arc::new((caller.identity.clone(), path.clone(), session.clone(), name));
+        let done = self
+            .store
             .serializable("register_session", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
@@ -460,7 +477,7 @@ impl Failover {
                         return Ok(Err(no_such_group(path)));
                     }
                     match groups::find_session_name(connection, key, session).await? {
-                        Some(known) if known == *name => return Ok(Ok(())),
+                        Some(known) if known == *name => return Ok(Ok(None)),
                         Some(_) => {
                             let session = session.clone();
                             return Ok(Err(FailoverError::SessionDiffers { group, session }));
@@ -471,10 +488,12 @@ impl Failover {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
                     }
                     groups::insert_session(connection, path, session, name.as_deref(), identity).await?;
-                    Ok(Ok(()))
+                    Ok(Ok(Some(SESSION_REGISTERED)))
                 })
             })
-            .await?
+            .await??;
+        log_deed(done, caller, &path.label(), Some(&session));
+        Ok(())
     }
 
     /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is waited for; else nobody
@@ -532,6 +551,7 @@ impl Failover {
             })
             .await??;
         log_changes(&changes);
+        log_deed(Some(SESSION_DELETED), caller, &path.label(), Some(session));
         Ok(())
     }
 
@@ -672,11 +692,36 @@ fn changes_of(group: &str, stored: &StoredGroup) -> Vec<RoleChange> {
     stored.trace.iter().map(change).collect()
 }
 
+/// What somebody did, each once and after it was committed. Many at once are a deployment, or one who does nothing else.
+const GROUP_CREATED: Lines = Lines::new("group created", Level::INFO).at_most(100, 1_000);
+const GROUP_CHANGED: Lines = Lines::new("group changed", Level::INFO).at_most(100, 1_000);
+const GROUP_DELETED: Lines = Lines::new("group deleted", Level::INFO).at_most(100, 1_000);
+const SESSION_REGISTERED: Lines = Lines::new("session registered", Level::INFO).at_most(100, 1_000);
+const SESSION_DELETED: Lines = Lines::new("session deleted", Level::INFO).at_most(100, 1_000);
+
+/// Says who did something, where something was done.
+fn log_deed(deed: Option<Lines>, caller: &Caller, group: &str, session: Option<&SessionId>) {
+    const DEED: Level = Level::INFO;
+    let Some(deed) = deed else { return };
+    let Caller { identity, operation_id, .. } = caller;
+    let session = session.map(SessionId::as_str);
+    match deed.admit(identity) {
+        true => tracing::event!(DEED, group, session, %identity, %operation_id, "{}", deed.name),
+        false => tracing::debug!(group, session, %identity, %operation_id, "{}", deed.name),
+    }
+}
+
+/// Committed changes of roles. All are rows of `role_transitions`; of a group whose clients push its role to and fro the log has
+/// the first few.
+const ROLE_CHANGED: Lines = Lines::new("role changed", Level::INFO).at_most(20, 1_000);
+
 /// One line per change, after it was committed and not before.
 fn log_changes(changes: &[RoleChange]) {
     for RoleChange { group, session, transition } in changes {
         metrics::role_changed(transition.reason);
-        tracing::info!(
+        limited!(
+            ROLE_CHANGED,
+            group,
             group,
             session,
             from = ?transition.from,

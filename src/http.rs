@@ -17,13 +17,14 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, Error, HttpRequest, HttpServer, web};
 use rustls::ServerConfig;
 use tokio::sync::Notify;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Level};
 
 use crate::arbitration::Answer;
 use crate::auth::Authenticator;
 use crate::auth::certificates::ClientCertificate;
 use crate::failover::{Failover, HeartbeatMessage};
-use crate::{metrics, telemetry};
+use crate::log_limits::Lines;
+use crate::{limited, metrics, telemetry};
 use errors::ApiError;
 
 mod datetime;
@@ -50,6 +51,10 @@ pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, Strin
     let message = sessions::read_body(&json::JsonBody::of(body.to_owned())).ok()?;
     Some((message, sessions::write_body(answer)))
 }
+
+/// Requests that failed by a defect of ours, and those that failed by what is around us.
+const DEFECTS: Lines = Lines::new("request failed with a defect", Level::ERROR);
+const FAILURES: Lines = Lines::new("request failed", Level::WARN);
 
 /// How the server is run.
 #[derive(Clone, Debug)]
@@ -105,9 +110,9 @@ pub struct Shared {
     pub life: Life,
 }
 
-/// A server on this listener, over TLS where that is configured. It runs when awaited, and stops by its handle.
+/// A server on these listeners, over TLS where that is configured. It runs when awaited, and stops by its handle.
 pub fn server(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     shared: Shared,
     tls: Option<ServerConfig>,
     options: &HttpOptions,
@@ -124,7 +129,7 @@ pub fn server(
             .configure(routes::configure)
             .default_service(web::to(refuse_path))
     };
-    let server = HttpServer::new(app)
+    let mut server = HttpServer::new(app)
         .workers(options.workers)
         .max_connections(options.connection_limit.div_ceil(options.workers))
         .on_connect(note_client_certificate)
@@ -135,10 +140,12 @@ pub fn server(
         .h1_allow_half_closed(false)
         .shutdown_timeout(options.shutdown_timeout.as_secs().max(1))
         .disable_signals();
-    let server = match tls {
-        Some(config) => server.listen_rustls_0_23(listener, config)?,
-        None => server.listen(listener)?,
-    };
+    for listener in listeners {
+        server = match &tls {
+            Some(config) => server.listen_rustls_0_23(listener, config.clone())?,
+            None => server.listen(listener)?,
+        };
+    }
     Ok(server.run())
 }
 
@@ -212,11 +219,18 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
         503 if matches!(error, ApiError::NotReady { .. }) => {
             tracing::debug!(operation_id, cause = error.cause(), "not ready");
         }
-        500 => tracing::error!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        // A defect or an outage meets every heartbeat: of each cause the first few are enough.
+        500 => {
+            let cause = error.cause();
+            limited!(DEFECTS, &cause, operation_id, %method, path, status, cause, "request failed with a defect");
+        }
         401 | 403 if guard::is_worth_a_line() => {
             tracing::info!(operation_id, %method, path, status, cause = error.cause(), "request refused")
         }
-        501.. => tracing::warn!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        501.. => {
+            let cause = error.cause();
+            limited!(FAILURES, &cause, operation_id, %method, path, status, cause, "request failed");
+        }
         _ => tracing::debug!(operation_id, %method, path, status, cause = error.cause(), "request refused"),
     }
     response.into_response(answer)

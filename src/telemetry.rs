@@ -25,6 +25,9 @@ use crate::outgoing;
 /// Spans of this target go to the collector, and to no log line.
 const TRACED: &str = "client_failover::traced";
 
+/// Targets of dependencies, and from which level on they are heard.
+const QUIET: [(&str, &str); 3] = [("actix_http", "off"), ("actix_server", "warn"), ("sqlx::postgres::notice", "off")];
+
 /// How long the collector may take to answer.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -94,6 +97,16 @@ fn lines(filter: &str, format: LogFormat) -> Result<Box<dyn Layer<Registry> + Se
     let wanted = EnvFilter::builder()
         .parse(filter)
         .map_err(|cause| TelemetryError::Filter { filter: filter.to_owned(), cause })?;
+    // What dependencies say of every stranger's bytes and of every notice of the database is said by lines of ours, with
+    // who it was and bounded, or matters to nobody. Who asks for their lines by name gets them.
+    let mut wanted = wanted;
+    for (target, level) in QUIET {
+        if !filter.contains(target)
+            && let Ok(directive) = format!("{target}={level}").parse()
+        {
+            wanted = wanted.add_directive(directive);
+        }
+    }
     // A line that stands in a span would begin with it.
     let wanted = match format!("{TRACED}=off").parse() {
         Ok(no_spans) => wanted.add_directive(no_spans),

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tracing::Level;
 
 use super::deadlines::Deadlines;
 use super::turns::Turns;
@@ -22,6 +23,8 @@ use super::{
 };
 use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
 use crate::ids::{GroupPath, SessionId};
+use crate::limited;
+use crate::log_limits::Lines;
 use crate::metrics::{self, PoolUse};
 use crate::seeded_bugs::{self, FirstReading};
 use crate::store::connection::Connection;
@@ -187,6 +190,9 @@ async fn run_writers(
     }
 }
 
+/// A defect that panics may do so with every heartbeat.
+const WRITER_FAILED: Lines = Lines::new("a heartbeat writer failed and is started again", Level::ERROR);
+
 #[derive(Clone)]
 struct Writer {
     store: Store,
@@ -207,7 +213,7 @@ impl Writer {
     /// A defect that panics costs the heartbeats of one batch, which are answered 503, and not all that come after.
     async fn keep_running(self) {
         while let Err(panic) = tokio::spawn(self.clone().run()).await {
-            tracing::error!(%panic, "a heartbeat writer failed and is started again");
+            limited!(WRITER_FAILED, "", %panic, "a heartbeat writer failed and is started again");
         }
     }
 

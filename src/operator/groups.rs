@@ -15,7 +15,8 @@ use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, durat
 use super::service::{Scope, Service, group_id, parse};
 use super::sessions::{self, SessionStatus};
 use super::status::GroupStatus;
-use super::{Common, OperatorError};
+use super::{Common, OperatorError, missing};
+use crate::ids::NamespacePath;
 
 /// How many rows are laid out at once.
 const PAGE: usize = 200;
@@ -91,11 +92,16 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
     let mut printer = Printer::stdout();
     if args.common.output != Format::Table {
         let mut list = List::begin(&mut printer, args.common.output, None)?;
+        let mut is_empty = true;
         while let Some(raw) = elements.next().await? {
             list.add(&mut printer, &raw)?;
+            is_empty = false;
         }
         list.end(&mut printer)?;
-        return Ok(ExitCode::SUCCESS);
+        return match is_empty {
+            true => nothing_listed(&service, &namespace).await,
+            false => Ok(ExitCode::SUCCESS),
+        };
     }
     let mut table = Table::new(["GROUP", " SESSIONS", "PRIMARY", " TIMEOUT", "NAME"]);
     let mut rows = Vec::new();
@@ -126,10 +132,21 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
             break;
         }
     }
-    if count == 0 {
-        complain("no groups");
+    match count {
+        0 => nothing_listed(&service, &namespace).await,
+        _ => Ok(ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// The end of a list without a group: the part that was asked for is empty, or the namespace is.
+async fn nothing_listed(service: &Service, namespace: &NamespacePath) -> Result<ExitCode, OperatorError> {
+    match missing::has_groups(service, Scope::Namespace(namespace)).await? {
+        true => {
+            complain("no groups in this part of the list");
+            Ok(ExitCode::SUCCESS)
+        }
+        false => Err(missing::no_groups(service, namespace).await),
+    }
 }
 
 /// A failover timeout, exactly.
@@ -145,7 +162,10 @@ pub async fn show(args: ShowArgs) -> Result<ExitCode, OperatorError> {
     let group = group_id(&args.group)?;
     let service = connection.service()?;
     let scope = Scope::Namespace(&namespace);
-    let raw = service.read_raw(&scope.group(&group, &[]), &[]).await?;
+    let raw = match service.read_raw(&scope.group(&group, &[]), &[]).await {
+        Ok(raw) => raw,
+        Err(error) => return Err(missing::with_hint(error, &service, &namespace, &group).await),
+    };
     let mut printer = Printer::stdout();
     if args.common.output != Format::Table {
         printer.document(args.common.output, &raw)?;

@@ -11,7 +11,7 @@ use super::connection::{Connection, ConnectionArgs, PlaceArgs};
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration, printable, role};
 use super::service::{Scope, group_id, parse};
 use super::status::{GroupStatus, elapsed_ms};
-use super::{Common, OperatorError};
+use super::{Common, OperatorError, missing};
 use crate::ids::SessionId;
 
 /// Whose sessions.
@@ -100,7 +100,10 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
     let namespace = connection.namespace(&args.common.place)?;
     let group = group_id(&args.group)?;
     let service = connection.service()?;
-    let found: Group = service.read(&Scope::Namespace(&namespace).group(&group, &["status"]), &[]).await?;
+    let found: Group = match service.read(&Scope::Namespace(&namespace).group(&group, &["status"]), &[]).await {
+        Ok(found) => found,
+        Err(error) => return Err(missing::with_hint(error, &service, &namespace, &group).await),
+    };
     let mut printer = Printer::stdout();
     if args.common.output != Format::Table {
         let mut list = List::begin(&mut printer, args.common.output, None)?;

@@ -12,7 +12,7 @@ use crate::config::Settings;
 pub fn text(service: &Service, settings: &Settings) -> String {
     let program = program();
     let private_url = service.private_database_url();
-    let url = format!("{}://{}", service.scheme, within_reach(service.address));
+    let url = format!("{}://{}", service.scheme, within_reach(service.address()));
     let mut text = format!("listening on {}\n\nLook at it:\n  {url}/ in a browser\n", service.url());
     if settings.auth.api_keys {
         // The environment of the service may have the URL; if not, it is not printed, for it may hold a password.
