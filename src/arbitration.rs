@@ -289,6 +289,8 @@ pub struct Answer {
     pub watermark: Option<Instant>,
     /// For how long after sending the heartbeat the client may act as Primary; `None` if it is not.
     pub lease: Option<FailoverTimeout>,
+    /// The group's timeout, whatever the role.
+    pub timeout: FailoverTimeout,
 }
 
 /// One change of a session's role.
@@ -369,6 +371,7 @@ pub fn heartbeat(
         term: group.term,
         watermark: group.watermark(),
         lease: (role == Role::Primary).then_some(group.timeout),
+        timeout: group.timeout,
     }
 }
 

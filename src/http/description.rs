@@ -316,6 +316,11 @@ fn headers() -> Value {
             "The group's term, which rises with every new Primary. Pass it on with the data: a receiver that refuses a lower one than it has seen is safe from a client that does not know that it was replaced.",
             7.into(),
         ),
+        "Failover-Timeout-Ms": header(
+            json!({"type": "integer", "format": "int64", "minimum": 0}),
+            "The group's failover timeout in milliseconds, in every role. Heartbeat at half of it; a change of it is seen in the next answer.",
+            30_000.into(),
+        ),
         "Failover-Lease-Ms": header(
             json!({"type": "integer", "format": "int64", "minimum": 0}),
             "For how many milliseconds after *sending* this heartbeat the client may act as Primary; 0 if it is not Primary.",

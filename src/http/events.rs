@@ -280,23 +280,29 @@ fn kind_of_event(schemas: &mut SchemaGenerator, description: &str, more: impl In
 
 /// One event of a stream, for the description of the API. Its data is the JSON of the kind that its name tells.
 pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
-    let kind =
-        |name: &str, data: Value| json!({"properties": {"event": {"const": name}, "data": {"contentSchema": data}}});
+    // Each with a title, which generated clients name it by, and whole: what stands beside `oneOf` is lost on some of them.
+    let kind = |name: &str, data: Value| {
+        json!({
+            "title": format!("{name}Event"),
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to resume from."},
+                "event": {"type": "string", "const": name, "description": "The kind."},
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": data,
+                    "description": "The JSON of that kind.",
+                },
+                "retry": {"type": "integer", "minimum": 0, "description": "After how many milliseconds to come back."},
+            },
+            "required": ["id", "event", "data"],
+        })
+    };
     let of_kinds = kinds.map(|name| kind(name, json!({"$ref": format!("#/components/schemas/{name}")})));
     let one_of: Vec<Value> =
         of_kinds.chain([kind("EventsMissed", json!({"type": "object", "maxProperties": 0}))]).collect();
-    json_schema!({
-        "type": "object",
-        "description": "One event of a stream, field by field.",
-        "properties": {
-            "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to resume from."},
-            "event": {"type": "string", "description": "The kind."},
-            "data": {"type": "string", "contentMediaType": "application/json", "description": "The JSON of that kind."},
-            "retry": {"type": "integer", "minimum": 0, "description": "After how many milliseconds to come back."},
-        },
-        "required": ["id", "event", "data"],
-        "oneOf": one_of,
-    })
+    json_schema!({"description": "One event of a stream, field by field.", "oneOf": one_of})
 }
 
 /// The data of every kind of event by its name, for the description of the API.
