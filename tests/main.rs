@@ -21,6 +21,7 @@ mod demo;
 mod description;
 mod embedded_postgres;
 mod events;
+mod framing;
 mod generated;
 mod history;
 mod http;

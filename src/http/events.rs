@@ -33,6 +33,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The header by which a client says what it has had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
+/// What a stream is.
+pub const CONTENT_TYPE_OF_STREAM: &str = "text/event-stream";
+
 /// `GET …/clientfailover/events`
 pub async fn of_namespace(
     failover: web::Data<Failover>,
@@ -71,7 +74,7 @@ async fn open(
     let after = last_event_id(request)?;
     let listener = failover.feed().listen(scope, after).await?;
     Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CONTENT_TYPE, CONTENT_TYPE_OF_STREAM))
         .insert_header((CACHE_CONTROL, "no-store"))
         // A proxy that collects an answer before it passes it on would hold events back.
         .insert_header(("X-Accel-Buffering", "no"))

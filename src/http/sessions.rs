@@ -99,7 +99,7 @@ impl JsonSchema for HeartbeatBody {
                 "PercentHealthyStreams": {
                     "type": ["number", "null"],
                     "minimum": 0,
-                    "maximum": 100,
+                    "maximum": 100.000001,
                     "description": "How many per cent of its streams are healthy: a decimal number with at most 28 digits; what exceeds 100 by a millionth at most is 100. Absent and null count as 0, the worst. A standby reports what it would have as Primary.",
                 },
                 "HeartbeatTime": datetime::input_schema("When it was sent; absent counts as the time of receipt."),
@@ -142,7 +142,7 @@ pub async fn register(
         Some(id) => SessionId::parse(id).map_err(|wrong| ApiError::bad_id("Id", wrong))?,
         None => SessionId::generate(),
     };
-    let name = object.text_up_to(1, MAX_NAME_CHARS)?;
+    let name = object.said_text_up_to(1, MAX_NAME_CHARS)?;
     failover.register(&caller, &path, session.clone(), name).await?;
     Ok(answer_id(session.as_str()))
 }

@@ -68,7 +68,7 @@ pub fn create(schemas: &mut SchemaGenerator) -> Description {
         "createGroup",
         TAG,
         "Create a group",
-        "The same Id with the same configuration again changes nothing and is answered alike.",
+        "The same Id again changes nothing and is answered alike if what the body names agrees; what it leaves out may be anything.",
     )
     .asks_the_database()
     .takes::<Configuration>(schemas, &configurations())

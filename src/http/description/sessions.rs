@@ -22,7 +22,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
         "registerSession",
         TAG,
         "Register a client session",
-        "It touches neither roles nor leases. The same Id with the same Name again changes nothing and is answered alike.",
+        "It touches neither roles nor leases. The same Id again, with the same Name or without one, changes nothing and is answered alike.",
     )
     .asks_the_database()
     .takes::<Registration>(schemas, &[("With an id", json!({"Id": "a", "Name": "Adapter A"})), ("Without", json!({}))])
