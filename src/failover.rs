@@ -459,7 +459,14 @@ impl Failover {
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
                     }
-                    groups::insert_session(connection, path, session, name.as_ref().and_then(Option::as_deref), identity).await?;
+                    groups::insert_session(
+                        connection,
+                        path,
+                        session,
+                        name.as_ref().and_then(Option::as_deref),
+                        identity,
+                    )
+                    .await?;
                     Ok(Ok(()))
                 })
             })

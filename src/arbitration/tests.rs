@@ -642,8 +642,7 @@ mod one_heartbeat {
     fn the_answer_carries_role_term_watermark_and_timeout() {
         let mut table = group(60).primary(100, 60);
         let timeout = seconds(60);
-        let expected =
-            Answer { role: Primary, term: Term(1), watermark: Some(at(9)), lease: Some(timeout), timeout };
+        let expected = Answer { role: Primary, term: Term(1), watermark: Some(at(9)), lease: Some(timeout), timeout };
         assert_eq!(table.hears(0, says(100).data_until(9), 10), expected);
     }
 

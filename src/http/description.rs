@@ -37,7 +37,7 @@ const ABOUT: &str = "Redundant clients register as client sessions of a failover
 exactly one of a group acts and another takes over when it falls silent or falls ill.\n\n\
 A client acts as Primary only until Failover-Lease-Ms have passed since it *sent* the last heartbeat that was answered Primary.\n\n\
 What is true everywhere: literal segments of paths, names of properties and names of query parameters are read in any case; unknown properties and \
-parameters are ignored. Every answer has the header Operation-Id, and every error the body *Error*. A path that is not served is answered 404, a \
+parameters are ignored. Every answer has the header Operation-Id, and every error the body *Error*. HEAD is served wherever GET is. A path that is not served is answered 404, a \
 method that a path does not have 405 with the header Allow. Requests can be repeated when an answer was lost.";
 
 /// One operation, described.

@@ -96,7 +96,9 @@ fn read_text(body: BytesMut) -> Result<String, ApiError> {
     let refused = |reason: &str| ApiError::bad(reason, "Send JSON in UTF-8.");
     match text {
         // By its byte order mark, or by its first character, which is an ASCII one in JSON.
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..] => Err(refused("The body is in UTF-16.")),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..] => {
+            Err(refused("The body is in UTF-16."))
+        }
         text => match std::str::from_utf8(text) {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(refused("The body is not valid UTF-8.")),

@@ -271,7 +271,10 @@ mod tests {
             ("//", "/"),
             ("///", "/"),
             ("//health//live//", "/health/live"),
-            ("/api/v1//tenants/T/namespaces/N//ClientFailover//groups/", "/api/v1/tenants/T/namespaces/N/clientfailover/groups"),
+            (
+                "/api/v1//tenants/T/namespaces/N//ClientFailover//groups/",
+                "/api/v1/tenants/T/namespaces/N/clientfailover/groups",
+            ),
         ] {
             assert_eq!(normal_form(path).as_deref(), Some(normal), "{path}");
         }
