@@ -232,6 +232,16 @@ mod words {
     }
 
     #[test]
+    fn what_added_shares_exceed_100_by_is_not_counted() {
+        for (number, scale) in [(100_000_000_000_000_01, 14), (100_000_001, 6)] {
+            assert_eq!(Health::new(Decimal::new(number, scale)), Health::new(Decimal::ONE_HUNDRED));
+        }
+        assert!(Health::new(Decimal::new(100_000_002, 6)).is_none());
+        // None of this below it.
+        assert_ne!(Health::new(Decimal::new(99_999_999, 6)), Health::new(Decimal::ONE_HUNDRED));
+    }
+
+    #[test]
     fn health_is_compared_as_exactly_as_it_was_reported() {
         let mut table = group(60).primary(90, 60).unheard();
         let slightly_more = Health::new(Decimal::new(900_000_001, 7)).expect("0 to 100");
