@@ -233,7 +233,7 @@ mod words {
 
     #[test]
     fn what_added_shares_exceed_100_by_is_not_counted() {
-        for (number, scale) in [(100_000_000_000_000_01, 14), (100_000_001, 6)] {
+        for (number, scale) in [(10_000_000_000_000_001, 14), (100_000_001, 6)] {
             assert_eq!(Health::new(Decimal::new(number, scale)), Health::new(Decimal::ONE_HUNDRED));
         }
         assert!(Health::new(Decimal::new(100_000_002, 6)).is_none());
