@@ -70,8 +70,13 @@ impl FailoverTimeout {
 pub struct Health(Decimal);
 
 impl Health {
-    /// The health of so many per cent; `None` outside 0 to 100.
+    /// By how much shares that add up to 100 may exceed it when they are added up as doubles.
+    const ROUNDING: Decimal = Decimal::from_parts(1, 0, 0, false, 6);
+
+    /// The health of so many per cent; `None` outside 0 to 100. What exceeds 100 by a millionth at most is 100.
     pub fn new(percent: Decimal) -> Option<Health> {
+        let is_rounded_up = percent > Decimal::ONE_HUNDRED && percent - Decimal::ONE_HUNDRED <= Health::ROUNDING;
+        let percent = if is_rounded_up { Decimal::ONE_HUNDRED } else { percent };
         (Decimal::ZERO..=Decimal::ONE_HUNDRED)
             .contains(&percent)
             // Zero has a sign in a decimal, and minus zero would be shown.
@@ -372,6 +377,8 @@ pub struct Answer {
     pub watermark: Option<Instant>,
     /// For how long after sending the heartbeat the client may act as Primary; `None` if it is not.
     pub lease: Option<FailoverTimeout>,
+    /// The group's timeout, whatever the role.
+    pub timeout: FailoverTimeout,
 }
 
 /// One change of a session's role.
@@ -454,6 +461,7 @@ pub fn heartbeat(
         term: group.term,
         watermark: group.watermark(),
         lease: (role == Role::Primary).then_some(group.timeout),
+        timeout: group.timeout,
     }
 }
 

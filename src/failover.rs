@@ -241,26 +241,26 @@ impl Failover {
         &self,
         caller: &Caller,
         path: GroupPath,
-        configuration: GroupConfiguration,
+        wanted: WantedGroup,
     ) -> Result<GroupId, FailoverError> {
         let (id, label) = (path.group.clone(), path.label());
         let full = self.full_tenant(&path.parent.tenant).await?;
-        let work = Arc::new((caller.clone(), path, configuration, full));
+        let work = Arc::new((caller.clone(), path, wanted, full));
         let done = self
             .store
             .serializable("create_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
-                    let (caller, path, configuration, full) = &*work;
+                    let (caller, path, wanted, full) = &*work;
                     match groups::find_configuration(connection, path.key()).await? {
                         None => match full {
                             Some(full) => Ok(Err(full.clone())),
                             None => {
-                                insert_group(connection, caller, path, configuration).await?;
+                                insert_group(connection, caller, path, &wanted.configuration()).await?;
                                 Ok(Ok(Some(GROUP_CREATED)))
                             }
                         },
-                        Some(found) if found == *configuration => Ok(Ok(None)),
+                        Some(found) if wanted.agrees_with(&found) => Ok(Ok(None)),
                         Some(_) => Ok(Err(FailoverError::GroupDiffers(path.group.clone()))),
                     }
                 })
@@ -461,7 +461,7 @@ impl Failover {
         caller: &Caller,
         path: &GroupPath,
         session: SessionId,
-        name: Option<String>,
+        name: Option<Option<String>>,
     ) -> Result<(), FailoverError> {
         let limit = self.options.session_limit;
         let work = Arc::new((caller.identity.clone(), path.clone(), session.clone(), name));
@@ -477,7 +477,7 @@ impl Failover {
                         return Ok(Err(no_such_group(path)));
                     }
                     match groups::find_session_name(connection, key, session).await? {
-                        Some(known) if known == *name => return Ok(Ok(None)),
+                        Some(known) if name.as_ref().is_none_or(|name| *name == known) => return Ok(Ok(None)),
                         Some(_) => {
                             let session = session.clone();
                             return Ok(Err(FailoverError::SessionDiffers { group, session }));
@@ -487,7 +487,14 @@ impl Failover {
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
                     }
-                    groups::insert_session(connection, path, session, name.as_deref(), identity).await?;
+                    groups::insert_session(
+                        connection,
+                        path,
+                        session,
+                        name.as_ref().and_then(Option::as_deref),
+                        identity,
+                    )
+                    .await?;
                     Ok(Ok(Some(SESSION_REGISTERED)))
                 })
             })
@@ -592,6 +599,34 @@ fn by_text(by: By) -> &'static str {
     match by {
         By::Itself => "client",
         By::Another => "operator",
+    }
+}
+
+/// What somebody says who creates a group. What they leave out is `None`: they have no opinion on it.
+#[derive(Clone, Debug)]
+pub struct WantedGroup {
+    /// A name for people, or that it is to have none.
+    pub name: Option<Option<String>>,
+    /// A description for people, or that it is to have none.
+    pub description: Option<Option<String>>,
+    /// How long a heartbeat keeps its session live.
+    pub timeout: Option<FailoverTimeout>,
+}
+
+impl WantedGroup {
+    /// The configuration of a new group: what is left out is not there, or the default.
+    pub fn configuration(&self) -> GroupConfiguration {
+        GroupConfiguration {
+            name: self.name.clone().flatten(),
+            description: self.description.clone().flatten(),
+            timeout: self.timeout.unwrap_or(FailoverTimeout::DEFAULT),
+        }
+    }
+
+    fn agrees_with(&self, found: &GroupConfiguration) -> bool {
+        self.name.as_ref().is_none_or(|name| *name == found.name)
+            && self.description.as_ref().is_none_or(|description| *description == found.description)
+            && self.timeout.is_none_or(|timeout| timeout == found.timeout)
     }
 }
 

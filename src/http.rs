@@ -1,20 +1,29 @@
 //! The HTTP interface: routes, and what is true of every answer. Handlers and wire types are in the modules
 //! beneath, one per resource; none of them knows a role's rules or a statement.
 
-use std::any::Any;
-use std::net::TcpListener;
-use std::pin::pin;
+use std::convert::Infallible;
+use std::future::ready;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::body::BoxBody;
-use actix_web::dev::{Extensions, Server, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use actix_http::HttpServiceBuilder;
+use actix_http::h1::{ExpectHandler, UpgradeHandler};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_tls::accept::TlsError;
+use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{AppConfig, Extensions, Response, Server, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::TcpStream;
-use actix_web::{App, Error, HttpRequest, HttpServer, web};
+use actix_web::{App, Error, HttpMessage as _, HttpRequest, web};
+use bytes::Bytes;
 use rustls::ServerConfig;
 use tokio::sync::Notify;
 use tracing::{Instrument as _, Level};
@@ -25,8 +34,10 @@ use crate::auth::certificates::ClientCertificate;
 use crate::failover::{Failover, HeartbeatMessage};
 use crate::log_limits::Lines;
 use crate::{limited, metrics, telemetry};
+use client_stream::ClientStream;
 use errors::ApiError;
 
+mod client_stream;
 mod datetime;
 mod description;
 mod docs;
@@ -55,6 +66,15 @@ pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, Strin
 /// Requests that failed by a defect of ours, and those that failed by what is around us.
 const DEFECTS: Lines = Lines::new("request failed with a defect", Level::ERROR);
 const FAILURES: Lines = Lines::new("request failed", Level::WARN);
+
+/// The longest target of a request, in bytes: four ids of the greatest length, percent-encoded, and a query.
+const MAX_TARGET_BYTES: usize = 16 * 1024;
+
+/// How long the first request of a connection may take to come.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A heartbeat comes every half timeout: connections are worth keeping for longer than the usual few seconds.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How the server is run.
 #[derive(Clone, Debug)]
@@ -129,30 +149,78 @@ pub fn server(
             .configure(routes::configure)
             .default_service(web::to(refuse_path))
     };
-    let mut server = HttpServer::new(app)
+    let mut server = actix_server::Server::build()
         .workers(options.workers)
-        .max_connections(options.connection_limit.div_ceil(options.workers))
-        .on_connect(note_client_certificate)
-        // A heartbeat comes every half timeout: connections are worth keeping for longer than the usual few seconds.
-        .keep_alive(Duration::from_secs(75))
-        .client_request_timeout(Duration::from_secs(10))
-        // A client that half-closes is gone: its heartbeat drops out of the queue.
-        .h1_allow_half_closed(false)
+        .max_concurrent_connections(options.connection_limit.div_ceil(options.workers))
         .shutdown_timeout(options.shutdown_timeout.as_secs().max(1))
         .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    let app = move || {
+        let app = app().into_factory().map_err(|error: Error| error.error_response());
+        map_config(app, |()| AppConfig::default())
+    };
     for listener in listeners {
-        server = match &tls {
-            Some(config) => server.listen_rustls_0_23(listener, config.clone())?,
-            None => server.listen(listener)?,
+        let (stopping, app) = (stopping.clone(), app.clone());
+        server = match tls.clone() {
+            None => server.listen("http", listener, move || {
+                let http = http1(&stopping).h1(app());
+                let take = |connection: TcpStream| {
+                    let peer = take(&connection);
+                    ready(Ok((ClientStream::new(connection, peer), peer)))
+                };
+                fn_service(take).and_then(http)
+            })?,
+            Some(mut config) => {
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                server.listen("https", listener, move || {
+                    let http = http1(&stopping).on_connect_ext(note_client_certificate).h1(app());
+                    Acceptor::new(config.clone())
+                        .map_init_err(|()| ())
+                        .map_err(TlsError::into_service_error)
+                        .map(|connection: TlsStream<TcpStream>| {
+                            let peer = take(connection.get_ref().0);
+                            (ClientStream::new(connection, peer), peer)
+                        })
+                        .and_then(http.map_err(TlsError::Service))
+                })?
+            }
         };
     }
     Ok(server.run())
 }
 
+/// How HTTP/1 is spoken on connections of one kind.
+fn http1<T, S>(stopping: &GracefulShutdownSignal) -> HttpServiceBuilder<T, S, ExpectHandler, UpgradeHandler>
+where
+    S: ServiceFactory<actix_http::Request, Config = ()>,
+    S::Error: Into<Response<BoxBody>> + 'static,
+    S::InitError: std::fmt::Debug,
+    <S::Service as Service<actix_http::Request>>::Future: 'static,
+{
+    let stopping = stopping.clone();
+    HttpServiceBuilder::default()
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_PATIENCE)
+        // Behind an answer to a request that was not read whole, so that the client comes to read it.
+        .client_disconnect_timeout(Duration::from_secs(1))
+        // A client that half-closes is gone: its heartbeat drops out of the queue.
+        .h1_allow_half_closed(false)
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
+}
+
+/// What is done with a connection that was just taken; who it is from.
+fn take(connection: &TcpStream) -> Option<SocketAddr> {
+    // Answers are small and whole: there is nothing to collect. One that cannot be set so is only slower.
+    let _ = connection.set_nodelay(true);
+    connection.peer_addr().ok()
+}
+
 /// Keeps with a connection what its client certificate says, for its requests.
-fn note_client_certificate(connection: &dyn Any, notes: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
-    let (_, session) = stream.get_ref();
+fn note_client_certificate(connection: &ClientStream<TlsStream<TcpStream>>, notes: &mut Extensions) {
+    let (_, session) = connection.get_ref().get_ref();
     let leaf = session.peer_certificates().and_then(|chain| chain.first());
     if let Some(certificate) = leaf.and_then(|leaf| ClientCertificate::read(leaf)) {
         notes.insert(certificate);
@@ -163,8 +231,8 @@ async fn refuse_path(request: HttpRequest) -> Result<&'static str, ApiError> {
     Err(ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() })
 }
 
-/// Around every request: the path in normal form, the operation id, and the body of every error, the
-/// framework's own included.
+/// Around every request: the path in normal form, the operation id, the body of every error (the framework's own included), none for
+/// `HEAD`, and the word that the connection closes where it does.
 async fn around_everything(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
@@ -172,14 +240,15 @@ async fn around_everything(
     const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
     let began = Instant::now();
     let operation_id: Arc<str> = operation_id(request.headers()).into();
+    let target_bytes = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     paths::normalise(&mut request);
-    let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
 
     let resource = routes::find(request.path());
     let route = resource.map_or(metrics::Route::Other, |resource| resource.counted_as);
     let span = telemetry::request_span(request.headers(), request.method().as_str(), route.label(), &operation_id);
 
     let admitted = match request.app_data::<web::Data<Authenticator>>() {
+        _ if target_bytes > MAX_TARGET_BYTES => Err(ApiError::Framework(StatusCode::URI_TOO_LONG)),
         Some(authenticator) => {
             guard::admit(&request, resource, authenticator, &operation_id).instrument(span.clone()).await
         }
@@ -195,15 +264,49 @@ async fn around_everything(
     let status = response.status().as_u16();
     metrics::request_answered(route, response.request().method().as_str(), status, began.elapsed());
     span.record("http.response.status_code", status);
-    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&operation_id) {
-        headers.insert(OPERATION_ID, value);
+        response.headers_mut().insert(OPERATION_ID, value);
     }
-    if ending {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    say_whether_it_closes(&mut response);
+    Ok(match *response.request().method() {
+        Method::HEAD => response.map_body(|_, body| BoxBody::new(OnlyItsSize(body.size()))),
+        _ => response,
+    })
+}
+
+/// Says that the connection closes after an answer, in all cases in which it will: whoever is not told may lose the next
+/// request on it.
+fn say_whether_it_closes(response: &mut ServiceResponse<BoxBody>) {
+    let request = response.request();
+    let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
+    // The framework closes after a request that has this option, although it upgrades to nothing. Proxies send it with every request.
+    let may_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
+    // HTTP/1.0 has no chunks: what has no length ends with its connection.
+    let ends_by_closing = request.version() < Version::HTTP_11 && response.response().body().size() == BodySize::Stream;
+    // A stream of events goes on until the service ends, and its connections with it.
+    let is_endless = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == events::CONTENT_TYPE_OF_STREAM);
+    let head = response.response_mut().head_mut();
+    if ends_by_closing {
+        head.no_chunking(true);
     }
-    Ok(response)
+    if ending || may_upgrade || ends_by_closing || is_endless {
+        head.set_connection_type(ConnectionType::Close);
+    }
+}
+
+/// A body that is not sent, of which only the size is told.
+struct OnlyItsSize(BodySize);
+
+impl MessageBody for OnlyItsSize {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
 }
 
 fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> ServiceResponse<BoxBody> {
@@ -233,7 +336,12 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
         }
         _ => tracing::debug!(operation_id, %method, path, status, cause = error.cause(), "request refused"),
     }
-    response.into_response(answer)
+    let unread = response.request().extensions_mut().remove::<json::Unread>();
+    let response = response.into_response(answer);
+    match unread {
+        Some(unread) => response.map_body(|_, body| unread.kept_with(body)),
+        None => response,
+    }
 }
 
 /// The request's id: the trace id of a well-formed `traceparent`, else a new one. 32 hexadecimal digits.
@@ -254,6 +362,10 @@ fn operation_id(headers: &HeaderMap) -> String {
             && (version != "00" || parts.next().is_none());
         well_formed.then(|| trace.to_owned())
     };
-    // Only to find a request again: it need not be hard to guess, and must not cost a system call per heartbeat.
-    trace_id().unwrap_or_else(|| format!("{:032x}", fastrand::u128(1..)))
+    trace_id().unwrap_or_else(new_operation_id)
+}
+
+/// Only to find a request again: it need not be hard to guess, and must not cost a system call per heartbeat.
+fn new_operation_id() -> String {
+    format!("{:032x}", fastrand::u128(1..))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::credentials::{new_dir, program};
 use crate::helpers::{TestDatabase, eventually};
@@ -150,4 +151,34 @@ async fn notices_of_the_database_are_not_in_the_log() {
     for line in service.lines() {
         assert!(!line["target"].as_str().is_some_and(|target| target.starts_with("sqlx")), "{line}");
     }
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_http_are_logged_with_who_sent_them_and_not_as_an_error() {
+    let mut service = without_database().await;
+    let address = service.url.trim_start_matches("http://").to_owned();
+    let send = async |bytes: &[u8]| {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.expect("it listens");
+        let peer = stream.local_addr().expect("it is connected").to_string();
+        stream.write_all(bytes).await.expect("it is taken");
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        peer
+    };
+    let tls = send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a greeting of TLS\r\n\r\n").await;
+    let garbage = send(b"\x00\xff garbage\r\n\r\n").await;
+    for _ in 0..100 {
+        send(b"\x00\xff garbage\r\n\r\n").await;
+    }
+    service.stop().await;
+    let lines = service.with_message("what came is no request");
+    assert_eq!(lines.len(), 10, "of one address: {lines:?}");
+    assert!(
+        lines[0]["peer"] == tls && lines[0]["cause"].as_str().is_some_and(|cause| cause.contains("TLS")),
+        "{lines:?}"
+    );
+    assert!(lines[1]["peer"] == garbage && lines[1]["level"] == "INFO", "{lines:?}");
+    let left_out = service.with_message("lines were left out");
+    assert!(left_out.iter().any(|line| line["left_out"] == 92 && line["most_of"] == "127.0.0.1"), "{left_out:?}");
+    assert!(service.lines().iter().all(|line| line["level"] != "ERROR"), "{:?}", service.lines());
 }

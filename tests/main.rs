@@ -25,6 +25,7 @@ mod description;
 mod embedded_postgres;
 mod events;
 mod foreign_database;
+mod framing;
 mod generated;
 mod history;
 mod http;

@@ -177,7 +177,8 @@ mod words {
     fn the_answer_to_a_primary_says_for_how_long_and_to_others_nothing() {
         let mut table = group(60).unheard().unheard();
         assert_eq!(table.hears(0, says(100), 0).lease, Some(seconds(60)));
-        assert_eq!(table.hears(1, says(100), 0).lease, None);
+        let standby = table.hears(1, says(100), 0);
+        assert_eq!((standby.lease, standby.timeout), (None, seconds(60)));
     }
 
     #[test]
@@ -228,6 +229,16 @@ mod words {
         assert!(Health::new(Decimal::ONE_HUNDRED).is_some());
         assert!(Health::new(Decimal::from(-1)).is_none());
         assert!(Health::new(Decimal::new(100_001, 3)).is_none());
+    }
+
+    #[test]
+    fn what_added_shares_exceed_100_by_is_not_counted() {
+        for (number, scale) in [(10_000_000_000_000_001, 14), (100_000_001, 6)] {
+            assert_eq!(Health::new(Decimal::new(number, scale)), Health::new(Decimal::ONE_HUNDRED));
+        }
+        assert!(Health::new(Decimal::new(100_000_002, 6)).is_none());
+        // None of this below it.
+        assert_ne!(Health::new(Decimal::new(99_999_999, 6)), Health::new(Decimal::ONE_HUNDRED));
     }
 
     #[test]
@@ -638,9 +649,10 @@ mod one_heartbeat {
     }
 
     #[test]
-    fn the_answer_carries_role_term_and_watermark() {
+    fn the_answer_carries_role_term_watermark_and_timeout() {
         let mut table = group(60).primary(100, 60);
-        let expected = Answer { role: Primary, term: Term(1), watermark: Some(at(9)), lease: Some(seconds(60)) };
+        let timeout = seconds(60);
+        let expected = Answer { role: Primary, term: Term(1), watermark: Some(at(9)), lease: Some(timeout), timeout };
         assert_eq!(table.hears(0, says(100).data_until(9), 10), expected);
     }
 

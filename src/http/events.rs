@@ -33,6 +33,9 @@ pub const KEEP_ALIVE_S: i64 = 15;
 /// The header by which a client says what it has had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
+/// What a stream is.
+pub const CONTENT_TYPE_OF_STREAM: &str = "text/event-stream";
+
 /// `GET …/clientfailover/events`
 pub async fn of_namespace(
     failover: web::Data<Failover>,
@@ -72,7 +75,7 @@ async fn open(
     let keep_alive = keep_alive(request)?;
     let listener = failover.feed().listen(scope, after).await?;
     Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CONTENT_TYPE, CONTENT_TYPE_OF_STREAM))
         .insert_header((CACHE_CONTROL, "no-store"))
         // A proxy that collects an answer before it passes it on would hold events back.
         .insert_header(("X-Accel-Buffering", "no"))
@@ -303,23 +306,29 @@ fn kind_of_event(schemas: &mut SchemaGenerator, description: &str, more: impl In
 
 /// One event of a stream, for the description of the API. Its data is the JSON of the kind that its name tells.
 pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
-    let kind =
-        |name: &str, data: Value| json!({"properties": {"event": {"const": name}, "data": {"contentSchema": data}}});
+    // Each with a title, which generated clients name it by, and whole: what stands beside `oneOf` is lost on some of them.
+    let kind = |name: &str, data: Value| {
+        json!({
+            "title": format!("{name}Event"),
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to resume from."},
+                "event": {"type": "string", "const": name, "description": "The kind."},
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": data,
+                    "description": "The JSON of that kind.",
+                },
+                "retry": {"type": "integer", "minimum": 0, "description": "After how many milliseconds to come back."},
+            },
+            "required": ["id", "event", "data"],
+        })
+    };
     let of_kinds = kinds.map(|name| kind(name, json!({"$ref": format!("#/components/schemas/{name}")})));
     let one_of: Vec<Value> =
         of_kinds.chain([kind("EventsMissed", json!({"type": "object", "maxProperties": 0}))]).collect();
-    json_schema!({
-        "type": "object",
-        "description": "One event of a stream, field by field.",
-        "properties": {
-            "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to resume from."},
-            "event": {"type": "string", "description": "The kind."},
-            "data": {"type": "string", "contentMediaType": "application/json", "description": "The JSON of that kind."},
-            "retry": {"type": "integer", "minimum": 0, "description": "After how many milliseconds to come back."},
-        },
-        "required": ["id", "event", "data"],
-        "oneOf": one_of,
-    })
+    json_schema!({"description": "One event of a stream, field by field.", "oneOf": one_of})
 }
 
 /// The data of every kind of event by its name, for the description of the API.

@@ -111,12 +111,14 @@ pub async fn lifetimes(
 /// A parameter that is a date-time; year 1 counts as none, as everywhere.
 fn time(request: &HttpRequest, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
     let Some(value) = query::find(request, name) else { return Ok(None) };
-    match datetime::parse(&value) {
+    // The sign of an offset, where it was not encoded.
+    let signed = || value.rsplit_once(' ').and_then(|(time, offset)| datetime::parse(&format!("{time}+{offset}")));
+    match datetime::parse(&value).or_else(signed) {
         Some(Reading::Time(time)) => Ok(Some(time)),
         Some(Reading::None) => Ok(None),
         None => Err(ApiError::bad(
             format!("{name} must be an RFC 3339 date-time such as 2019-08-24T14:15:22Z; it is '{value}'."),
-            "Correct the parameter, or leave it out. A '+' in it is written as %2B or as it is.",
+            "Correct the parameter, or leave it out.",
         )),
     }
 }

@@ -100,11 +100,11 @@ impl JsonSchema for HeartbeatBody {
                 "PercentHealthyStreams": {
                     "type": ["number", "null"],
                     "minimum": 0,
-                    "maximum": 100,
-                    "description": "How many per cent of its streams are healthy: a decimal number with at most 28 digits. Absent and null count as 0.",
+                    "maximum": 100.000001,
+                    "description": "How many per cent of its streams are healthy: a decimal number with at most 28 digits; what exceeds 100 by a millionth at most is 100. Absent and null count as 0, the worst. A standby reports what it would have as Primary.",
                 },
                 "HeartbeatTime": datetime::input_schema("When it was sent; absent counts as the time of receipt."),
-                "LastDataSendTime": datetime::input_schema("Up to when data has been sent."),
+                "LastDataSendTime": datetime::input_schema("Up to when it has sent data. It counts of a Primary only; a standby may leave it out or repeat what it was last told."),
             },
         })
     }
@@ -143,7 +143,7 @@ pub async fn register(
         Some(id) => SessionId::parse(id).map_err(|wrong| ApiError::bad_id("Id", wrong))?,
         None => SessionId::generate(),
     };
-    let name = object.text_up_to(1, MAX_NAME_CHARS)?;
+    let name = object.said_text_up_to(1, MAX_NAME_CHARS)?;
     failover.register(&caller, &path, session.clone(), name).await?;
     Ok(answer_id(session.as_str()))
 }
@@ -253,6 +253,7 @@ fn write_answer(answer: &Answer) -> HttpResponse {
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header(("Failover-Term", answer.term.0))
+        .insert_header(("Failover-Timeout-Ms", answer.timeout.whole_ms()))
         .insert_header(("Failover-Lease-Ms", answer.lease.map_or(0, FailoverTimeout::whole_ms)))
         .body(write_body(answer))
 }

@@ -68,8 +68,9 @@ pub fn create(schemas: &mut SchemaGenerator) -> Description {
         "createGroup",
         TAG,
         "Create a group",
-        "The same Id with the same configuration again changes nothing and is answered alike. Where a group of that Id was deleted, the \
-         new one goes on from its term, and nobody is Primary before the leases of the old one have run out.",
+        "The same Id again changes nothing and is answered alike if what the body names agrees; what it leaves out may be anything. \
+         Where a group of that Id was deleted, the new one goes on from its term, and nobody is Primary before the leases of the old \
+         one have run out.",
     )
     .asks_the_database()
     .takes::<Configuration>(schemas, &configurations())
