@@ -221,6 +221,8 @@ pub struct Outage {
     pub recovered_at: Instant,
     /// How long it must have lasted to count for every lease, in microseconds.
     pub gap_us: i64,
+    /// By how much the database's clock was set forward in it, in microseconds: so much of it never passed.
+    pub clock_step_us: i64,
 }
 
 impl Outage {
@@ -320,6 +322,19 @@ pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage])
     })
 }
 
+/// The instant until which a client may really act on a lease that was given for so long and ends at that one. An outage does
+/// not lengthen it, for time passed in it, but a clock that was set forward was no time. Whatever the clock did, nobody
+/// acts for longer than the lease was given for.
+fn acted_on_until(until: Instant, given_for_us: i64, outages: &[Outage]) -> Instant {
+    outages.iter().filter(|outage| outage.clock_step_us > 0).fold(until, |end, outage| match end > outage.began_at {
+        true => {
+            let shifted = end.0.saturating_add(outage.clock_step_us);
+            end.max(Instant(shifted.min(outage.recovered_at.0.saturating_add(given_for_us))))
+        }
+        false => end,
+    })
+}
+
 /// One heartbeat from session `s`: takes away what has run out, records the report, ranks the live sessions,
 /// and decides. Appends every change of a role to `trace`, in the order in which they happened.
 ///
@@ -336,7 +351,7 @@ pub fn heartbeat(
     lapse(group, at, trace);
     let lease_before = group.sessions[s].beat.map(|beat| beat.lease_until);
     record(group, s, report, at);
-    close_handover(group, s, report, at.now);
+    close_handover(group, s, report, at);
 
     let best = first_in_rank(group, s, at, rules);
     match group.holder(Role::Primary) {
@@ -346,7 +361,7 @@ pub fn heartbeat(
             if s == p {
                 set_role(group, p, Role::Secondary, Reason::Yielded, trace);
                 group.vacancy = Vacancy::Yielded;
-                group.handover = open_handover(group, p, lease_before, at.now, rules);
+                group.handover = open_handover(group, p, lease_before, at, rules);
             }
         }
         None if best != s => {
@@ -452,23 +467,29 @@ fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
 /// Closes the handover if it has run out, or if this heartbeat of the session that yielded says that it acts
 /// as Secondary. Only one that was sent after every heartbeat that had arrived when it yielded counts: any of
 /// those may have been answered Primary, so that the client took an older word back since (a delayed or repeated message).
-fn close_handover(group: &mut Group, s: usize, report: &Report, now: Instant) {
+fn close_handover(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
     let Some(handover) = group.handover else { return };
     let acknowledged =
         handover.from == s && report.acting_as == Some(Role::Secondary) && report.sent_at > handover.heard_until;
-    if acknowledged || now >= handover.until {
+    if acknowledged || at.now >= waited_until(group, handover.from, handover.until, at) {
         group.handover = None;
     }
+}
+
+/// Until when session `from` may act on a lease that it held and that ended at that instant.
+fn waited_until(group: &Group, from: usize, until: Instant, at: Moment<'_>) -> Instant {
+    let beat_us = group.sessions[from].beat.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
+    acted_on_until(until, beat_us.max(group.timeout.micros()), at.outages)
 }
 
 fn open_handover(
     group: &Group,
     p: usize,
     lease_before: Option<Instant>,
-    now: Instant,
+    at: Moment<'_>,
     rules: &Rules,
 ) -> Option<Handover> {
-    let until = lease_before.filter(|until| *until > now)?;
+    let until = lease_before.filter(|until| waited_until(group, p, *until, at) > at.now)?;
     let heard_until = group.sessions[p].beat?.heard_until;
     (rules.handover == HandoverMode::Strict).then_some(Handover { from: p, until, heard_until })
 }

@@ -26,6 +26,7 @@ use heartbeats::HeartbeatQueue;
 pub mod census;
 mod deadlines;
 pub mod feed;
+mod held;
 mod heartbeats;
 pub mod history;
 mod turns;

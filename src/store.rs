@@ -19,9 +19,11 @@ use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use crate::telemetry;
 use connection::Connection;
 use fault::Fault;
+use liveness::Life;
 
 pub mod api_keys;
 pub mod audit;
+mod clock_watch;
 mod columns;
 pub mod connection;
 pub mod events;
@@ -55,6 +57,8 @@ pub enum StoreError {
         transaction: &'static str,
         /// How often it was tried.
         attempts: u32,
+        /// Whether it last waited in vain for a row that somebody held, and met no other change.
+        held: bool,
     },
     /// What is stored breaks a rule that it was stored under.
     #[error("the database holds what must not be: {0}")]
@@ -135,6 +139,7 @@ pub struct Store {
     begin_read: Option<Arc<str>>,
     commit_and_begin: Arc<str>,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
+    life: Arc<Life>,
     options: Arc<StoreOptions>,
 }
 
@@ -185,6 +190,7 @@ impl Store {
             begin_serializable: begin.into(),
             begin_read,
             asking_for_readiness: Arc::default(),
+            life: Arc::default(),
             options: Arc::new(options),
         }
     }
@@ -215,6 +221,11 @@ impl Store {
     /// How the store was opened.
     pub fn options(&self) -> &StoreOptions {
         &self.options
+    }
+
+    /// What is known of the life of the database.
+    pub fn life(&self) -> &Life {
+        &self.life
     }
 
     /// The connections that requests share.
@@ -294,10 +305,12 @@ impl Store {
                 fault @ (Fault::Conflict | Fault::Held) => {
                     metrics::transaction_retried(name);
                     conflicts += 1;
-                    kept.conflicts += u32::from(matches!(fault, Fault::Conflict));
-                    if conflicts >= max_conflicts || left.is_zero() {
-                        let attempts = conflicts;
-                        return Err(StoreError::Contended { transaction: name, attempts });
+                    let held = matches!(fault, Fault::Held);
+                    kept.conflicts += u32::from(!held);
+                    // Whoever asks for few conflicts has others who wait: it is not tried in vain again.
+                    let is_enough = conflicts >= max_conflicts || (held && max_conflicts != u32::MAX);
+                    if is_enough || left.is_zero() {
+                        return Err(StoreError::Contended { transaction: name, attempts: conflicts, held });
                     }
                     pause(conflicts, deadline).await;
                 }
@@ -439,8 +452,9 @@ impl Store {
                     lost += 1;
                     pause(lost, deadline).await;
                 }
-                Fault::Conflict | Fault::Held => {
-                    return Err(StoreError::Contended { transaction: name, attempts: lost });
+                fault @ (Fault::Conflict | Fault::Held) => {
+                    let held = matches!(fault, Fault::Held);
+                    return Err(StoreError::Contended { transaction: name, attempts: lost, held });
                 }
                 Fault::Lost(cause) | Fault::LostInCommit(cause) => {
                     return Err(StoreError::Unavailable(cause));
@@ -487,7 +501,7 @@ impl Store {
 
     async fn connection(&self, time_left: Duration) -> Result<Connection, Fault> {
         match tokio::time::timeout(time_left, self.pool.acquire()).await {
-            Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler)),
+            Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler, self.life.clone())),
             Ok(Err(error)) => Err(Fault::of(error.into(), false)),
             Err(_) => Err(Fault::Lost("no connection in time".to_owned())),
         }

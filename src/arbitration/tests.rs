@@ -104,7 +104,7 @@ impl Table {
     }
 
     fn away(mut self, began: i64, recovered: i64) -> Table {
-        self.outages.push(Outage { began_at: at(began), recovered_at: at(recovered), gap_us: 0 });
+        self.outages.push(Outage { began_at: at(began), recovered_at: at(recovered), gap_us: 0, clock_step_us: 0 });
         self
     }
 

@@ -127,7 +127,8 @@ impl Store {
         let ask = async {
             // One at a time: however many ask, the signs of life and the sweep keep their connections.
             let _turn = self.asking_for_readiness.lock().await;
-            let mut connection = Connection::new(self.background().pool.acquire().await?, self.options.pooler);
+            let pooled = self.background().pool.acquire().await?;
+            let mut connection = Connection::new(pooled, self.options.pooler, self.life.clone());
             // One message each time, also here: see `refuse_standby`.
             let found = sqlx::raw_sql("SELECT max(version) FROM refinery_schema_history");
             let found: Option<i32> = found.fetch_one(&mut *connection).await?.try_get(0)?;
@@ -135,7 +136,10 @@ impl Store {
             Ok::<_, sqlx::Error>(found.unwrap_or(0))
         };
         match tokio::time::timeout(patience, ask).await {
-            Ok(Ok(found)) => readiness_of(found),
+            Ok(Ok(found)) => match (readiness_of(found), self.why_nothing_commits(patience).await) {
+                (Readiness::Ready, Some(reason)) => Readiness::Away(reason),
+                (readiness, _) => readiness,
+            },
             Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(0),
             Ok(Err(error)) => Readiness::Away(error.to_string()),
             // The pool only says that it waited in vain; a try of our own says why.
