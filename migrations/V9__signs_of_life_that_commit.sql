@@ -32,9 +32,12 @@ BEGIN
     SELECT step_id, noticed_at INTO STRICT latest_id, latest_at FROM service_clock_set_back ORDER BY step_id DESC LIMIT 1;
     UPDATE groups g
     SET clock_set_back = latest_id,
-        handover_until = least(g.handover_until, latest_at + greatest(failover_timeout(g.failover_timeout_ticks),
-            (SELECT h.lease_until - h.received_at FROM heartbeats h
-                WHERE h.group_key = g.group_key AND h.session_id = g.handover_from)))
+        -- least() would make one of none.
+        handover_until = CASE WHEN g.handover_until IS NOT NULL THEN
+            least(g.handover_until, latest_at + greatest(failover_timeout(g.failover_timeout_ticks),
+                (SELECT h.lease_until - h.received_at FROM heartbeats h
+                    WHERE h.group_key = g.group_key AND h.session_id = g.handover_from)))
+        END
     WHERE g.group_key = ANY (keys) AND g.clock_set_back < latest_id;
     -- What was received in the future of the new clock was received by the old one.
     UPDATE heartbeats h
@@ -52,7 +55,7 @@ COMMENT ON FUNCTION base_leases_anew(uuid[]) IS 'Bases the leases and handovers 
 -- A lock that is not had within a moment is given up, so that whoever waits asks again and is not itself waited for. Whatever
 -- the wait was for, the tables come before the row that all replicas share.
 CREATE FUNCTION note_service_alive(
-    outage_gap interval, shortest_outage interval, fresh interval, compared_at timestamptz, clock_lead interval
+    outage_gap interval, shortest_outage interval, fresh interval, compared_at timestamptz, least_lead interval, most_lead interval
 ) RETURNS timestamptz LANGUAGE plpgsql SET lock_timeout = '50ms' AS $$
 DECLARE
     shortest CONSTANT interval := least(outage_gap, shortest_outage);
@@ -65,13 +68,13 @@ BEGIN
     LOCK TABLE heartbeats IN ROW EXCLUSIVE MODE;
     LOCK TABLE groups, sessions IN ACCESS SHARE MODE;
     SELECT alive_at INTO STRICT previous FROM service_liveness;
-    IF clock_lead IS NULL AND clock_timestamp() BETWEEN previous AND previous + fresh THEN
+    IF most_lead IS NULL AND clock_timestamp() BETWEEN previous AND previous + fresh THEN
         -- Another replica's has been committed a moment ago.
         RETURN previous;
     END IF;
     SELECT alive_at INTO STRICT previous FROM service_liveness FOR UPDATE;
     present := clock_timestamp();
-    IF clock_lead IS NULL AND present BETWEEN previous AND previous + fresh THEN
+    IF most_lead IS NULL AND present BETWEEN previous AND previous + fresh THEN
         -- Nothing was written that would have to last.
         PERFORM set_config('synchronous_commit', 'off', true);
         RETURN previous;
@@ -87,17 +90,17 @@ BEGIN
         RETURN present;
     END IF;
     present := greatest(present, previous);
-    IF clock_lead IS NOT NULL THEN
-        -- Each replica notices it; the first one notes it.
+    IF most_lead IS NOT NULL THEN
+        -- Each replica notices it, in readings of its own; the first one notes it.
         SELECT coalesce(sum(clock_step), interval '0') INTO known_lead FROM service_outages WHERE recovered_at > compared_at;
-        IF clock_lead - known_lead > of_no_account / 2 THEN
+        IF least_lead - known_lead > of_no_account / 2 THEN
             INSERT INTO service_outages (began_at, recovered_at, counts_from, clock_step)
-            VALUES (least(previous, compared_at), present, interval '0', clock_lead - known_lead);
+            VALUES (least(previous, compared_at), present, interval '0', most_lead - known_lead);
         END IF;
     ELSIF present - previous > shortest THEN
         INSERT INTO service_outages (began_at, recovered_at, counts_from) VALUES (previous, present, outage_gap);
     END IF;
-    IF clock_lead IS NOT NULL OR present - previous > shortest THEN
+    IF most_lead IS NOT NULL OR present - previous > shortest THEN
         -- Every heartbeat reads those that are kept. One that is shorter than the gap matters only to leases given for less
         -- than four times its length, and to these no longer once four gaps have passed.
         DELETE FROM service_outages
@@ -111,12 +114,12 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION note_service_alive(interval, interval, interval, timestamptz, interval) IS 'A durable sign of life of a replica, unless there is a fresh one. Records an outage if the last one is longer ago than the gap or the shortest outage; a step of the clock forward, by which it is ahead of what passed since it was compared; and one back.';
+COMMENT ON FUNCTION note_service_alive(interval, interval, interval, timestamptz, interval, interval) IS 'A durable sign of life of a replica, unless there is a fresh one. Records an outage if the last one is longer ago than the gap or the shortest outage; a step of the clock forward, by which it is at least and at most ahead of what passed since it was compared; and one back.';
 
 -- For replicas of an earlier version: theirs are no less durable.
 CREATE OR REPLACE FUNCTION note_service_alive(outage_gap interval, shortest_outage interval) RETURNS timestamptz
 LANGUAGE sql AS $$
-    SELECT note_service_alive(outage_gap, shortest_outage, interval '0', NULL, NULL)
+    SELECT note_service_alive(outage_gap, shortest_outage, interval '0', NULL, NULL, NULL)
 $$;
 
 CREATE OR REPLACE VIEW service_moment AS

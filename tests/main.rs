@@ -13,6 +13,7 @@ mod api_client;
 mod audit;
 mod auth;
 mod auth_cost;
+mod bad_days;
 mod bad_input;
 mod connections;
 mod contract;

@@ -36,8 +36,10 @@ pub(super) struct Reading {
 pub(super) struct Step {
     /// The last reading before it.
     pub(super) compared_at_us: i64,
-    /// By how much the clock is ahead at most.
-    pub(super) lead_us: i64,
+    /// By how much the clock is ahead at least,
+    pub(super) least_us: i64,
+    /// and at most.
+    pub(super) most_us: i64,
 }
 
 /// What the clock was compared with.
@@ -58,11 +60,11 @@ impl ClockWatch {
     /// The step that shows in this reading, if one does. It shows until the reading is taken in.
     pub(super) fn step_in(&self, reading: Reading) -> Option<Step> {
         let (first, latest) = self.readings?;
-        let shows = least_lead_us(first, reading.clock_us, reading.answered) > OF_NO_ACCOUNT_US;
+        let least_us = least_lead_us(first, reading.clock_us, reading.answered);
         // At most: from after the one reading to before the other.
         let passed_us = micros(reading.asked.saturating_duration_since(first.answered));
-        let lead_us = reading.clock_us.saturating_sub(first.clock_us).saturating_sub(passed_us);
-        shows.then_some(Step { compared_at_us: latest.clock_us, lead_us })
+        let most_us = reading.clock_us.saturating_sub(first.clock_us).saturating_sub(passed_us);
+        (least_us > OF_NO_ACCOUNT_US).then_some(Step { compared_at_us: latest.clock_us, least_us, most_us })
     }
 
     /// Takes a reading in that has been judged.
@@ -154,7 +156,7 @@ mod tests {
         clocks.set_by_ms += 30;
         clocks.waits(50);
         let step = clocks.reads(2).expect("it is ahead");
-        assert!((30 * MS..36 * MS).contains(&step.lead_us), "{step:?}");
+        assert!((30 * MS..36 * MS).contains(&step.most_us), "{step:?}");
         assert_eq!(step.compared_at_us, 52 * MS, "the last reading before it");
         clocks.waits(50);
         assert_eq!(clocks.reads(2), None);
@@ -190,6 +192,6 @@ mod tests {
         clocks.set_by_ms += 600_000;
         clocks.waits(50);
         let step = clocks.reads(1).expect("it is ahead");
-        assert!((600_000 * MS..600_003 * MS).contains(&step.lead_us), "{step:?}");
+        assert!((600_000 * MS..600_003 * MS).contains(&step.most_us), "{step:?}");
     }
 }

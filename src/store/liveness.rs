@@ -113,7 +113,7 @@ impl Store {
         let noted = DateTime::from_timestamp_micros(noted_us)
             .ok_or_else(|| StoreError::Inconsistent("the database's clock is out of range".to_owned()))?;
         if let Some(step) = step {
-            tracing::warn!(seconds = step.lead_us as f64 / 1e6, "the database's clock was set forward: an outage is recorded");
+            tracing::warn!(seconds = step.most_us as f64 / 1e6, "the database's clock was set forward: an outage is recorded");
         }
         let mut known = self.life.known();
         known.clock.take_in(reading);
@@ -193,10 +193,10 @@ impl Store {
 fn statement(gap: Duration, silence: Duration, fresh: Duration, step: Option<Step>) -> String {
     let (gap_us, silence_us, fresh_us) = (gap.as_micros(), silence.as_micros(), fresh.as_micros());
     let step = match step {
-        None => "NULL, NULL".to_owned(),
-        Some(Step { compared_at_us, lead_us }) => {
-            format!("'epoch'::timestamptz + {compared_at_us} * interval '1 us', {lead_us} * interval '1 us'")
-        }
+        None => "NULL, NULL, NULL".to_owned(),
+        Some(Step { compared_at_us, least_us, most_us }) => format!(
+            "'epoch'::timestamptz + {compared_at_us} * interval '1 us', {least_us} * interval '1 us', {most_us} * interval '1 us'"
+        ),
     };
     let durability = match active(SeededBug::SignOfLifeNotDurable) {
         true => " FROM set_config('synchronous_commit', 'off', true)",
