@@ -220,6 +220,7 @@ impl Failover {
                 .unwrap_or_default(),
             waiting: self.heartbeats.waiting(),
             leases_watched: self.deadlines.len(),
+            sign_of_life_age: self.store.life().age(),
         }
     }
 

@@ -5,6 +5,7 @@ mod credentials;
 mod described;
 mod helpers;
 mod issuer;
+mod preload;
 mod sse;
 mod terminal;
 mod wire;

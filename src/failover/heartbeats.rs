@@ -34,10 +34,10 @@ use crate::store::{Kept, LostCommit, Store, StoreError, WorkError};
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
 
 /// How many heartbeats that keep meeting others are tried at once, apart from the rest.
-const MOST_ALONE: usize = 4;
+const MOST_ALONE: usize = 3;
 
 /// How many groups whose rows somebody holds are tried at once, apart from the rest.
-const MOST_HELD: usize = 2;
+const MOST_HELD: usize = 1;
 
 /// How long it may take to see which groups are held. Where it takes longer, all are: a table is locked.
 const LOOK_FOR_HELD: Duration = Duration::from_millis(200);

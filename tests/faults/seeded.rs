@@ -101,6 +101,7 @@ mod with_the_feature {
                     ..usual
                 },
                 SeededBug::OutageForgotten => Scenario { kinds: &[(DatabaseKilled, 1)], every_ms: 5_000, ..usual },
+                SeededBug::SignOfLifeNotDurable => Scenario { kinds: &[(CommitsHang, 1)], every_ms: 4_000, ..usual },
                 SeededBug::LapsedRoleShown => Scenario {
                     kinds: &[(ClientKilled, 1)],
                     sessions: 1..=2,
