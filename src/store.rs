@@ -307,9 +307,7 @@ impl Store {
                     conflicts += 1;
                     let held = matches!(fault, Fault::Held);
                     kept.conflicts += u32::from(!held);
-                    // Whoever asks for few conflicts has others who wait: it is not tried in vain again.
-                    let is_enough = conflicts >= max_conflicts || (held && max_conflicts != u32::MAX);
-                    if is_enough || left.is_zero() {
+                    if conflicts >= max_conflicts || left.is_zero() {
                         return Err(StoreError::Contended { transaction: name, attempts: conflicts, held });
                     }
                     pause(conflicts, deadline).await;

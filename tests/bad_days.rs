@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use client_failover::postgres::Postgres;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::helpers::{
     TestApp, TestReplica, connect_options, eventually, remove_after_the_run, scratch_dir, settings, without_sweeps,
@@ -68,7 +68,8 @@ impl Clients {
             assert_eq!(replica.beat(&group, "b", 100.0).await, 0);
             for session in ["a", "b"] {
                 let (stop, http) = (stop.clone(), replica.http.clone());
-                let path = format!("/api/v1/tenants/t/namespaces/n/clientfailover/groups/{group}/clientsessions/{session}");
+                let path =
+                    format!("/api/v1/tenants/t/namespaces/n/clientfailover/groups/{group}/clientsessions/{session}");
                 let url = format!("{}{path}", replica.url);
                 running.push(tokio::spawn(async move {
                     let mut acted = Vec::new();
@@ -133,7 +134,8 @@ async fn no_role_changes_by(begin: impl AsyncFn(&Server), end: impl AsyncFn(&Ser
     end(&server).await;
     replica.wait_until_ready().await;
     eventually("the outage is recorded", async || {
-        let longest = "SELECT coalesce(max(extract(epoch FROM recovered_at - began_at)), 0)::float8 FROM service_outages";
+        let longest =
+            "SELECT coalesce(max(extract(epoch FROM recovered_at - began_at)), 0)::float8 FROM service_outages";
         server.numbers(longest).await[0] > TIMEOUT.as_secs_f64()
     })
     .await;
@@ -187,7 +189,8 @@ async fn a_row_that_somebody_holds_is_its_group_s_trouble_alone() {
         assert_eq!(app.beat(&format!("g{group}"), "b", 100.0).await, 0);
     }
     let mut holder = app.database.connect().await;
-    let hold = "BEGIN; SELECT FROM heartbeats JOIN groups USING (group_key) WHERE group_id = 'g0' FOR UPDATE OF heartbeats";
+    let hold =
+        "BEGIN; SELECT FROM heartbeats JOIN groups USING (group_key) WHERE group_id = 'g0' FOR UPDATE OF heartbeats";
     sqlx::raw_sql(hold).execute(&mut holder).await.expect("it locks");
     let outages = "SELECT count(*) AS n FROM service_outages WHERE recovered_at - began_at > '1 s'";
     let before = app.database.rows(outages).await;
@@ -288,7 +291,8 @@ async fn after_a_step_back_leases_end_one_of_their_lengths_after_it_was_noticed(
     assert!(waited >= Duration::from_millis(SHORT as u64 - 200), "{waited:?}: not before the lease may have ended");
     assert!(waited <= Duration::from_millis(SHORT as u64 * 2), "{waited:?}");
     eventually("nobody is left Primary of the dead group", async || {
-        let held = "SELECT count(*)::float8 FROM sessions JOIN groups USING (group_key) WHERE group_id = 'dead' AND role = 1";
+        let held =
+            "SELECT count(*)::float8 FROM sessions JOIN groups USING (group_key) WHERE group_id = 'dead' AND role = 1";
         server.numbers(held).await == [0.0]
     })
     .await;

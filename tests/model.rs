@@ -503,7 +503,12 @@ impl Protocol {
 
 impl State {
     fn outage_until_now(&self) -> Option<Outage> {
-        self.down_since.map(|began| Outage { began_at: instant(began), recovered_at: instant(self.now), gap_us: 0, clock_step_us: 0 })
+        self.down_since.map(|began| Outage {
+            began_at: instant(began),
+            recovered_at: instant(self.now),
+            gap_us: 0,
+            clock_step_us: 0,
+        })
     }
 
     fn lease(&mut self, session: u8) -> &mut Lease {

@@ -41,7 +41,8 @@ impl Shim {
                 _ => String::new(),
             };
             let script = dir.join(name);
-            std::fs::write(&script, format!("#!/bin/sh\nexec env {preload}{real}/{name} \"$@\"\n")).expect("it is ours");
+            std::fs::write(&script, format!("#!/bin/sh\nexec env {preload}{real}/{name} \"$@\"\n"))
+                .expect("it is ours");
             open_to_all(&script, 0o755);
         }
         Shim { state, programs: dir.to_owned() }

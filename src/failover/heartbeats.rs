@@ -34,12 +34,15 @@ use crate::store::{Kept, LostCommit, Store, StoreError, WorkError};
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
 
 /// How many heartbeats that keep meeting others are tried at once, apart from the rest.
-const MOST_ALONE: usize = 3;
+const MOST_ALONE: usize = 4;
 
-/// How many groups whose rows somebody holds are tried at once, apart from the rest.
-const MOST_HELD: usize = 1;
+/// How many of these may be groups of which somebody holds a row: they may be held for long.
+const MOST_HELD: usize = 2;
 
-/// How long it may take to see which groups are held. Where it takes longer, all are: a table is locked.
+/// How often such a group is tried before its heartbeats are answered 503: each time it is waited for a moment.
+const TRIES_OF_HELD: u32 = 8;
+
+/// How long it may take to see which groups are held. Where it takes longer, a table is locked.
 const LOOK_FOR_HELD: Duration = Duration::from_millis(200);
 
 /// From how many answers on others give them: the next transaction waits for the writer, and few are given sooner than told to
@@ -164,7 +167,7 @@ async fn run_writers(
     deadlines: Option<Deadlines>,
     place: &OnceLock<Store>,
 ) {
-    let connections = options.heartbeat_writers + MOST_ALONE + MOST_HELD;
+    let connections = options.heartbeat_writers + MOST_ALONE;
     let store = store.with_own_connections(u32::try_from(connections).unwrap_or(u32::MAX));
     // Nobody else sets it.
     let _ = place.set(store.clone());
@@ -280,10 +283,7 @@ impl Writer {
             let outcome = self.commit(kept, &part, CONFLICTS_BEFORE_SPLIT).await;
             self.turns.note_conflicts(kept.take_conflicts());
             match outcome {
-                Err(StoreError::Contended { held: true, .. }) => {
-                    self.look_for_held(&part).await;
-                    parts.push(part);
-                }
+                Err(StoreError::Contended { held: true, .. }) if self.look_for_held(&part).await => parts.push(part),
                 Err(error) if part.len() > 1 && is_worth_splitting(&error) => {
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
@@ -299,9 +299,8 @@ impl Writer {
         }
     }
 
-    /// Finds out which of the groups somebody holds a row of. Where none is held any more, or a table is, all are tried again, for as
-    /// long as they have time.
-    async fn look_for_held(&self, part: &[Waiting]) {
+    /// Finds out which of the groups somebody holds a row of; whether there are such.
+    async fn look_for_held(&self, part: &[Waiting]) -> bool {
         let mut keys: Vec<uuid::Uuid> = part.iter().map(|waiting| waiting.request.key).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -310,17 +309,21 @@ impl Writer {
             let keys = keys.clone();
             Box::pin(async move { groups::find_held(connection, &keys).await })
         });
-        if let Ok(Ok(held)) = tokio::time::timeout(LOOK_FOR_HELD, look).await {
-            self.held.note(&held);
+        match tokio::time::timeout(LOOK_FOR_HELD, look).await {
+            Ok(Ok(held)) => {
+                self.held.note(&held);
+                !held.is_empty()
+            }
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 
-    /// Goes on with the heartbeats of a group of which somebody holds a row, for as long as they have time.
-    async fn write_held(self, part: Vec<Waiting>) {
-        let Ok(_permit) = self.beside_held.try_acquire() else {
-            return self.answer(part, Err(StoreError::Contended { transaction: "heartbeats", attempts: 1, held: true }));
-        };
-        let outcome = self.commit(&mut Kept::nothing(), &part, u32::MAX).await;
+    /// Goes on with the heartbeats of a group of which somebody held a row of late.
+    async fn write_held(self, mut part: Vec<Waiting>) {
+        let Ok(_permit) = self.beside_held.acquire().await else { return };
+        let Ok(_as_any) = self.alone.acquire().await else { return };
+        part.retain(|waiting| !waiting.reply.is_closed());
+        let outcome = self.commit(&mut Kept::nothing(), &part, TRIES_OF_HELD).await;
         self.answer(part, outcome);
     }
 
@@ -330,11 +333,7 @@ impl Writer {
         let Ok(_room) = self.room.try_acquire() else {
             return self.answer(
                 part,
-                Err(StoreError::Contended {
-                    transaction: "heartbeats",
-                    attempts: CONFLICTS_BEFORE_SPLIT,
-                    held: false,
-                }),
+                Err(StoreError::Contended { transaction: "heartbeats", attempts: CONFLICTS_BEFORE_SPLIT, held: false }),
             );
         };
         let Ok(_permit) = self.alone.acquire().await else { return };

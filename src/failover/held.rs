@@ -7,20 +7,33 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// For how long a group is taken for held since it was found so. Its heartbeats are tried all the same, apart from others.
-const SPELL: Duration = Duration::from_secs(1);
+/// For how long a group is taken for held when it is found so; twice as long each time that it is found again. Its heartbeats are
+/// tried all the same, apart from others. Where commits are slow, a row may well be held for a moment.
+const SPELL: Duration = Duration::from_millis(250);
+
+/// The longest that it gets.
+const LONGEST_SPELL: Duration = Duration::from_secs(2);
 
 /// Shared by the writers of a replica.
 #[derive(Default)]
-pub struct HeldGroups(Mutex<HashMap<Uuid, Instant>>);
+pub struct HeldGroups(Mutex<HashMap<Uuid, Spell>>);
+
+struct Spell {
+    until: Instant,
+    lasts: Duration,
+}
 
 impl HeldGroups {
     /// Notes that these were found held.
     pub fn note(&self, keys: &[Uuid]) {
-        let until = Instant::now() + SPELL;
+        let now = Instant::now();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, until| *until > Instant::now());
-        held.extend(keys.iter().map(|key| (*key, until)));
+        // One that ended a while ago is no habit.
+        held.retain(|_, spell| now.saturating_duration_since(spell.until) < LONGEST_SPELL);
+        for key in keys {
+            let lasts = held.get(key).map_or(SPELL, |spell| LONGEST_SPELL.min(2 * spell.lasts));
+            held.insert(*key, Spell { until: now + lasts, lasts });
+        }
     }
 
     /// Takes out of a batch what is of held groups; what is of one group stays together.
@@ -30,7 +43,7 @@ impl HeldGroups {
             return Vec::new();
         }
         let now = Instant::now();
-        let is_held = |waiting: &mut T| held.get(&key_of(waiting)).is_some_and(|until| *until > now);
+        let is_held = |waiting: &mut T| held.get(&key_of(waiting)).is_some_and(|spell| spell.until > now);
         let mut parts: HashMap<Uuid, Vec<T>> = HashMap::new();
         for waiting in batch.extract_if(.., is_held) {
             parts.entry(key_of(&waiting)).or_default().push(waiting);

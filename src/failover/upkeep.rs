@@ -132,7 +132,8 @@ impl Sweeper {
     /// Goes through all groups once the clock was set back: leases of the old clock end in the future of the new one. Whoever
     /// decides on such a group does it by itself; this is for those in which nobody is left.
     async fn base_leases_anew(&mut self) -> Result<(), StoreError> {
-        let latest = self.store.read("find_clock_set_back", |connection| Box::pin(groups::find_clock_set_back(connection)));
+        let latest =
+            self.store.read("find_clock_set_back", |connection| Box::pin(groups::find_clock_set_back(connection)));
         let latest = latest.await?;
         let mut after = Uuid::nil();
         while latest > self.clock_set_back {

@@ -78,13 +78,11 @@ impl ClockWatch {
 
     fn begins_anew(&self, first: Reading, reading: Reading) -> bool {
         let least_us = micros(reading.asked.saturating_duration_since(first.answered));
-        let is_behind = reading.clock_us.saturating_sub(first.clock_us) < least_us - least_us / DRIFT - OF_NO_ACCOUNT_US;
+        let is_behind =
+            reading.clock_us.saturating_sub(first.clock_us) < least_us - least_us / DRIFT - OF_NO_ACCOUNT_US;
         let age = reading.answered.saturating_duration_since(first.answered);
         let is_prompt = reading.answered.saturating_duration_since(reading.asked) <= PROMPT;
-        is_behind
-            || self.step_in(reading).is_some()
-            || age >= LONGEST_SPELL
-            || (age >= SPELL && is_prompt)
+        is_behind || self.step_in(reading).is_some() || age >= LONGEST_SPELL || (age >= SPELL && is_prompt)
     }
 }
 

@@ -113,7 +113,10 @@ impl Store {
         let noted = DateTime::from_timestamp_micros(noted_us)
             .ok_or_else(|| StoreError::Inconsistent("the database's clock is out of range".to_owned()))?;
         if let Some(step) = step {
-            tracing::warn!(seconds = step.most_us as f64 / 1e6, "the database's clock was set forward: an outage is recorded");
+            tracing::warn!(
+                seconds = step.most_us as f64 / 1e6,
+                "the database's clock was set forward: an outage is recorded"
+            );
         }
         let mut known = self.life.known();
         known.clock.take_in(reading);
@@ -167,7 +170,10 @@ impl Store {
     async fn read_clock(&self) -> Result<Reading, StoreError> {
         let asked = Instant::now();
         let clock_us = self
-            .ask_in_one_message("read_clock", "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned())
+            .ask_in_one_message(
+                "read_clock",
+                "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned(),
+            )
             .await?;
         Ok(Reading { clock_us, asked, answered: Instant::now() })
     }
