@@ -108,6 +108,13 @@ impl Table {
         self
     }
 
+    /// A clock that was set forward by so many seconds, of which nothing passed.
+    fn set_forward(mut self, from: i64, by: i64) -> Table {
+        let (began_at, recovered_at) = (at(from), at(from + by));
+        self.outages.push(Outage { began_at, recovered_at, gap_us: 0, clock_step_us: by * 1_000_000 });
+        self
+    }
+
     fn margin(mut self, percent: i64) -> Table {
         self.rules.handover_margin = Decimal::from(percent);
         self
@@ -813,6 +820,34 @@ mod when_the_service_was_away {
         table.hears(0, says(80), 10);
         table = table.away(20, 1_000);
         assert_eq!(table.hears(1, says(90), 1_000).role, Primary);
+    }
+
+    #[test]
+    fn a_handover_stays_open_for_as_long_when_the_clock_is_set_forward() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        table = table.set_forward(20, 100);
+        assert_eq!(table.hears(1, says(90), 144).role, PendingPrimary);
+        assert_eq!(table.hears(1, says(90), 145).role, Primary, "25 seconds after the step, as before it");
+    }
+
+    #[test]
+    fn a_primary_that_yields_right_after_the_clock_was_set_forward_is_waited_for() {
+        let mut table = group(60).primary(80, 45).secondary(90, 60).set_forward(20, 100);
+        assert_eq!(table.hears(0, says(80), 121).role, Secondary, "its lease stood");
+        assert_eq!(table.hears(1, says(90), 144).role, PendingPrimary);
+        assert_eq!(table.hears(1, says(90), 145).role, Primary);
+    }
+
+    #[test]
+    fn a_handover_long_after_a_step_of_the_clock_is_none_the_longer() {
+        let mut table = group(60).primary(80, 45).secondary(80, 60).set_forward(20, 100);
+        table.hears(0, says(80), 150);
+        table.hears(0, says(80), 200);
+        table.hears(1, says(90), 201);
+        table.hears(0, says(80), 210);
+        assert_eq!(table.hears(1, says(90), 259).role, PendingPrimary);
+        assert_eq!(table.hears(1, says(90), 260).role, Primary);
     }
 }
 
