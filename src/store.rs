@@ -57,7 +57,7 @@ pub enum StoreError {
         transaction: &'static str,
         /// How often it was tried.
         attempts: u32,
-        /// Whether it last waited in vain for a row that somebody held, and met no other change.
+        /// Whether it waited in vain each time, for a row that somebody held, and met no change of others.
         held: bool,
     },
     /// What is stored breaks a rule that it was stored under.
@@ -290,6 +290,7 @@ impl Store {
         mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let mut conflicts = 0;
+        let mut met_others = false;
         let mut lost = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -305,10 +306,12 @@ impl Store {
                 fault @ (Fault::Conflict | Fault::Held) => {
                     metrics::transaction_retried(name);
                     conflicts += 1;
-                    let held = matches!(fault, Fault::Held);
-                    kept.conflicts += u32::from(!held);
+                    let met = matches!(fault, Fault::Conflict);
+                    kept.conflicts += u32::from(met);
+                    met_others |= met;
                     if conflicts >= max_conflicts || left.is_zero() {
-                        return Err(StoreError::Contended { transaction: name, attempts: conflicts, held });
+                        let (attempts, held) = (conflicts, !met_others);
+                        return Err(StoreError::Contended { transaction: name, attempts, held });
                     }
                     pause(conflicts, deadline).await;
                 }

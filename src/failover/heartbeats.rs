@@ -39,9 +39,6 @@ const MOST_ALONE: usize = 4;
 /// How many of these may be groups of which somebody holds a row: they may be held for long.
 const MOST_HELD: usize = 2;
 
-/// How often such a group is tried before its heartbeats are answered 503: each time it is waited for a moment.
-const TRIES_OF_HELD: u32 = 8;
-
 /// How long it may take to see which groups are held. Where it takes longer, a table is locked.
 const LOOK_FOR_HELD: Duration = Duration::from_millis(200);
 
@@ -318,12 +315,12 @@ impl Writer {
         }
     }
 
-    /// Goes on with the heartbeats of a group of which somebody held a row of late.
+    /// Goes on with the heartbeats of a group of which somebody held a row of late, for as long as they have time.
     async fn write_held(self, mut part: Vec<Waiting>) {
         let Ok(_permit) = self.beside_held.acquire().await else { return };
         let Ok(_as_any) = self.alone.acquire().await else { return };
         part.retain(|waiting| !waiting.reply.is_closed());
-        let outcome = self.commit(&mut Kept::nothing(), &part, TRIES_OF_HELD).await;
+        let outcome = self.commit(&mut Kept::nothing(), &part, u32::MAX).await;
         self.answer(part, outcome);
     }
 
