@@ -309,6 +309,8 @@ pub struct Outage {
     pub recovered_at: Instant,
     /// How long it must have lasted to count for every lease, in microseconds.
     pub gap_us: i64,
+    /// By how much the database's clock was set forward in it, in microseconds: so much of it never passed.
+    pub clock_step_us: i64,
 }
 
 impl Outage {
@@ -410,6 +412,19 @@ pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage])
     })
 }
 
+/// The instant until which a client may really act on a lease that was given for so long and ends at that one. An outage does
+/// not lengthen it, for time passed in it, but a clock that was set forward was no time. Whatever the clock did, nobody
+/// acts for longer than the lease was given for.
+fn acted_on_until(until: Instant, given_for_us: i64, outages: &[Outage]) -> Instant {
+    outages.iter().filter(|outage| outage.clock_step_us > 0).fold(until, |end, outage| match end > outage.began_at {
+        true => {
+            let shifted = end.0.saturating_add(outage.clock_step_us);
+            end.max(Instant(shifted.min(outage.recovered_at.0.saturating_add(given_for_us))))
+        }
+        false => end,
+    })
+}
+
 /// One heartbeat from session `s`: takes away what has run out, records the report, ranks the live sessions,
 /// and decides. Appends every change of a role to `trace`, in the order in which they happened.
 ///
@@ -427,7 +442,7 @@ pub fn heartbeat(
     let before = group.sessions[s].beat;
     let lease_before = before.map(|beat| beat.lease_until);
     record(group, s, report, at);
-    close_handover(group, s, before, report, at.now);
+    close_handover(group, s, before, report, at);
 
     let best = first_in_rank(group, s, at, rules);
     match group.holder(Role::Primary) {
@@ -437,7 +452,7 @@ pub fn heartbeat(
             if s == p {
                 set_role(group, p, Role::Secondary, Reason::Yielded, trace);
                 group.vacancy = Vacancy::Yielded;
-                group.handover = open_handover(group, p, lease_before, at.now, rules);
+                group.handover = open_handover(group, p, lease_before, at, rules);
             }
         }
         None if best != s => {
@@ -484,17 +499,18 @@ pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
 ///
 /// A session that says goodbye takes along any handover from it: it has stopped. Of one that somebody else deletes
 /// nobody knows that, so what it may still act on is waited for, whatever the mode.
-pub fn remove(group: &mut Group, s: usize, by: By, now: Instant, trace: &mut Vec<Transition>) {
-    let waited_until = group.handover.filter(|handover| handover.is_from(s)).map(|handover| handover.until);
-    let mut may_act_until = waited_until;
+pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut Vec<Transition>) {
+    let waited_for = group.handover.filter(|handover| handover.is_from(s)).map(|handover| handover.until);
+    let mut acts_until = waited_for;
     if group.sessions[s].role == Role::Primary {
         group.vacancy = Vacancy::Deleted;
-        may_act_until = group.sessions[s].beat.map(|beat| beat.lease_until);
+        acts_until = group.sessions[s].beat.map(|beat| beat.lease_until);
     }
+    let acts_until = acts_until.filter(|until| may_act_until(group, s, *until, at) > at.now);
     set_role(group, s, Role::Secondary, Reason::SessionDeleted, trace);
-    match (by, may_act_until.filter(|until| *until > now)) {
+    match (by, acts_until) {
         (By::Another, Some(until)) => group.handover = Some(Handover { from: Former::Gone, until }),
-        _ if waited_until.is_some() => group.handover = None,
+        _ if waited_for.is_some() => group.handover = None,
         _ => {}
     }
     group.watermark_base = group.watermark_base.max(group.sessions[s].sent_until);
@@ -504,12 +520,12 @@ pub fn remove(group: &mut Group, s: usize, by: By, now: Instant, trace: &mut Vec
 
 /// Takes all roles from a group that is about to be deleted with its sessions, none of which knows of it. What it leaves
 /// behind is for the next group at its path to go on from.
-pub fn end(group: &mut Group, now: Instant, trace: &mut Vec<Transition>) -> Remains {
+pub fn end(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) -> Remains {
     for s in 0..group.sessions.len() {
-        remove(group, s, By::Another, now, trace);
+        remove(group, s, By::Another, at, trace);
     }
-    let waited_until = group.handover.map(|handover| handover.until);
-    Remains { term: group.term, acted_on_until: waited_until.filter(|until| *until > now) }
+    let waited_for = group.handover.filter(|handover| waited_until(group, *handover, at) > at.now);
+    Remains { term: group.term, acted_on_until: waited_for.map(|handover| handover.until) }
 }
 
 impl Handover {
@@ -581,30 +597,45 @@ fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
 /// as Secondary. Only one that was sent after every heartbeat that had arrived when it yielded counts: any of
 /// those may have been answered Primary, so that the client took an older word back since (a delayed or repeated message).
 /// And only one by the clock as it was before: what that clock said while it was wrong may be forgotten by now.
-fn close_handover(group: &mut Group, s: usize, before: Option<Beat>, report: &Report, now: Instant) {
+fn close_handover(group: &mut Group, s: usize, before: Option<Beat>, report: &Report, at: Moment<'_>) {
     let Some(handover) = group.handover else { return };
     let acknowledged = match handover.from {
         Former::Yielding { session, heard_until } => {
             session == s
                 && report.acting_as == Some(Role::Secondary)
                 && report.sent_at > heard_until
-                && !before.is_some_and(|before| before.is_leapt_by(report.sent_at, now))
+                && !before.is_some_and(|before| before.is_leapt_by(report.sent_at, at.now))
         }
         Former::Gone => false,
     };
-    if acknowledged || now >= handover.until {
+    if acknowledged || at.now >= waited_until(group, handover, at) {
         group.handover = None;
     }
+}
+
+/// Until when nobody is granted because of that handover.
+fn waited_until(group: &Group, handover: Handover, at: Moment<'_>) -> Instant {
+    match handover.from {
+        Former::Yielding { session, .. } => may_act_until(group, session, handover.until, at),
+        // For how long its lease was given is not known any more: as long as any can be.
+        Former::Gone => acted_on_until(handover.until, FailoverTimeout::MAX_TICKS / 10, at.outages),
+    }
+}
+
+/// Until when session `i` may act on a lease that it held and that ended at that instant.
+fn may_act_until(group: &Group, i: usize, until: Instant, at: Moment<'_>) -> Instant {
+    let beat_us = group.sessions[i].beat.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
+    acted_on_until(until, beat_us.max(group.timeout.micros()), at.outages)
 }
 
 fn open_handover(
     group: &Group,
     p: usize,
     lease_before: Option<Instant>,
-    now: Instant,
+    at: Moment<'_>,
     rules: &Rules,
 ) -> Option<Handover> {
-    let until = lease_before.filter(|until| *until > now)?;
+    let until = lease_before.filter(|until| may_act_until(group, p, *until, at) > at.now)?;
     let heard_until = group.sessions[p].beat?.heard_until;
     let from = Former::Yielding { session: p, heard_until };
     (rules.handover == HandoverMode::Strict).then_some(Handover { from, until })

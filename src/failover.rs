@@ -30,6 +30,7 @@ pub mod census;
 mod deadlines;
 pub mod feed;
 mod heartbeats;
+mod held;
 pub mod history;
 mod turns;
 pub mod upkeep;
@@ -233,6 +234,7 @@ impl Failover {
                 .unwrap_or_default(),
             waiting: self.heartbeats.waiting(),
             leases_watched: self.deadlines.len(),
+            sign_of_life_age: self.store.life().age(),
         }
     }
 
@@ -357,7 +359,7 @@ impl Failover {
                         let group = path.group.clone();
                         return Ok(Err(FailoverError::GroupIsLive { group, live }));
                     }
-                    let remains = arbitration::end(&mut stored.group, clock.moment().now, &mut stored.trace);
+                    let remains = arbitration::end(&mut stored.group, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     let configuration = groups::find_configuration(connection, path.key()).await?;
@@ -544,7 +546,7 @@ impl Failover {
                     });
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
-                    arbitration::remove(&mut stored.group, i, by, clock.moment().now, &mut stored.trace);
+                    arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     groups::delete_session(connection, path, session).await?;

@@ -315,6 +315,8 @@ pub struct Readings {
     pub waiting: usize,
     /// Groups whose leases are looked at as they end.
     pub leases_watched: usize,
+    /// How long ago a heartbeat could be committed, as far as this replica knows.
+    pub sign_of_life_age: Option<Duration>,
 }
 
 fn micros(elapsed: Duration) -> u64 {
@@ -405,6 +407,10 @@ fn render_heartbeats(text: &mut String, readings: &Readings) {
     SWEEPS.write(text, "client_failover_sweep_duration_seconds", "", &DURATIONS_US, 1e6);
     let help = "Groups whose holders' leases this replica looks at as they end.";
     single(text, "leases_watched", "gauge", help, readings.leases_watched);
+    if let Some(age) = readings.sign_of_life_age {
+        let help = "How long ago this replica last knew that heartbeats can be committed.";
+        single(text, "sign_of_life_age_seconds", "gauge", help, age.as_secs_f64());
+    }
     single(text, "sweep_failures_total", "counter", "Rounds of the sweep that failed.", read(&SWEEPS_FAILED));
 }
 

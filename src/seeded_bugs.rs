@@ -37,6 +37,8 @@ pub enum SeededBug {
     OldAcknowledgementBelieved,
     /// Leases are judged by the time in which the service was away.
     OutageForgotten,
+    /// A sign of life is acknowledged before it is on disk, and so is given while no heartbeat can be committed.
+    SignOfLifeNotDurable,
     /// A grant does not raise the stored term.
     TermNotStored,
     /// A lapse changes a role and leaves no row.
@@ -51,7 +53,7 @@ pub enum SeededBug {
 
 impl SeededBug {
     /// All of them, with the names that the variable knows them by.
-    pub const ALL: [(&'static str, SeededBug); 17] = [
+    pub const ALL: [(&'static str, SeededBug); 18] = [
         ("read-committed", SeededBug::ReadCommitted),
         ("commit-not-durable", SeededBug::CommitNotDurable),
         ("answered-before-commit", SeededBug::AnsweredBeforeCommit),
@@ -64,6 +66,7 @@ impl SeededBug {
         ("handover-forgotten", SeededBug::HandoverForgotten),
         ("old-acknowledgement-believed", SeededBug::OldAcknowledgementBelieved),
         ("outage-forgotten", SeededBug::OutageForgotten),
+        ("sign-of-life-not-durable", SeededBug::SignOfLifeNotDurable),
         ("term-not-stored", SeededBug::TermNotStored),
         ("role-without-row", SeededBug::RoleWithoutRow),
         ("lapsed-role-shown", SeededBug::LapsedRoleShown),

@@ -19,11 +19,13 @@ use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use crate::telemetry;
 use connection::Connection;
 use fault::Fault;
+use liveness::Life;
 use password::PasswordFile;
 
 mod advice;
 pub mod api_keys;
 pub mod audit;
+mod clock_watch;
 mod columns;
 pub mod connection;
 pub mod events;
@@ -59,6 +61,8 @@ pub enum StoreError {
         transaction: &'static str,
         /// How often it was tried.
         attempts: u32,
+        /// Whether it waited in vain each time, for a row that somebody held, and met no change of others.
+        held: bool,
     },
     /// What is stored breaks a rule that it was stored under.
     #[error("the database holds what must not be: {0}")]
@@ -141,6 +145,7 @@ pub struct Store {
     begin_read: Option<Arc<str>>,
     commit_and_begin: Arc<str>,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
+    life: Arc<Life>,
     options: Arc<StoreOptions>,
 }
 
@@ -191,6 +196,7 @@ impl Store {
             begin_serializable: begin.into(),
             begin_read,
             asking_for_readiness: Arc::default(),
+            life: Arc::default(),
             options: Arc::new(options),
         }
     }
@@ -221,6 +227,11 @@ impl Store {
     /// How the store was opened.
     pub fn options(&self) -> &StoreOptions {
         &self.options
+    }
+
+    /// What is known of the life of the database.
+    pub fn life(&self) -> &Life {
+        &self.life
     }
 
     /// The connections that requests share.
@@ -285,6 +296,7 @@ impl Store {
         mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let mut conflicts = 0;
+        let mut met_others = false;
         let mut lost = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -300,10 +312,12 @@ impl Store {
                 fault @ (Fault::Conflict | Fault::Held) => {
                     metrics::transaction_retried(name);
                     conflicts += 1;
-                    kept.conflicts += u32::from(matches!(fault, Fault::Conflict));
+                    let met = matches!(fault, Fault::Conflict);
+                    kept.conflicts += u32::from(met);
+                    met_others |= met;
                     if conflicts >= max_conflicts || left.is_zero() {
-                        let attempts = conflicts;
-                        return Err(StoreError::Contended { transaction: name, attempts });
+                        let (attempts, held) = (conflicts, !met_others);
+                        return Err(StoreError::Contended { transaction: name, attempts, held });
                     }
                     pause(conflicts, deadline).await;
                 }
@@ -445,8 +459,9 @@ impl Store {
                     lost += 1;
                     pause(lost, deadline).await;
                 }
-                Fault::Conflict | Fault::Held => {
-                    return Err(StoreError::Contended { transaction: name, attempts: lost });
+                fault @ (Fault::Conflict | Fault::Held) => {
+                    let held = matches!(fault, Fault::Held);
+                    return Err(StoreError::Contended { transaction: name, attempts: lost, held });
                 }
                 Fault::Lost(cause) | Fault::LostInCommit(cause) => {
                     return Err(StoreError::Unavailable(cause));
@@ -494,7 +509,7 @@ impl Store {
     async fn connection(&self, time_left: Duration) -> Result<Connection, Fault> {
         self.look_at_password(&self.pool).map_err(|error| Fault::of(error.into(), false))?;
         match tokio::time::timeout(time_left, self.pool.acquire()).await {
-            Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler)),
+            Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler, self.life.clone())),
             Ok(Err(error)) => Err(Fault::of(error.into(), false)),
             Err(_) => Err(Fault::Lost("no connection in time".to_owned())),
         }

@@ -354,7 +354,7 @@ impl Protocol {
                 }
             }
             Work::Recreate => {
-                let remains = match end(group, now, trace) {
+                let remains = match end(group, at, trace) {
                     _ if self.breaks(Defect::TermBeginsAgain) => Remains::default(),
                     remains if self.breaks(Defect::NewGroupWaitsForNobody) => {
                         Remains { acted_on_until: None, ..remains }
@@ -371,7 +371,7 @@ impl Protocol {
                     Work::Delete(_) if !self.breaks(Defect::DeletionTakenForGoodbye) => By::Another,
                     _ => By::Itself,
                 };
-                remove(group, s, by, now, trace);
+                remove(group, s, by, at, trace);
                 if self.breaks(Defect::WatermarkForgottenOnDeletion) {
                     group.watermark_base = base;
                 }
@@ -613,7 +613,12 @@ impl Protocol {
 
 impl State {
     fn outage_until_now(&self) -> Option<Outage> {
-        self.down_since.map(|began| Outage { began_at: instant(began), recovered_at: instant(self.now), gap_us: 0 })
+        self.down_since.map(|began| Outage {
+            began_at: instant(began),
+            recovered_at: instant(self.now),
+            gap_us: 0,
+            clock_step_us: 0,
+        })
     }
 
     fn lease(&mut self, session: u8) -> &mut Lease {

@@ -98,7 +98,14 @@ impl Table {
     }
 
     fn away(mut self, began: i64, recovered: i64) -> Table {
-        self.outages.push(Outage { began_at: at(began), recovered_at: at(recovered), gap_us: 0 });
+        self.outages.push(Outage { began_at: at(began), recovered_at: at(recovered), gap_us: 0, clock_step_us: 0 });
+        self
+    }
+
+    /// A clock that was set forward by so many seconds, of which nothing passed.
+    fn set_forward(mut self, from: i64, by: i64) -> Table {
+        let (began_at, recovered_at) = (at(from), at(from + by));
+        self.outages.push(Outage { began_at, recovered_at, gap_us: 0, clock_step_us: by * 1_000_000 });
         self
     }
 
@@ -127,13 +134,13 @@ impl Table {
 
     /// Deletes a session as a store does: its place is gone afterwards.
     fn loses(&mut self, s: usize, by: By, now: i64) {
-        remove(&mut self.group, s, by, at(now), &mut self.trace);
+        remove(&mut self.group, s, by, Moment { now: at(now), outages: &self.outages }, &mut self.trace);
         drop_place(&mut self.group, s);
     }
 
     /// Deletes the group, and creates another at its path.
     fn recreated(mut self, timeout: i64, now: i64) -> Table {
-        let remains = end(&mut self.group, at(now), &mut self.trace);
+        let remains = end(&mut self.group, Moment { now: at(now), outages: &self.outages }, &mut self.trace);
         Table { group: Group::begin(seconds(timeout), remains), ..self }
     }
 
@@ -806,7 +813,7 @@ mod groups_that_follow {
     #[test]
     fn one_in_which_nobody_was_ever_primary_leaves_nothing_behind() {
         let mut table = group(60).unheard();
-        assert_eq!(end(&mut table.group, at(1), &mut table.trace), Remains::default());
+        assert_eq!(end(&mut table.group, Moment { now: at(1), outages: &[] }, &mut table.trace), Remains::default());
         assert_eq!(Group::begin(seconds(60), Remains::default()).vacancy, Vacancy::NeverHeld);
     }
 
@@ -1047,6 +1054,34 @@ mod when_the_service_was_away {
         table = table.away(20, 1_000);
         assert_eq!(table.hears(1, says(90), 1_000).role, Primary);
     }
+
+    #[test]
+    fn a_handover_stays_open_for_as_long_when_the_clock_is_set_forward() {
+        let mut table = group(60).primary(80, 45).pending(90, 60);
+        table.hears(0, says(80), 10);
+        table = table.set_forward(20, 100);
+        assert_eq!(table.hears(1, says(90), 144).role, PendingPrimary);
+        assert_eq!(table.hears(1, says(90), 145).role, Primary, "25 seconds after the step, as before it");
+    }
+
+    #[test]
+    fn a_primary_that_yields_right_after_the_clock_was_set_forward_is_waited_for() {
+        let mut table = group(60).primary(80, 45).secondary(90, 60).set_forward(20, 100);
+        assert_eq!(table.hears(0, says(80), 121).role, Secondary, "its lease stood");
+        assert_eq!(table.hears(1, says(90), 144).role, PendingPrimary);
+        assert_eq!(table.hears(1, says(90), 145).role, Primary);
+    }
+
+    #[test]
+    fn a_handover_long_after_a_step_of_the_clock_is_none_the_longer() {
+        let mut table = group(60).primary(80, 45).secondary(80, 60).set_forward(20, 100);
+        table.hears(0, says(80), 150);
+        table.hears(0, says(80), 200);
+        table.hears(1, says(90), 201);
+        table.hears(0, says(80), 210);
+        assert_eq!(table.hears(1, says(90), 259).role, PendingPrimary);
+        assert_eq!(table.hears(1, says(90), 260).role, Primary);
+    }
 }
 
 mod known_traps {
@@ -1250,7 +1285,8 @@ mod histories {
                 Event::Sweep => table.lapses(now),
                 Event::Removal(session, by) => {
                     let s = place(*session);
-                    remove(&mut table.group, s, *by, at(now), &mut table.trace);
+                    let moment = Moment { now: at(now), outages: &table.outages };
+                    remove(&mut table.group, s, *by, moment, &mut table.trace);
                     removed = Some((s, *by));
                 }
                 Event::Recreation => {

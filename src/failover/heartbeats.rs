@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tracing::Level;
 
 use super::deadlines::Deadlines;
+use super::held::HeldGroups;
 use super::turns::Turns;
 use super::{
     FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
@@ -38,6 +39,12 @@ const CONFLICTS_BEFORE_SPLIT: u32 = 3;
 /// How many heartbeats that keep meeting others are tried at once, apart from the rest.
 const MOST_ALONE: usize = 4;
 
+/// How many of these may be groups of which somebody holds a row: they may be held for long.
+const MOST_HELD: usize = 2;
+
+/// How long it may take to see which groups are held. Where it takes longer, a table is locked.
+const LOOK_FOR_HELD: Duration = Duration::from_millis(200);
+
 /// From how many answers on others give them: the next transaction waits for the writer, and few are given sooner than told to
 /// somebody else.
 const ANSWERS_TO_HAND_ON: usize = 32;
@@ -59,7 +66,7 @@ pub struct HeartbeatMessage {
 #[derive(Clone)]
 pub struct HeartbeatQueue {
     sender: mpsc::Sender<Waiting>,
-    patience: std::time::Duration,
+    patience: Duration,
     /// The writers' store, once their thread has made it.
     store: Arc<OnceLock<Store>>,
 }
@@ -167,6 +174,8 @@ async fn run_writers(
     let receiver = Arc::new(Mutex::new(receiver));
     let alone = Arc::new(Semaphore::new(MOST_ALONE));
     let room = Arc::new(Semaphore::new(options.heartbeat_queue));
+    let held = Arc::new(HeldGroups::default());
+    let beside_held = Arc::new(Semaphore::new(MOST_HELD));
     let turns = Arc::new(Turns::default());
     let writers: Vec<_> = (0..options.heartbeat_writers)
         .map(|_| {
@@ -177,6 +186,8 @@ async fn run_writers(
                 receiver: receiver.clone(),
                 alone: alone.clone(),
                 room: room.clone(),
+                held: held.clone(),
+                beside_held: beside_held.clone(),
                 others: others.clone(),
                 deadlines: deadlines.clone(),
                 turns: turns.clone(),
@@ -202,6 +213,8 @@ struct Writer {
     alone: Arc<Semaphore>,
     /// Room for heartbeats that wait for their turn alone: as many as may wait in the queue.
     room: Arc<Semaphore>,
+    held: Arc<HeldGroups>,
+    beside_held: Arc<Semaphore>,
     /// The threads that the service started on.
     others: Handle,
     /// Where leases are noted, if somebody looks when they end.
@@ -262,6 +275,9 @@ impl Writer {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
+            for held in self.held.take_out(&mut part, |waiting| waiting.request.key) {
+                drop(tokio::spawn(self.clone().write_held(held)));
+            }
             if part.is_empty() {
                 // Its turn, if it has one, is for those who wait.
                 kept.rest().await;
@@ -270,6 +286,7 @@ impl Writer {
             let outcome = self.commit(kept, &part, CONFLICTS_BEFORE_SPLIT).await;
             self.turns.note_conflicts(kept.take_conflicts());
             match outcome {
+                Err(StoreError::Contended { held: true, .. }) if self.look_for_held(&part).await => parts.push(part),
                 Err(error) if part.len() > 1 && is_worth_splitting(&error) => {
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
@@ -285,13 +302,41 @@ impl Writer {
         }
     }
 
+    /// Finds out which of the groups somebody holds a row of; whether there are such.
+    async fn look_for_held(&self, part: &[Waiting]) -> bool {
+        let mut keys: Vec<uuid::Uuid> = part.iter().map(|waiting| waiting.request.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let store = self.store.background();
+        let look = store.read("find_held", move |connection| {
+            let keys = keys.clone();
+            Box::pin(async move { groups::find_held(connection, &keys).await })
+        });
+        match tokio::time::timeout(LOOK_FOR_HELD, look).await {
+            Ok(Ok(held)) => {
+                self.held.note(&held);
+                !held.is_empty()
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// Goes on with the heartbeats of a group of which somebody held a row of late, for as long as they have time.
+    async fn write_held(self, mut part: Vec<Waiting>) {
+        let Ok(_permit) = self.beside_held.acquire().await else { return };
+        let Ok(_as_any) = self.alone.acquire().await else { return };
+        part.retain(|waiting| !waiting.reply.is_closed());
+        let outcome = self.commit(&mut Kept::nothing(), &part, u32::MAX).await;
+        self.answer(part, outcome);
+    }
+
     /// Goes on with a heartbeat that keeps meeting others, for as long as it has time: those of other groups do not wait
     /// for it.
     async fn write_alone(self, mut part: Vec<Waiting>) {
         let Ok(_room) = self.room.try_acquire() else {
             return self.answer(
                 part,
-                Err(StoreError::Contended { transaction: "heartbeats", attempts: CONFLICTS_BEFORE_SPLIT }),
+                Err(StoreError::Contended { transaction: "heartbeats", attempts: CONFLICTS_BEFORE_SPLIT, held: false }),
             );
         };
         let Ok(_permit) = self.alone.acquire().await else { return };

@@ -1,6 +1,7 @@
 //! A connection in use, and how statements go through it: prepared and kept, or neither where a pooler stands between.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -10,6 +11,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow, PgStatemen
 use sqlx::{Either, Execute, Executor, SqlStr};
 
 use super::Pooler;
+use super::liveness::Life;
 
 /// A connection in the middle of something. Dropped, it is closed, unless it was handed back: a request whose client
 /// goes away is dropped wherever it waits, and its open transaction must not become part of another's.
@@ -17,11 +19,17 @@ use super::Pooler;
 pub struct Connection {
     inner: Option<PoolConnection<Postgres>>,
     keeps_statements: bool,
+    life: Arc<Life>,
 }
 
 impl Connection {
-    pub(super) fn new(inner: PoolConnection<Postgres>, pooler: Pooler) -> Connection {
-        Connection { inner: Some(inner), keeps_statements: pooler == Pooler::None }
+    pub(super) fn new(inner: PoolConnection<Postgres>, pooler: Pooler, life: Arc<Life>) -> Connection {
+        Connection { inner: Some(inner), keeps_statements: pooler == Pooler::None, life }
+    }
+
+    /// What is known of the life of its database.
+    pub(super) fn life(&self) -> Arc<Life> {
+        self.life.clone()
     }
 
     pub(super) fn hand_back(mut self) {

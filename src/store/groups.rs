@@ -337,6 +337,44 @@ pub async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Res
     Ok(sqlx::query_as(READ).bind(keys).fetch_all(connection).await?)
 }
 
+/// The last time that the database's clock was set back; 0 if it never was.
+pub async fn find_clock_set_back(connection: &mut Connection) -> Result<i64, WorkError> {
+    let latest = "SELECT clock_set_back FROM service_moment";
+    Ok(sqlx::query_scalar(latest).fetch_one(connection).await?)
+}
+
+/// The groups after a key whose leases are still of a clock before that, in order of key.
+pub async fn find_groups_of_old_clock(
+    connection: &mut Connection,
+    clock_set_back: i64,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, WorkError> {
+    let query = "SELECT group_key FROM groups WHERE group_key > $1 AND clock_set_back < $2 ORDER BY group_key LIMIT $3";
+    Ok(sqlx::query_scalar(query).bind(after).bind(clock_set_back).bind(limit).fetch_all(connection).await?)
+}
+
+/// Those of the groups of which somebody else holds a row that a heartbeat writes. They are looked at and left as they are: the
+/// locks end with the statement.
+pub async fn find_held(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<Uuid>, WorkError> {
+    // Rows that cannot be had are left out; what is left out is held.
+    const LOOK: &str = "
+        WITH free_groups AS MATERIALIZED (
+            SELECT group_key FROM groups WHERE group_key = ANY($1) FOR NO KEY UPDATE SKIP LOCKED
+        ), free_sessions AS MATERIALIZED (
+            SELECT group_key, session_id FROM sessions WHERE group_key = ANY($1) FOR NO KEY UPDATE SKIP LOCKED
+        ), free_heartbeats AS MATERIALIZED (
+            SELECT group_key, session_id FROM heartbeats WHERE group_key = ANY($1) FOR NO KEY UPDATE SKIP LOCKED
+        )
+        SELECT group_key FROM groups g WHERE group_key = ANY($1) AND (
+            NOT EXISTS (SELECT FROM free_groups f WHERE f.group_key = g.group_key)
+            OR EXISTS (SELECT FROM sessions s WHERE s.group_key = g.group_key AND NOT EXISTS (
+                SELECT FROM free_sessions f WHERE f.group_key = s.group_key AND f.session_id = s.session_id))
+            OR EXISTS (SELECT FROM heartbeats h WHERE h.group_key = g.group_key AND NOT EXISTS (
+                SELECT FROM free_heartbeats f WHERE f.group_key = h.group_key AND f.session_id = h.session_id)))";
+    Ok(sqlx::query_scalar(LOOK).bind(keys).fetch_all(connection).await?)
+}
+
 /// A group's key, and its path for people.
 #[derive(Debug, sqlx::FromRow)]
 pub struct NamedGroup {

@@ -133,7 +133,8 @@ impl Store {
             // One at a time: however many ask, the signs of life and the sweep keep their connections.
             let _turn = self.asking_for_readiness.lock().await;
             self.look_at_password(&self.own_pool)?;
-            let mut connection = Connection::new(self.own_pool.acquire().await?, self.options.pooler);
+            let mut connection =
+                Connection::new(self.own_pool.acquire().await?, self.options.pooler, self.life.clone());
             // One message each time, also here: see `refuse_standby`.
             let found = sqlx::raw_sql("SELECT max(version) FROM refinery_schema_history");
             let found: Option<i32> = found.fetch_one(&mut *connection).await?.try_get(0)?;
@@ -141,7 +142,10 @@ impl Store {
             Ok::<_, sqlx::Error>(found.unwrap_or(0))
         };
         match tokio::time::timeout(patience, ask).await {
-            Ok(Ok(found)) => readiness_of(found),
+            Ok(Ok(found)) => match (readiness_of(found), self.why_nothing_commits(patience).await) {
+                (Readiness::Ready, Some(reason)) => Readiness::Away(reason),
+                (readiness, _) => readiness,
+            },
             Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(0),
             Ok(Err(error)) => Readiness::Away(advice::explained(&error)),
             // The pool only says that it waited in vain; a try of our own says why.

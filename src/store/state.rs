@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::columns::{Micros, RowPlace};
 use super::connection::Connection;
+use super::liveness::Life;
 use super::{StoreOptions, WorkError, events};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, Instant, Moment, Outage, Reason, Role,
@@ -94,18 +95,39 @@ impl StoredGroup {
 /// What [`load`] found for one key: nothing, a group, or one whose rows break a rule.
 pub type Loaded = Option<Result<StoredGroup, String>>;
 
-/// Reads the whole state of these groups, in their order, and the clock, in one statement.
-///
-/// In a serializable transaction this is what a decision rests on; elsewhere it is a consistent read. The clock
-/// is read in the statement that takes the snapshot: not before it, and once.
-///
-/// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its primary key for each group:
-/// joined, a heartbeat would be looked up for each session, and the group's columns repeated.
+/// Reads the whole state of these groups, in their order, and the clock, in one statement: what a decision in a serializable
+/// transaction rests on. The clock is read in the statement that takes the snapshot: not before it, and once. Where it was set
+/// back since their leases were given, they are based anew on it first.
 pub async fn load(
     connection: &mut Connection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<(Clock, Vec<Loaded>), WorkError> {
+    let read = read_state(connection, keys, options).await?;
+    if read.of_an_old_clock.is_empty() {
+        return Ok((read.clock, read.groups));
+    }
+    sqlx::query("SELECT base_leases_anew($1)").bind(&read.of_an_old_clock).execute(&mut *connection).await?;
+    let read = read_state(connection, keys, options).await?;
+    Ok((read.clock, read.groups))
+}
+
+/// What [`load`] reads.
+struct StateRead {
+    clock: Clock,
+    groups: Vec<Loaded>,
+    /// The groups whose leases were given before the clock was set back.
+    of_an_old_clock: Vec<Uuid>,
+}
+
+///
+/// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its primary key for each group:
+/// joined, a heartbeat would be looked up for each session, and the group's columns repeated.
+async fn read_state(
+    connection: &mut Connection,
+    keys: &[Uuid],
+    options: &StoreOptions,
+) -> Result<StateRead, WorkError> {
     // The clock comes with the first row, and only with it. Of a group that is not there, only its place comes.
     const LOAD: &str = "
         WITH moment AS MATERIALIZED (SELECT * FROM service_moment),
@@ -115,31 +137,39 @@ pub async fn load(
             g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
             NULL::timestamptz AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
             g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
-            m.now, m.alive_at, m.began, m.recovered, m.gaps_us
+            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back
         FROM k
         LEFT JOIN groups g ON g.group_key = k.group_key
         LEFT JOIN moment m ON k.place = 1
         UNION ALL
         SELECT
             k.place, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, NULL, s.role, NULL,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM k JOIN sessions s ON s.group_key = k.group_key
         UNION ALL
         SELECT
             k.place, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
             h.heard_counts_until, NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, h.ctid, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, h.ctid, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM k JOIN heartbeats h ON h.group_key = k.group_key";
+    let life = connection.life();
     let rows = sqlx::query(LOAD).bind(keys).fetch_all(connection).await?;
     let mut found: Vec<Rows<'_>> = keys.iter().map(|_| Rows::default()).collect();
     let mut clock = None;
+    let mut set_back = 0;
+    let mut of_an_old_clock = Vec::new();
     for row in &rows {
         let place: i64 = row.try_get(0)?;
         let Some(rows) = found.get_mut(place as usize - 1) else { continue };
         match row.try_get(1)? {
             KIND_GROUP => {
                 if place == 1 && row.try_get::<Option<DateTime<Utc>>, _>("now")?.is_some() {
-                    clock = Some(read_clock(row, options)?);
+                    clock = Some(read_clock(row, &life, options)?);
+                    set_back = row.try_get(20)?;
+                }
+                // The first row is the first of the first group's, and groups come first.
+                if row.try_get::<Option<i64>, _>(21)?.is_some_and(|known| known < set_back) {
+                    of_an_old_clock.push(keys[place as usize - 1]);
                 }
                 rows.group = Some(row);
             }
@@ -156,8 +186,11 @@ pub async fn load(
     let groups = std::iter::zip(keys, found)
         .map(|(key, rows)| read_group(GroupKey(*key), rows))
         .collect::<Result<_, sqlx::Error>>()?;
-    Ok((clock, groups))
+    Ok(StateRead { clock, groups, of_an_old_clock })
 }
+
+/// By so much two readings of a clock that nobody sets may seem to go back.
+const READINGS_OF_ONE_CLOCK: TimeDelta = TimeDelta::milliseconds(20);
 
 const KIND_GROUP: i16 = 0;
 const KIND_SESSION: i16 = 1;
@@ -170,18 +203,29 @@ struct Rows<'r> {
     heartbeats: Vec<(&'r str, &'r PgRow)>,
 }
 
-pub(super) fn read_clock(row: &PgRow, options: &StoreOptions) -> Result<Clock, WorkError> {
+/// Where the last sign of life is too old, or the clock was set since it was given: nothing is decided before that is recorded.
+pub(super) fn read_clock(row: &PgRow, life: &Life, options: &StoreOptions) -> Result<Clock, WorkError> {
     let now: DateTime<Utc> = row.try_get("now")?;
     let alive_at: DateTime<Utc> = row.try_get("alive_at")?;
-    if (now - alive_at).to_std().is_ok_and(|silence| silence > options.longest_silence()) {
+    let is_alive = match (now - alive_at).to_std() {
+        Ok(silence) => silence <= life.longest_silence(options),
+        Err(_) => alive_at - now <= READINGS_OF_ONE_CLOCK,
+    };
+    if !is_alive || life.is_ahead(now) {
         return Err(WorkError::ServiceWasAway);
     }
     let began: Vec<Micros> = row.try_get("began")?;
     let recovered: Vec<Micros> = row.try_get("recovered")?;
     let gaps_us: Vec<i64> = row.try_get("gaps_us")?;
-    let outages = std::iter::zip(std::iter::zip(began, recovered), gaps_us)
+    let steps_us: Vec<i64> = row.try_get("steps_us")?;
+    let outages = std::iter::zip(std::iter::zip(began, recovered), std::iter::zip(gaps_us, steps_us))
         .filter(|_| !active(SeededBug::OutageForgotten))
-        .map(|((began, recovered), gap_us)| Outage { began_at: began.into(), recovered_at: recovered.into(), gap_us })
+        .map(|((began, recovered), (gap_us, clock_step_us))| Outage {
+            began_at: began.into(),
+            recovered_at: recovered.into(),
+            gap_us,
+            clock_step_us,
+        })
         .collect();
     Ok(Clock { now, outages })
 }

@@ -85,17 +85,18 @@ pub async fn read_status(
             g.watermark_base_at, CASE WHEN g.handover_until > m.now THEN g.handover_from END,
             s.session_id, s.name, s.role, s.role_changed_at,
             h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until,
-            m.gaps_us, g.description
+            m.gaps_us, g.description, m.steps_us
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         JOIN groups g ON g.group_key = k.group_key
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
         ORDER BY k.place, s.session_id";
+    let life = connection.life();
     let rows = sqlx::query(READ).bind(keys).fetch_all(connection).await?;
     let mut groups: Vec<GroupStatus> = Vec::with_capacity(keys.len());
     let Some(first) = rows.first() else { return Ok(groups) };
-    let clock = read_clock(first, options)?;
+    let clock = read_clock(first, &life, options)?;
     let at = clock.moment();
     for row in &rows {
         let key: Uuid = row.try_get(4)?;

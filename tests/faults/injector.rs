@@ -34,6 +34,9 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (RollingRestart, 1),
     (DatabaseKilled, 2),
     (DatabaseRestarted, 1),
+    (CommitsHang, 1),
+    (DiskStalled, 1),
+    (TablesLocked, 1),
     (BackendsTerminated, 6),
     (ClientConnectionsCut, 6),
     (ClientConnectionsHeld, 5),
@@ -140,6 +143,28 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
             let mut database = world.database.try_lock().ok()?;
             database.end_with(Signal::SIGINT).await;
             database.start_again().await;
+        }
+        CommitsHang => {
+            let database = world.database.try_lock().ok()?;
+            database.wait_for_a_standby(true).await?;
+            sleep(ms(500..5_000, &mut random)).await;
+            database.wait_for_a_standby(false).await.expect("the database is there");
+        }
+        DiskStalled => {
+            let database = world.database.try_lock().ok()?;
+            database.stall_the_disk(true);
+            sleep(ms(500..5_000, &mut random)).await;
+            database.stall_the_disk(false);
+        }
+        TablesLocked => {
+            let _left_alone = world.database.try_lock().ok()?;
+            let mut connection = Database::connection(&world.connect).await?;
+            let table = ["heartbeats", "sessions", "groups"][random.usize(0..3)];
+            let lock = format!("BEGIN; SET LOCAL lock_timeout = '1s'; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut connection).await.ok()?;
+            sleep(ms(500..5_000, &mut random)).await;
+            // It ends with the connection, whoever ended that.
+            drop(sqlx::raw_sql("ROLLBACK").execute(&mut connection).await);
         }
         BackendsTerminated => {
             let all = random.bool();

@@ -105,6 +105,7 @@ mod with_the_feature {
                 SeededBug::DeletionTakenForGoodbye => {
                     Scenario { kinds: &[(SessionDeleted, 1)], every_ms: 150, ..usual }
                 }
+                SeededBug::SignOfLifeNotDurable => Scenario { kinds: &[(CommitsHang, 1)], every_ms: 4_000, ..usual },
                 SeededBug::LapsedRoleShown => Scenario {
                     kinds: &[(ClientKilled, 1)],
                     sessions: 1..=2,
