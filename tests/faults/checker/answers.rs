@@ -211,6 +211,10 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
         let Some(last) = own().filter(|beat| beat.ok.is_some_and(|ok| ok.at < at)).max_by_key(|beat| beat.sent) else {
             continue;
         };
+        // With its session a heartbeat goes.
+        if group.deletions_of(session).any(|deletion| deletion.from <= read_until && deletion.until >= last.sent) {
+            continue;
+        }
         let Some(row) = rows.iter().find(|row| row.group == group.id && row.session == session) else {
             findings.add(Kind::HeartbeatLost, group.id, format!("{session} has none stored"));
             continue;
