@@ -13,13 +13,13 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
-use sqlx::postgres::PgConnectOptions;
 
 use crate::arbitration::{HandoverMode, Rules};
 use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::HttpOptions;
+use crate::store::hosts::Hosts;
 use crate::store::{Pooler, StoreOptions};
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
@@ -368,9 +368,9 @@ pub enum Database {
     /// A server of the customer's.
     Url {
         /// For requests.
-        pooled: Box<PgConnectOptions>,
+        pooled: Hosts,
         /// For migrations, and for what reads in the background.
-        direct: Box<PgConnectOptions>,
+        direct: Hosts,
     },
     /// A private server that is started with the service.
     Private {
@@ -682,12 +682,12 @@ impl Given {
                 bin_dir: self.postgres_bin_dir.clone(),
             });
         };
-        let pooled = connect_options("database-url", url)?;
+        let pooled = hosts("database-url", url)?;
         let direct = match &self.database_direct_url {
-            Some(url) => connect_options("database-direct-url", url)?,
+            Some(url) => hosts("database-direct-url", url)?,
             None => pooled.clone(),
         };
-        Ok(Database::Url { pooled: Box::new(pooled), direct: Box::new(direct) })
+        Ok(Database::Url { pooled, direct })
     }
 }
 
@@ -702,13 +702,8 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
     })
 }
 
-fn connect_options(setting: &'static str, url: &Secret) -> Result<PgConnectOptions, ConfigError> {
-    let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.reveal().starts_with(scheme));
-    if !is_url {
-        let wrong = "it does not begin with postgres://".to_owned();
-        return Err(ConfigError::DatabaseUrl { setting, wrong });
-    }
-    url.reveal().parse().map_err(|error: sqlx::Error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
+fn hosts(setting: &'static str, url: &Secret) -> Result<Hosts, ConfigError> {
+    Hosts::parse(url.reveal()).map_err(|error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
 }
 
 fn missing(setting: &'static str, why: &'static str) -> ConfigError {
