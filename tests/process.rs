@@ -33,16 +33,16 @@ fn new_data_dir() -> PathBuf {
 }
 
 /// A running service. Killed when dropped.
-struct Running {
+pub struct Running {
     child: Child,
-    url: String,
+    pub url: String,
     banner: String,
     http: reqwest::Client,
 }
 
 impl Running {
     /// Starts it and reads its banner.
-    async fn start(mut command: Command) -> Running {
+    pub async fn start(mut command: Command) -> Running {
         tokio::task::spawn_blocking(move || {
             let mut child = command.spawn().expect("it starts");
             let mut banner = String::new();

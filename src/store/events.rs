@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::Row as _;
+use sqlx::{Acquire as _, Row as _};
 use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
 use super::state::check_count;
 use super::pool::Line;
-use super::{Pooler, Store, WorkError, admission};
+use super::{Pooler, Store, WorkError};
 use crate::arbitration::Role;
 use crate::ids::{GroupKey, GroupPath, NamespacePath, SessionId};
 
@@ -437,7 +437,7 @@ impl Ears {
             Ok(Err(error)) => return Err(error),
             // A line that went dark is as silent as one on which nothing happens.
             Err(_) => {
-                let asked = sqlx::raw_sql(admission::LOOK).execute(&mut self.listener);
+                let asked = async { self.line.admission().admit(self.listener.acquire().await?).await };
                 tokio::time::timeout(self.patience, asked).await.unwrap_or_else(|_| Err(no_answer()))?;
             }
         }
