@@ -20,9 +20,9 @@ use crate::config::{ConfigError, Database, Given, Settings};
 use crate::failover::{Failover, census, history, upkeep};
 use crate::http::{self, Life, Shared};
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
-use crate::store::{Pooler, Store, StoreOptions};
 use crate::store::migrate::{MigrateError, Readiness};
 use crate::store::reader::ReaderError;
+use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
 

@@ -46,6 +46,9 @@ pub mod turns;
 /// may be a person at a prompt, and heartbeats of other groups may share the transaction.
 const LOCK_TIMEOUT: &str = "50ms";
 
+/// What makes a commit wait for a synchronous standby: a record in the log of the server, and no row.
+const WRITE_SOMETHING: &str = "SELECT pg_logical_emit_message(true, 'client-failover', '')";
+
 /// Connections for what the service does of its own accord: one for each thing that must not wait for another.
 const OWN_CONNECTIONS: u32 = 4;
 
@@ -366,11 +369,16 @@ impl Store {
         });
         // Whether COMMIT was sent: after that, a broken connection leaves the outcome unknown.
         let mut committing = false;
+        let uncertain = self.line.uncertain_commits();
         let run = async {
             if !has_begun {
                 sqlx::raw_sql(begin).execute(&mut *connection).await?;
             }
             let done = work(&mut connection).await?;
+            if uncertain.is_some() {
+                // A commit that writes nothing waits for no standby.
+                sqlx::raw_sql(WRITE_SOMETHING).execute(&mut *connection).await?;
+            }
             committing = true;
             if active(SeededBug::AnsweredBeforeCommit) {
                 return Ok((done, None));
@@ -390,6 +398,9 @@ impl Store {
                 Fault::LostInCommit(warning)
             }
             Ok(Ok((done, None))) => {
+                if let Some(uncertain) = uncertain {
+                    self.line.note_certain_commit(uncertain);
+                }
                 match (active(SeededBug::AnsweredBeforeCommit), kept.keeps) {
                     (true, _) => drop(tokio::spawn(commit_later(connection))),
                     (false, true) if begins_next => kept.keeping = Keeping::Begun(connection),
@@ -405,6 +416,9 @@ impl Store {
             Err(_) if committing => Fault::LostInCommit("no answer to COMMIT in time".to_owned()),
             Err(_) => Fault::Lost("no answer in time".to_owned()),
         };
+        if matches!(fault, Fault::LostInCommit(_)) {
+            self.line.note_uncertain_commit();
+        }
         if matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
             connection.suspect_others();
         } else if let Some(connection) = roll_back(connection).await {

@@ -17,7 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 fn settings_at(ports: &[u16]) -> Settings {
     let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    let url = format!("postgres://postgres@{}/postgres?target_session_attrs=read-write&sslmode=disable", hosts.join(","));
+    let url =
+        format!("postgres://postgres@{}/postgres?target_session_attrs=read-write&sslmode=disable", hosts.join(","));
     let mut settings = settings(Hosts::parse(&url).expect("it is a URL"));
     settings.store.operation_timeout = TIMEOUT;
     settings

@@ -15,6 +15,7 @@ mod audit;
 mod auth;
 mod auth_cost;
 mod bad_input;
+mod commits;
 mod connections;
 mod contract;
 mod database;

@@ -18,8 +18,7 @@ pub const IS_READ_ONLY: &str = "the server is read-only";
 
 /// What a server is and how it commits. Asked in one message: a pooler need not send the second of two to the same server
 /// connection. Behind a pooler the server may become another one under a connection that stays.
-pub const LOOK: &str =
-    "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
+pub const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
 
 /// How every connection of a store begins.
 pub struct Admission {

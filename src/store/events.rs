@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Acquire as _, Row as _};
 use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
+use sqlx::{Acquire as _, Row as _};
 use uuid::Uuid;
 
 use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
-use super::state::check_count;
 use super::pool::Line;
+use super::state::check_count;
 use super::{Pooler, Store, WorkError};
 use crate::arbitration::Role;
 use crate::ids::{GroupKey, GroupPath, NamespacePath, SessionId};
@@ -390,7 +390,9 @@ impl Store {
             return Err(sqlx::Error::Protocol(why.to_owned()));
         }
         if self.line.are_connections_few() {
-            return Err(sqlx::Error::Protocol("the database has few connections, and others need them more".to_owned()));
+            return Err(sqlx::Error::Protocol(
+                "the database has few connections, and others need them more".to_owned(),
+            ));
         }
         let patience = self.options.operation_timeout / 2;
         let connected = tokio::time::timeout(patience, async {

@@ -87,7 +87,10 @@ pub struct Hosts {
 #[derive(Clone)]
 enum Host {
     /// The URL of one host, for sqlx.
-    Url { url: String, name: String },
+    Url {
+        url: String,
+        name: String,
+    },
     Options(Box<PgConnectOptions>),
 }
 
@@ -404,7 +407,10 @@ mod tests {
     #[test]
     fn what_is_not_known_is_named_and_shows_no_password() {
         assert_eq!(wrong("postgres://u:secret@a/db?sslmod=require"), "the parameter 'sslmod' is not known");
-        assert_eq!(wrong("postgres://u:secret@a/db?channel_binding=require"), "the parameter 'channel_binding' is not known");
+        assert_eq!(
+            wrong("postgres://u:secret@a/db?channel_binding=require"),
+            "the parameter 'channel_binding' is not known"
+        );
         assert_eq!(wrong("postgres://u:secret@a:x/db"), "invalid port number of host a");
         assert_eq!(wrong("postgres://a,b,c/db?port=1,2"), "the parameter 'port' names 2 ports for 3 hosts");
         assert!(wrong("postgres://a,b/db?target_session_attrs=standby").contains("the service writes"));

@@ -113,11 +113,8 @@ impl Store {
         check_server(&mut connection).await?;
         let _lock = self.lock_migrations(&mut connection).await?;
         let mut migrator = Migrator { connection, onlooker: self.background(), said_at: None };
-        let report: Report = migrations
-            .set_abort_missing(false)
-            .run_async(&mut migrator)
-            .await
-            .map_err(MigrateError::of)?;
+        let report: Report =
+            migrations.set_abort_missing(false).run_async(&mut migrator).await.map_err(MigrateError::of)?;
         migrator.connection.close().await?;
         Ok(report.applied_migrations().len())
     }
@@ -195,11 +192,9 @@ fn readiness_of(found: i32) -> Readiness {
 }
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    let server = sqlx::raw_sql(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
-    )
-    .fetch_one(connection)
-    .await?;
+    let server = sqlx::raw_sql("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
+        .fetch_one(connection)
+        .await?;
     if server.try_get::<i32, _>(0)? < OLDEST_SERVER {
         return Err(MigrateError::ServerTooOld(server.try_get(1)?));
     }

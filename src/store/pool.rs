@@ -69,6 +69,9 @@ pub struct Line {
     room_wanted: Notify,
     pools: Mutex<Vec<Weak<Inner>>>,
     is_closed: AtomicBool,
+    /// How many commits of this process may not have been replicated, and how many of them are known to be by now.
+    uncertain_commits: AtomicU64,
+    certain_commits: AtomicU64,
 }
 
 impl Line {
@@ -85,6 +88,8 @@ impl Line {
             room_wanted: Notify::new(),
             pools: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            uncertain_commits: AtomicU64::new(0),
+            certain_commits: AtomicU64::new(0),
         });
         tokio::spawn(tend(Arc::downgrade(&line)));
         line
@@ -108,6 +113,22 @@ impl Line {
     /// Something did not answer: whoever is idle is looked at before use.
     pub fn suspect(&self) {
         *lock(&self.suspected_at) = Some(Instant::now());
+    }
+
+    /// A commit may be on this server alone: until another one was waited for, nobody is told of what they find there.
+    pub fn note_uncertain_commit(&self) {
+        self.uncertain_commits.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many commits are uncertain that were not followed by one that is certain, and so covers them.
+    pub fn uncertain_commits(&self) -> Option<u64> {
+        let uncertain = self.uncertain_commits.load(Ordering::Acquire);
+        (uncertain > self.certain_commits.load(Ordering::Acquire)).then_some(uncertain)
+    }
+
+    /// A commit was waited for that came after these.
+    pub fn note_certain_commit(&self, uncertain: u64) {
+        self.certain_commits.fetch_max(uncertain, Ordering::AcqRel);
     }
 
     /// A new connection outside the pools, for what needs a session of its own.
@@ -363,6 +384,11 @@ impl Pool {
             if let Some(held) = pool.take_idle().await {
                 return Ok(InUse { held, pool: pool.clone(), _permit: permit });
             }
+            // To ask for one more would mean to wait for a refusal.
+            if pool.line.are_connections_few() && pool.shares_instead() {
+                permit.forget();
+                continue;
+            }
             let generation = pool.line.generation.load(Ordering::Acquire);
             let error = match pool.line.connect(&pool.change).await {
                 Ok(connection) => {
@@ -386,10 +412,8 @@ impl Pool {
                 tries += 1;
                 drop(permit);
                 tokio::time::sleep(ROOM_PATIENCE).await;
-            } else if pool.open.load(Ordering::Acquire) > 0 {
-                // Others of this pool have connections: it shares those from now on.
+            } else if pool.shares_instead() {
                 permit.forget();
-                pool.taken_away.fetch_add(1, Ordering::AcqRel);
             } else if let Some(instead) = &pool.instead {
                 drop(permit);
                 let lent = Box::pin(instead.acquire()).await;
@@ -429,6 +453,14 @@ impl Inner {
                 return Some(held);
             }
         }
+    }
+
+    /// Whether this pool has connections. It shares those from now on, and the caller's permit is to be forgotten.
+    fn shares_instead(&self) -> bool {
+        // One is left in any case: what is open may be about to be closed.
+        let take = |taken: u32| (taken + 1 < self.most).then_some(taken + 1);
+        self.open.load(Ordering::Acquire) > 0
+            && self.taken_away.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 
     fn put_back(&self, mut held: Held) {
