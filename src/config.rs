@@ -161,7 +161,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_LISTEN", value_name = "HOST:PORT")]
     listen: Option<SocketAddr>,
 
-    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database [default: a private PostgreSQL in the data directory]
+    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database; several hosts with commas between [default: a private PostgreSQL in the data directory]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<Secret>,
 
@@ -185,7 +185,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     migrate: Option<bool>,
 
-    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 8 for its upkeep and events [default: 16]
+    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 9 for its upkeep and events [default: 16]
     #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
     pool_size: Option<u32>,
 
