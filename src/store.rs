@@ -385,7 +385,7 @@ impl Store {
             }
             let commit = sqlx::raw_sql(commit).execute(&mut *connection);
             match notices::listening_for_warnings(commit).await {
-                (Err(error), _) if !takes_for_done(&error) => return Err(WorkError::from(error)),
+                (Err(error), _) if !takes_for_done(&error) => Err(WorkError::from(error)),
                 (Ok(_), warning) => Ok((done, warning)),
                 (Err(_), _) => Ok((done, None)),
             }
