@@ -394,25 +394,18 @@ impl Store {
                 "the database has few connections, and others need them more".to_owned(),
             ));
         }
-        let patience = self.options.operation_timeout / 2;
-        let connected = tokio::time::timeout(patience, async {
-            let connect = self.line.options_of_listener().await?;
-            let line = self.line.clone();
-            let pool = PgPoolOptions::new()
-                .max_connections(1)
-                .acquire_timeout(patience)
-                .after_connect(move |connection, _| {
-                    let line = line.clone();
-                    Box::pin(async move { line.admission().admit(connection).await })
-                })
-                .connect_lazy_with(connect);
+        let patience = self.options.operation_timeout;
+        let listener = self.line.first(|options| async {
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(patience).connect_lazy_with(options);
             let mut listener = PgListener::connect_with(&pool).await?;
+            self.line.admission().admit(listener.acquire().await?).await?;
             // A new one is made by whoever knows where the database is then.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
-            Ok(Ears { listener, line: self.line.clone(), patience })
+            Ok(listener)
         });
-        connected.await.unwrap_or_else(|_| Err(no_answer()))
+        let listener = tokio::time::timeout(patience, listener).await.unwrap_or_else(|_| Err(no_answer()))?;
+        Ok(Ears { listener, line: self.line.clone(), patience: patience / 2 })
     }
 }
 

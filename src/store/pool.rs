@@ -5,6 +5,7 @@
 //! fault, connections that were made before it are looked at before they are used, or left altogether.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -147,17 +148,12 @@ impl Line {
         }
     }
 
-    /// The options of a connection to the host that was good last, for a client that opens it itself.
-    pub async fn options_of_listener(&self) -> Result<PgConnectOptions, sqlx::Error> {
-        self.hosts
-            .first(|options| async {
-                let shaped = self.admission.shape(options);
-                if self.hosts.are_several() {
-                    self.admission.admit_new(&mut PgConnection::connect_with(&shaped).await?).await?;
-                }
-                Ok(shaped)
-            })
-            .await
+    /// Opens a client of its own at the first host at which it can be opened. It has to look at what it connects to.
+    pub async fn first<T, F>(&self, open: impl Fn(PgConnectOptions) -> F) -> Result<T, sqlx::Error>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        self.hosts.first(|options| open(self.admission.shape(options))).await
     }
 
     /// What connections have to pass.
