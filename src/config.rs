@@ -14,13 +14,13 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
-use sqlx::postgres::PgConnectOptions;
 
 use crate::arbitration::{HandoverMode, Rules};
 use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::HttpOptions;
+use crate::store::hosts::Hosts;
 use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
 use crate::suggest;
@@ -229,7 +229,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_LISTEN", value_name = "HOST:PORT")]
     listen: Option<String>,
 
-    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database [default: a private PostgreSQL in the data directory]
+    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database; several hosts with commas between [default: a private PostgreSQL in the data directory]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<Secret>,
 
@@ -257,7 +257,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     migrate: Option<bool>,
 
-    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 8 for its upkeep and events [default: 16]
+    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 9 for its upkeep and events [default: 16]
     #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
     pool_size: Option<u32>,
 
@@ -440,9 +440,9 @@ pub enum Database {
     /// A server of the customer's.
     Url {
         /// For requests.
-        pooled: Box<PgConnectOptions>,
+        pooled: Hosts,
         /// For migrations, and for what reads in the background.
-        direct: Box<PgConnectOptions>,
+        direct: Hosts,
     },
     /// A private server that is started with the service.
     Private {
@@ -790,7 +790,7 @@ impl Given {
         }
         let file = PasswordFile::new(path.clone());
         // What is wrong with it from the start is not worth waiting for.
-        file.apply(PgConnectOptions::new_without_pgpass()).map_err(ConfigError::PasswordFile)?;
+        file.apply(sqlx::postgres::PgConnectOptions::new_without_pgpass()).map_err(ConfigError::PasswordFile)?;
         Ok(Some(file))
     }
 
@@ -801,12 +801,12 @@ impl Given {
                 bin_dir: self.postgres_bin_dir.clone(),
             });
         };
-        let pooled = connect_options("database-url", url)?;
+        let pooled = hosts("database-url", url)?;
         let direct = match &self.database_direct_url {
-            Some(url) => connect_options("database-direct-url", url)?,
+            Some(url) => hosts("database-direct-url", url)?,
             None => pooled.clone(),
         };
-        Ok(Database::Url { pooled: Box::new(pooled), direct: Box::new(direct) })
+        Ok(Database::Url { pooled, direct })
     }
 }
 
@@ -840,13 +840,8 @@ fn setting_names() -> impl Iterator<Item = &'static str> {
     NAMES.iter().map(String::as_str)
 }
 
-fn connect_options(setting: &'static str, url: &Secret) -> Result<PgConnectOptions, ConfigError> {
-    let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.reveal().starts_with(scheme));
-    if !is_url {
-        let wrong = "it does not begin with postgres://".to_owned();
-        return Err(ConfigError::DatabaseUrl { setting, wrong });
-    }
-    url.reveal().parse().map_err(|error: sqlx::Error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
+fn hosts(setting: &'static str, url: &Secret) -> Result<Hosts, ConfigError> {
+    Hosts::parse(url.reveal()).map_err(|error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
 }
 
 fn missing(setting: &'static str, why: &'static str) -> ConfigError {

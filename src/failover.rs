@@ -229,9 +229,7 @@ impl Failover {
             requests: self.store.pool_use(),
             heartbeats: self.heartbeats.pool_use(),
             upkeep: self.store.background_pool_use(),
-            background: direct
-                .map(|direct| direct.background_pool_use() + direct.listening_pool_use())
-                .unwrap_or_default(),
+            background: direct.map(Store::background_pool_use).unwrap_or_default() + metrics::listening_pool_use(),
             waiting: self.heartbeats.waiting(),
             leases_watched: self.deadlines.len(),
             sign_of_life_age: self.store.life().age(),

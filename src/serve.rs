@@ -21,9 +21,9 @@ use crate::failover::{Failover, census, history, upkeep};
 use crate::http::{self, Life, Shared};
 use crate::log_limits;
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
-use crate::store::Store;
 use crate::store::migrate::{MigrateError, Readiness};
 use crate::store::reader::ReaderError;
+use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
 
@@ -354,16 +354,16 @@ pub async fn migrate(settings: &Settings, readers: &[String]) -> Result<usize, S
 pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, Option<Postgres>), ServeError> {
     match &settings.database {
         Database::Url { pooled, direct } => {
-            let store = Store::open((**pooled).clone(), settings.store.clone());
-            let mut unpooled = settings.store.clone();
-            let place = |options: &PgConnectOptions| {
-                (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned())
+            let store = Store::open(pooled.clone(), settings.store.clone());
+            let direct = if pooled.are_those_of(direct) {
+                store.clone()
+            } else if pooled.are_at_the_place_of(direct) {
+                Store::open(direct.clone(), settings.store.clone())
+            } else {
+                Store::open(direct.clone(), StoreOptions { pooler: Pooler::None, ..settings.store.clone() })
             };
-            unpooled.pooler = match place(pooled) == place(direct) {
-                true => unpooled.pooler,
-                false => crate::store::Pooler::None,
-            };
-            Ok((store, Store::open((**direct).clone(), unpooled), None))
+            let direct = direct.beside();
+            Ok((store, direct, None))
         }
         Database::Private { data_dir, bin_dir } => {
             let options = PostgresOptions { data_dir: data_dir.clone(), bin_dir: bin_dir.clone(), settings: vec![] };
@@ -375,8 +375,9 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
                 .ssl_mode(PgSslMode::Disable)
                 .database(PRIVATE_DATABASE);
             create_private_database(&connect).await.map_err(MigrateError::from)?;
-            let store = Store::open(connect.clone(), settings.store.clone());
-            Ok((store, Store::open(connect, settings.store.clone()), Some(postgres)))
+            let store = Store::open(connect, settings.store.clone());
+            let direct = store.beside();
+            Ok((store, direct, Some(postgres)))
         }
     }
 }
@@ -425,7 +426,8 @@ async fn prepare(
     // replica that answers them without a sign of life would look like an outage.
     tokio::select! {
         ended = prepared_and_swept => ended,
-        () = upkeep::keep_alive(store) => Ok(()),
+        () = upkeep::keep_alive(store.clone()) => Ok(()),
+        () = upkeep::watch_spare_connections(store) => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ use client_failover::failover::{EventOptions, FailoverOptions};
 use client_failover::http::HttpOptions;
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
+use client_failover::store::hosts::Hosts;
 use client_failover::store::{Pooler, Store, StoreOptions};
 use client_failover::telemetry::LogFormat;
 use reqwest::{Method, StatusCode};
@@ -262,10 +263,11 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// The settings of a replica on that database, listening on a free port.
-pub fn settings(database: PgConnectOptions) -> Settings {
+pub fn settings(database: impl Into<Hosts>) -> Settings {
+    let hosts = database.into();
     Settings {
         listen: ([127, 0, 0, 1], 0).into(),
-        database: Database::Url { pooled: Box::new(database.clone()), direct: Box::new(database) },
+        database: Database::Url { pooled: hosts.clone(), direct: hosts },
         migrate: true,
         store: store_options(),
         failover: FailoverOptions {

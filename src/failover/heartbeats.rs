@@ -168,7 +168,8 @@ async fn run_writers(
     place: &OnceLock<Store>,
 ) {
     let connections = options.heartbeat_writers + MOST_ALONE;
-    let store = store.with_own_connections(u32::try_from(connections).unwrap_or(u32::MAX));
+    let count = |connections| u32::try_from(connections).unwrap_or(u32::MAX);
+    let store = store.with_own_connections(count(connections), count(options.heartbeat_writers));
     // Nobody else sets it.
     let _ = place.set(store.clone());
     let receiver = Arc::new(Mutex::new(receiver));
@@ -233,6 +234,8 @@ impl Writer {
     async fn run(self) {
         let mut kept = Kept::empty();
         let patience = self.store.options().idle_in_transaction_timeout / 2;
+        // Before the first heartbeat comes: where connections are few, others may have them all by then.
+        self.store.keep_connection(&mut kept).await;
         loop {
             let mut batch = Vec::new();
             let receive = async { self.receiver.lock().await.recv_many(&mut batch, self.batch_limit).await };
@@ -244,7 +247,7 @@ impl Writer {
                     }
                     self.write(&mut kept, batch).await;
                 }
-                Err(_) => kept.rest().await,
+                Err(_) => self.store.keep_connection(&mut kept).await,
             }
         }
     }

@@ -22,6 +22,9 @@ const LAPSE_BATCH: usize = 64;
 /// From how many groups on such a transaction waits for its turn among those of heartbeats.
 const MANY_LAPSES: usize = 8;
 
+/// How often the connections that the server has to spare are counted.
+const SPARE_INTERVAL: Duration = Duration::from_secs(2);
+
 /// How many leases are looked at together as they end.
 const LOOK_PAGE: usize = 1_000;
 
@@ -42,6 +45,16 @@ pub async fn keep_alive(store: Store) {
         }
         reached = noted.is_ok();
         tokio::time::sleep(interval).await;
+    }
+}
+
+/// Looks for ever how many connections the server has to spare, so that another replica finds some.
+pub async fn watch_spare_connections(store: Store) {
+    loop {
+        if let Err(error) = store.look_at_spare_connections().await {
+            tracing::debug!(%error, "how many connections there are to spare is not known");
+        }
+        tokio::time::sleep(SPARE_INTERVAL).await;
     }
 }
 
