@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
-use sqlx::{Acquire as _, Row as _};
+use sqlx::{Acquire as _, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::connection::Connection;
@@ -468,7 +468,12 @@ impl Ears {
             Ok(Err(error)) => return Err(error),
             // A line that went dark is as silent as one on which nothing happens.
             Err(_) => {
-                let asked = async { self.line.admission().admit(self.listener.acquire().await?).await };
+                let asked = async {
+                    let connection = self.listener.acquire().await?;
+                    self.line.admission().admit(connection).await?;
+                    // Once more costs nothing, and shows in pg_stat_activity what the connection is for.
+                    sqlx::raw_sql(AssertSqlSafe(format!("LISTEN {CHANNEL}"))).execute(connection).await
+                };
                 tokio::time::timeout(self.patience, asked).await.unwrap_or_else(|_| Err(no_answer()))?;
             }
         }

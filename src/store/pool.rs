@@ -386,9 +386,15 @@ impl Pool {
                 return Ok(InUse { held, pool: pool.clone(), _permit: permit });
             }
             // To ask for one more would mean to wait for a refusal.
-            if pool.line.are_connections_few() && pool.shares_instead() {
-                permit.forget();
-                continue;
+            if pool.line.are_connections_few() && pool.has_some() {
+                if let Some(instead) = &pool.instead {
+                    drop(permit);
+                    return Box::pin(instead.acquire()).await;
+                }
+                if pool.shares_instead() {
+                    permit.forget();
+                    continue;
+                }
             }
             let generation = pool.line.generation.load(Ordering::Acquire);
             let error = match pool.line.connect(&pool.change).await {
@@ -413,13 +419,13 @@ impl Pool {
                 tries += 1;
                 drop(permit);
                 tokio::time::sleep(ROOM_PATIENCE).await;
-            } else if pool.shares_instead() {
-                permit.forget();
             } else if let Some(instead) = &pool.instead {
                 drop(permit);
                 let lent = Box::pin(instead.acquire()).await;
-                pool.is_starved.store(lent.is_err(), Ordering::Relaxed);
+                pool.is_starved.store(lent.is_err() && !pool.has_some(), Ordering::Relaxed);
                 return lent;
+            } else if pool.shares_instead() {
+                permit.forget();
             } else {
                 pool.is_starved.store(true, Ordering::Relaxed);
                 return Err(error);
@@ -456,12 +462,15 @@ impl Inner {
         }
     }
 
-    /// Whether this pool has connections. It shares those from now on, and the caller's permit is to be forgotten.
+    fn has_some(&self) -> bool {
+        self.open.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether this pool has connections that it can do with. It shares those from now on, and the caller's permit is to be forgotten.
     fn shares_instead(&self) -> bool {
         // One is left in any case: what is open may be about to be closed.
         let take = |taken: u32| (taken + 1 < self.most).then_some(taken + 1);
-        self.open.load(Ordering::Acquire) > 0
-            && self.taken_away.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
+        self.has_some() && self.taken_away.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 
     fn put_back(&self, mut held: Held) {
