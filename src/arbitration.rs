@@ -5,7 +5,8 @@
 //! attempt of a transaction and passes it in. Sessions are named by their place in [`Group::sessions`], which
 //! is their order of registration, so that a decision compares numbers and not names.
 //!
-//! Three entries: [`heartbeat`] decides, [`lapse`] takes away what has run out, [`remove`] says goodbye.
+//! Four entries: [`heartbeat`] decides, [`lapse`] takes away what has run out, [`remove`] deletes a session, and
+//! [`end`] a group; [`Group::begin`] makes the one that follows it.
 
 use rust_decimal::Decimal;
 
@@ -24,7 +25,8 @@ impl Instant {
 }
 
 /// An instant of one client's own clock, in microseconds since 1970-01-01 UTC. It is compared with earlier
-/// instants of the same client and with nothing else: no decision rests on a client's clock being right.
+/// instants of the same client: no decision rests on a client's clock being right. With the database's it is compared
+/// only to bound for how long a wrong one is remembered, and to refuse a leap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientInstant(pub i64);
 
@@ -68,8 +70,13 @@ impl FailoverTimeout {
 pub struct Health(Decimal);
 
 impl Health {
-    /// The health of so many per cent; `None` outside 0 to 100.
+    /// By how much shares that add up to 100 may exceed it when they are added up as doubles.
+    const ROUNDING: Decimal = Decimal::from_parts(1, 0, 0, false, 6);
+
+    /// The health of so many per cent; `None` outside 0 to 100. What exceeds 100 by a millionth at most is 100.
     pub fn new(percent: Decimal) -> Option<Health> {
+        let is_rounded_up = percent > Decimal::ONE_HUNDRED && percent - Decimal::ONE_HUNDRED <= Health::ROUNDING;
+        let percent = if is_rounded_up { Decimal::ONE_HUNDRED } else { percent };
         (Decimal::ZERO..=Decimal::ONE_HUNDRED)
             .contains(&percent)
             // Zero has a sign in a decimal, and minus zero would be shown.
@@ -111,9 +118,10 @@ impl Role {
     }
 }
 
-/// How often Primary has been granted in a group to a session that did not hold it: rises by one with each
-/// grant, never falls, is never reused. Whoever receives the data can refuse a sender with an older one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// How often Primary has been granted in the groups at a path to a session that did not hold it: rises by one with each
+/// grant, never falls, is never reused, not even by another group at the same path. Whoever receives the data can refuse a
+/// sender with an older one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub i64);
 
 /// Why nobody holds Primary, so that the next grant can say what it follows from.
@@ -125,7 +133,7 @@ pub enum Vacancy {
     Lapsed,
     /// The holder yielded to a healthier session.
     Yielded,
-    /// The holder was deleted.
+    /// The holder was deleted, or the whole group at this path was.
     Deleted,
 }
 
@@ -150,17 +158,48 @@ pub enum Reason {
     Superseded,
 }
 
-/// A planned change of Primary that is under way. Until it closes nobody is granted Primary: the session that
-/// yielded may not have heard of it and may act on the lease it held before.
+/// A time in which nobody is granted Primary, because whoever held it last may not have heard that it is over and
+/// may act on the lease it held before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handover {
-    /// The session that yielded.
-    pub from: usize,
-    /// The end of the lease it held before the heartbeat in which it yielded.
+    /// Who may still act.
+    pub from: Former,
+    /// The end of the lease it held.
     pub until: Instant,
-    /// An acknowledgement counts only if it was sent after this, by the client's clock: see [`Beat::heard_until`]. An
-    /// older one is from an earlier time as Secondary, and proves nothing about now.
-    pub heard_until: ClientInstant,
+}
+
+/// The last Primary of a group that has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Former {
+    /// A session that yielded. It can say that it has stopped.
+    Yielding {
+        /// Its place.
+        session: usize,
+        /// An acknowledgement counts only if it was sent after this, by the client's clock: see [`Beat::heard_until`]. An
+        /// older one is from an earlier time as Secondary, and proves nothing about now.
+        heard_until: ClientInstant,
+    },
+    /// One that is gone: somebody else deleted it, or its group. Nobody can speak for it, not even a session that
+    /// registers under its id, for that may be another process.
+    Gone,
+}
+
+/// Who deletes a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum By {
+    /// The session itself: it says goodbye, having stopped before.
+    Itself,
+    /// Somebody else: it does not know.
+    Another,
+}
+
+/// What a deleted group leaves behind for the next one at its path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Remains {
+    /// The term of its last grant.
+    pub term: Term,
+    /// Until when a lease that was given in it may be acted on; `None` if none may.
+    pub acted_on_until: Option<Instant>,
 }
 
 /// The latest heartbeat of a session.
@@ -171,16 +210,65 @@ pub struct Beat {
     /// The latest client's time of all its heartbeats that have arrived. Up to then, one that says "I act as Secondary"
     /// may be an old message, delayed or repeated; at the same time too, for a client's clock may be coarse.
     pub heard_until: ClientInstant,
+    /// Until when that counts in full, if it is ahead of the database's clock. After this it counts as this instant, for
+    /// by then nobody can act any more on what was answered by it: a clock that was wrong once is forgotten as soon as
+    /// it says a later time than this.
+    pub heard_counts_until: Instant,
     /// When it arrived.
     pub received_at: Instant,
     /// The end of the lease that it gave. A stored instant: a later change of the timeout does not touch it.
     pub lease_until: Instant,
 }
 
+/// By how much further ahead of the database's clock a client's may be in an acknowledgement than it was before, in
+/// microseconds. One that leaps is not believed: it may be an old message of a time in which that clock was wrong.
+const LONGEST_LEAP_US: i64 = 1_000_000;
+
 impl Beat {
     /// The instant at which its lease really ends.
     pub fn lease_end(self, outages: &[Outage]) -> Instant {
         lease_end(self.received_at, self.lease_until, outages)
+    }
+
+    /// The latest client's time that still counts.
+    fn heard_by(self, now: Instant) -> ClientInstant {
+        match now < self.heard_counts_until {
+            true => self.heard_until,
+            false => self.heard_until.min(ClientInstant(self.heard_counts_until.0)),
+        }
+    }
+
+    /// Whether a client's time is further ahead of the database's clock than this session's times were.
+    fn is_leapt_by(self, sent_at: ClientInstant, now: Instant) -> bool {
+        let lead_us = self.heard_by(now).0.saturating_sub(self.received_at.0).max(0);
+        sent_at.0.saturating_sub(now.0) > lead_us.saturating_add(LONGEST_LEAP_US)
+    }
+
+    /// This one, followed by another that arrives at `now` and gives a lease of `timeout`.
+    ///
+    /// What is heard must bind for as long as the client may act on an answer to a heartbeat that it sent no later. Those
+    /// that arrive after the newest were sent before it, so that their leases are over no later than the newest's,
+    /// unless a longer timeout holds by then.
+    fn followed_by(self, report: &Report, now: Instant, timeout: FailoverTimeout, outages: &[Outage]) -> Beat {
+        let received_at = self.received_at.max(now);
+        // As an outage left it: a shorter timeout since then must not cut what the return gave.
+        let lease_until = self.lease_end(outages).max(now.plus(timeout));
+        let heard = self.heard_by(received_at);
+        let is_longer = timeout.micros() > self.lease_until.0 - self.received_at.0;
+        let (heard_until, heard_counts_until) = match report.sent_at >= heard {
+            true if report.sent_at.0 > received_at.0 => (report.sent_at, lease_until),
+            true => (report.sent_at, received_at),
+            false if heard.0 > received_at.0 && is_longer => (heard, self.heard_counts_until.max(lease_until)),
+            false => (heard, self.heard_counts_until.max(received_at)),
+        };
+        Beat { health: report.health, heard_until, heard_counts_until, received_at, lease_until }
+    }
+
+    /// The first of its session.
+    fn first(report: &Report, now: Instant, timeout: FailoverTimeout) -> Beat {
+        let lease_until = now.plus(timeout);
+        let heard_counts_until = if report.sent_at.0 > now.0 { lease_until } else { now };
+        Beat { health: report.health, heard_until: report.sent_at, heard_counts_until, received_at: now, lease_until }
     }
 }
 
@@ -221,6 +309,8 @@ pub struct Outage {
     pub recovered_at: Instant,
     /// How long it must have lasted to count for every lease, in microseconds.
     pub gap_us: i64,
+    /// By how much the database's clock was set forward in it, in microseconds: so much of it never passed.
+    pub clock_step_us: i64,
 }
 
 impl Outage {
@@ -243,10 +333,10 @@ pub struct Moment<'a> {
 /// Whether a yielding Primary is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandoverMode {
-    /// Until it acknowledges, is deleted, or its lease has run out.
+    /// Until it acknowledges, says goodbye, or its lease has run out.
     Strict,
     /// Not at all: its successor is granted on the next heartbeat. That nobody acts twice then rests on the
-    /// arrival of the demoting answer.
+    /// arrival of the demoting answer. One that somebody else deletes is waited for all the same: it gets no answer.
     Prompt,
 }
 
@@ -289,6 +379,8 @@ pub struct Answer {
     pub watermark: Option<Instant>,
     /// For how long after sending the heartbeat the client may act as Primary; `None` if it is not.
     pub lease: Option<FailoverTimeout>,
+    /// The group's timeout, whatever the role.
+    pub timeout: FailoverTimeout,
 }
 
 /// One change of a session's role.
@@ -320,6 +412,19 @@ pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage])
     })
 }
 
+/// The instant until which a client may really act on a lease that was given for so long and ends at that one. An outage does
+/// not lengthen it, for time passed in it, but a clock that was set forward was no time. Whatever the clock did, nobody
+/// acts for longer than the lease was given for.
+fn acted_on_until(until: Instant, given_for_us: i64, outages: &[Outage]) -> Instant {
+    outages.iter().filter(|outage| outage.clock_step_us > 0).fold(until, |end, outage| match end > outage.began_at {
+        true => {
+            let shifted = end.0.saturating_add(outage.clock_step_us);
+            end.max(Instant(shifted.min(outage.recovered_at.0.saturating_add(given_for_us))))
+        }
+        false => end,
+    })
+}
+
 /// One heartbeat from session `s`: takes away what has run out, records the report, ranks the live sessions,
 /// and decides. Appends every change of a role to `trace`, in the order in which they happened.
 ///
@@ -334,9 +439,10 @@ pub fn heartbeat(
     trace: &mut Vec<Transition>,
 ) -> Answer {
     lapse(group, at, trace);
-    let lease_before = group.sessions[s].beat.map(|beat| beat.lease_until);
+    let before = group.sessions[s].beat;
+    let lease_before = before.map(|beat| beat.lease_until);
     record(group, s, report, at);
-    close_handover(group, s, report, at.now);
+    close_handover(group, s, before, report, at);
 
     let best = first_in_rank(group, s, at, rules);
     match group.holder(Role::Primary) {
@@ -346,7 +452,7 @@ pub fn heartbeat(
             if s == p {
                 set_role(group, p, Role::Secondary, Reason::Yielded, trace);
                 group.vacancy = Vacancy::Yielded;
-                group.handover = open_handover(group, p, lease_before, at.now, rules);
+                group.handover = open_handover(group, p, lease_before, at, rules);
             }
         }
         None if best != s => {
@@ -354,8 +460,9 @@ pub fn heartbeat(
             replace_pending(group, Some(best), reason, trace);
         }
         None => match group.handover {
-            Some(handover) if handover.from != s => {
-                replace_pending(group, Some(s), Reason::Healthier, trace);
+            Some(handover) if !handover.is_from(s) => {
+                let reason = why_pending(group);
+                replace_pending(group, Some(s), reason, trace);
             }
             // Either nobody can still be acting, or only S itself can.
             _ => grant(group, s, trace),
@@ -369,6 +476,7 @@ pub fn heartbeat(
         term: group.term,
         watermark: group.watermark(),
         lease: (role == Role::Primary).then_some(group.timeout),
+        timeout: group.timeout,
     }
 }
 
@@ -386,22 +494,61 @@ pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
     }
 }
 
-/// Takes role and handover from session `s`, which is about to be deleted, and keeps what it contributed to
-/// the watermark. The next heartbeat of another session decides anew.
-pub fn remove(group: &mut Group, s: usize, trace: &mut Vec<Transition>) {
+/// Takes the role from session `s`, which is about to be deleted, and keeps what it contributed to the watermark. The
+/// next heartbeat of another session decides anew.
+///
+/// A session that says goodbye takes along any handover from it: it has stopped. Of one that somebody else deletes
+/// nobody knows that, so what it may still act on is waited for, whatever the mode.
+pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut Vec<Transition>) {
+    let waited_for = group.handover.filter(|handover| handover.is_from(s)).map(|handover| handover.until);
+    let mut acts_until = waited_for;
     if group.sessions[s].role == Role::Primary {
         group.vacancy = Vacancy::Deleted;
+        acts_until = group.sessions[s].beat.map(|beat| beat.lease_until);
     }
+    let acts_until = acts_until.filter(|until| may_act_until(group, s, *until, at) > at.now);
     set_role(group, s, Role::Secondary, Reason::SessionDeleted, trace);
-    if group.handover.is_some_and(|handover| handover.from == s) {
-        group.handover = None;
+    match (by, acts_until) {
+        (By::Another, Some(until)) => group.handover = Some(Handover { from: Former::Gone, until }),
+        _ if waited_for.is_some() => group.handover = None,
+        _ => {}
     }
     group.watermark_base = group.watermark_base.max(group.sessions[s].sent_until);
     group.sessions[s].sent_until = None;
     group.sessions[s].beat = None;
 }
 
+/// Takes all roles from a group that is about to be deleted with its sessions, none of which knows of it. What it leaves
+/// behind is for the next group at its path to go on from.
+pub fn end(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) -> Remains {
+    for s in 0..group.sessions.len() {
+        remove(group, s, By::Another, at, trace);
+    }
+    let waited_for = group.handover.filter(|handover| waited_until(group, *handover, at) > at.now);
+    Remains { term: group.term, acted_on_until: waited_for.map(|handover| handover.until) }
+}
+
+impl Handover {
+    /// Whether that session is waited for.
+    pub fn is_from(&self, s: usize) -> bool {
+        matches!(self.from, Former::Yielding { session, .. } if session == s)
+    }
+}
+
 impl Group {
+    /// A new group, which goes on from what one that was deleted at its path left behind: its first term is the one above,
+    /// and nobody is granted while a client may act on a lease of the old one. All else begins anew.
+    pub fn begin(timeout: FailoverTimeout, remains: Remains) -> Group {
+        Group {
+            timeout,
+            term: remains.term,
+            vacancy: if remains == Remains::default() { Vacancy::NeverHeld } else { Vacancy::Deleted },
+            handover: remains.acted_on_until.map(|until| Handover { from: Former::Gone, until }),
+            watermark_base: None,
+            sessions: Vec::new(),
+        }
+    }
+
     /// The latest time of data sent that any session reported while Primary.
     pub fn watermark(&self) -> Option<Instant> {
         self.sessions.iter().map(|session| session.sent_until).fold(self.watermark_base, Option::max)
@@ -424,24 +571,21 @@ impl Group {
         primaries <= 1
             && held_by(Role::PendingPrimary) <= 1
             && !(primaries == 1 && self.handover.is_some())
-            && self.handover.is_none_or(|h| h.from < self.sessions.len())
+            && self.handover.is_none_or(|handover| match handover.from {
+                Former::Yielding { session, .. } => session < self.sessions.len(),
+                Former::Gone => true,
+            })
     }
 }
 
 /// Stores the heartbeat. No stored time of the session moves backwards, whatever the clock or the timeout did.
 fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
     let now = at.now;
-    let lease_until = now.plus(group.timeout);
+    let timeout = group.timeout;
     let session = &mut group.sessions[s];
     session.beat = Some(match session.beat {
-        Some(before) => Beat {
-            health: report.health,
-            heard_until: before.heard_until.max(report.sent_at),
-            received_at: before.received_at.max(now),
-            // As an outage left it: a shorter timeout since then must not cut what the return gave.
-            lease_until: before.lease_end(at.outages).max(lease_until),
-        },
-        None => Beat { health: report.health, heard_until: report.sent_at, received_at: now, lease_until },
+        Some(before) => before.followed_by(report, now, timeout, at.outages),
+        None => Beat::first(report, now, timeout),
     });
     if session.role == Role::Primary {
         let sent_until = report.data_sent_until.map(|sent| sent.min(now));
@@ -452,25 +596,49 @@ fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
 /// Closes the handover if it has run out, or if this heartbeat of the session that yielded says that it acts
 /// as Secondary. Only one that was sent after every heartbeat that had arrived when it yielded counts: any of
 /// those may have been answered Primary, so that the client took an older word back since (a delayed or repeated message).
-fn close_handover(group: &mut Group, s: usize, report: &Report, now: Instant) {
+/// And only one by the clock as it was before: what that clock said while it was wrong may be forgotten by now.
+fn close_handover(group: &mut Group, s: usize, before: Option<Beat>, report: &Report, at: Moment<'_>) {
     let Some(handover) = group.handover else { return };
-    let acknowledged =
-        handover.from == s && report.acting_as == Some(Role::Secondary) && report.sent_at > handover.heard_until;
-    if acknowledged || now >= handover.until {
+    let acknowledged = match handover.from {
+        Former::Yielding { session, heard_until } => {
+            session == s
+                && report.acting_as == Some(Role::Secondary)
+                && report.sent_at > heard_until
+                && !before.is_some_and(|before| before.is_leapt_by(report.sent_at, at.now))
+        }
+        Former::Gone => false,
+    };
+    if acknowledged || at.now >= waited_until(group, handover, at) {
         group.handover = None;
     }
+}
+
+/// Until when nobody is granted because of that handover.
+fn waited_until(group: &Group, handover: Handover, at: Moment<'_>) -> Instant {
+    match handover.from {
+        Former::Yielding { session, .. } => may_act_until(group, session, handover.until, at),
+        // For how long its lease was given is not known any more: as long as any can be.
+        Former::Gone => acted_on_until(handover.until, FailoverTimeout::MAX_TICKS / 10, at.outages),
+    }
+}
+
+/// Until when session `i` may act on a lease that it held and that ended at that instant.
+fn may_act_until(group: &Group, i: usize, until: Instant, at: Moment<'_>) -> Instant {
+    let beat_us = group.sessions[i].beat.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
+    acted_on_until(until, beat_us.max(group.timeout.micros()), at.outages)
 }
 
 fn open_handover(
     group: &Group,
     p: usize,
     lease_before: Option<Instant>,
-    now: Instant,
+    at: Moment<'_>,
     rules: &Rules,
 ) -> Option<Handover> {
-    let until = lease_before.filter(|until| *until > now)?;
+    let until = lease_before.filter(|until| may_act_until(group, p, *until, at) > at.now)?;
     let heard_until = group.sessions[p].beat?.heard_until;
-    (rules.handover == HandoverMode::Strict).then_some(Handover { from: p, until, heard_until })
+    let from = Former::Yielding { session: p, heard_until };
+    (rules.handover == HandoverMode::Strict).then_some(Handover { from, until })
 }
 
 /// The first of the live sessions: by health; then the Primary, the PendingPrimary, the one that is

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::ids::EVERY_TENANT;
+use crate::outgoing::NoAuthorities;
 use crate::store::Store;
 use api_keys::ApiKeys;
 use basic::Users;
@@ -264,9 +265,9 @@ pub enum AuthSetupError {
         /// What.
         wrong: String,
     },
-    /// No client for the issuer can be made.
-    #[error("no HTTPS client for the issuer: {0}")]
-    Client(#[from] reqwest::Error),
+    /// The issuer cannot be asked for its keys.
+    #[error("the issuer cannot be asked for its keys: {0}; or give them as --oidc-keys")]
+    Client(#[from] NoAuthorities),
 }
 
 /// What counts as one address: of IPv6 whoever has one has 2⁶⁴.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::ids::InvalidId;
+use crate::outgoing;
 use crate::postgres::PostgresError;
 use crate::service_process::ServiceProcessError;
 use crate::store::migrate::MigrateError;
@@ -427,7 +428,7 @@ impl Bench {
         let mut resident_bytes = resident_before;
         let begin = Instant::now();
         let url = format!("http://{address}{}?skip=0&count={}", fleet::groups_path(), site.fleet.groups());
-        let mut answer = reqwest::get(url).await?.error_for_status()?;
+        let mut answer = outgoing::plain_client(|http| http)?.get(url).send().await?.error_for_status()?;
         let first_byte_ms = begin.elapsed().as_secs_f64() * 1_000.0;
         let mut bytes = 0;
         while let Some(chunk) = answer.chunk().await? {

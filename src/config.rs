@@ -5,22 +5,25 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
-use sqlx::postgres::PgConnectOptions;
 
 use crate::arbitration::{HandoverMode, Rules};
 use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::{ConnectionOptions, HttpOptions};
+use crate::store::hosts::Hosts;
+use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
+use crate::suggest;
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
 
@@ -43,6 +46,9 @@ pub enum ConfigError {
         /// What, and where.
         wrong: String,
     },
+    /// The database's password cannot be had.
+    #[error("{0}")]
+    PasswordFile(std::io::Error),
     /// A value is out of bounds.
     #[error("{setting} is {value}: {wanted}")]
     OutOfBounds {
@@ -133,6 +139,68 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where to listen: an address, or all addresses of a name, with one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddresses(Vec<SocketAddr>);
+
+impl ListenAddresses {
+    /// The addresses of `HOST:PORT`, where the host may be a name.
+    fn find(text: &str) -> Result<ListenAddresses, ConfigError> {
+        let fault = |wanted: &str| ConfigError::OutOfBounds {
+            setting: "listen",
+            value: format!("'{text}'"),
+            wanted: wanted.to_owned(),
+        };
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(ListenAddresses(vec![address]));
+        }
+        const FORM: &str =
+            "it must be an address or a name, with a port, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080";
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| fault(FORM))?;
+        // What is left with a colon is an address of IPv6 without its brackets, or a URL.
+        if host.is_empty() || host.contains([':', '/', '[', ']']) {
+            return Err(fault(FORM));
+        }
+        let port: u16 = port.parse().map_err(|_| fault(FORM))?;
+        let found = (host, port).to_socket_addrs();
+        let found = found.map_err(|error| fault(&format!("the name cannot be resolved: {error}")))?;
+        let mut addresses: Vec<SocketAddr> = found.collect();
+        // The first one is shown: the form that everybody reads.
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        addresses.dedup();
+        match addresses.is_empty() {
+            true => Err(fault("the name has no address")),
+            false => Ok(ListenAddresses(addresses)),
+        }
+    }
+
+    /// All of them; there is at least one.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.0
+    }
+
+    /// Their port.
+    pub fn port(&self) -> u16 {
+        self.0[0].port()
+    }
+
+    /// The same addresses with another port.
+    pub fn set_port(&mut self, port: u16) {
+        self.0.iter_mut().for_each(|address| address.set_port(port));
+    }
+
+    /// The first that can be reached from other machines.
+    fn first_open(&self) -> Option<SocketAddr> {
+        self.0.iter().copied().find(|address| !address.ip().is_loopback())
+    }
+}
+
+impl<T: Into<IpAddr>> From<(T, u16)> for ListenAddresses {
+    fn from(address: (T, u16)) -> ListenAddresses {
+        ListenAddresses(vec![address.into()])
+    }
+}
+
 /// What happens when a Primary yields to a healthier session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -157,17 +225,21 @@ pub enum PoolerSetting {
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Given {
-    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    /// Address to listen on, or a name, for all of its addresses; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "CLIENT_FAILOVER_LISTEN", value_name = "HOST:PORT")]
-    listen: Option<SocketAddr>,
+    listen: Option<String>,
 
-    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database [default: a private PostgreSQL in the data directory]
+    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database; several hosts with commas between [default: a private PostgreSQL in the data directory]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<Secret>,
 
     /// The same database past a pooler, for migrations and for hearing of events [default: the database URL]
     #[arg(long, env = "CLIENT_FAILOVER_DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
     database_direct_url: Option<Secret>,
+
+    /// File with the password of the database's account, for URLs without one; read again for each new connection
+    #[arg(long, env = "CLIENT_FAILOVER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    database_password_file: Option<PathBuf>,
 
     /// What stands between the service and PostgreSQL: 'transaction' for PgBouncer in transaction mode, which turns prepared statements off [default: none]
     #[arg(long, env = "CLIENT_FAILOVER_POOLER", value_name = "KIND")]
@@ -185,7 +257,7 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     migrate: Option<bool>,
 
-    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 8 for its upkeep and events [default: 16]
+    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 9 for its upkeep and events [default: 16]
     #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
     pool_size: Option<u32>,
 
@@ -384,9 +456,9 @@ pub enum Database {
     /// A server of the customer's.
     Url {
         /// For requests.
-        pooled: Box<PgConnectOptions>,
+        pooled: Hosts,
         /// For migrations, and for what reads in the background.
-        direct: Box<PgConnectOptions>,
+        direct: Hosts,
     },
     /// A private server that is started with the service.
     Private {
@@ -401,7 +473,7 @@ pub enum Database {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: ListenAddresses,
     /// Where the database is.
     pub database: Database,
     /// Whether `serve` migrates.
@@ -426,8 +498,7 @@ pub struct Settings {
     pub traces: Option<TraceOptions>,
 }
 
-/// The framework's own lines say nothing that ours do not.
-const DEFAULT_LOG: &str = "info,actix_server=warn";
+const DEFAULT_LOG: &str = "info";
 
 /// How long a stop may take in all, the drain left aside: requests in flight, then the private server.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -447,10 +518,33 @@ impl Given {
         }
     }
 
+    /// The settings of a command on the database: those of serve alone are as if they were not given.
+    pub fn settle_for_database(self, file: Option<&Path>) -> Result<Settings, ConfigError> {
+        let given = match file {
+            None => self,
+            Some(path) => self.or(read_file(path)?),
+        };
+        let for_database = Given {
+            database_url: given.database_url,
+            database_direct_url: given.database_direct_url,
+            pooler: given.pooler,
+            data_dir: given.data_dir,
+            postgres_bin_dir: given.postgres_bin_dir,
+            migrate: given.migrate,
+            operation_timeout: given.operation_timeout,
+            idle_in_transaction_timeout: given.idle_in_transaction_timeout,
+            log: given.log,
+            log_format: given.log_format,
+            ..Given::default()
+        };
+        for_database.complete()
+    }
+
     fn or(self, file: Given) -> Given {
         Given {
             listen: self.listen.or(file.listen),
             database_url: self.database_url.or(file.database_url),
+            database_password_file: self.database_password_file.or(file.database_password_file),
             database_direct_url: self.database_direct_url.or(file.database_direct_url),
             pooler: self.pooler.or(file.pooler),
             data_dir: self.data_dir.or(file.data_dir),
@@ -507,12 +601,13 @@ impl Given {
     fn complete(self) -> Result<Settings, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let tls = self.tls()?;
-        let auth = self.auth(tls.as_ref())?;
+        let listen = self.listen_addresses()?;
+        let auth = self.auth(&listen, tls.as_ref())?;
         let asks = !auth.is_open();
         Ok(Settings {
-            listen: self.address(),
             database: self.database()?,
             auth,
+            listen,
             tls,
             migrate: self.migrate.unwrap_or(true),
             store: StoreOptions {
@@ -529,6 +624,7 @@ impl Given {
                     PoolerSetting::None => Pooler::None,
                     PoolerSetting::Transaction => Pooler::Transaction,
                 },
+                password_file: self.password_file()?,
             },
             failover: FailoverOptions {
                 rules: Rules {
@@ -573,8 +669,11 @@ impl Given {
         })
     }
 
-    fn address(&self) -> SocketAddr {
-        self.listen.unwrap_or_else(|| SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 8080))
+    fn listen_addresses(&self) -> Result<ListenAddresses, ConfigError> {
+        match &self.listen {
+            None => Ok(ListenAddresses::from(([127, 0, 0, 1], 8080))),
+            Some(text) => ListenAddresses::find(text),
+        }
     }
 
     fn tls(&self) -> Result<Option<TlsOptions>, ConfigError> {
@@ -590,13 +689,15 @@ impl Given {
         }
     }
 
-    fn auth(&self, tls: Option<&TlsOptions>) -> Result<AuthOptions, ConfigError> {
+    fn auth(&self, listen: &ListenAddresses, tls: Option<&TlsOptions>) -> Result<AuthOptions, ConfigError> {
         let mut options =
             AuthOptions { clients_create_groups: self.clients_create_groups.unwrap_or(true), ..AuthOptions::default() };
         let methods = match &self.auth {
             Some(methods) => methods.as_slice(),
-            None if self.address().ip().is_loopback() => &[Method::None],
-            None => return Err(ConfigError::Open { address: self.address() }),
+            None => match listen.first_open() {
+                None => &[Method::None],
+                Some(address) => return Err(ConfigError::Open { address }),
+            },
         };
         if methods.is_empty() {
             return Err(missing("auth", "it is given and empty: name the methods, or 'none'"));
@@ -708,6 +809,24 @@ impl Given {
         given.iter().map(one).collect()
     }
 
+    fn password_file(&self) -> Result<Option<PasswordFile>, ConfigError> {
+        let Some(path) = &self.database_password_file else { return Ok(None) };
+        if self.database_url.is_none() {
+            return Err(missing("database-url", "database-password-file is set"));
+        }
+        for url in [&self.database_url, &self.database_direct_url].into_iter().flatten() {
+            if reqwest::Url::parse(url.reveal()).is_ok_and(|url| url.password().is_some()) {
+                return Err(ConfigError::Contradiction(
+                    "database-password-file is set, and a database URL holds a password: leave one of the two out",
+                ));
+            }
+        }
+        let file = PasswordFile::new(path.clone());
+        // What is wrong with it from the start is not worth waiting for.
+        file.apply(sqlx::postgres::PgConnectOptions::new_without_pgpass()).map_err(ConfigError::PasswordFile)?;
+        Ok(Some(file))
+    }
+
     fn database(&self) -> Result<Database, ConfigError> {
         let Some(url) = &self.database_url else {
             return Ok(Database::Private {
@@ -715,12 +834,12 @@ impl Given {
                 bin_dir: self.postgres_bin_dir.clone(),
             });
         };
-        let pooled = connect_options("database-url", url)?;
+        let pooled = hosts("database-url", url)?;
         let direct = match &self.database_direct_url {
-            Some(url) => connect_options("database-direct-url", url)?,
+            Some(url) => hosts("database-direct-url", url)?,
             None => pooled.clone(),
         };
-        Ok(Database::Url { pooled: Box::new(pooled), direct: Box::new(direct) })
+        Ok(Database::Url { pooled, direct })
     }
 }
 
@@ -730,18 +849,32 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
     toml::from_str(&text).map_err(|error| {
         let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let place = line.map_or(String::new(), |line| format!("line {line}: "));
-        let wrong = format!("{place}{}", error.message().replace('\n', " "));
+        let message = error.message().replace('\n', " ");
+        let wrong = match unknown_key(&message) {
+            // The parser would list all that there are.
+            Some(key) => format!("{place}there is no setting '{key}'{}", suggest::question(key, setting_names())),
+            None => format!("{place}{message}"),
+        };
         ConfigError::Malformed { path: path.to_owned(), wrong }
     })
 }
 
-fn connect_options(setting: &'static str, url: &Secret) -> Result<PgConnectOptions, ConfigError> {
-    let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.reveal().starts_with(scheme));
-    if !is_url {
-        let wrong = "it does not begin with postgres://".to_owned();
-        return Err(ConfigError::DatabaseUrl { setting, wrong });
-    }
-    url.reveal().parse().map_err(|error: sqlx::Error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
+/// The key that is that of no setting, in the parser's message about it.
+fn unknown_key(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
+/// The names of all settings, as keys of the file.
+fn setting_names() -> impl Iterator<Item = &'static str> {
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let flags = <Given as clap::Args>::augment_args(clap::Command::new("serve"));
+        flags.get_arguments().filter_map(|flag| flag.get_long().map(str::to_owned)).collect()
+    });
+    NAMES.iter().map(String::as_str)
+}
+
+fn hosts(setting: &'static str, url: &Secret) -> Result<Hosts, ConfigError> {
+    Hosts::parse(url.reveal()).map_err(|error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
 }
 
 fn missing(setting: &'static str, why: &'static str) -> ConfigError {

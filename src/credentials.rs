@@ -17,7 +17,8 @@ use crate::auth::basic::{self, Users};
 use crate::auth::{AuthSetupError, Role};
 use crate::config::{Settings, Span};
 use crate::ids::{NamespaceId, TenantId};
-use crate::serve::{ServeArgs, ServeError, SettleError, open_database};
+use crate::operator::output::{self, Format};
+use crate::serve::{self, ServeArgs, ServeError, SettleError, open_database};
 use crate::store::api_keys::{self as stored, ListedKey, NewKey};
 use crate::store::audit::{self, Action, Entry};
 use crate::store::connection::Connection;
@@ -52,6 +53,9 @@ pub enum CredentialError {
     /// The system gives no random numbers, or none that make a hash.
     #[error("no secret can be made: {0}")]
     NoSecret(String),
+    /// What was read cannot be printed.
+    #[error("{0}")]
+    Output(String),
     /// There is no such key that could be revoked.
     #[error("there is no key {0}, or it was revoked already")]
     NoSuchKey(i64),
@@ -122,6 +126,7 @@ pub struct NewKeyArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum KeysCommand {
     /// Make a key and print it: the one time that it is shown
+    #[command(mut_args = serve::only_for_database)]
     Create {
         #[command(flatten)]
         key: NewKeyArgs,
@@ -129,8 +134,16 @@ pub enum KeysCommand {
         serve: ServeArgs,
     },
     /// List all keys, without their secrets
-    List(ServeArgs),
+    #[command(mut_args = serve::only_for_database)]
+    List {
+        /// How to print
+        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+        output: Format,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
     /// Revoke a key; every replica refuses it within seconds
+    #[command(mut_args = serve::only_for_database)]
     Revoke {
         /// The key's number in the list
         key: i64,
@@ -139,12 +152,33 @@ pub enum KeysCommand {
     },
 }
 
-/// Runs a command on keys; what to print.
-pub async fn run_keys(command: KeysCommand) -> Result<String, CredentialError> {
+/// What a command says.
+#[derive(Debug)]
+pub struct Said {
+    /// On standard output: what was asked for, and nothing else.
+    pub output: String,
+    /// On standard error, for people.
+    pub note: Option<String>,
+}
+
+/// Runs a command on keys.
+pub async fn run_keys(command: KeysCommand) -> Result<Said, CredentialError> {
     match command {
-        KeysCommand::Create { key, serve } => create_key(&serve.settle()?, key).await,
-        KeysCommand::List(serve) => list_keys(&serve.settle()?).await,
-        KeysCommand::Revoke { key, serve } => revoke_key(&serve.settle()?, key).await,
+        KeysCommand::Create { key, serve } => {
+            let (text, key_id) = create_key(&serve.settle_for_database()?, key).await?;
+            let note = format!(
+                "This is key {key_id}. It is shown this once and kept nowhere: put it where its user finds it."
+            );
+            Ok(Said { output: text, note: Some(note) })
+        }
+        KeysCommand::List { output, serve } => {
+            let output = list_keys(&serve.settle_for_database()?, output).await?;
+            Ok(Said { output, note: None })
+        }
+        KeysCommand::Revoke { key, serve } => {
+            let output = revoke_key(&serve.settle_for_database()?, key).await?;
+            Ok(Said { output, note: None })
+        }
     }
 }
 
@@ -269,8 +303,8 @@ fn without_echo(prompt: &str) -> Result<String, CredentialError> {
     restored.and(line)
 }
 
-/// Makes a key; what to print.
-async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<String, CredentialError> {
+/// Makes a key; its text and its number.
+async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<(String, i64), CredentialError> {
     args.grant.check()?;
     if args.name.trim().is_empty() || args.name.chars().any(char::is_control) {
         return Err(CredentialError::Argument("the name is empty or holds a control character".to_owned()));
@@ -302,7 +336,7 @@ async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<String, Cre
     })
     .await?;
     let key_id = key_id.ok_or(CredentialError::NoSuchKey(args.replaces.unwrap_or_default()))?;
-    Ok(format!("{text}\nThis is key {key_id}. It is shown this once and kept nowhere: put it where its user finds it."))
+    Ok((text, key_id))
 }
 
 /// Revokes a key; what to print.
@@ -323,8 +357,12 @@ async fn revoke_key(settings: &Settings, key_id: i64) -> Result<String, Credenti
 }
 
 /// Lists the keys; what to print.
-async fn list_keys(settings: &Settings) -> Result<String, CredentialError> {
+async fn list_keys(settings: &Settings, format: Format) -> Result<String, CredentialError> {
     let keys = in_database(settings, "list_keys", |connection| Box::pin(stored::list_keys(connection))).await?;
+    if format != Format::Table {
+        let list = Value::from(keys.iter().map(json_of).collect::<Vec<Value>>()).to_string();
+        return output::text_of(format, &list).map_err(|error| CredentialError::Output(error.to_string()));
+    }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["key", "name", "tenant", "namespaces", "role", "created", "expires", "last used", "state"]);
@@ -332,6 +370,23 @@ async fn list_keys(settings: &Settings) -> Result<String, CredentialError> {
         table.add_row(row_of(&key));
     }
     Ok(table.to_string())
+}
+
+/// A key for programs.
+fn json_of(key: &ListedKey) -> Value {
+    let time = |time: Option<chrono::DateTime<chrono::Utc>>| time.map(crate::operator::wire_time);
+    json!({
+        "Key": key.key_id,
+        "Name": key.name,
+        "TenantId": key.tenant_id,
+        "Namespaces": key.namespaces,
+        "Role": key.role,
+        "Valid": key.valid,
+        "CreatedAt": time(Some(key.created_at)),
+        "ExpiresAt": time(key.expires_at),
+        "LastUsedAt": time(key.last_used_at),
+        "RevokedAt": time(key.revoked_at),
+    })
 }
 
 fn row_of(key: &ListedKey) -> [String; 9] {

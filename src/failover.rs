@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
+use tracing::Level;
 use uuid::Uuid;
 
-use crate::arbitration::{self, Answer, FailoverTimeout, Rules};
+use crate::arbitration::{self, Answer, By, FailoverTimeout, Rules};
 use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId, TenantId};
-use crate::metrics;
+use crate::log_limits::Lines;
+use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
+use crate::{limited, metrics};
 
 use census::LatestCensus;
 use deadlines::Deadlines;
@@ -28,6 +31,7 @@ pub mod census;
 mod deadlines;
 pub mod feed;
 mod heartbeats;
+mod held;
 pub mod history;
 mod line;
 mod room;
@@ -174,6 +178,17 @@ pub struct Caller {
     pub operation_id: Arc<str>,
     /// Whether they may change what they did not make.
     pub is_admin: bool,
+    /// Whether they said who they are.
+    pub recognition: Recognition,
+}
+
+/// Whether a caller is known by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognition {
+    /// They are: another name is another caller.
+    ByName,
+    /// They are not: all share one name.
+    Nameless,
 }
 
 /// The service behind its interfaces. Cheap to clone.
@@ -238,11 +253,10 @@ impl Failover {
             requests: self.store.pool_use(),
             heartbeats: self.heartbeats.pool_use(),
             upkeep: self.store.background_pool_use(),
-            background: direct
-                .map(|direct| direct.background_pool_use() + direct.listening_pool_use())
-                .unwrap_or_default(),
+            background: direct.map(Store::background_pool_use).unwrap_or_default() + metrics::listening_pool_use(),
             waiting: self.heartbeats.waiting(),
             leases_watched: self.deadlines.len(),
+            sign_of_life_age: self.store.life().age(),
         }
     }
 
@@ -251,27 +265,32 @@ impl Failover {
         &self,
         caller: &Caller,
         path: GroupPath,
-        configuration: GroupConfiguration,
+        wanted: WantedGroup,
     ) -> Result<GroupId, FailoverError> {
-        let id = path.group.clone();
+        let (id, label) = (path.group.clone(), path.label());
         let full = self.full_tenant(&path.parent.tenant).await?;
-        let work = Arc::new((caller.clone(), path, configuration, full));
-        self.store
+        let work = Arc::new((caller.clone(), path, wanted, full));
+        let done = self
+            .store
             .serializable("create_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
-                    let (caller, path, configuration, full) = &*work;
+                    let (caller, path, wanted, full) = &*work;
                     match groups::find_configuration(connection, path.key()).await? {
                         None => match full {
                             Some(full) => Ok(Err(full.clone())),
-                            None => insert_group(connection, caller, path, configuration).await.map(Ok),
+                            None => {
+                                insert_group(connection, caller, path, &wanted.configuration()).await?;
+                                Ok(Ok(Some(GROUP_CREATED)))
+                            }
                         },
-                        Some(found) if found == *configuration => Ok(Ok(())),
+                        Some(found) if wanted.agrees_with(&found) => Ok(Ok(None)),
                         Some(_) => Ok(Err(FailoverError::GroupDiffers(path.group.clone()))),
                     }
                 })
             })
             .await??;
+        log_deed(done, caller, &label, None);
         Ok(id)
     }
 
@@ -284,9 +303,11 @@ impl Failover {
         path: GroupPath,
         configuration: GroupConfiguration,
     ) -> Result<(), FailoverError> {
+        let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, configuration, full));
-        self.store
+        let done = self
+            .store
             .serializable("put_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
@@ -294,9 +315,12 @@ impl Failover {
                     match groups::find_configuration(connection, path.key()).await? {
                         None => match full {
                             Some(full) => Ok(Err(full.clone())),
-                            None => insert_group(connection, caller, path, configuration).await.map(Ok),
+                            None => {
+                                insert_group(connection, caller, path, configuration).await?;
+                                Ok(Ok(Some(GROUP_CREATED)))
+                            }
                         },
-                        Some(found) if found == *configuration => Ok(Ok(())),
+                        Some(found) if found == *configuration => Ok(Ok(None)),
                         Some(_) if !caller.is_admin => {
                             Ok(Err(FailoverError::OnlyAdminsChangeGroups(path.group.clone())))
                         }
@@ -306,12 +330,15 @@ impl Failover {
                                 before: Some(configuration_json(&found)),
                                 after: Some(configuration_json(configuration)),
                             };
-                            record(connection, caller, Action::GroupChanged, path, None, change).await.map(Ok)
+                            record(connection, caller, Action::GroupChanged, path, None, change).await?;
+                            Ok(Ok(Some(GROUP_CHANGED)))
                         }
                     }
                 })
             })
-            .await?
+            .await??;
+        log_deed(done, caller, &label, None);
+        Ok(())
     }
 
     /// What a new group of that tenant is refused with, if it is. Counted outside of the transaction, which would meet
@@ -343,7 +370,8 @@ impl Failover {
         Ok((room == 0).then(|| FailoverError::TooManySessionsOfTenant { tenant: tenant.clone(), limit }))
     }
 
-    /// Deletes a group and its sessions; a live one only where `deletion` forces it.
+    /// Deletes a group and its sessions; a live one only where `deletion` forces it. The next group at its path goes on from
+    /// the term that it had, and grants nobody before its Primary has stopped acting.
     pub async fn delete_group(
         &self,
         caller: &Caller,
@@ -365,18 +393,16 @@ impl Failover {
                         return Ok(Err(no_such_group(path)));
                     };
                     let sessions = 0..stored.group.sessions.len();
-                    let live = sessions.clone().filter(|i| stored.group.is_live(*i, clock.moment())).count();
+                    let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
                     if live > 0 && deletion == Deletion::OnlyIdle {
                         let group = path.group.clone();
                         return Ok(Err(FailoverError::GroupIsLive { group, live }));
                     }
-                    for i in sessions {
-                        arbitration::remove(&mut stored.group, i, &mut stored.trace);
-                    }
+                    let remains = arbitration::end(&mut stored.group, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     let configuration = groups::find_configuration(connection, path.key()).await?;
-                    groups::delete_group(connection, path).await?;
+                    groups::delete_group(connection, path, remains).await?;
                     let action = if live > 0 { Action::GroupDeletedByForce } else { Action::GroupDeleted };
                     let mut before = configuration.as_ref().map(configuration_json).unwrap_or_default();
                     before["Sessions"] = stored[0].session_ids.clone().into();
@@ -388,6 +414,7 @@ impl Failover {
             })
             .await??;
         log_changes(&changes);
+        log_deed(Some(GROUP_DELETED), caller, &path.label(), None);
         Ok(())
     }
 
@@ -486,12 +513,13 @@ impl Failover {
         caller: &Caller,
         path: &GroupPath,
         session: SessionId,
-        name: Option<String>,
+        name: Option<Option<String>>,
     ) -> Result<(), FailoverError> {
         let limit = self.options.session_limit;
         let full = self.full_of_sessions(&path.parent.tenant).await?;
-        let work = Arc::new((caller.identity.clone(), path.clone(), session, name, full));
-        self.store
+        let work = Arc::new((caller.identity.clone(), path.clone(), session.clone(), name, full));
+        let done = self
+            .store
             .serializable("register_session", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
                 Box::pin(async move {
@@ -502,7 +530,7 @@ impl Failover {
                         return Ok(Err(no_such_group(path)));
                     }
                     match groups::find_session_name(connection, key, session).await? {
-                        Some(known) if known == *name => return Ok(Ok(())),
+                        Some(known) if name.as_ref().is_none_or(|name| *name == known) => return Ok(Ok(None)),
                         Some(_) => {
                             let session = session.clone();
                             return Ok(Err(FailoverError::SessionDiffers { group, session }));
@@ -515,14 +543,24 @@ impl Failover {
                     if let Some(full) = full {
                         return Ok(Err(full.clone()));
                     }
-                    groups::insert_session(connection, path, session, name.as_deref(), identity).await?;
-                    Ok(Ok(()))
+                    groups::insert_session(
+                        connection,
+                        path,
+                        session,
+                        name.as_ref().and_then(Option::as_deref),
+                        identity,
+                    )
+                    .await?;
+                    Ok(Ok(Some(SESSION_REGISTERED)))
                 })
             })
-            .await?
+            .await??;
+        log_deed(done, caller, &path.label(), Some(&session));
+        Ok(())
     }
 
-    /// Deletes a client session, with its role, its lease and any handover from it.
+    /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is waited for; else nobody
+    /// is granted Primary before the session has stopped acting.
     ///
     /// Where sessions are bound, only its registrant's or an admin's.
     pub async fn delete_session(
@@ -530,6 +568,7 @@ impl Failover {
         caller: &Caller,
         path: &GroupPath,
         session: &SessionId,
+        speaker: Speaker,
     ) -> Result<(), FailoverError> {
         let is_bound = self.options.bind_sessions && !caller.is_admin;
         let work = Arc::new((caller.clone(), path.clone(), session.clone()));
@@ -550,19 +589,23 @@ impl Failover {
                         return Ok(Err(no_such_session(path, session)));
                     };
                     let name = [session.as_str().to_owned()];
-                    if is_bound
-                        && groups::find_registrants(connection, &keys, &name).await?.are_other(0, &caller.identity)
-                    {
+                    let registrants = groups::find_registrants(connection, &keys, &name).await?;
+                    if is_bound && registrants.are_other(0, &caller.identity) {
                         return Ok(Err(session_of_another(path, session)));
                     }
+                    let by = seeded_bugs::taken_for(match (speaker, caller.recognition) {
+                        (Speaker::Client, Recognition::Nameless) => By::Itself,
+                        (Speaker::Client, Recognition::ByName) if registrants.is(0, &caller.identity) => By::Itself,
+                        (Speaker::Client | Speaker::Operator, _) => By::Another,
+                    });
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
-                    arbitration::remove(&mut stored.group, i, &mut stored.trace);
+                    arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
                     groups::delete_session(connection, path, session).await?;
                     if was_live {
-                        let before = Some(json!({"Role": role.number()}));
+                        let before = Some(json!({"Role": role.number(), "By": by_text(by)}));
                         let change = Change { before, after: None };
                         record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
                     }
@@ -571,6 +614,7 @@ impl Failover {
             })
             .await??;
         log_changes(&changes);
+        log_deed(Some(SESSION_DELETED), caller, &path.label(), Some(session));
         Ok(())
     }
 
@@ -596,6 +640,50 @@ pub enum Deletion {
     OnlyIdle,
     /// In any case.
     Forced,
+}
+
+/// For whom a request to delete a session speaks, by its own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// For the client, which has stopped. It counts as that only if no other caller is known to have registered the session.
+    Client,
+    /// For somebody who runs the service. The client does not know.
+    Operator,
+}
+
+fn by_text(by: By) -> &'static str {
+    match by {
+        By::Itself => "client",
+        By::Another => "operator",
+    }
+}
+
+/// What somebody says who creates a group. What they leave out is `None`: they have no opinion on it.
+#[derive(Clone, Debug)]
+pub struct WantedGroup {
+    /// A name for people, or that it is to have none.
+    pub name: Option<Option<String>>,
+    /// A description for people, or that it is to have none.
+    pub description: Option<Option<String>>,
+    /// How long a heartbeat keeps its session live.
+    pub timeout: Option<FailoverTimeout>,
+}
+
+impl WantedGroup {
+    /// The configuration of a new group: what is left out is not there, or the default.
+    pub fn configuration(&self) -> GroupConfiguration {
+        GroupConfiguration {
+            name: self.name.clone().flatten(),
+            description: self.description.clone().flatten(),
+            timeout: self.timeout.unwrap_or(FailoverTimeout::DEFAULT),
+        }
+    }
+
+    fn agrees_with(&self, found: &GroupConfiguration) -> bool {
+        self.name.as_ref().is_none_or(|name| *name == found.name)
+            && self.description.as_ref().is_none_or(|description| *description == found.description)
+            && self.timeout.is_none_or(|timeout| timeout == found.timeout)
+    }
 }
 
 /// Which part of a list is wanted.
@@ -695,11 +783,36 @@ fn changes_of(group: &str, stored: &StoredGroup) -> Vec<RoleChange> {
     stored.trace.iter().map(change).collect()
 }
 
+/// What somebody did, each once and after it was committed. Many at once are a deployment, or one who does nothing else.
+const GROUP_CREATED: Lines = Lines::new("group created", Level::INFO).at_most(100, 1_000);
+const GROUP_CHANGED: Lines = Lines::new("group changed", Level::INFO).at_most(100, 1_000);
+const GROUP_DELETED: Lines = Lines::new("group deleted", Level::INFO).at_most(100, 1_000);
+const SESSION_REGISTERED: Lines = Lines::new("session registered", Level::INFO).at_most(100, 1_000);
+const SESSION_DELETED: Lines = Lines::new("session deleted", Level::INFO).at_most(100, 1_000);
+
+/// Says who did something, where something was done.
+fn log_deed(deed: Option<Lines>, caller: &Caller, group: &str, session: Option<&SessionId>) {
+    const DEED: Level = Level::INFO;
+    let Some(deed) = deed else { return };
+    let Caller { identity, operation_id, .. } = caller;
+    let session = session.map(SessionId::as_str);
+    match deed.admit(identity) {
+        true => tracing::event!(DEED, group, session, %identity, %operation_id, "{}", deed.name),
+        false => tracing::debug!(group, session, %identity, %operation_id, "{}", deed.name),
+    }
+}
+
+/// Committed changes of roles. All are rows of `role_transitions`; of a group whose clients push its role to and fro the log has
+/// the first few.
+const ROLE_CHANGED: Lines = Lines::new("role changed", Level::INFO).at_most(20, 1_000);
+
 /// One line per change, after it was committed and not before.
 fn log_changes(changes: &[RoleChange]) {
     for RoleChange { group, session, transition } in changes {
         metrics::role_changed(transition.reason);
-        tracing::info!(
+        limited!(
+            ROLE_CHANGED,
+            group,
             group,
             session,
             from = ?transition.from,

@@ -1,26 +1,30 @@
 //! The HTTP interface: routes, and what is true of every answer. Handlers and wire types are in the modules
 //! beneath, one per resource; none of them knows a role's rules or a statement.
 
+use std::convert::Infallible;
 use std::net::TcpListener;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix_web::body::BoxBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
-use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage as _, HttpRequest, web};
+use bytes::Bytes;
 use rustls::ServerConfig;
 use tokio::sync::Notify;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Level};
 
 use crate::arbitration::Answer;
 use crate::auth::{ANONYMOUS, Authenticator};
 use crate::failover::{Caller, Failover, HeartbeatMessage};
-use crate::{metrics, telemetry};
+use crate::log_limits::Lines;
+use crate::{limited, metrics, telemetry};
 use connection::Connection;
 pub use connection::ConnectionOptions;
 use errors::ApiError;
@@ -52,6 +56,13 @@ pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, Strin
     let message = sessions::read_body(&json::JsonBody::of(body.to_owned())).ok()?;
     Some((message, sessions::write_body(answer)))
 }
+
+/// Requests that failed by a defect of ours, and those that failed by what is around us.
+const DEFECTS: Lines = Lines::new("request failed with a defect", Level::ERROR);
+const FAILURES: Lines = Lines::new("request failed", Level::WARN);
+
+/// The longest target of a request, in bytes: four ids of the greatest length, percent-encoded, and a query.
+const MAX_TARGET_BYTES: usize = 16 * 1024;
 
 /// How the server is run.
 #[derive(Clone, Debug)]
@@ -116,9 +127,9 @@ pub struct Shared {
     pub life: Life,
 }
 
-/// A server on this listener, over TLS where that is configured. It runs when awaited, and stops by its handle.
+/// A server on these listeners, over TLS where that is configured. It runs when awaited, and stops by its handle.
 pub fn server(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     shared: Shared,
     tls: Option<ServerConfig>,
     options: &HttpOptions,
@@ -139,15 +150,15 @@ pub fn server(
             .configure(routes::configure)
             .default_service(web::to(refuse_path))
     };
-    connection::serve(listener, app, tls, &options.connections, options.workers, options.shutdown_timeout)
+    connection::serve(listeners, app, tls, &options.connections, options.workers, options.shutdown_timeout)
 }
 
 async fn refuse_path(request: HttpRequest) -> Result<&'static str, ApiError> {
     Err(ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() })
 }
 
-/// Around every request: the path in normal form, the operation id, and the body of every error, the
-/// framework's own included.
+/// Around every request: the path in normal form, the operation id, the body of every error (the framework's own included), none for
+/// `HEAD`, and the word that the connection closes where it does.
 async fn around_everything(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
@@ -156,8 +167,8 @@ async fn around_everything(
     let began = Instant::now();
     let operation_id: Arc<str> = operation_id(request.headers()).into();
     let connection = Connection::begin(&request);
+    let target_bytes = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     paths::normalise(&mut request);
-    let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
 
     let resource = routes::find(request.path());
     let route = resource.map_or(metrics::Route::Other, |resource| resource.counted_as);
@@ -165,6 +176,7 @@ async fn around_everything(
 
     let is_for_health = connection.as_ref().is_some_and(Connection::is_for_health);
     let admitted = match request.app_data::<web::Data<Authenticator>>() {
+        _ if target_bytes > MAX_TARGET_BYTES => Err(ApiError::Framework(StatusCode::URI_TOO_LONG)),
         _ if is_for_health && route != metrics::Route::Health => Err(ApiError::NoPlace),
         Some(authenticator) => {
             guard::admit(&request, resource, authenticator, &operation_id).instrument(span.clone()).await
@@ -186,16 +198,18 @@ async fn around_everything(
         headers.insert(OPERATION_ID, value);
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if ending || is_for_health {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
-    }
-    Ok(connection::give_out(response, connection, list))
+    say_whether_it_closes(&mut response, is_for_health);
+    let response = connection::give_out(response, connection, list);
+    Ok(match *response.request().method() {
+        Method::HEAD => response.map_body(|_, body| BoxBody::new(OnlyItsSize(body.size()))),
+        _ => response,
+    })
 }
 
 /// Room for a long answer, where one is asked for.
 fn enter_list(request: &ServiceRequest, resource: Option<&routes::Resource>) -> Result<Option<OpenList>, ApiError> {
-    let is_list = *request.method() == Method::GET && resource.is_some_and(|resource| LONG.contains(&resource.path));
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_list = is_read && resource.is_some_and(|resource| LONG.contains(&resource.path));
     let (true, Some(lists)) = (is_list, request.app_data::<Lists>()) else { return Ok(None) };
     let extensions = request.extensions();
     let Some(caller) = extensions.get::<Caller>() else { return Ok(None) };
@@ -206,7 +220,7 @@ fn enter_list(request: &ServiceRequest, resource: Option<&routes::Resource>) -> 
 }
 
 /// What may be long.
-const LONG: [&str; 7] = [
+const LONG: [&str; 10] = [
     paths::GROUPS,
     paths::GROUP,
     paths::GROUP_STATUS,
@@ -214,7 +228,45 @@ const LONG: [&str; 7] = [
     paths::STATUS,
     paths::NAMESPACES,
     paths::TRANSITIONS,
+    paths::NAMESPACE_TRANSITIONS,
+    paths::ALL_TRANSITIONS,
+    paths::LIFETIMES,
 ];
+
+/// Says that the connection closes after an answer, in all cases in which it will: whoever is not told may lose the next
+/// request on it.
+fn say_whether_it_closes(response: &mut ServiceResponse<BoxBody>, is_for_health: bool) {
+    let request = response.request();
+    let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
+    // The framework closes after a request that has this option, although it upgrades to nothing. Proxies send it with every request.
+    let may_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
+    // HTTP/1.0 has no chunks: what has no length ends with its connection.
+    let ends_by_closing = request.version() < Version::HTTP_11 && response.response().body().size() == BodySize::Stream;
+    // A stream of events goes on until the service ends, and its connections with it.
+    let is_endless = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == events::CONTENT_TYPE_OF_STREAM);
+    let head = response.response_mut().head_mut();
+    if ends_by_closing {
+        head.no_chunking(true);
+    }
+    if ending || is_for_health || may_upgrade || ends_by_closing || is_endless {
+        head.set_connection_type(ConnectionType::Close);
+    }
+}
+
+/// A body that is not sent, of which only the size is told.
+struct OnlyItsSize(BodySize);
+
+impl MessageBody for OnlyItsSize {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
+}
 
 fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> ServiceResponse<BoxBody> {
     let framework = ApiError::Framework(response.status());
@@ -229,14 +281,26 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
         503 if matches!(error, ApiError::NotReady { .. }) => {
             tracing::debug!(operation_id, cause = error.cause(), "not ready");
         }
-        500 => tracing::error!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        // A defect or an outage meets every heartbeat: of each cause the first few are enough.
+        500 => {
+            let cause = error.cause();
+            limited!(DEFECTS, &cause, operation_id, %method, path, status, cause, "request failed with a defect");
+        }
         401 | 403 if guard::is_worth_a_line() => {
             tracing::info!(operation_id, %method, path, status, cause = error.cause(), "request refused")
         }
-        501.. => tracing::warn!(operation_id, %method, path, status, cause = error.cause(), "request failed"),
+        501.. => {
+            let cause = error.cause();
+            limited!(FAILURES, &cause, operation_id, %method, path, status, cause, "request failed");
+        }
         _ => tracing::debug!(operation_id, %method, path, status, cause = error.cause(), "request refused"),
     }
-    response.into_response(answer)
+    let unread = response.request().extensions_mut().remove::<json::Unread>();
+    let response = response.into_response(answer);
+    match unread {
+        Some(unread) => response.map_body(|_, body| unread.kept_with(body)),
+        None => response,
+    }
 }
 
 /// The request's id: the trace id of a well-formed `traceparent`, else a new one. 32 hexadecimal digits.

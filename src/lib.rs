@@ -72,7 +72,11 @@ pub mod postgres;
 
 pub mod config;
 pub mod credentials;
+pub mod environment;
+pub mod log_limits;
+pub mod outgoing;
 pub mod serve;
+pub mod suggest;
 pub mod telemetry;
 
 pub mod operator;

@@ -8,7 +8,7 @@ use client_failover::credentials::{self, CredentialError, KeysCommand, UsersComm
 use client_failover::operator::completion::{self, CompletionArgs};
 use client_failover::operator::{self, OperatorCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
-use client_failover::{bench, demo, telemetry};
+use client_failover::{bench, demo, environment, telemetry};
 
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on PostgreSQL.
 ///
@@ -38,6 +38,7 @@ enum Command {
     /// Serve the API (what is done without a command)
     Serve(ServeArgs),
     /// Bring the database's tables up to date, and end
+    #[command(mut_args = serve::only_for_migration)]
     Migrate(MigrateArgs),
     /// Make, list and revoke API keys, in the database of the same settings as serve
     #[command(subcommand)]
@@ -72,6 +73,7 @@ struct MigrateArgs {
 type Failure = (anyhow::Error, ExitCode);
 
 fn main() -> ExitCode {
+    forget_session_settings();
     let matches = match Cli::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => {
@@ -85,6 +87,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return complain(one_line(&error.to_string()), ExitCode::from(2)),
     };
+    match environment::check(&Cli::command(), std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        Ok(warnings) => warnings.iter().for_each(|warning| {
+            let _ = writeln!(std::io::stderr(), "warning: {warning}");
+        }),
+        Err(misspelt) => return complain(format!("error: {misspelt}"), ExitCode::from(2)),
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(format!("error: no runtime: {error}"), ExitCode::FAILURE),
@@ -106,17 +114,25 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             })?;
         }
         Command::Migrate(args) => {
-            let settings = args.serve.settle().map_err(with(2))?;
+            let settings = args.serve.settle_for_database().map_err(with(2))?;
             let count = serve::migrate(&settings, &args.reader).await.map_err(with(1))?;
             say(&format!("{count} migrations applied; the database is up to date"));
             for role in &args.reader {
                 say(&format!("role '{role}' may read; ALTER ROLE … LOGIN PASSWORD '…' lets somebody log in as it"));
             }
         }
-        Command::Keys(command) => say(&credentials::run_keys(command).await.map_err(|error| match error {
-            CredentialError::Settings(error) => with(2)(error),
-            error => with(1)(error),
-        })?),
+        Command::Keys(command) => {
+            let said = credentials::run_keys(command).await.map_err(|error| match error {
+                CredentialError::Settings(error) => with(2)(error),
+                error @ CredentialError::Argument(_) => with(2)(error),
+                error @ CredentialError::NoSuchKey(_) => with(3)(error),
+                error => with(1)(error),
+            })?;
+            say(&said.output);
+            if let Some(note) = said.note {
+                let _ = writeln!(std::io::stderr(), "{note}");
+            }
+        }
         Command::Users(command) => say(&credentials::run_users(command).map_err(with(2))?),
         Command::Operator(command) => {
             return operator::run(command).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
@@ -133,6 +149,14 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completion(args) => completion::print(&args, &mut Cli::command()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Settings of a database's session that were meant for others in the same shell. Ours must be the ones that the service relies
+/// on; further ones are given in the URL. sqlx has no other way to leave this variable aside.
+#[allow(unsafe_code, reason = "the environment has no safe way to lose a variable")]
+fn forget_session_settings() {
+    // SAFETY: this is the first thing that the program does, and it has no other thread yet.
+    unsafe { std::env::remove_var("PGOPTIONS") }
 }
 
 /// Ends with that code: 2 is for how it was called or for this machine, which the caller has to change; 1 for the rest.
@@ -154,8 +178,10 @@ fn complain(message: String, code: ExitCode) -> ExitCode {
     code
 }
 
-/// The first paragraph of a message, on one line.
+/// The first paragraph of a message and its tips, on one line.
 fn one_line(message: &str) -> String {
-    let paragraph = message.lines().take_while(|line| !line.trim().is_empty());
-    paragraph.map(str::trim).collect::<Vec<_>>().join(" ")
+    let paragraphs = message.split("\n\n").enumerate();
+    let kept = paragraphs.filter(|(place, text)| *place == 0 || text.trim_start().starts_with("tip:"));
+    let lines = kept.map(|(_, text)| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join("; ")
 }

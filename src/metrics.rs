@@ -164,6 +164,8 @@ static EVENTS: AtomicU64 = AtomicU64::new(0);
 static EVENTS_PRUNED: AtomicU64 = AtomicU64::new(0);
 static EVENT_STREAMS: AtomicI64 = AtomicI64::new(0);
 static LISTENING: AtomicU64 = AtomicU64::new(0);
+static CONNECTIONS_REFUSED: AtomicU64 = AtomicU64::new(0);
+static CONNECTIONS_FEW: AtomicU64 = AtomicU64::new(0);
 /// Seconds since 1970, or 0 where there is no certificate.
 static CERTIFICATE_EXPIRY: AtomicI64 = AtomicI64::new(0);
 static COUNTED: Mutex<Option<(Counted, Instant)>> = Mutex::new(None);
@@ -244,6 +246,22 @@ pub fn listening(listens: bool) {
     LISTENING.store(u64::from(listens), Ordering::Relaxed);
 }
 
+/// The connection that hears of events, where there is one.
+pub fn listening_pool_use() -> PoolUse {
+    let open = u32::from(read(&LISTENING) > 0);
+    PoolUse { open, idle: 0, most: 1 }
+}
+
+/// The database refused a connection because it has too many.
+pub fn connection_refused() {
+    add(&CONNECTIONS_REFUSED, 1);
+}
+
+/// Whether the database has so few connections to spare that requests share fewer.
+pub fn connections_are_few(few: bool) {
+    CONNECTIONS_FEW.store(u64::from(few), Ordering::Relaxed);
+}
+
 /// When the certificate in use ends, in seconds since 1970.
 pub fn certificate_expires_at(unix_seconds: i64) {
     CERTIFICATE_EXPIRY.store(unix_seconds, Ordering::Relaxed);
@@ -315,6 +333,8 @@ pub struct Readings {
     pub waiting: usize,
     /// Groups whose leases are looked at as they end.
     pub leases_watched: usize,
+    /// How long ago a heartbeat could be committed, as far as this replica knows.
+    pub sign_of_life_age: Option<Duration>,
 }
 
 fn micros(elapsed: Duration) -> u64 {
@@ -405,6 +425,10 @@ fn render_heartbeats(text: &mut String, readings: &Readings) {
     SWEEPS.write(text, "client_failover_sweep_duration_seconds", "", &DURATIONS_US, 1e6);
     let help = "Groups whose holders' leases this replica looks at as they end.";
     single(text, "leases_watched", "gauge", help, readings.leases_watched);
+    if let Some(age) = readings.sign_of_life_age {
+        let help = "How long ago this replica last knew that heartbeats can be committed.";
+        single(text, "sign_of_life_age_seconds", "gauge", help, age.as_secs_f64());
+    }
     single(text, "sweep_failures_total", "counter", "Rounds of the sweep that failed.", read(&SWEEPS_FAILED));
 }
 
@@ -434,6 +458,10 @@ fn render_pools(text: &mut String, readings: &Readings) {
     for (pool, PoolUse { most, .. }) in pools {
         line(text, format_args!("client_failover_database_connections_max{{pool=\"{pool}\"}} {most}"));
     }
+    let help = "Connections that the database refused because it has too many.";
+    single(text, "database_connections_refused_total", "counter", help, read(&CONNECTIONS_REFUSED));
+    let help = "Whether the database has so few connections to spare that requests share fewer.";
+    single(text, "database_connections_few", "gauge", help, read(&CONNECTIONS_FEW));
 }
 
 fn render_counted(text: &mut String) {

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use reqwest::StatusCode;
 
+pub(crate) use self::history::wire_time;
+
 use self::connection::{ConnectionArgs, PlaceArgs};
 use self::output::Format;
 
@@ -20,7 +22,8 @@ mod events;
 mod group_file;
 mod groups;
 mod history;
-mod output;
+mod missing;
+pub(crate) mod output;
 mod profile;
 mod service;
 mod sessions;
@@ -32,7 +35,8 @@ mod watch;
 macro_rules! exit_codes {
     () => {
         "\
-Exit codes: 0 done; 1 failed; 2 called wrongly, or the service did not understand it; 3 not found; \
+Exit codes: 0 done; 1 failed; 2 called wrongly, or the service did not understand it; 3 not found, also where a \
+name or a search is that of nothing; \
 4 not authenticated or not allowed; 5 in conflict with what exists; 6 no answer, or none now (429, 503); \
 7 a group is at risk (status --check)."
     };
@@ -79,7 +83,7 @@ pub enum OperatorCommand {
     /// Print what happened, or follow what happens: every change of a role and of configuration
     #[command(after_help = CONNECTION_HELP)]
     Events(events::EventsArgs),
-    /// Ask a running service whether it is alive: exit code 0 if it is
+    /// Ask a running service whether it is alive: exit code 0 if it is, and another if not
     #[command(after_help = CONNECTION_HELP)]
     Health(ConnectionArgs),
 }
@@ -133,6 +137,9 @@ pub enum OperatorError {
     /// The service answered with an error.
     #[error("{0}")]
     Refused(Box<Refusal>),
+    /// What was named is not there, and was not.
+    #[error("{0}")]
+    Nothing(String),
     /// There was no answer.
     #[error("{server} does not answer: {cause}")]
     Unreachable {
@@ -184,6 +191,7 @@ impl OperatorError {
             OperatorError::ClosedPipe => 0,
             OperatorError::Unintelligible(_) | OperatorError::Io { .. } | OperatorError::Declined => 1,
             OperatorError::Usage(_) => 2,
+            OperatorError::Nothing(_) => 3,
             OperatorError::Refused(refusal) => match refusal.status {
                 StatusCode::BAD_REQUEST => 2,
                 StatusCode::NOT_FOUND => 3,
@@ -235,17 +243,10 @@ pub async fn run(command: OperatorCommand) -> Result<ExitCode, OperatorError> {
     }
 }
 
-/// Answers with 0 or 1 alone, which is what a container engine takes for healthy and not.
+/// A container engine takes any code but 0 for not healthy.
 async fn health(args: ConnectionArgs) -> Result<ExitCode, OperatorError> {
     let service = connection::Connection::settle(&args)?.without_credentials().service()?;
-    match service.is_alive().await {
-        Ok(()) => {
-            output::Printer::stdout().line("alive")?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            output::complain(&format!("error: {error}"));
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    service.is_alive().await?;
+    output::Printer::stdout().line("alive")?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@
 //! feature [`active`] is a constant `false` and the variable means nothing. The defects are found by
 //! `tests/faults/seeded.rs`; docs/guarantees.md says by what and how soon.
 
-use crate::arbitration::{ClientInstant, Group, Instant, Report};
+use crate::arbitration::{By, ClientInstant, Former, Group, Handover, Instant, Report};
 use crate::store::state::Clock;
 
 /// The variable that chooses one.
@@ -37,17 +37,23 @@ pub enum SeededBug {
     OldAcknowledgementBelieved,
     /// Leases are judged by the time in which the service was away.
     OutageForgotten,
+    /// A sign of life is acknowledged before it is on disk, and so is given while no heartbeat can be committed.
+    SignOfLifeNotDurable,
     /// A grant does not raise the stored term.
     TermNotStored,
     /// A lapse changes a role and leaves no row.
     RoleWithoutRow,
     /// Reads show the role of a session whose lease has lapsed.
     LapsedRoleShown,
+    /// A group that is created where one was deleted begins with the first term, and waits for nobody.
+    TermBeginsAgain,
+    /// A deletion by somebody else is taken for the session's goodbye.
+    DeletionTakenForGoodbye,
 }
 
 impl SeededBug {
     /// All of them, with the names that the variable knows them by.
-    pub const ALL: [(&'static str, SeededBug); 15] = [
+    pub const ALL: [(&'static str, SeededBug); 18] = [
         ("read-committed", SeededBug::ReadCommitted),
         ("commit-not-durable", SeededBug::CommitNotDurable),
         ("answered-before-commit", SeededBug::AnsweredBeforeCommit),
@@ -60,9 +66,12 @@ impl SeededBug {
         ("handover-forgotten", SeededBug::HandoverForgotten),
         ("old-acknowledgement-believed", SeededBug::OldAcknowledgementBelieved),
         ("outage-forgotten", SeededBug::OutageForgotten),
+        ("sign-of-life-not-durable", SeededBug::SignOfLifeNotDurable),
         ("term-not-stored", SeededBug::TermNotStored),
         ("role-without-row", SeededBug::RoleWithoutRow),
         ("lapsed-role-shown", SeededBug::LapsedRoleShown),
+        ("term-begins-again", SeededBug::TermBeginsAgain),
+        ("deletion-taken-for-goodbye", SeededBug::DeletionTakenForGoodbye),
     ];
 }
 
@@ -116,10 +125,15 @@ pub fn after_reading(group: &mut Group) {
         group.handover = None;
     }
     if active(SeededBug::OldAcknowledgementBelieved)
-        && let Some(handover) = &mut group.handover
+        && let Some(Handover { from: Former::Yielding { heard_until, .. }, .. }) = &mut group.handover
     {
-        handover.heard_until = ClientInstant(0);
+        *heard_until = ClientInstant(0);
     }
+}
+
+/// For whose a deletion is taken.
+pub fn taken_for(by: By) -> By {
+    if active(SeededBug::DeletionTakenForGoodbye) { By::Itself } else { by }
 }
 
 /// What a defect makes of a group after a heartbeat of session `s`.

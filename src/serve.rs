@@ -4,27 +4,31 @@ use std::future::Future;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::auth::{AuthSetupError, Authenticator};
-use crate::config::{ConfigError, Database, Given, Settings};
+use crate::config::{ConfigError, Database, Given, ListenAddresses, Settings};
 use crate::failover::{Failover, census, history, upkeep};
 use crate::http::{self, Life, Shared};
+use crate::log_limits;
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
-use crate::store::Store;
 use crate::store::migrate::{MigrateError, Readiness};
 use crate::store::reader::ReaderError;
+use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
+
+mod banner;
+mod signals;
 
 /// The database of the private server.
 const PRIVATE_DATABASE: &str = "client_failover";
@@ -60,6 +64,61 @@ impl ServeArgs {
         telemetry::start(&settings.log, settings.log_format, settings.traces.as_ref())?;
         Ok(settings)
     }
+
+    /// The settings for a command on the database: whatever else the file says is for serve.
+    pub fn settle_for_database(self) -> Result<Settings, SettleError> {
+        let settings = self.given.settle_for_database(self.config.as_deref())?;
+        telemetry::start(&settings.log, settings.log_format, None)?;
+        Ok(settings)
+    }
+}
+
+/// The settings that a command on the database uses, of those of serve.
+const FOR_DATABASE: [&str; 11] = [
+    "config",
+    "database_url",
+    "database_direct_url",
+    "pooler",
+    "data_dir",
+    "postgres_bin_dir",
+    "operation_timeout",
+    "idle_in_transaction_timeout",
+    "log",
+    "log_format",
+    MIGRATE,
+];
+
+/// The one of them that says nothing to a command that migrates.
+const MIGRATE: &str = "migrate";
+
+/// Leaves a command on the database the settings that it uses: the others are not shown, not read from the environment, and
+/// refused as flags.
+pub fn only_for_database(argument: clap::Arg) -> clap::Arg {
+    static OF_SERVE: LazyLock<Vec<clap::Id>> = LazyLock::new(|| {
+        let serve = <ServeArgs as clap::Args>::augment_args(clap::Command::new("serve"));
+        serve.get_arguments().map(|argument| argument.get_id().clone()).collect()
+    });
+    let id = argument.get_id();
+    match FOR_DATABASE.contains(&id.as_str()) || !OF_SERVE.contains(id) {
+        true => argument,
+        false => without_use(argument),
+    }
+}
+
+/// The same for the command that migrates.
+pub fn only_for_migration(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        MIGRATE => without_use(argument),
+        _ => only_for_database(argument),
+    }
+}
+
+fn without_use(argument: clap::Arg) -> clap::Arg {
+    argument.hide(true).env(None::<&str>).value_parser(refuse_setting)
+}
+
+fn refuse_setting(_: &str) -> Result<String, &'static str> {
+    Err("it is a setting of serve, which this command has no use for")
 }
 
 /// Why the service could not start, or had to stop.
@@ -95,7 +154,7 @@ pub enum ServeError {
 
 /// A service that is bound to its port and has its database on the way.
 pub struct Service {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     scheme: &'static str,
     server: Server,
     life: Life,
@@ -110,13 +169,13 @@ impl Service {
     /// Binds the port, starts the private server if there is to be one, and begins to wait for the database. A
     /// customer's database need not be there yet; until it is, requests are answered 503.
     pub async fn start(settings: &Settings) -> Result<Service, ServeError> {
-        let listen_error = |cause| ServeError::Listen { address: settings.listen, cause };
-        let listener = listen(settings.listen).map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
+        let listeners = listen(&settings.listen)?;
+        let local_addr = |listener: &TcpListener| listener.local_addr().map_err(ServeError::Server);
+        let addresses: Vec<SocketAddr> = listeners.iter().map(local_addr).collect::<Result<_, _>>()?;
         // Before the database: what is wrong with the settings is said at once, and nothing was begun.
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
         let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
-        warn_about_exposure(settings, address);
+        warn_about_exposure(settings, &addresses);
         let (store, direct, postgres) = open_database(settings).await?;
         let authenticator = match Authenticator::open(&settings.auth, &store) {
             Ok(authenticator) => Arc::new(authenticator),
@@ -130,7 +189,7 @@ impl Service {
         let failover = Failover::start(store.clone(), settings.failover.clone());
         let life = Life::default();
         let shared = Shared { failover: failover.clone(), authenticator: authenticator.clone(), life: life.clone() };
-        let server = http::server(listener, shared, tls_config, &settings.http)?;
+        let server = http::server(listeners, shared, tls_config, &settings.http)?;
         let (is_prepared, prepared) = oneshot::channel();
         let prepared_for_ever = prepare(failover, direct, settings.migrate, is_prepared);
         let preparation = tokio::spawn(async move {
@@ -144,20 +203,21 @@ impl Service {
                 ended = prepared_for_ever => ended,
                 () = authenticator.keep_up() => Ok(()),
                 () = follow_certificate => Ok(()),
+                () = log_limits::keep_up() => Ok(()),
             }
         });
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
-        Ok(Service { address, scheme, server, life, store, postgres, preparation, prepared, drain: settings.drain })
+        Ok(Service { addresses, scheme, server, life, store, postgres, preparation, prepared, drain: settings.drain })
     }
 
     /// Where it is found.
     pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme, self.address)
+        format!("{}://{}", self.scheme, self.address())
     }
 
-    /// Where it listens.
+    /// Where it listens; the first of several addresses of one name.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
     }
 
     /// Waits until the private server, if there is one, can be used. A customer's is not waited for: it may come later.
@@ -168,15 +228,12 @@ impl Service {
         }
     }
 
-    /// The command for a look inside the private database.
-    pub fn psql_command(&self) -> Option<String> {
+    /// The URL of the private database, for commands on this machine. It holds no secret: who may use it is a matter of the
+    /// socket's folder.
+    pub fn private_database_url(&self) -> Option<String> {
         let postgres = self.postgres.as_ref()?;
-        Some(format!(
-            "psql -h {} -p {} -U {} {PRIVATE_DATABASE} -c 'SELECT * FROM group_status'",
-            postgres.socket_dir().display(),
-            postgres.port(),
-            postgres.user(),
-        ))
+        let folder = percent_encode(postgres.socket_dir().as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+        Some(format!("postgres://{}@{folder}:{}/{PRIVATE_DATABASE}", postgres.user(), postgres.port()))
     }
 
     /// Serves until `stop` completes, then ends in order: readiness, new connections, requests in flight,
@@ -198,6 +255,7 @@ impl Service {
         upkeep.abort();
         // Connections in the middle of something are broken by the server's end; nothing committed is lost.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.store.close()).await;
+        log_limits::finish();
         if let Some(postgres) = self.postgres {
             postgres.stop().await?;
         }
@@ -209,7 +267,46 @@ impl Service {
 /// no room tries again only after a second.
 const BACKLOG: u32 = 4_096;
 
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// How often another free port is tried where it is taken on one of several addresses.
+const FREE_PORT_ATTEMPTS: usize = 20;
+
+/// Listens on all addresses of a name, on one port. An address that this machine does not have, as where IPv6 is off, is left
+/// out as long as another is there.
+fn listen(wanted: &ListenAddresses) -> Result<Vec<TcpListener>, ServeError> {
+    let mut attempts = if wanted.port() == 0 { FREE_PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let mut port = wanted.port();
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut missing = None;
+        let mut taken = None;
+        for address in wanted.addresses() {
+            let address = SocketAddr::new(address.ip(), port);
+            match listen_on(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
+                Ok((found, listener)) => {
+                    port = found.port();
+                    listeners.push(listener);
+                }
+                Err(cause) if is_missing(&cause) => missing = Some(ServeError::Listen { address, cause }),
+                Err(cause) => taken = Some(ServeError::Listen { address, cause }),
+            }
+        }
+        match (taken, missing) {
+            (Some(_), _) if attempts > 0 => {}
+            (Some(error), _) => return Err(error),
+            (None, Some(error)) if listeners.is_empty() => return Err(error),
+            (None, _) => return Ok(listeners),
+        }
+    }
+}
+
+/// Whether the machine does not have the address.
+fn is_missing(cause: &std::io::Error) -> bool {
+    cause.kind() == std::io::ErrorKind::AddrNotAvailable
+        || cause.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
+}
+
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -221,10 +318,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Says what others could do who reach the address. It was asked for, so it is no error.
-fn warn_about_exposure(settings: &Settings, address: SocketAddr) {
-    if address.ip().is_loopback() {
-        return;
-    }
+fn warn_about_exposure(settings: &Settings, addresses: &[SocketAddr]) {
+    let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return };
     if settings.auth.is_open() {
         tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
     } else if settings.tls.is_none() {
@@ -259,16 +354,16 @@ pub async fn migrate(settings: &Settings, readers: &[String]) -> Result<usize, S
 pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, Option<Postgres>), ServeError> {
     match &settings.database {
         Database::Url { pooled, direct } => {
-            let store = Store::open((**pooled).clone(), settings.store.clone());
-            let mut unpooled = settings.store.clone();
-            let place = |options: &PgConnectOptions| {
-                (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned())
+            let store = Store::open(pooled.clone(), settings.store.clone());
+            let direct = if pooled.are_those_of(direct) {
+                store.clone()
+            } else if pooled.are_at_the_place_of(direct) {
+                Store::open(direct.clone(), settings.store.clone())
+            } else {
+                Store::open(direct.clone(), StoreOptions { pooler: Pooler::None, ..settings.store.clone() })
             };
-            unpooled.pooler = match place(pooled) == place(direct) {
-                true => unpooled.pooler,
-                false => crate::store::Pooler::None,
-            };
-            Ok((store, Store::open((**direct).clone(), unpooled), None))
+            let direct = direct.beside();
+            Ok((store, direct, None))
         }
         Database::Private { data_dir, bin_dir } => {
             let options = PostgresOptions { data_dir: data_dir.clone(), bin_dir: bin_dir.clone(), settings: vec![] };
@@ -280,8 +375,9 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
                 .ssl_mode(PgSslMode::Disable)
                 .database(PRIVATE_DATABASE);
             create_private_database(&connect).await.map_err(MigrateError::from)?;
-            let store = Store::open(connect.clone(), settings.store.clone());
-            Ok((store, Store::open(connect, settings.store.clone()), Some(postgres)))
+            let store = Store::open(connect, settings.store.clone());
+            let direct = store.beside();
+            Ok((store, direct, Some(postgres)))
         }
     }
 }
@@ -330,7 +426,8 @@ async fn prepare(
     // replica that answers them without a sign of life would look like an outage.
     tokio::select! {
         ended = prepared_and_swept => ended,
-        () = upkeep::keep_alive(store) => Ok(()),
+        () = upkeep::keep_alive(store.clone()) => Ok(()),
+        () = upkeep::watch_spare_connections(store) => Ok(()),
     }
 }
 
@@ -348,7 +445,11 @@ async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Resul
                 Err(error) => return Err(error.into()),
             },
             false => match store.readiness(Duration::from_secs(1)).await {
-                Readiness::Ready => break,
+                Readiness::Ready => match direct.look_at_server().await {
+                    Ok(()) => break,
+                    Err(error) if error.may_pass() => error.to_string(),
+                    Err(error) => return Err(error.into()),
+                },
                 Readiness::Unmigrated { found, needed } => {
                     format!("the tables have version {found}, and {needed} is needed: run 'client-failover migrate'")
                 }
@@ -376,36 +477,20 @@ pub enum BadEnd {
     Failed(#[from] ServeError),
 }
 
+/// The commit that the program was built from, where whoever built it said so.
+const COMMIT: Option<&str> = option_env!("CLIENT_FAILOVER_COMMIT");
+
 /// Serves until a signal says that it is enough.
 pub async fn run(settings: &Settings) -> Result<(), BadEnd> {
     // Before anything is started that has to be put away again.
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::from)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::from)?;
+    let stop = signals::Stop::listen().map_err(ServeError::from)?;
     let mut service = Service::start(settings).await.map_err(BadEnd::NotStarted)?;
+    for address in &service.addresses {
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, commit = COMMIT, %address, scheme = service.scheme, "listening");
+    }
     service.wait_for_private_database().await;
     // `println!` would panic where the reader has gone, and whether anybody reads is not our business.
-    let _ = writeln!(std::io::stdout(), "{}", banner(&service));
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    Ok(service.run_until(stop).await?)
-}
-
-/// What the service says on standard output when it is up.
-fn banner(service: &Service) -> String {
-    let url = service.url();
-    let mut text = format!(
-        "listening on {url}\n\n\
-         Look at it:\n  {url}/ in a browser\n\
-         Try it:\n  \
-         curl -X PUT {url}/api/v1/tenants/plant/namespaces/line1/clientfailover/groups/pump \
-         -H 'Content-Type: application/json' -d '{{\"FailoverTimeout\":\"00:00:10\"}}'\n"
-    );
-    if let Some(psql) = service.psql_command() {
-        text += &format!("Look inside:\n  {psql}\n");
-    }
-    text + "Watch a takeover:\n  client-failover demo\n"
+    let _ = writeln!(std::io::stdout(), "{}", banner::text(&service, settings));
+    Ok(service.run_until(stop.comes()).await?)
 }

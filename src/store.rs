@@ -10,25 +10,38 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, PgPool, Row as _, SqlSafeStr};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
 use tracing::Instrument as _;
 
 use crate::metrics::{self, PoolUse};
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use crate::telemetry;
+use admission::Admission;
 use connection::Connection;
 use fault::Fault;
+use hosts::Hosts;
+use liveness::Life;
+use password::PasswordFile;
+use pool::{Line, Pool, PoolOptions, Rank};
 
+mod admission;
+mod advice;
 pub mod api_keys;
 pub mod audit;
+mod clock_watch;
 mod columns;
 pub mod connection;
 pub mod events;
 mod fault;
 pub mod groups;
+pub mod hosts;
+pub mod lifetimes;
 pub mod liveness;
 pub mod migrate;
+mod notices;
+pub mod password;
+mod pool;
 pub mod reader;
 pub mod reads;
 pub mod state;
@@ -38,6 +51,9 @@ pub mod turns;
 /// How long a statement waits for a row that somebody else holds before the transaction is run again. Whoever holds it
 /// may be a person at a prompt, and heartbeats of other groups may share the transaction.
 const LOCK_TIMEOUT: &str = "50ms";
+
+/// What makes a commit wait for a synchronous standby: a record in the log of the server, and no row.
+const WRITE_SOMETHING: &str = "SELECT pg_logical_emit_message(true, 'client-failover', '')";
 
 /// Connections for what the service does of its own accord: one for each thing that must not wait for another.
 const OWN_CONNECTIONS: u32 = 4;
@@ -55,6 +71,8 @@ pub enum StoreError {
         transaction: &'static str,
         /// How often it was tried.
         attempts: u32,
+        /// Whether it waited in vain each time, for a row that somebody held, and met no change of others.
+        held: bool,
     },
     /// What is stored breaks a rule that it was stored under.
     #[error("the database holds what must not be: {0}")]
@@ -82,6 +100,8 @@ pub struct StoreOptions {
     pub outage_gap: Duration,
     /// What stands between the service and the server.
     pub pooler: Pooler,
+    /// Where the account's password is, if it is not in the URL.
+    pub password_file: Option<PasswordFile>,
 }
 
 /// What stands between the service and the server.
@@ -124,33 +144,26 @@ pub enum WorkError {
 /// A pool of connections, and the rules for using it. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    line: Arc<Line>,
+    pool: Pool,
     /// Signs of life, the sweep, leases that end, and readiness: work that must not wait behind requests.
-    own_pool: PgPool,
-    /// The one connection that hears of events.
-    listening_pool: PgPool,
-    connect: PgConnectOptions,
-    begin_serializable: Arc<str>,
-    /// Where a read has to be a transaction.
-    begin_read: Option<Arc<str>>,
-    commit_and_begin: Arc<str>,
+    own_pool: Pool,
+    texts: Arc<Texts>,
+    /// Whether a read has to be a transaction.
+    reads_in_transactions: bool,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
+    life: Arc<Life>,
     options: Arc<StoreOptions>,
 }
 
 impl Store {
-    /// A store over that server. Connects on first use: the database need not be there yet.
-    pub fn open(connect: PgConnectOptions, options: StoreOptions) -> Store {
+    /// A store over that server. Connects on first use: the database need not be there yet. Must be called within a tokio
+    /// runtime.
+    pub fn open(hosts: impl Into<Hosts>, options: StoreOptions) -> Store {
+        let hosts = hosts.into();
         let statement_ms = options.operation_timeout.as_millis();
         let idle_ms = options.idle_in_transaction_timeout.as_millis();
-        let (begin, connect) = match () {
-            () if active(SeededBug::ReadCommitted) => ("BEGIN ISOLATION LEVEL READ COMMITTED", connect),
-            () if active(SeededBug::CommitNotDurable) => {
-                ("BEGIN ISOLATION LEVEL SERIALIZABLE", connect.options([("synchronous_commit", "off")]))
-            }
-            () => ("BEGIN ISOLATION LEVEL SERIALIZABLE", connect),
-        };
-        let settings = [
+        let mut settings = vec![
             ("statement_timeout", format!("{statement_ms}ms")),
             ("lock_timeout", LOCK_TIMEOUT.to_owned()),
             ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
@@ -161,32 +174,31 @@ impl Store {
             ("enable_bitmapscan", "off".to_owned()),
             ("jit", "off".to_owned()),
         ];
-        let (connect, begin, begin_read) = match options.pooler {
-            Pooler::None => (connect.options(settings), begin.to_owned(), None),
-            Pooler::Transaction => {
-                let set: String =
-                    settings.iter().map(|(name, value)| format!("; SET LOCAL {name} = '{value}'")).collect();
-                // PgBouncer refuses what it does not know of a connection's start, unless it is told to let it pass. Numbers come
-                // in binary, which has all their digits anyway.
-                let connect = connect.statement_cache_capacity(0).extra_float_digits(None);
-                // A statement is parsed in one message and run in the next: outside a transaction another server connection
-                // could get the second. And behind a pooler the server may become another one under a connection that stays.
-                let begin_read = format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; {IS_STANDBY}");
-                (connect, format!("{begin}{set}"), Some(begin_read.into()))
-            }
-        };
-        let connect = connect.application_name("client-failover");
+        if active(SeededBug::CommitNotDurable) {
+            settings.push(("synchronous_commit", "off".to_owned()));
+        }
+        let texts = Texts::new(&settings, options.pooler);
+        let admission = Admission::new(settings, options.pooler, hosts.target(), options.password_file.clone());
+        let patience = options.operation_timeout / 4;
+        let line = Line::new(hosts, admission, patience);
+        let pool = Pool::new(&line, PoolOptions { rank: Rank::Requests, most: options.pool_size, kept: 1 }, None);
+        let own = PoolOptions { rank: Rank::Upkeep, most: OWN_CONNECTIONS, kept: 1 };
         Store {
-            pool: pool(options.pool_size, &connect, &options),
-            own_pool: pool(OWN_CONNECTIONS, &connect, &options),
-            listening_pool: pool(1, &connect, &options),
-            connect,
-            commit_and_begin: format!("COMMIT; {begin}").into(),
-            begin_serializable: begin.into(),
-            begin_read,
+            own_pool: Pool::new(&line, own, None),
+            pool,
+            line,
+            texts: Arc::new(texts),
+            reads_in_transactions: options.pooler == Pooler::Transaction,
             asking_for_readiness: Arc::default(),
+            life: Arc::default(),
             options: Arc::new(options),
         }
+    }
+
+    /// The same database for work that is less urgent than the upkeep: it has connections of its own, while there are enough.
+    pub fn beside(&self) -> Store {
+        let own = PoolOptions { rank: Rank::Background, most: OWN_CONNECTIONS, kept: 0 };
+        Store { own_pool: Pool::new(&self.line, own, Some(&self.pool)), ..self.clone() }
     }
 
     /// The same store for work that must not wait behind requests: it has connections of its own.
@@ -196,20 +208,22 @@ impl Store {
 
     /// The same store for reads of one statement that goes in one message.
     fn without_transactions_around_reads(&self) -> Store {
-        Store { begin_read: None, ..self.clone() }
+        Store { reads_in_transactions: false, ..self.clone() }
     }
 
     /// The same store with so many connections of its own, which belong to the runtime that this is called in: whoever waits
-    /// for the database is then woken by the thread that hears from it.
+    /// for the database is then woken by the thread that hears from it. `kept` of them stay, whatever else needs some.
     ///
     /// They are for statements that find all their rows by key, whose plan is the same whatever the values: PostgreSQL would
     /// otherwise plan each anew where it takes few rows, which costs more than to run it.
-    pub fn with_own_connections(&self, connections: u32) -> Store {
-        let connect = match self.options.pooler {
-            Pooler::None => self.connect.clone().options([("plan_cache_mode", "force_generic_plan")]),
-            Pooler::Transaction => self.connect.clone(),
-        };
-        Store { pool: pool(connections, &connect, &self.options), ..self.clone() }
+    pub fn with_own_connections(&self, connections: u32, kept: u32) -> Store {
+        let pooler = self.options.pooler;
+        let own = PoolOptions { rank: Rank::Heartbeats, most: connections, kept };
+        let pool = Pool::with_change(&self.line, own, Some(&self.pool), move |options| match pooler {
+            Pooler::None => options.options([("plan_cache_mode", "force_generic_plan")]),
+            Pooler::Transaction => options,
+        });
+        Store { pool, ..self.clone() }
     }
 
     /// How the store was opened.
@@ -217,26 +231,56 @@ impl Store {
         &self.options
     }
 
+    /// What is known of the life of the database.
+    pub fn life(&self) -> &Life {
+        &self.life
+    }
+
     /// The connections that requests share.
     pub fn pool_use(&self) -> PoolUse {
-        pool_use(&self.pool)
+        self.pool.usage()
     }
 
     /// The connections of [`Store::background`].
     pub fn background_pool_use(&self) -> PoolUse {
-        pool_use(&self.own_pool)
+        self.own_pool.usage()
     }
 
-    /// The one connection that hears of events.
-    pub fn listening_pool_use(&self) -> PoolUse {
-        pool_use(&self.listening_pool)
+    /// Counts how many more connections the server would give us, for the pools to go by. Behind a pooler that is the pooler's
+    /// concern.
+    pub async fn look_at_spare_connections(&self) -> Result<(), StoreError> {
+        // Superusers have a few connections more, and no limit of their own.
+        const SPARE: &str = "
+            SELECT least(
+                current_setting('max_connections')::bigint - used.of_all - CASE WHEN r.rolsuper THEN 0 ELSE
+                    current_setting('superuser_reserved_connections')::bigint
+                    + coalesce(current_setting('reserved_connections', true), '0')::bigint END,
+                CASE WHEN r.rolconnlimit >= 0 AND NOT r.rolsuper THEN r.rolconnlimit - used.of_role END,
+                CASE WHEN d.datconnlimit >= 0 AND NOT r.rolsuper THEN d.datconnlimit - used.of_database END)
+            FROM pg_roles r, pg_database d, (
+                SELECT count(*) AS of_all, count(*) FILTER (WHERE usename = session_user) AS of_role,
+                    count(*) FILTER (WHERE datname = current_database()) AS of_database
+                FROM pg_stat_activity WHERE datid IS NOT NULL) used
+            WHERE r.rolname = session_user AND d.datname = current_database()";
+        if self.options.pooler == Pooler::Transaction {
+            return Ok(());
+        }
+        let store = self.background();
+        let spare = store.read("spare_connections", |connection| {
+            Box::pin(async move { Ok(sqlx::query_scalar::<_, i64>(SPARE).fetch_one(connection).await?) })
+        });
+        self.line.note_spare(spare.await?);
+        Ok(())
+    }
+
+    /// From now on every connection that there is now is closed, and not used for anything more.
+    pub fn leave_connections(&self) {
+        self.line.leave();
     }
 
     /// Closes all connections once they are free.
     pub async fn close(&self) {
-        self.pool.close().await;
-        self.own_pool.close().await;
-        self.listening_pool.close().await;
+        self.line.close().await;
     }
 
     /// Runs `work` in one SERIALIZABLE transaction and commits it.
@@ -279,10 +323,11 @@ impl Store {
         mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let mut conflicts = 0;
+        let mut met_others = false;
         let mut lost = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let fault = match self.attempt(kept, left, &mut work).await {
+            let fault = match self.attempt(name, kept, left, &mut work).await {
                 Ok(done) => return Ok(done),
                 Err(fault) => fault,
             };
@@ -294,10 +339,12 @@ impl Store {
                 fault @ (Fault::Conflict | Fault::Held) => {
                     metrics::transaction_retried(name);
                     conflicts += 1;
-                    kept.conflicts += u32::from(matches!(fault, Fault::Conflict));
+                    let met = matches!(fault, Fault::Conflict);
+                    kept.conflicts += u32::from(met);
+                    met_others |= met;
                     if conflicts >= max_conflicts || left.is_zero() {
-                        let attempts = conflicts;
-                        return Err(StoreError::Contended { transaction: name, attempts });
+                        let (attempts, held) = (conflicts, !met_others);
+                        return Err(StoreError::Contended { transaction: name, attempts, held });
                     }
                     pause(conflicts, deadline).await;
                 }
@@ -323,6 +370,7 @@ impl Store {
     /// handed back.
     async fn attempt<T>(
         &self,
+        name: &'static str,
         kept: &mut Kept,
         time_left: Duration,
         work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
@@ -332,29 +380,47 @@ impl Store {
             Keeping::Idle(connection) => (connection, false),
             Keeping::Begun(connection) | Keeping::InTurn(connection) => (connection, true),
         };
-        let begin = AssertSqlSafe(self.begin_serializable.clone());
+        let begin = AssertSqlSafe(self.begins().serializable.clone());
         // A pooler would have to hold a connection of the server for a transaction that is begun and not used.
         let begins_next = kept.keeps && self.options.pooler == Pooler::None;
-        let commit = AssertSqlSafe(if begins_next { self.commit_and_begin.clone() } else { Arc::from("COMMIT") });
+        let commit = AssertSqlSafe(match begins_next {
+            true => self.begins().commit_and_serializable.clone(),
+            false => Arc::from("COMMIT"),
+        });
         // Whether COMMIT was sent: after that, a broken connection leaves the outcome unknown.
         let mut committing = false;
+        let uncertain = self.line.uncertain_commits();
         let run = async {
             if !has_begun {
                 sqlx::raw_sql(begin).execute(&mut *connection).await?;
             }
             let done = work(&mut connection).await?;
+            if uncertain.is_some() {
+                // A commit that writes nothing waits for no standby.
+                sqlx::raw_sql(WRITE_SOMETHING).execute(&mut *connection).await?;
+            }
             committing = true;
             if active(SeededBug::AnsweredBeforeCommit) {
-                return Ok(done);
+                return Ok((done, None));
             }
-            match sqlx::raw_sql(commit).execute(&mut *connection).await {
-                Err(error) if !takes_for_done(&error) => Err(WorkError::from(error)),
-                _ => Ok(done),
+            let commit = sqlx::raw_sql(commit).execute(&mut *connection);
+            match notices::listening_for_warnings(commit).await {
+                (Err(error), _) if !takes_for_done(&error) => Err(WorkError::from(error)),
+                (Ok(_), warning) => Ok((done, warning)),
+                (Err(_), _) => Ok((done, None)),
             }
         };
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
-            Ok(Ok(done)) => {
+            // Nobody waits for the standby any more: it is committed here, and whether it survives this server is unknown.
+            Ok(Ok((_, Some(warning)))) => {
+                tracing::warn!(transaction = name, warning, "a COMMIT is not known to be replicated");
+                Fault::LostInCommit(warning)
+            }
+            Ok(Ok((done, None))) => {
+                if let Some(uncertain) = uncertain {
+                    self.line.note_certain_commit(uncertain);
+                }
                 match (active(SeededBug::AnsweredBeforeCommit), kept.keeps) {
                     (true, _) => drop(tokio::spawn(commit_later(connection))),
                     (false, true) if begins_next => kept.keeping = Keeping::Begun(connection),
@@ -363,19 +429,35 @@ impl Store {
                 }
                 return Ok(done);
             }
-            Ok(Err(error)) => Fault::of(error, committing),
+            Ok(Err(error)) => {
+                connection.note(&error);
+                Fault::of(error, committing)
+            }
             Err(_) if committing => Fault::LostInCommit("no answer to COMMIT in time".to_owned()),
             Err(_) => Fault::Lost("no answer in time".to_owned()),
         };
-        if !matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_))
-            && let Some(connection) = roll_back(connection).await
-        {
+        if matches!(fault, Fault::LostInCommit(_)) {
+            self.line.note_uncertain_commit();
+        }
+        if matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
+            connection.suspect_others();
+        } else if let Some(connection) = roll_back(connection).await {
             match kept.keeps {
                 true => kept.keeping = Keeping::Idle(connection),
                 false => connection.hand_back(),
             }
         }
         Err(fault)
+    }
+
+    /// Sees to it that there is a kept connection, and that it answers. Where there is none to be had, the next call tries again.
+    pub async fn keep_connection(&self, kept: &mut Kept) {
+        kept.rest().await;
+        if matches!(kept.keeping, Keeping::Nothing)
+            && let Ok(connection) = self.connection(self.options.operation_timeout).await
+        {
+            kept.keeping = Keeping::Idle(connection);
+        }
     }
 
     /// Begins the next transaction on a kept connection and waits for its turn among those of all replicas. False where it
@@ -394,7 +476,7 @@ impl Store {
                 return true;
             }
         };
-        let begin = AssertSqlSafe(self.begin_serializable.clone());
+        let begin = AssertSqlSafe(self.begins().serializable.clone());
         let wait = async {
             if !has_begun {
                 sqlx::raw_sql(begin).execute(&mut *connection).await?;
@@ -439,8 +521,9 @@ impl Store {
                     lost += 1;
                     pause(lost, deadline).await;
                 }
-                Fault::Conflict | Fault::Held => {
-                    return Err(StoreError::Contended { transaction: name, attempts: lost });
+                fault @ (Fault::Conflict | Fault::Held) => {
+                    let held = matches!(fault, Fault::Held);
+                    return Err(StoreError::Contended { transaction: name, attempts: lost, held });
                 }
                 Fault::Lost(cause) | Fault::LostInCommit(cause) => {
                     return Err(StoreError::Unavailable(cause));
@@ -458,8 +541,11 @@ impl Store {
     ) -> Result<T, Fault> {
         let mut connection = self.connection(time_left).await?;
         let run = async {
-            let Some(begin) = &self.begin_read else { return work(&mut connection).await };
-            refuse_standby(&mut connection, AssertSqlSafe(begin.clone())).await?;
+            if !self.reads_in_transactions {
+                return work(&mut connection).await;
+            }
+            let begin = AssertSqlSafe(self.begins().read.clone());
+            self.line.admission().look(&mut connection, begin).await?;
             let done = work(&mut connection).await?;
             sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
             Ok(done)
@@ -469,67 +555,78 @@ impl Store {
                 connection.hand_back();
                 return Ok(done);
             }
-            Ok(Err(error)) => Fault::of(error, false),
+            Ok(Err(error)) => {
+                connection.note(&error);
+                Fault::of(error, false)
+            }
             Err(_) => Fault::Lost("no answer in time".to_owned()),
         };
-        if !matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
-            match &self.begin_read {
-                None => connection.hand_back(),
-                Some(_) => {
-                    if let Some(connection) = roll_back(connection).await {
-                        connection.hand_back();
-                    }
-                }
-            }
+        if matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
+            connection.suspect_others();
+        } else if !self.reads_in_transactions {
+            connection.hand_back();
+        } else if let Some(connection) = roll_back(connection).await {
+            connection.hand_back();
         }
         Err(fault)
     }
 
     async fn connection(&self, time_left: Duration) -> Result<Connection, Fault> {
         match tokio::time::timeout(time_left, self.pool.acquire()).await {
-            Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler)),
+            Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler, self.life.clone())),
             Ok(Err(error)) => Err(Fault::of(error.into(), false)),
             Err(_) => Err(Fault::Lost("no connection in time".to_owned())),
         }
     }
 
+    fn begins(&self) -> &Begins {
+        &self.texts.by_commit[usize::from(self.line.admission().synchronous_commit() == "remote_apply")]
+    }
+
     /// A connection of its own, outside the pools: for what needs a session, and for telling why one cannot be had.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        PgConnection::connect_with(&self.connect).await
+        self.line.connect_apart().await
     }
 }
 
-fn pool(size: u32, connect: &PgConnectOptions, options: &StoreOptions) -> PgPool {
-    let pooler = options.pooler;
-    PgPoolOptions::new()
-        .max_connections(size)
-        .acquire_timeout(options.operation_timeout)
-        // A ping before each use would be one more round trip; a broken connection is noticed by use.
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                refuse_standby(connection, IS_STANDBY).await?;
-                match pooler {
-                    Pooler::None => Ok(()),
-                    Pooler::Transaction => columns::learn_types(connection).await,
-                }
-            })
-        })
-        .connect_lazy_with(connect.clone())
+/// How transactions begin and end.
+struct Texts {
+    /// Where a server commits durably, and where it waits until a standby shows what is committed.
+    by_commit: [Begins; 2],
 }
 
-fn pool_use(pool: &PgPool) -> PoolUse {
-    PoolUse { open: pool.size(), idle: pool.num_idle(), most: pool.options().get_max_connections() }
+struct Begins {
+    serializable: Arc<str>,
+    commit_and_serializable: Arc<str>,
+    /// For a read that has to be a transaction. Ends with a look at the server.
+    read: Arc<str>,
 }
 
-/// Asked in one message: a pooler need not send the second of two to the same server connection.
-const IS_STANDBY: &str = "SELECT pg_is_in_recovery()";
-
-/// Nothing is decided or shown from a physical standby. One that is promoted is taken on the next try.
-async fn refuse_standby(connection: &mut PgConnection, asking: impl SqlSafeStr) -> Result<(), sqlx::Error> {
-    match sqlx::raw_sql(asking).fetch_one(connection).await?.try_get(0)? {
-        true => Err(sqlx::Error::Protocol("the server is a physical standby".to_owned())),
-        false => Ok(()),
+impl Texts {
+    fn new(settings: &[(&'static str, String)], pooler: Pooler) -> Texts {
+        let level = if active(SeededBug::ReadCommitted) { "READ COMMITTED" } else { "SERIALIZABLE" };
+        let begins = |commit: &str| {
+            let commit = if active(SeededBug::CommitNotDurable) { "off" } else { commit };
+            // Behind a pooler nothing of a session outlives a transaction.
+            let set: String = match pooler {
+                Pooler::None => String::new(),
+                Pooler::Transaction => settings
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .chain([("synchronous_commit", commit)])
+                    .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
+                    .collect(),
+            };
+            let serializable = format!("BEGIN ISOLATION LEVEL {level}{set}");
+            Begins {
+                commit_and_serializable: format!("COMMIT; {serializable}").into(),
+                serializable: serializable.into(),
+                // A statement is parsed in one message and run in the next: outside a transaction another server connection
+                // could get the second. And behind a pooler the server may become another one under a connection that stays.
+                read: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; {}", admission::LOOK).into(),
+            }
+        };
+        Texts { by_commit: ["on", "remote_apply"].map(begins) }
     }
 }
 
@@ -585,16 +682,26 @@ impl Kept {
         std::mem::take(&mut self.conflicts)
     }
 
-    /// Ends what was begun and not used, before the server takes the caller for dead.
+    /// Ends what was begun and not used, before the server takes the caller for dead, and gives up a connection that does not
+    /// answer.
     pub async fn rest(&mut self) {
         self.keeping = match self.take() {
             Keeping::Begun(connection) | Keeping::InTurn(connection) => Keeping::after(roll_back(connection).await),
-            other => other,
+            Keeping::Idle(connection) => Keeping::after(connection.if_well().await),
+            Keeping::Nothing => Keeping::Nothing,
         };
     }
 
+    /// What is kept, unless it leads to where nobody goes any more.
     fn take(&mut self) -> Keeping {
-        std::mem::replace(&mut self.keeping, Keeping::Nothing)
+        match std::mem::replace(&mut self.keeping, Keeping::Nothing) {
+            Keeping::Idle(connection) | Keeping::Begun(connection) | Keeping::InTurn(connection)
+                if connection.is_left() =>
+            {
+                Keeping::Nothing
+            }
+            kept => kept,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::http::header::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -20,8 +20,13 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::util::TryInitError;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::outgoing;
+
 /// Spans of this target go to the collector, and to no log line.
 const TRACED: &str = "client_failover::traced";
+
+/// Targets of dependencies, and from which level on they are heard.
+const QUIET: [(&str, &str); 3] = [("actix_http", "off"), ("actix_server", "warn"), ("sqlx::postgres::notice", "off")];
 
 /// How long the collector may take to answer.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,34 +97,53 @@ fn lines(filter: &str, format: LogFormat) -> Result<Box<dyn Layer<Registry> + Se
     let wanted = EnvFilter::builder()
         .parse(filter)
         .map_err(|cause| TelemetryError::Filter { filter: filter.to_owned(), cause })?;
+    // What dependencies say of every stranger's bytes and of every notice of the database is said by lines of ours, with
+    // who it was and bounded, or matters to nobody. Who asks for their lines by name gets them.
+    let mut wanted = wanted;
+    for (target, level) in QUIET {
+        if !filter.contains(target)
+            && let Ok(directive) = format!("{target}={level}").parse()
+        {
+            wanted = wanted.add_directive(directive);
+        }
+    }
     // A line that stands in a span would begin with it.
     let wanted = match format!("{TRACED}=off").parse() {
         Ok(no_spans) => wanted.add_directive(no_spans),
         Err(cause) => return Err(TelemetryError::Filter { filter: filter.to_owned(), cause }),
     };
+    // A line that nobody can be shown is lost: to complain on standard error about standard error would panic.
     Ok(match format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
+            .log_internal_errors(false)
             .with_filter(wanted)
             .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
             .with_writer(std::io::stderr)
+            .log_internal_errors(false)
             .with_filter(wanted)
             .boxed(),
     })
 }
 
 fn open_provider(options: &TraceOptions) -> Result<SdkTracerProvider, TelemetryError> {
+    let unusable = |cause: String| TelemetryError::Endpoint { endpoint: options.endpoint.clone(), cause };
+    let url = reqwest::Url::parse(&options.endpoint).map_err(|error| unusable(error.to_string()))?;
+    // Not the exporter's own, which panics on a machine without certificate authorities.
+    let client = outgoing::blocking_client(&url, || reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT))
+        .map_err(|error| unusable(error.to_string()))?;
     let exporter = SpanExporter::builder()
         .with_http()
+        .with_http_client(client)
         .with_endpoint(format!("{}/v1/traces", options.endpoint.trim_end_matches('/')))
         .with_timeout(EXPORT_TIMEOUT)
         .build()
-        .map_err(|cause| TelemetryError::Endpoint { endpoint: options.endpoint.clone(), cause: cause.to_string() })?;
+        .map_err(|error| unusable(error.to_string()))?;
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         // A caller that has its own trace recorded has this part of it recorded too.

@@ -48,7 +48,7 @@ async fn every_change_is_a_row_with_who_made_it_and_what_was_before_and_after() 
     );
     assert_eq!((&rows[0]["before"], &rows[0]["after"]), (&Value::Null, &configuration("N")));
     assert_eq!((&rows[1]["before"], &rows[1]["after"]), (&configuration("N"), &configuration("M")));
-    assert_eq!(rows[2]["before"], json!({"Role": 1}));
+    assert_eq!(rows[2]["before"], json!({"Role": 1, "By": "client"}));
     assert_eq!((&rows[3]["before"]["LiveSessions"], &rows[3]["before"]["Sessions"]), (&json!(1), &json!(["b"])));
     assert_eq!(rows[6]["after"]["Name"], "k");
     assert!(rows[..6].iter().all(|row| row["identity"] == "anonymous"));

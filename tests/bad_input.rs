@@ -175,7 +175,8 @@ async fn a_percentage_out_of_bounds_or_with_more_digits_than_can_be_kept_is_name
         "-0.0000000000000000000000000001",
         "-1e-28",
         "101",
-        "100.0000000000000000000000001",
+        "100.0000010000000000000000001",
+        "100.000002",
         "1e3",
         "1e28",
         "1e29",
@@ -199,6 +200,51 @@ async fn a_percentage_out_of_bounds_or_with_more_digits_than_can_be_kept_is_name
 }
 
 #[tokio::test]
+async fn what_is_written_for_no_number_is_named_although_json_has_no_word_for_it() {
+    let service = InUse::start().await;
+    for word in
+        ["NaN", "-NaN", "nan", "Infinity", "-Infinity", "inf", "-inf", r#""NaN""#, r#""Infinity""#, r#""-Infinity""#]
+    {
+        for (before, after) in [("", ""), ("\n \"Other\": \"a:b\",\r\n ", ",\n \"Another\": 1")] {
+            let body = format!("{{{before}\"percentHealthyStreams\" : {word}{after}}}");
+            let reason = service.beat(&body).await.expect_error(400);
+            assert!(
+                reason.to_lowercase().contains("percenthealthystreams") && reason.contains(word),
+                "{body}: {reason}"
+            );
+        }
+        let body = format!("{{\"Milliseconds\":{word}}}");
+        for answer in service.configure(&body).await {
+            expect_named(answer, "Milliseconds", &body);
+        }
+    }
+    let reason = service.beat("{\"PercentHealthyStreams\": nothing}").await.expect_error(400);
+    assert!(reason.contains("not a JSON object"), "{reason}");
+    service.expect_unchanged().await;
+}
+
+#[tokio::test]
+async fn a_body_in_utf_16_is_called_that() {
+    let service = InUse::start().await;
+    let text = r#"{"PercentHealthyStreams":50}"#;
+    let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for body in [[&b"\xff\xfe"[..], &little].concat(), [&b"\xfe\xff"[..], &big].concat(), little, big] {
+        let answer = Request::new("POST", format!("{GROUPS}/g/clientsessions/s")).json(body).send(&service.app).await;
+        let reason = answer.expect_error(400);
+        assert!(reason.contains("UTF-16"), "{reason}");
+    }
+    for body in [&b"\xef\xbb\xbf"[..], b"\xef\xbb{}", b"\xef\xbb\xbf\xef\xbb\xbf{}", b"{}\xef\xbb\xbf"] {
+        Request::new("POST", format!("{GROUPS}/g/clientsessions/s"))
+            .json(body)
+            .send(&service.app)
+            .await
+            .expect_error(400);
+    }
+    service.expect_unchanged().await;
+}
+
+#[tokio::test]
 async fn a_date_time_that_is_none_is_named() {
     let service = InUse::start().await;
     for wrong in [
@@ -206,7 +252,6 @@ async fn a_date_time_that_is_none_is_named() {
         "now",
         "2019-08-24",
         "14:15:22",
-        "2019-08-24T14:15Z",
         "2019-02-29T00:00:00Z",
         "2019-13-01T00:00:00Z",
         "2019-00-01T00:00:00Z",
@@ -214,10 +259,7 @@ async fn a_date_time_that_is_none_is_named() {
         "2019-08-24T14:60:00Z",
         "2019-08-24T14:15:61Z",
         "2019-08-24T14:15:22.Z",
-        "2019-08-24T14:15:22,5Z",
-        "2019-08-24T14:15:22+0200",
         "2019-08-24T14:15:22+24:00",
-        "2019-08-24T14:15:22 Z",
         "2019-08-24T14:15:22Zx",
         "10000-01-01T00:00:00Z",
         "+10000-01-01T00:00:00Z",
@@ -385,11 +427,22 @@ async fn what_conflicts_with_what_exists_is_a_409() {
         ("Description", json!("other")),
         ("Description", Value::Null),
         ("Milliseconds", json!(30_000.5)),
-        ("Milliseconds", Value::Null),
     ] {
         let mut different = same.clone();
         different[property] = other;
         service.app.post("", different).await.expect_error(409);
+    }
+    for name in ["Name", "Description", "Milliseconds", "Id"] {
+        let mut silent = same.clone();
+        silent.as_object_mut().expect("an object").remove(name);
+        // What is left out may be anything; without an Id it is another group.
+        service.app.post("", silent).await.expect_ok();
+    }
+    service.app.post("", json!({"Id": "g"})).await.expect_ok();
+    service.app.post("", json!({"Id": "g", "Milliseconds": 0, "FailoverTimeout": null})).await.expect_ok();
+    service.app.post("/g/clientsessions", json!({"Id": "s"})).await.expect_ok();
+    for other in service.app.get("").await.expect_ok().as_array().expect("a list").iter().filter(|it| it["Id"] != "g") {
+        service.app.delete(&format!("/{}", other["Id"].as_str().expect("a text"))).await.expect_ok();
     }
     for name in [json!("other"), json!("s"), json!(""), Value::Null] {
         service.app.post("/g/clientsessions", json!({"Id": "s", "Name": name})).await.expect_error(409);

@@ -100,6 +100,19 @@ impl Browser {
         self.command("/url", json!({"url": url})).await;
     }
 
+    /// Opens another window and goes on in it.
+    pub async fn open_window(&self) -> String {
+        let made = self.command("/window/new", json!({"type": "window"})).await;
+        let handle = made["handle"].as_str().expect("it has one").to_owned();
+        self.go_on_in(&handle).await;
+        handle
+    }
+
+    /// Goes on in another of the windows.
+    pub async fn go_on_in(&self, window: &str) {
+        self.command("/window", json!({"handle": window})).await;
+    }
+
     /// The value of a JavaScript expression in the page.
     pub async fn eval(&self, expression: &str) -> Value {
         self.command("/execute/sync", json!({"script": format!("return ({expression})"), "args": []})).await

@@ -26,7 +26,9 @@ if docker compose version >/dev/null 2>&1; then compose='docker compose'
 elif command -v docker-compose >/dev/null; then compose=docker-compose
 else skip "neither docker compose nor docker-compose is installed"; fi
 command -v python3 >/dev/null || skip "python3 is not installed"
-for image in debian:bookworm-slim postgres:15 haproxy:2.6; do
+# Not those of monitoring, which is not started here, and not the builder's, which a build fetches for itself.
+images=$(sed -n '/^x-images:/,/^$/s/.*:-\(.*\)}$/\1/p' docker-compose.yml | grep -v -e / -e '^rust:')
+for image in $images; do
   docker image inspect "$image" >/dev/null 2>&1 || timeout 120 docker pull --quiet "$image" >/dev/null 2>&1 || skip "the image $image is not here and cannot be pulled"
 done
 

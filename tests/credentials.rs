@@ -66,10 +66,17 @@ pub async fn output_of(mut command: Command, input: &str) -> String {
 pub async fn create_key(database: &TestDatabase, name: &str, arguments: &[&str]) -> (i64, String) {
     let mut command = program();
     command.args(["keys", "create", name]).args(arguments).env("DATABASE_URL", database.url());
-    let said = output_of(command, "").await;
-    let (text, rest) = said.split_once('\n').expect("two lines");
+    let output = tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.expect("it ends");
+    let (said, note) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{note}");
+    // The key alone, as a script takes it.
+    let text = said.strip_suffix('\n').expect("a line");
     assert!(text.starts_with("cfk_") && text.len() == 47, "{said}");
-    let number = rest.strip_prefix("This is key ").and_then(|rest| rest.split('.').next()).expect("its number");
+    let number = note
+        .lines()
+        .find_map(|line| line.strip_prefix("This is key "))
+        .and_then(|rest| rest.split('.').next())
+        .expect("its number");
     (number.parse().expect("a number"), text.to_owned())
 }
 

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use client_failover::config::Settings;
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::store::Store;
+use refinery_core::{Migration, Runner};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
+use tracing::instrument::WithSubscriber as _;
 
 use crate::helpers::{
     Answer, TestApp, TestDatabase, TestReplica, connect_options, eventually, remove_after_the_run, scratch_dir,
@@ -461,6 +463,61 @@ async fn a_line_that_breaks_while_it_migrates_is_waited_for() {
 }
 
 /// What the database says to a statement that it refuses.
+/// Where what is logged goes.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nobody panics with it").extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_migration_behind_a_reader_stops_no_heartbeat_and_says_who_is_in_its_way() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    assert_eq!(app.beat("g", "a", 100.0).await, 1);
+    // As a dump does, for an hour.
+    let mut reader = PgConnection::connect_with(&app.database.connect_options().application_name("nightly dump"))
+        .await
+        .expect("it answers");
+    sqlx::raw_sql("BEGIN; SELECT * FROM heartbeats").execute(&mut reader).await.expect("it reads");
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let next = Migration::unapplied("V99__one_more_column", "ALTER TABLE heartbeats ADD COLUMN one_more integer");
+    let runner = Runner::new(&[next.expect("it is one")]);
+    let store = Store::open(app.database.connect_options(), store_options());
+    let migration = tokio::spawn({
+        let store = store.clone();
+        async move { store.apply(runner).await }.with_subscriber(subscriber)
+    });
+    let mut longest = Duration::ZERO;
+    let said = || String::from_utf8_lossy(&log.0.lock().expect("nobody panics with it")).into_owned();
+    let began = Instant::now();
+    // For as long as it takes it to try several times.
+    while began.elapsed() < Duration::from_secs(4) {
+        let asked = Instant::now();
+        assert_eq!(app.beat("g", "a", 100.0).await, 1);
+        assert_eq!(app.beat("g", "b", 100.0).await, 0);
+        longest = longest.max(asked.elapsed());
+    }
+    println!("the longest two heartbeats took {longest:?}");
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    assert!(said().contains("nightly dump"), "{}", said());
+    assert!(!migration.is_finished());
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("it ends");
+    assert_eq!(migration.await.expect("no panic").expect("it migrates"), 1);
+    assert_eq!(app.beat("g", "a", 100.0).await, 1);
+    store.close().await;
+}
+
 async fn refusal(database: &TestDatabase, statement: &str) -> String {
     let mut connection = database.connect().await;
     let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await;

@@ -163,6 +163,34 @@ async fn a_stream_resumes_after_the_event_that_it_had_at_any_replica() {
 }
 
 #[tokio::test]
+async fn a_stream_that_resumes_after_a_restore_does_not_walk_through_the_ids_that_were_skipped() {
+    let app = TestApp::start().await;
+    let mut before = EventStream::open(&app, NAMESPACE_EVENTS, None).await;
+    app.put("/g", json!({"Milliseconds": MINUTE})).await.expect_ok();
+    let seen = before.take(1).await[0].id;
+    // Ids are lifted above whatever was given out; then there is a gap that no window of ids gets through in time.
+    app.database
+        .execute("SELECT setval('role_transitions_transition_id_seq', nextval('role_transitions_transition_id_seq') + 100000000000)")
+        .await;
+    app.put("/h", json!({"Milliseconds": MINUTE})).await.expect_ok();
+    before.take(1).await;
+    let began = Instant::now();
+    let mut resumed = EventStream::open(&app, NAMESPACE_EVENTS, Some(seen)).await;
+    assert_eq!(resumed.lines(1).await, ["GroupCreated h"]);
+    println!("resumed over 100,000,000,000 ids in {:?}", began.elapsed());
+    // And where nothing of the namespace comes after the gap, the stream is at its end as soon.
+    let path = "/api/v1/tenants/t/namespaces/other/clientfailover/events";
+    let mut empty = EventStream::open(&app, path, Some(seen)).await;
+    app.http
+        .put(format!("{}/api/v1/tenants/t/namespaces/other/clientfailover/groups/i", app.url))
+        .json(&json!({"Milliseconds": MINUTE}))
+        .send()
+        .await
+        .expect("it answers");
+    assert_eq!(empty.lines(1).await, ["GroupCreated i"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_resumed_from_is_refused_or_said() {
     let app = TestApp::start().await;
     for value in ["-1", "x", "1.5", "99999999999999999999"] {
@@ -451,4 +479,33 @@ async fn a_thousand_listeners_cost_the_heartbeats_nothing_noticeable() {
         figures.push(with as f64 / without as f64);
     }
     println!("with / without: {figures:.3?}");
+}
+
+#[tokio::test]
+async fn a_stream_without_news_says_so_as_often_as_it_is_asked_and_only_while_it_knows() {
+    let app = TestApp::start().await;
+    let url = format!("{}/api/v1/clientfailover/events", app.url);
+    for keep_alive in ["0", "16", "x", "-1"] {
+        Answer::of(app.http.get(format!("{url}?keep-alive={keep_alive}"))).await.expect_error(400);
+    }
+    let mut stream = app.http.get(format!("{url}?keep-alive=1")).send().await.expect("it answers");
+    let mut said = async |wanted: &str| {
+        let heard = async {
+            loop {
+                let chunk = stream.chunk().await.expect("it goes on").expect("it goes on");
+                if String::from_utf8_lossy(&chunk).starts_with(wanted) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(12), heard).await.expect(wanted);
+    };
+    said(": still here").await;
+    // Nothing can be read: somebody holds the table.
+    let mut holder = app.database.connect().await;
+    let lock = "BEGIN; LOCK TABLE role_transitions IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.expect("it locks");
+    said(": nothing new can be read").await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.expect("it ends");
+    said(": still here").await;
 }

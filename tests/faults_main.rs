@@ -2,5 +2,7 @@
 
 #[allow(dead_code, reason = "the helpers serve the other binary too")]
 mod helpers;
+#[allow(dead_code, reason = "the other binary sets clocks too")]
+mod preload;
 
 mod faults;

@@ -96,7 +96,7 @@ fn path_segment() -> impl Strategy<Value = String> {
 fn path() -> impl Strategy<Value = String> {
     let any_path = vec(path_segment(), 0..13).prop_map(|segments| format!("/{}", segments.join("/")));
     // There is the page, which is open to anybody and no JSON.
-    let any_path = any_path.prop_filter("the page", |path| !matches!(path.as_str(), "/" | "//"));
+    let any_path = any_path.prop_filter("the page", |path| !path.trim_matches('/').is_empty());
     let own = (vec(path_segment(), 4), 0..4_usize).prop_map(|(ids, kind)| {
         let groups = format!("/api/v1/tenants/{}/namespaces/{}/clientfailover/groups", ids[0], ids[1]);
         match kind {

@@ -18,6 +18,7 @@ use client_failover::failover::{EventOptions, FailoverOptions};
 use client_failover::http::{ConnectionOptions, HttpOptions};
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
+use client_failover::store::hosts::Hosts;
 use client_failover::store::{Pooler, Store, StoreOptions};
 use client_failover::telemetry::LogFormat;
 use reqwest::{Method, StatusCode};
@@ -145,6 +146,7 @@ pub fn store_options() -> StoreOptions {
         idle_in_transaction_timeout: Duration::from_secs(2),
         outage_gap: Duration::from_secs(2),
         pooler: Pooler::None,
+        password_file: None,
     }
 }
 
@@ -214,7 +216,9 @@ impl TestDatabase {
 
     fn make_older(ms: i64) -> String {
         format!(
-            "UPDATE heartbeats SET received_at = received_at - interval '{ms} ms', lease_until = lease_until - interval '{ms} ms';
+            "UPDATE heartbeats SET received_at = received_at - interval '{ms} ms', lease_until = lease_until - interval '{ms} ms',
+                 heard_counts_until = heard_counts_until - interval '{ms} ms';
+             UPDATE former_groups SET acted_on_until = acted_on_until - interval '{ms} ms';
              UPDATE groups SET handover_until = handover_until - interval '{ms} ms';
              UPDATE service_outages SET began_at = began_at - interval '{ms} ms', recovered_at = recovered_at - interval '{ms} ms'"
         )
@@ -259,10 +263,11 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// The settings of a replica on that database, listening on a free port.
-pub fn settings(database: PgConnectOptions) -> Settings {
+pub fn settings(database: impl Into<Hosts>) -> Settings {
+    let hosts = database.into();
     Settings {
         listen: ([127, 0, 0, 1], 0).into(),
-        database: Database::Url { pooled: Box::new(database.clone()), direct: Box::new(database) },
+        database: Database::Url { pooled: hosts.clone(), direct: hosts },
         migrate: true,
         store: store_options(),
         failover: FailoverOptions {

@@ -101,3 +101,25 @@ async fn what_is_older_than_the_retention_is_deleted_and_nothing_else() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_path_tells_when_there_was_a_group_and_who_made_and_deleted_it() {
+    let app = TestApp::start().await;
+    app.get("/pump/lifetimes").await.expect_error(404);
+    app.group_of("pump", 60_000, &["a"]).await;
+    let list = app.get("/pump/lifetimes").await.expect_ok();
+    assert_eq!((&list[0]["CreatedBy"], &list[0]["Deleted"]), (&json!("anonymous"), &json!(null)));
+    assert_eq!(list.as_array().map(Vec::len), Some(1));
+    app.delete("/pump").await.expect_ok();
+    let list = app.get("/pump/lifetimes").await.expect_ok();
+    assert_eq!((&list[0]["DeletedBy"], list.as_array().map(Vec::len)), (&json!("anonymous"), Some(1)));
+    assert!(list[0]["Created"].as_str() <= list[0]["Deleted"].as_str());
+    app.group_of("pump", 60_000, &[]).await;
+    let list = app.get("/pump/lifetimes").await.expect_ok();
+    assert_eq!((&list[0]["Deleted"], list.as_array().map(Vec::len)), (&json!(null), Some(2)));
+    // What is no longer kept is not known; the group itself knows since when it is there.
+    app.database.execute("DELETE FROM configuration_changes").await;
+    let list = app.get("/pump/lifetimes").await.expect_ok();
+    assert_eq!((&list[0]["CreatedBy"], list.as_array().map(Vec::len)), (&json!(null), Some(1)));
+    assert!(list[0]["Created"].is_string());
+}

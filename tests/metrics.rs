@@ -99,6 +99,7 @@ async fn everything_that_is_to_be_measured_is_there() {
         "database_connections{pool=\"heartbeats\",state=\"busy\"} ",
         "sweep_duration_seconds_bucket{le=",
         "sweep_failures_total ",
+        "sign_of_life_age_seconds ",
         "role_changes_total{reason=\"lease_lapsed\"} ",
         "groups{primary=\"yes\"} ",
         "groups{primary=\"no\"} ",

@@ -2,7 +2,8 @@
 //!
 //! What is checked is every interleaving within stated bounds, not a sample: heartbeats and answers that are
 //! lost, late, reordered and repeated; clients that fall silent, come back, restart under a new session, or say
-//! goodbye; two replicas whose transactions overlap; sweeps, changes of the timeout, outages of the service.
+//! goodbye; an operator who deletes a session that does not know of it, or the whole group by force to create it again;
+//! two replicas whose transactions overlap; sweeps, changes of the timeout, outages of the service.
 //! The decisions are [`client_failover::arbitration`]'s own; the model adds what surrounds them.
 //!
 //! What the model assumes:
@@ -16,6 +17,10 @@
 //!   says in which role it acts does not heed an answer to a heartbeat older than its latest "as Secondary"
 //!   either: it would otherwise take back what it said.
 //! - A client that says goodbye has stopped before, and never uses that session again.
+//! - A client that is answered that there is no such session stops, and may register again under the same id. So the
+//!   operator's deletions are of sessions that come back; other restarts are under a new id.
+//! - Every client's clock is off by something else, some are ahead of the database's, and one may be far ahead in one
+//!   heartbeat.
 //!
 //! That somebody takes over is not stated as an `eventually` property: this checker overlooks those on paths
 //! that end in a cycle or in a state that another path reached first. It is an `always` property instead: from
@@ -29,8 +34,8 @@
 use std::collections::HashMap;
 
 use client_failover::arbitration::{
-    Answer, ClientInstant, FailoverTimeout, Group, HandoverMode, Health, Instant, Moment, Outage, Reason, Report, Role,
-    Rules, Session, Term, Transition, Vacancy, heartbeat, lapse, remove,
+    Answer, By, ClientInstant, FailoverTimeout, Former, Group, Handover, HandoverMode, Health, Instant, Moment, Outage,
+    Reason, Remains, Report, Role, Rules, Session, Term, Transition, end, heartbeat, lapse, remove,
 };
 use rust_decimal::Decimal;
 use stateright::{Checker, HasDiscoveries, Model, Path, Property, UniformChooser};
@@ -80,6 +85,11 @@ enum Defect {
     DeadPrimaryNeverLapses,
     TrustCountedFromReceipt,
     AcknowledgementTakenBack,
+    DeletionTakenForGoodbye,
+    GoneOneAcknowledges,
+    TermBeginsAgain,
+    NewGroupWaitsForNobody,
+    ClocksBoundedOnly,
 }
 
 /// The bounds of one check, and the rules under which it runs.
@@ -94,8 +104,16 @@ struct Protocol {
     repeats: u8,
     restarts: u8,
     goodbyes: u8,
+    /// How often an operator deletes a session.
+    deletions: u8,
+    /// How often an operator deletes the group by force and creates it again.
+    recreations: u8,
     timeout_changes: u8,
     outages: u8,
+    /// How many heartbeats are dated far in the future.
+    wrong_dates: u8,
+    /// By how many ticks the clock of each odd session is ahead of the database's.
+    clocks_ahead: u8,
     sweeps: bool,
     /// Whether a Primary reports until when it sent data.
     reports_data: bool,
@@ -115,8 +133,12 @@ impl Default for Protocol {
             repeats: 0,
             restarts: 0,
             goodbyes: 0,
+            deletions: 0,
+            recreations: 0,
             timeout_changes: 0,
             outages: 0,
+            wrong_dates: 0,
+            clocks_ahead: 0,
             sweeps: false,
             reports_data: false,
             checks_takeover: false,
@@ -130,6 +152,8 @@ impl Default for Protocol {
 struct Client {
     session: u8,
     said_goodbye: bool,
+    /// It was told that there is no such session, and has not registered again.
+    unknown: bool,
     heartbeats_left: u8,
     /// The number of the latest heartbeat that it sent.
     sent: u8,
@@ -147,6 +171,7 @@ enum Request {
         session: u8,
         number: u8,
         sent_at: u8,
+        dated_wrong: bool,
         health: u8,
         acts_as_primary: Option<bool>,
         data_sent_until: Option<u8>,
@@ -169,8 +194,9 @@ struct Reply {
     session: u8,
     number: u8,
     sent_at: u8,
-    /// For how many ticks since the sending the client may act; 0 if it is not Primary.
-    lease: u8,
+    /// For how many ticks since the sending the client may act; 0 if it is not Primary, `None` if there is no such
+    /// session.
+    lease: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -178,6 +204,10 @@ enum Work {
     Serve(Request),
     Sweep,
     ChangeTimeout(u8),
+    /// An operator's deletion of a session.
+    Delete(u8),
+    /// The group is deleted by force, and another created at its path.
+    Recreate,
 }
 
 /// What the database holds of the group: its state, and whose session stands at which place.
@@ -185,6 +215,24 @@ enum Work {
 struct Stored {
     group: Group,
     sessions: Vec<u8>,
+}
+
+impl Stored {
+    fn register(&mut self, session: u8) {
+        self.group.sessions.push(NEW_SESSION);
+        self.sessions.push(session);
+    }
+
+    /// Takes away the place of a session that has been removed.
+    fn drop_place(&mut self, s: usize) {
+        self.group.sessions.remove(s);
+        self.sessions.remove(s);
+        if let Some(Handover { from: Former::Yielding { session, .. }, .. }) = &mut self.group.handover
+            && *session > s
+        {
+            *session -= 1;
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -223,6 +271,9 @@ struct State {
     repeats_left: u8,
     restarts_left: u8,
     goodbyes_left: u8,
+    deletions_left: u8,
+    recreations_left: u8,
+    wrong_dates_left: u8,
     timeout_changes_left: u8,
     outages_left: u8,
     leases: Vec<Lease>,
@@ -235,7 +286,7 @@ struct State {
 #[derive(Clone, Debug, PartialEq)]
 enum Action {
     Tick,
-    Send { client: usize, health: u8 },
+    Send { client: usize, health: u8, dated_wrong: bool },
     Read { request: usize, again: bool, clock_ahead: bool },
     BeginSweep,
     BeginChangeTimeout(u8),
@@ -243,7 +294,10 @@ enum Action {
     Retry(usize),
     Hear(usize),
     Restart(usize),
+    RegisterAgain(usize),
     SayGoodbye(usize),
+    BeginDelete(u8),
+    BeginRecreate,
     ServiceGoes,
     ServiceReturns,
 }
@@ -298,24 +352,34 @@ impl Protocol {
                     }
                 }
             }
-            Work::Serve(Request::Goodbye { session }) => {
+            Work::Recreate => {
+                let remains = match end(group, at, trace) {
+                    _ if self.breaks(Defect::TermBeginsAgain) => Remains::default(),
+                    remains if self.breaks(Defect::NewGroupWaitsForNobody) => {
+                        Remains { acted_on_until: None, ..remains }
+                    }
+                    remains => remains,
+                };
+                stored.group = Group::begin(group.timeout, remains);
+                stored.sessions.clear();
+            }
+            Work::Serve(Request::Goodbye { session }) | Work::Delete(session) => {
                 let s = place(*session)?;
                 let base = group.watermark_base;
-                remove(group, s, trace);
+                let by = match work {
+                    Work::Delete(_) if !self.breaks(Defect::DeletionTakenForGoodbye) => By::Another,
+                    _ => By::Itself,
+                };
+                remove(group, s, by, at, trace);
                 if self.breaks(Defect::WatermarkForgottenOnDeletion) {
                     group.watermark_base = base;
                 }
-                group.sessions.remove(s);
-                stored.sessions.remove(s);
-                if let Some(handover) = &mut group.handover
-                    && handover.from > s
-                {
-                    handover.from -= 1;
-                }
+                stored.drop_place(s);
             }
             Work::Serve(Request::Heartbeat {
                 session,
                 sent_at,
+                dated_wrong,
                 health: percent,
                 acts_as_primary,
                 data_sent_until,
@@ -324,16 +388,26 @@ impl Protocol {
                 let s = place(*session)?;
                 let report = Report {
                     health: health(*percent),
-                    // Every client's clock is off by something else.
-                    sent_at: ClientInstant(i64::from(*sent_at) - 1_000 * i64::from(*session)),
+                    sent_at: self.date(*session, *sent_at, *dated_wrong),
                     data_sent_until: data_sent_until.map(instant),
                     acting_as: acts_as_primary.map(|primary| if primary { Role::Primary } else { Role::Secondary }),
                 };
                 if self.breaks(Defect::OldAcknowledgementBelieved)
                     && report.acting_as == Some(Role::Secondary)
-                    && group.handover.is_some_and(|handover| handover.from == s)
+                    && group.handover.is_some_and(|handover| handover.is_from(s))
                 {
                     group.handover = None;
+                }
+                if self.breaks(Defect::GoneOneAcknowledges)
+                    && report.acting_as == Some(Role::Secondary)
+                    && group.handover.is_some_and(|handover| handover.from == Former::Gone)
+                {
+                    group.handover = None;
+                }
+                if self.breaks(Defect::ClocksBoundedOnly)
+                    && let Some(beat) = &mut group.sessions[s].beat
+                {
+                    beat.heard_until = beat.heard_until.min(ClientInstant(beat.received_at.0));
                 }
                 if self.breaks(Defect::DeadPrimaryNeverLapses)
                     && let Some(p) = group.holder(Role::Primary)
@@ -365,10 +439,8 @@ impl Protocol {
         let answer = self.decide(&mut after, &transaction.work, now, &state.outages, &mut trace);
 
         state.judge(&read, &after, &transaction.work, transaction.read_at, &answer, &trace);
-        if let (Work::Serve(Request::Heartbeat { session, number, sent_at, .. }), Some(Answer { lease, .. })) =
-            (&transaction.work, &answer)
-        {
-            let lease = lease.map_or(0, whole_ticks);
+        if let Work::Serve(Request::Heartbeat { session, number, sent_at, .. }) = &transaction.work {
+            let lease = answer.map(|answer| answer.lease.map_or(0, whole_ticks));
             state.replies.push(Reply { session: *session, number: *number, sent_at: *sent_at, lease });
         }
         if after != before {
@@ -377,6 +449,13 @@ impl Protocol {
             }
         }
         state.stored = after;
+    }
+
+    fn register(&self, state: &mut State, session: u8) {
+        state.stored.register(session);
+        for transaction in &mut state.transactions {
+            transaction.conflicts = !self.breaks(Defect::ConflictNotDetected);
+        }
     }
 
     fn begin(&self, state: &mut State, work: Work, ahead: u8) {
@@ -392,7 +471,17 @@ impl Protocol {
         }
     }
 
-    fn send(&self, state: &mut State, i: usize, health: u8) {
+    /// What a client's clock says at a tick.
+    fn date(&self, session: u8, sent_at: u8, wrong: bool) -> ClientInstant {
+        const FAR_AHEAD_US: i64 = 1_000_000_000;
+        let off_us = match session % 2 == 1 {
+            true => i64::from(self.clocks_ahead) * TICK_US,
+            false => -1_000 * i64::from(session),
+        };
+        ClientInstant(i64::from(sent_at) * TICK_US + off_us + if wrong { FAR_AHEAD_US } else { 0 })
+    }
+
+    fn send(&self, state: &mut State, i: usize, health: u8, dated_wrong: bool) {
         let now = state.now;
         let client = &mut state.clients[i];
         let acts = now < client.acts_until;
@@ -406,6 +495,7 @@ impl Protocol {
             session: client.session,
             number: client.sent,
             sent_at: now,
+            dated_wrong,
             health,
             acts_as_primary: tells.then_some(acts),
             data_sent_until: (self.reports_data && acts).then_some(now),
@@ -427,7 +517,14 @@ impl Protocol {
         };
         client.answered = client.answered.max(reply.number);
         let from = if self.breaks(Defect::TrustCountedFromReceipt) { now } else { reply.sent_at };
-        client.acts_until = if reply.lease == 0 { 0 } else { from + reply.lease };
+        client.acts_until = match reply.lease {
+            None => {
+                client.unknown = true;
+                0
+            }
+            Some(0) => 0,
+            Some(lease) => from + lease,
+        };
     }
 
     /// Two states that no future can tell apart become one: what nobody will look at again is forgotten.
@@ -445,7 +542,14 @@ impl Protocol {
         }
         let State { requests, replies, clients, stored, .. } = state;
         replies.retain(|reply| clients.iter().any(|client| self.heeds(client, reply)));
-        requests.retain(|request| stored.sessions.contains(&request.session()));
+        // One that meets no session is answered so, which matters to whoever still goes by that session.
+        let is_awaited = |request: &Request| match request {
+            Request::Heartbeat { session, .. } => {
+                clients.iter().any(|client| client.session == *session && !client.said_goodbye && !client.unknown)
+            }
+            Request::Goodbye { .. } => false,
+        };
+        requests.retain(|request| stored.sessions.contains(&request.session()) || is_awaited(request));
         requests.sort();
         replies.sort();
     }
@@ -464,10 +568,14 @@ impl Protocol {
         for tick in state.now + 1..=settled + longest {
             for &i in survivors {
                 let client = &state.clients[i];
+                if !stored.sessions.contains(&client.session) {
+                    stored.register(client.session);
+                }
                 let beat = Work::Serve(Request::Heartbeat {
                     session: client.session,
                     number: 0,
                     sent_at: tick,
+                    dated_wrong: false,
                     health: *self.clients[i].healths.last().expect("it reports some health"),
                     acts_as_primary: None,
                     data_sent_until: None,
@@ -503,7 +611,12 @@ impl Protocol {
 
 impl State {
     fn outage_until_now(&self) -> Option<Outage> {
-        self.down_since.map(|began| Outage { began_at: instant(began), recovered_at: instant(self.now), gap_us: 0 })
+        self.down_since.map(|began| Outage {
+            began_at: instant(began),
+            recovered_at: instant(self.now),
+            gap_us: 0,
+            clock_step_us: 0,
+        })
     }
 
     fn lease(&mut self, session: u8) -> &mut Lease {
@@ -538,7 +651,9 @@ impl State {
             }
             let needed = match change.reason {
                 Reason::LeaseLapsed => self.lease(session).until <= read_at,
-                Reason::SessionDeleted => *work == Work::Serve(Request::Goodbye { session }),
+                Reason::SessionDeleted => {
+                    [Work::Serve(Request::Goodbye { session }), Work::Delete(session), Work::Recreate].contains(work)
+                }
                 Reason::Yielded => {
                     let group = &after.group;
                     let own = group.sessions[change.session].beat.map(|beat| beat.health);
@@ -569,6 +684,9 @@ impl State {
         }
         self.highest_term = self.highest_term.max(after.group.term.0);
 
+        if *work == Work::Recreate {
+            self.highest_watermark = None;
+        }
         let watermark = after.group.watermark();
         if watermark < self.highest_watermark {
             self.breach(WATERMARK_STAYS);
@@ -578,8 +696,9 @@ impl State {
         match (work, answer) {
             (Work::Serve(Request::Heartbeat { session, .. }), Some(answer)) => {
                 let ticks = whole_ticks(after.group.timeout);
-                let acknowledged = read.group.handover.is_some_and(|h| read.sessions[h.from] == *session)
-                    && after.group.handover.is_none();
+                let acknowledged = read.group.handover.is_some_and(|handover| {
+                    read.sessions.iter().position(|s| s == session).is_some_and(|s| handover.is_from(s))
+                }) && after.group.handover.is_none();
                 let lease = self.lease(*session);
                 lease.until = lease.until.max(read_at + ticks);
                 lease.length = lease.until - read_at;
@@ -592,6 +711,9 @@ impl State {
             (Work::Serve(Request::Goodbye { session }), _) => {
                 self.lease(*session).primary_until = 0;
             }
+            // They are not live any more, and may act on what they have been told before.
+            (Work::Delete(session), _) => self.lease(*session).until = 0,
+            (Work::Recreate, _) => self.leases.iter_mut().for_each(|lease| lease.until = 0),
             _ => {}
         }
     }
@@ -610,12 +732,8 @@ impl Model for Protocol {
             now: 0,
             stored: Stored {
                 group: Group {
-                    timeout: timeout(self.timeouts[0]),
-                    term: Term(0),
-                    vacancy: Vacancy::NeverHeld,
-                    handover: None,
-                    watermark_base: None,
                     sessions: vec![NEW_SESSION; self.clients.len()],
+                    ..Group::begin(timeout(self.timeouts[0]), Remains::default())
                 },
                 sessions: (0..count).collect(),
             },
@@ -626,6 +744,7 @@ impl Model for Protocol {
                 .map(|(session, bounds)| Client {
                     session,
                     said_goodbye: false,
+                    unknown: false,
                     heartbeats_left: bounds.heartbeats,
                     sent: 0,
                     answered: 0,
@@ -640,6 +759,9 @@ impl Model for Protocol {
             repeats_left: self.repeats,
             restarts_left: self.restarts,
             goodbyes_left: self.goodbyes,
+            deletions_left: self.deletions,
+            recreations_left: self.recreations,
+            wrong_dates_left: self.wrong_dates,
             timeout_changes_left: self.timeout_changes,
             outages_left: self.outages,
             leases,
@@ -654,8 +776,17 @@ impl Model for Protocol {
             actions.push(Action::Tick);
         }
         for (i, client) in state.clients.iter().enumerate() {
-            if !client.said_goodbye && client.heartbeats_left > 0 {
-                actions.extend(self.clients[i].healths.iter().map(|&health| Action::Send { client: i, health }));
+            if !client.said_goodbye && !client.unknown && client.heartbeats_left > 0 {
+                for dated_wrong in [false, true] {
+                    if dated_wrong && state.wrong_dates_left == 0 {
+                        continue;
+                    }
+                    let healths = self.clients[i].healths.iter();
+                    actions.extend(healths.map(|&health| Action::Send { client: i, health, dated_wrong }));
+                }
+            }
+            if client.unknown && !client.said_goodbye {
+                actions.push(Action::RegisterAgain(i));
             }
             if state.restarts_left > 0 {
                 actions.push(Action::Restart(i));
@@ -700,6 +831,15 @@ impl Model for Protocol {
                 actions.push(Action::BeginSweep);
             }
         }
+        if state.deletions_left > 0 {
+            let used = state.stored.sessions.iter().filter(|session| {
+                state.clients.iter().any(|client| client.session == **session && !client.said_goodbye)
+            });
+            actions.extend(used.map(|session| Action::BeginDelete(*session)));
+        }
+        if state.recreations_left > 0 {
+            actions.push(Action::BeginRecreate);
+        }
         if state.timeout_changes_left > 0 {
             let others = self.timeouts.iter().filter(|ticks| timeout(**ticks) != state.stored.group.timeout);
             actions.extend(others.map(|ticks| Action::BeginChangeTimeout(*ticks)));
@@ -710,7 +850,10 @@ impl Model for Protocol {
         let mut state = last.clone();
         match action {
             Action::Tick => state.now += 1,
-            Action::Send { client, health } => self.send(&mut state, client, health),
+            Action::Send { client, health, dated_wrong } => {
+                state.wrong_dates_left -= u8::from(dated_wrong);
+                self.send(&mut state, client, health, dated_wrong);
+            }
             Action::Read { request, again, clock_ahead } => {
                 let served = if again {
                     state.repeats_left -= 1;
@@ -744,16 +887,30 @@ impl Model for Protocol {
                 *client = Client {
                     session,
                     said_goodbye: false,
+                    unknown: false,
                     answered: client.sent,
                     said_secondary: 0,
                     acts_until: 0,
                     ..client.clone()
                 };
-                state.stored.group.sessions.push(NEW_SESSION);
-                state.stored.sessions.push(session);
-                for transaction in &mut state.transactions {
-                    transaction.conflicts = !self.breaks(Defect::ConflictNotDetected);
+                self.register(&mut state, session);
+            }
+            Action::RegisterAgain(i) => {
+                let client = &mut state.clients[i];
+                client.unknown = false;
+                let session = client.session;
+                // Another of its requests may have found out before.
+                if !state.stored.sessions.contains(&session) {
+                    self.register(&mut state, session);
                 }
+            }
+            Action::BeginDelete(session) => {
+                state.deletions_left -= 1;
+                self.begin(&mut state, Work::Delete(session), 0);
+            }
+            Action::BeginRecreate => {
+                state.recreations_left -= 1;
+                self.begin(&mut state, Work::Recreate, 0);
             }
             Action::SayGoodbye(i) => {
                 state.goodbyes_left -= 1;
@@ -971,6 +1128,77 @@ fn goodbyes_and_restarts() {
 }
 
 #[test]
+fn deletions_by_an_operator() {
+    holds(
+        "deletions",
+        Protocol {
+            clients: vec![client(Telling, &[50], 2), client(Silent, &[60], 2)],
+            deletions: 1,
+            last_tick: 2,
+            checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn deletions_where_handovers_are_prompt() {
+    holds(
+        "deletions, prompt",
+        Protocol {
+            // Equals: nobody yields, which is what the prompt mode does not wait for.
+            clients: vec![client(Telling, &[50], 2), client(Silent, &[50], 2)],
+            deletions: 2,
+            last_tick: 2,
+            handover: HandoverMode::Prompt,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn groups_that_are_deleted_and_created_again() {
+    holds(
+        "recreations",
+        Protocol {
+            clients: vec![client(Telling, &[50], 2), client(Silent, &[60], 2)],
+            deletions: 1,
+            recreations: 1,
+            reports_data: true,
+            last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn clocks_of_clients_that_are_ahead() {
+    holds(
+        "clocks ahead",
+        Protocol {
+            clients: vec![client(Silent, &[90], 1), client(Telling, &[50], 3)],
+            clocks_ahead: 1,
+            repeats: 1,
+            last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn clocks_of_clients_that_were_wrong_once() {
+    holds(
+        "wrong dates",
+        Protocol {
+            clients: vec![client(Silent, &[90], 1), client(Telling, &[50], 3)],
+            wrong_dates: 1,
+            last_tick: 3,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
 fn three_clients() {
     holds(
         "three clients",
@@ -1018,8 +1246,28 @@ fn every_broken_rule_is_noticed() {
     let changing = Protocol { timeouts: &[3, 2], timeout_changes: 1, ..equals.clone() };
     finds(ONE_ACTING, with(Defect::LeaseRecomputedOnChange, &changing));
 
-    let leaving = Protocol { reports_data: true, goodbyes: 1, ..equals };
+    let leaving = Protocol { reports_data: true, goodbyes: 1, ..equals.clone() };
     finds(WATERMARK_STAYS, with(Defect::WatermarkForgottenOnDeletion, &leaving));
+
+    let deleting = Protocol { deletions: 1, ..equals.clone() };
+    finds(ONE_ACTING, with(Defect::DeletionTakenForGoodbye, &deleting));
+    let returning = Protocol {
+        clients: vec![client(Telling, &[50], 2), client(Telling, &[50], 2)],
+        deletions: 1,
+        ..Protocol::default()
+    };
+    finds(ONE_ACTING, with(Defect::GoneOneAcknowledges, &returning));
+    let recreating = Protocol { recreations: 1, ..equals };
+    finds(TERM_NAMES_ONE, with(Defect::TermBeginsAgain, &recreating));
+    finds(ONE_ACTING, with(Defect::NewGroupWaitsForNobody, &recreating));
+
+    let ahead = Protocol {
+        clients: vec![silent(&[90]), client(Telling, &[50], 4)],
+        clocks_ahead: 2,
+        last_tick: 3,
+        ..Protocol::default()
+    };
+    finds(ONE_ACTING, with(Defect::ClocksBoundedOnly, &ahead));
 }
 
 #[test]
@@ -1049,6 +1297,9 @@ fn everything(heartbeats: u8) -> Protocol {
         repeats: 4,
         restarts: 2,
         goodbyes: 1,
+        deletions: 2,
+        recreations: 1,
+        clocks_ahead: 1,
         last_tick: 24,
         transactions_overlap: true,
         sweeps: true,
@@ -1114,6 +1365,48 @@ fn wider_bounds() {
             outages: 2,
             last_tick: 5,
             checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "deletions, wider",
+        Protocol {
+            clients: vec![telling(&[50], 3), silent(&[60], 2)],
+            deletions: 2,
+            last_tick: 2,
+            checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "recreations, wider",
+        Protocol {
+            clients: vec![telling(&[50], 3), silent(&[60], 2)],
+            deletions: 1,
+            recreations: 2,
+            reports_data: true,
+            last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "clocks ahead, wider",
+        Protocol {
+            clients: vec![silent(&[90], 2), telling(&[50], 3)],
+            clocks_ahead: 1,
+            repeats: 1,
+            last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "clocks ahead and timeouts, wider",
+        Protocol {
+            clients: vec![silent(&[90], 1), telling(&[50], 4)],
+            timeouts: &[2, 3],
+            timeout_changes: 1,
+            clocks_ahead: 2,
+            last_tick: 3,
             ..Protocol::default()
         },
     );

@@ -187,8 +187,12 @@ async fn a_sign_of_life_records_an_outage_only_after_more_than_the_shortest() {
     assert_eq!(note_alive_after(&database, 251).await, one, "it counts for short leases");
     assert_eq!(note_alive_after(&database, 2_001).await, one);
     assert_eq!(note_alive_after(&database, 1_000_000).await, one);
-    let kept = json!({"outages": 0, "until_now": null, "from_the_last_sign": false, "moved": false});
-    assert_eq!(note_alive_after(&database, -MINUTE).await, kept, "a clock set back does not take life back");
+    let no_step = "SELECT count(*) AS steps FROM service_clock_set_back";
+    assert_eq!(note_alive_after(&database, -10).await["outages"], 0);
+    assert_eq!(database.rows(no_step).await, [json!({"steps": 0})], "of no account");
+    assert_eq!(note_alive_after(&database, -MINUTE).await, none, "no outage");
+    let step = "SELECT extract(epoch FROM was_at - noticed_at)::int AS seconds FROM service_clock_set_back";
+    assert_eq!(database.rows(step).await, [json!({"seconds": 60})], "but a clock that was set back");
 }
 
 #[tokio::test]
@@ -250,6 +254,7 @@ fn sql_and_the_decisions_agree_on_when_a_lease_ends() {
                 began_at: Instant(*began),
                 recovered_at: Instant(*recovered),
                 gap_us: GAP_US,
+                clock_step_us: 0,
             })
             .collect();
         let timeouts: Vec<FailoverTimeout> =

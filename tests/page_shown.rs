@@ -76,7 +76,8 @@ async fn the_screenshots_of_the_page_are_made_anew() {
         ("utilities", "grid", "Grid meters", &[("meter-1", 100.0), ("meter-2", 100.0)], &[]),
     ];
     for (line, group, name, sessions, silent) in groups {
-        let configuration = json!({"Milliseconds": MINUTE, "Name": name});
+        let configuration =
+            json!({"Milliseconds": MINUTE, "Name": name, "Description": format!("{name} of the plant.")});
         send(&app, Method::PUT, line, &format!("/{group}"), configuration).await;
         for session in sessions.iter().map(|(session, _)| session).chain(silent) {
             send(&app, Method::POST, line, &format!("/{group}/clientsessions"), json!({"Id": session})).await;
@@ -85,7 +86,10 @@ async fn the_screenshots_of_the_page_are_made_anew() {
         beat_all(&app, line, group, sessions).await;
     }
     // They have been so for a while.
-    app.database.execute("UPDATE sessions SET role_changed_at = role_changed_at - interval '3 days 4 hours'").await;
+    let earlier = "UPDATE sessions SET role_changed_at = role_changed_at - interval '3 days 4 hours';
+        UPDATE groups SET created_at = created_at - interval '4 days';
+        UPDATE configuration_changes SET recorded_at = recorded_at - interval '4 days'";
+    app.database.execute(earlier).await;
     remember(
         &app,
         "pump",
@@ -133,6 +137,7 @@ async fn the_screenshots_of_the_page_are_made_anew() {
     browser.until("document.querySelectorAll('.held').length > 5").await;
     browser.eval("document.querySelector('.held.pending').focus()").await;
     browser.shows("#tip", "healthier").await;
+    browser.until("document.querySelectorAll('.held.handover').length === 1").await;
     keep(&browser, "page-timeline.png").await;
 
     browser.screen(360, 740, 2, true).await;
@@ -249,13 +254,13 @@ async fn the_first_view_of_100_000_groups() {
 }
 
 /// The service as a process of its own.
-struct Service {
+pub struct Service {
     child: std::process::Child,
-    url: String,
+    pub url: String,
 }
 
 impl Service {
-    async fn start(database: &TestDatabase) -> Service {
+    pub async fn start(database: &TestDatabase) -> Service {
         use std::io::{BufRead as _, BufReader};
         let mut command = program();
         command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", database.url());
@@ -271,7 +276,7 @@ impl Service {
         .expect("it starts")
     }
 
-    fn id(&self) -> u64 {
+    pub fn id(&self) -> u64 {
         u64::from(self.child.id())
     }
 

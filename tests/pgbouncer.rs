@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use client_failover::config::{Database, Settings};
+use client_failover::store::hosts::Hosts;
 use client_failover::store::migrate::Readiness;
 use client_failover::store::{Pooler, Store, StoreOptions};
 use nix::unistd::{Uid, User, geteuid};
@@ -114,9 +115,9 @@ impl PgBouncer {
     /// A replica behind it, with the database itself for migrations and events where that is given.
     fn settings(&self, database: &TestDatabase, direct: Option<PgConnectOptions>) -> Settings {
         let mut settings = settings(database.connect_options());
-        let pooled = self.connect_options(database);
-        let direct = direct.unwrap_or_else(|| pooled.clone());
-        settings.database = Database::Url { pooled: Box::new(pooled), direct: Box::new(direct) };
+        let pooled = Hosts::from(self.connect_options(database));
+        let direct = direct.map_or_else(|| pooled.clone(), Hosts::from);
+        settings.database = Database::Url { pooled, direct };
         settings.store.pooler = Pooler::Transaction;
         settings.store.operation_timeout = OPERATION_TIMEOUT;
         settings
@@ -304,7 +305,7 @@ async fn a_standby_behind_pgbouncer_is_refused() {
         .await;
     eventually("a read is refused", async || replica.get("/g").await.status == 503).await;
     let Database::Url { pooled, .. } = bouncer.settings(&database, None).database else { unreachable!("it has a URL") };
-    let store = Store::open(*pooled, StoreOptions { pooler: Pooler::Transaction, ..store_options() });
+    let store = Store::open(pooled, StoreOptions { pooler: Pooler::Transaction, ..store_options() });
     let refused = store.readiness(Duration::from_secs(1)).await;
     assert!(matches!(&refused, Readiness::Away(why) if why.contains("standby")), "{refused:?}");
     store.close().await;

@@ -576,7 +576,7 @@ async fn the_term_rises_with_a_grant_and_with_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_group_created_again_is_a_new_group() {
+async fn a_group_created_again_is_a_new_group_whose_terms_go_on() {
     let app = start().await;
     app.group_of("g", MINUTE, &["a"]).await;
     app.beat("g", "a", 100.0).await;
@@ -588,13 +588,14 @@ async fn a_group_created_again_is_a_new_group() {
     app.group_of("g", MINUTE, &["b"]).await;
     app.heartbeat("g", "a", json!({})).await.expect_error(404);
     let status = app.database.rows("SELECT term, watermark, primary_session FROM group_status").await;
-    assert_eq!(status, [json!({"term": 0, "watermark": null, "primary_session": null})]);
+    assert_eq!(status, [json!({"term": 1, "watermark": null, "primary_session": null})]);
+    app.database.let_time_pass(MINUTE).await;
     let answer = beat_having_sent(&app, "b", json!(null)).await;
-    assert_eq!(answer.header("Failover-Term"), "1");
+    assert_eq!(answer.header("Failover-Term"), "2");
     assert_eq!(answer.expect_ok(), json!({"Role": PRIMARY, "LastDataSendTime": NO_TIME}));
     assert_eq!(
         app.database.trace("g").await,
-        ["a 0>1 first_heartbeat heartbeat 1", "a 1>0 session_deleted operator 1", "b 0>1 first_heartbeat heartbeat 1"]
+        ["a 0>1 first_heartbeat heartbeat 1", "a 1>0 session_deleted operator 1", "b 0>1 session_deleted heartbeat 2"]
     );
 }
 

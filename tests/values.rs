@@ -91,6 +91,11 @@ async fn a_percentage_keeps_every_digit_that_was_sent() {
         ("-0", "0"),
         ("-0.0", "0"),
         ("0.00", "0"),
+        // Six equal shares add up to the first of these, as doubles.
+        ("100.00000000000001", "100"),
+        ("100.000001", "100"),
+        ("1.00000001e2", "100"),
+        ("100.0000000000000000000000001", "100"),
         ("-0e0", "0"),
         ("null", "0"),
     ] {
@@ -107,6 +112,10 @@ async fn a_date_time_is_read_in_every_form_and_written_in_utc() {
     for (sent, shown) in [
         ("2019-08-24T14:15:22Z", "2019-08-24T14:15:22Z"),
         ("2019-08-24T14:15:22", "2019-08-24T14:15:22Z"),
+        ("2019-08-24T14:15Z", "2019-08-24T14:15:00Z"),
+        ("2019-08-24T14:15:22.1234567+0200", "2019-08-24T12:15:22.123456Z"),
+        ("2019-08-24 14:15:22,5 UTC", "2019-08-24T14:15:22.5Z"),
+        ("2019-08-24T14:15:22+02:00[Europe/Berlin]", "2019-08-24T12:15:22Z"),
         ("2019-08-24t14:15:22z", "2019-08-24T14:15:22Z"),
         ("2019-08-24T14:15:22.5Z", "2019-08-24T14:15:22.5Z"),
         ("2019-08-24T14:15:22.1234567Z", "2019-08-24T14:15:22.123456Z"),
@@ -129,6 +138,23 @@ async fn a_date_time_is_read_in_every_form_and_written_in_utc() {
             format!(r#"{{"PercentHealthyStreams":1,"HeartbeatTime":"{shown}","LastDataSendTime":"{shown}""#),
             "{sent}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_a_body_is_passed_over_and_of_two_like_properties_the_last_counts() {
+    let app = TestApp::start().await;
+    let marked = |text: &str| format!("\u{feff}{text}");
+    Request::put(format!("{GROUPS}/g"), marked(r#"{"Milliseconds":60000}"#)).send(&app).await.expect_ok();
+    Request::post(format!("{GROUPS}/g/clientsessions"), marked(r#"{"Id":"s"}"#)).send(&app).await.expect_ok();
+    for (body, shown) in [
+        (marked(r#"{"PercentHealthyStreams":25}"#), "25"),
+        (r#"{"PercentHealthyStreams":1,"percentHealthyStreams":2}"#.to_owned(), "2"),
+        (r#"{"percenthealthystreams":2,"PercentHealthyStreams":1}"#.to_owned(), "1"),
+    ] {
+        beat(&app, &body).await.expect_ok();
+        let heartbeat = shown_heartbeat(&app).await;
+        assert!(heartbeat.starts_with(&format!(r#"{{"PercentHealthyStreams":{shown},"#)), "{body}: {heartbeat}");
     }
 }
 

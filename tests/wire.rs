@@ -143,7 +143,10 @@ impl Connection {
 
 async fn read_answer(stream: &mut BufReader<TcpStream>, has_body: bool) -> Option<Answer> {
     let status = read_line(stream).await?;
-    let status = status.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("no status line: {status:?}"));
+    let status = status
+        .strip_prefix("HTTP/1.1 ")
+        .or(status.strip_prefix("HTTP/1.0 "))
+        .unwrap_or_else(|| panic!("no status line: {status:?}"));
     let status = StatusCode::from_bytes(&status.as_bytes()[..3]).expect("a status is a number");
     let mut headers = HeaderMap::new();
     loop {
@@ -173,7 +176,9 @@ async fn read_answer(stream: &mut BufReader<TcpStream>, has_body: bool) -> Optio
                     break;
                 }
             },
-            None => {}
+            None => {
+                stream.read_to_end(&mut body).await.ok()?;
+            }
         }
     }
     Some(Answer::new(status, headers, String::from_utf8(body).expect("answers are UTF-8")))

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use super::watched_file::WatchedFile;
 use super::{AuthError, AuthSetupError, Grant, Identity, Role, unix_now};
-use crate::telemetry;
+use crate::{outgoing, telemetry};
 
 /// For how long a verified token is remembered at most: a key that the issuer withdraws counts for so long more.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
@@ -345,7 +345,6 @@ impl Keys {
 /// The issuer's keys, fetched from where it says they are.
 struct FetchedKeys {
     issuer: String,
-    http: reqwest::Client,
     current: RwLock<Arc<KeySet>>,
     fetching: tokio::sync::Mutex<()>,
     last: Mutex<LastFetch>,
@@ -359,18 +358,21 @@ struct LastFetch {
 
 impl FetchedKeys {
     fn new(issuer: &str) -> Result<FetchedKeys, AuthSetupError> {
-        let http = reqwest::Client::builder()
-            .timeout(PATIENCE)
-            // Where the keys are is what the issuer says, and nobody else.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        // What is missing is said at the start, and not when the first token comes.
+        if let Ok(url) = reqwest::Url::parse(issuer) {
+            outgoing::client(&url, FetchedKeys::configure_client)?;
+        }
         Ok(FetchedKeys {
             issuer: issuer.to_owned(),
-            http,
             current: RwLock::default(),
             fetching: tokio::sync::Mutex::default(),
             last: Mutex::default(),
         })
+    }
+
+    fn configure_client() -> reqwest::ClientBuilder {
+        // Where the keys are is what the issuer says, and nobody else.
+        reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none())
     }
 
     fn last(&self) -> LastFetch {
@@ -419,7 +421,7 @@ impl FetchedKeys {
             jwks_uri: String,
         }
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let found: Discovery = serde_json::from_str(&self.get(&url).await?)
+        let found: Discovery = serde_json::from_str(&FetchedKeys::get(&url).await?)
             .map_err(|error| format!("{url} is not an OpenID configuration: {error}"))?;
         if found.issuer != self.issuer {
             return Err(format!("{url} is the configuration of another issuer, '{}'", found.issuer));
@@ -427,12 +429,16 @@ impl FetchedKeys {
         if !is_safe_url(&found.jwks_uri) {
             return Err(format!("its jwks_uri is neither https nor on this machine: {}", found.jwks_uri));
         }
-        KeySet::read(&self.get(&found.jwks_uri).await?)
+        KeySet::read(&FetchedKeys::get(&found.jwks_uri).await?)
     }
 
-    async fn get(&self, url: &str) -> Result<String, String> {
+    async fn get(url: &str) -> Result<String, String> {
         let fault = |error: reqwest::Error| format!("{url}: {}", telemetry::error_chain(&error.without_url()));
-        let mut response = self.http.get(url).send().await.map_err(fault)?;
+        let parsed = reqwest::Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+        // Made anew for each: it is asked for rarely, and so believes the authorities that the machine has now.
+        let http =
+            outgoing::client(&parsed, FetchedKeys::configure_client).map_err(|error| format!("{url}: {error}"))?;
+        let mut response = http.get(parsed).send().await.map_err(fault)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(format!("{url} was answered {}", response.status()));
         }

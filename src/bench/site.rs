@@ -13,6 +13,7 @@ use super::BenchError;
 use super::fleet::Fleet;
 use super::peer::Reach;
 use super::usage;
+use crate::outgoing;
 use crate::postgres::{Postgres, PostgresOptions};
 use crate::service_process::{Folder, ServiceProcess};
 use crate::store::{Pooler, Store, StoreOptions};
@@ -265,8 +266,9 @@ impl Site {
 
 async fn wait_until_ready(url: &str) -> Result<(), BenchError> {
     let ready = format!("{url}/health/ready");
+    let http = outgoing::plain_client(|http| http)?;
     for _ in 0..300 {
-        if let Ok(answer) = reqwest::get(&ready).await
+        if let Ok(answer) = http.get(&ready).send().await
             && answer.status().is_success()
         {
             return Ok(());
@@ -284,6 +286,7 @@ fn store_options() -> StoreOptions {
         idle_in_transaction_timeout: Duration::from_secs(60),
         outage_gap: Duration::from_secs(2),
         pooler: Pooler::None,
+        password_file: None,
     }
 }
 

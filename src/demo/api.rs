@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::DemoError;
+use crate::outgoing;
 
 /// What a session is allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +153,7 @@ impl Api {
         let group_url =
             format!("{server}/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/{group}");
         // A heartbeat goes straight to its service: a proxy in between would answer for it when it is gone.
-        let http = Client::builder().no_proxy().timeout(patience).build().map_err(DemoError::HttpClient)?;
+        let http = outgoing::plain_client(|http| http.timeout(patience)).map_err(DemoError::HttpClient)?;
         Ok(Api { http, server, group_url })
     }
 

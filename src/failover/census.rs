@@ -20,6 +20,11 @@ use crate::store::{Store, StoreError};
 
 /// At most one part in so many of the time is spent on counting.
 const SHARE: u32 = 20;
+/// The same where somebody looks, and where a census takes no longer than [`QUICK`].
+const SHARE_WHILE_LOOKED_AT: u32 = 4;
+const QUICK: Duration = Duration::from_millis(100);
+/// The longest that somebody who looks waits for a new one.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How many groups one read counts.
 const PAGE: i64 = 1_000;
 /// The most groups at risk that are kept, and the most namespaces.
@@ -36,7 +41,7 @@ const FLAPPING_SPAN_S: f64 = 600.0;
 /// Why a group needs a look, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Risk {
-    /// It has sessions, and none is Primary.
+    /// It has sessions, none is Primary, and no handover is under way that ends that.
     NoPrimary,
     /// Nobody could take over from its Primary.
     NoStandby,
@@ -46,10 +51,25 @@ pub enum Risk {
     Flapping,
 }
 
-/// The risks of a group with so many sessions, so many of them live, and a Primary of that health.
-fn risks(sessions: i64, live: i64, primary_health: Option<f64>, is_flapping: bool) -> Vec<Risk> {
+/// What the risks of a group are told by.
+#[derive(Clone, Copy, Debug)]
+struct Looked {
+    sessions: i64,
+    /// How many of them are live.
+    live: i64,
+    primary_health: Option<f64>,
+    /// Whether the end of a handover is being waited for.
+    is_handing_over: bool,
+    is_flapping: bool,
+}
+
+fn risks(looked: Looked) -> Vec<Risk> {
+    let Looked { sessions, live, primary_health, is_handing_over, is_flapping } = looked;
     let mut risks = Vec::new();
     match primary_health {
+        // Planned, and over within the lease of the one before, who may act until it has heard of it. Somebody has to be there
+        // to take over.
+        None if is_handing_over && live > 0 => {}
         None if sessions > 0 => risks.push(Risk::NoPrimary),
         // A group that nobody has registered in is not in use.
         None => {}
@@ -128,10 +148,28 @@ struct AtRisk {
 }
 
 impl Census {
+    /// How long its reads took.
+    fn took(&self) -> Duration {
+        Duration::from_micros(self.counted.took_us)
+    }
+
+    /// Whether another one may be taken because somebody looks, so that what is counted and what is listed are of one moment
+    /// wherever counting is quick.
+    fn is_worth_taking_anew(&self) -> bool {
+        let share = if self.took() <= QUICK { SHARE_WHILE_LOOKED_AT } else { SHARE };
+        self.ended_at.is_none_or(|ended_at| ended_at.elapsed() >= self.took() * share)
+    }
+
     fn note(&mut self, row: CensusRow) {
         let live = row.lease_ages.len() as i64;
         let is_flapping = self.flapping.contains(&row.group_key);
-        let risks = risks(row.sessions, live, row.primary_health, is_flapping);
+        let risks = risks(Looked {
+            sessions: row.sessions,
+            live,
+            primary_health: row.primary_health,
+            is_handing_over: row.is_handing_over,
+            is_flapping,
+        });
         let counted = &mut self.counted;
         counted.groups += 1;
         counted.groups_with_primary += i64::from(row.primary_health.is_some());
@@ -190,15 +228,23 @@ impl Census {
 
 /// The latest census. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct LatestCensus(Arc<Mutex<Arc<Census>>>);
+pub struct LatestCensus(Arc<Latest>);
+
+#[derive(Default)]
+struct Latest {
+    census: Mutex<Arc<Census>>,
+    /// Held by whoever takes one because somebody looks.
+    taking: tokio::sync::Mutex<()>,
+}
 
 impl LatestCensus {
     fn get(&self) -> Arc<Census> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.census.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set(&self, census: Census) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);
+        metrics::counted(census.counted);
+        *self.0.census.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);
     }
 }
 
@@ -209,8 +255,7 @@ pub async fn keep_counting(failover: Failover, direct: Store) {
         let mut took = Duration::ZERO;
         match take(&store).await {
             Ok(census) => {
-                took = Duration::from_micros(census.counted.took_us);
-                metrics::counted(census.counted);
+                took = census.took();
                 failover.census.set(census);
             }
             Err(error) => tracing::debug!(%error, "the census failed; the next one tries again"),
@@ -306,7 +351,7 @@ pub struct CountedThere {
 impl Failover {
     /// A page of groups with what is true of them now, those at risk first.
     pub async fn list_status(&self, query: StatusQuery) -> Result<StatusPage, FailoverError> {
-        let census = self.census.get();
+        let census = self.recent_census().await;
         let changed = self.find_changed(&census).await?;
         let mut found: Vec<(Risk, Uuid)> = Vec::new();
         let mut known_safe = HashSet::new();
@@ -340,8 +385,30 @@ impl Failover {
         Ok((group, risks))
     }
 
-    /// The namespaces that have groups, as the latest census found them.
-    pub fn list_namespaces(&self) -> Arc<Census> {
+    /// The namespaces that have groups, as a census found them.
+    pub async fn list_namespaces(&self) -> Arc<Census> {
+        self.recent_census().await
+    }
+
+    /// A census of a moment ago, where it costs little; else the latest. However many look, one is taken at a time.
+    async fn recent_census(&self) -> Arc<Census> {
+        let latest = self.census.get();
+        if !latest.is_worth_taking_anew() {
+            return latest;
+        }
+        let (latest, store) = (self.census.clone(), self.store.clone());
+        let taken = tokio::spawn(async move {
+            let _one = latest.0.taking.lock().await;
+            if latest.get().is_worth_taking_anew() {
+                match take(&store).await {
+                    Ok(census) => latest.set(census),
+                    // Whoever asked is about to read from the same database, and hears of it then.
+                    Err(error) => tracing::debug!(%error, "the census failed; the latest one is shown"),
+                }
+            }
+        });
+        // Where it takes longer, it is for those who look next.
+        let _ = tokio::time::timeout(PATIENCE, taken).await;
         self.census.get()
     }
 
@@ -352,8 +419,13 @@ impl Failover {
             // Only to compare it with a round number.
             f64::try_from(beat.health).unwrap_or_default()
         });
-        let is_flapping = census.flapping.contains(&group.key);
-        risks(group.sessions.len() as i64, live as i64, health, is_flapping)
+        risks(Looked {
+            sessions: group.sessions.len() as i64,
+            live: live as i64,
+            primary_health: health,
+            is_handing_over: group.handover_from.is_some(),
+            is_flapping: census.flapping.contains(&group.key),
+        })
     }
 
     /// The groups whose Primary has changed since the census.
@@ -427,17 +499,21 @@ mod tests {
 
     #[test]
     fn a_group_is_at_risk_for_what_it_lacks() {
-        for (sessions, live, health, flapping, expected) in [
-            (0, 0, None, false, vec![]),
-            (2, 0, None, false, vec![Risk::NoPrimary]),
-            (2, 2, None, true, vec![Risk::NoPrimary, Risk::Flapping]),
-            (1, 1, Some(100.0), false, vec![Risk::NoStandby]),
-            (2, 1, Some(50.0), false, vec![Risk::NoStandby, Risk::PrimaryUnhealthy]),
-            (2, 2, Some(89.9), false, vec![Risk::PrimaryUnhealthy]),
-            (2, 2, Some(90.0), false, vec![]),
-            (3, 3, Some(100.0), true, vec![Risk::Flapping]),
+        for (sessions, live, primary_health, is_handing_over, is_flapping, expected) in [
+            (0, 0, None, false, false, vec![]),
+            (2, 0, None, false, false, vec![Risk::NoPrimary]),
+            (2, 2, None, false, true, vec![Risk::NoPrimary, Risk::Flapping]),
+            (2, 2, None, true, false, vec![]),
+            (2, 1, None, true, true, vec![Risk::Flapping]),
+            (2, 0, None, true, false, vec![Risk::NoPrimary]),
+            (1, 1, Some(100.0), false, false, vec![Risk::NoStandby]),
+            (2, 1, Some(50.0), false, false, vec![Risk::NoStandby, Risk::PrimaryUnhealthy]),
+            (2, 2, Some(89.9), true, false, vec![Risk::PrimaryUnhealthy]),
+            (2, 2, Some(90.0), false, false, vec![]),
+            (3, 3, Some(100.0), false, true, vec![Risk::Flapping]),
         ] {
-            assert_eq!(risks(sessions, live, health, flapping), expected, "{sessions} {live} {health:?} {flapping}");
+            let looked = Looked { sessions, live, primary_health, is_handing_over, is_flapping };
+            assert_eq!(risks(looked), expected, "{looked:?}");
         }
     }
 
@@ -453,6 +529,7 @@ mod tests {
                 sessions: 2,
                 lease_ages: vec![0],
                 primary_health: (number < 2 * MOST_KEPT).then_some(100.0),
+                is_handing_over: false,
             });
         }
         census.shorten();

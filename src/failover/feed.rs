@@ -35,6 +35,9 @@ const BACKLOG: usize = 256;
 /// How often the writers that are waited for are looked at.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(3);
 
+/// A feed whose latest look is older than that is not current: it looks five times a second.
+const CURRENT: Duration = Duration::from_secs(1);
+
 /// The longest that missing ids are waited for. A transaction of a replica cannot stand that long: the server ends it.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -74,6 +77,8 @@ struct Shared {
     settled: AtomicI64,
     /// Every event up to this id has been handed out. Raised after that.
     handed_out: AtomicI64,
+    /// When the latest look began that found whatever there was.
+    looked_at: Mutex<Option<Instant>>,
     started: Notify,
     wake: Notify,
 }
@@ -88,6 +93,7 @@ impl Feed {
             topics: Mutex::default(),
             settled: AtomicI64::new(-1),
             handed_out: AtomicI64::new(-1),
+            looked_at: Mutex::default(),
             started: Notify::new(),
             wake: Notify::new(),
         }))
@@ -258,6 +264,12 @@ impl Listener {
         self.missed
     }
 
+    /// Whether events that are a moment old have been handed out: it is not so while the database cannot be read.
+    pub fn is_current(&self) -> bool {
+        let looked_at = *self.feed.0.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        looked_at.is_some_and(|at| at.elapsed() < CURRENT)
+    }
+
     /// Whether there are events of before, to be read from the database.
     pub fn is_behind(&self) -> bool {
         self.catch_up_to.is_some()
@@ -357,6 +369,9 @@ impl Reader {
         loop {
             let began = tokio::time::Instant::now();
             let looked = self.look().await;
+            if looked.is_ok() {
+                *self.feed.0.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(began.into_std());
+            }
             match &looked {
                 Ok(()) if !self.reached => tracing::info!("events are read again"),
                 Err(error) if self.reached => tracing::warn!(%error, "events cannot be read"),

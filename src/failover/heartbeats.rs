@@ -7,14 +7,16 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
+use tracing::Level;
 
 use super::deadlines::Deadlines;
+use super::held::HeldGroups;
 use super::line::{EXPENSIVE, Line, Waits};
 use super::turns::Turns;
 use super::{
@@ -23,6 +25,8 @@ use super::{
 };
 use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
 use crate::ids::{GroupPath, SessionId};
+use crate::limited;
+use crate::log_limits::Lines;
 use crate::metrics::{self, PoolUse};
 use crate::seeded_bugs::{self, FirstReading};
 use crate::store::connection::Connection;
@@ -35,6 +39,12 @@ const CONFLICTS_BEFORE_SPLIT: u32 = 3;
 
 /// How many heartbeats that keep meeting others are tried at once, apart from the rest.
 const MOST_ALONE: usize = 4;
+
+/// How many of these may be groups of which somebody holds a row: they may be held for long.
+const MOST_HELD: usize = 2;
+
+/// How long it may take to see which groups are held. Where it takes longer, a table is locked.
+const LOOK_FOR_HELD: Duration = Duration::from_millis(200);
 
 /// From how many answers on others give them: the next transaction waits for the writer, and few are given sooner than told to
 /// somebody else.
@@ -57,7 +67,7 @@ pub struct HeartbeatMessage {
 #[derive(Clone)]
 pub struct HeartbeatQueue {
     entrance: Arc<Entrance>,
-    patience: std::time::Duration,
+    patience: Duration,
     /// The writers' store, once their thread has made it.
     store: Arc<OnceLock<Store>>,
 }
@@ -190,11 +200,14 @@ async fn run_writers(
     place: &OnceLock<Store>,
 ) {
     let connections = options.heartbeat_writers + MOST_ALONE;
-    let store = store.with_own_connections(u32::try_from(connections).unwrap_or(u32::MAX));
+    let count = |connections| u32::try_from(connections).unwrap_or(u32::MAX);
+    let store = store.with_own_connections(count(connections), count(options.heartbeat_writers));
     // Nobody else sets it.
     let _ = place.set(store.clone());
     let alone = Arc::new(Semaphore::new(MOST_ALONE));
     let room = Arc::new(Semaphore::new(options.heartbeat_queue));
+    let held = Arc::new(HeldGroups::default());
+    let beside_held = Arc::new(Semaphore::new(MOST_HELD));
     let turns = Arc::new(Turns::default());
     let writers: Vec<_> = (0..options.heartbeat_writers)
         .map(|_| {
@@ -205,6 +218,8 @@ async fn run_writers(
                 line: line.clone(),
                 alone: alone.clone(),
                 room: room.clone(),
+                held: held.clone(),
+                beside_held: beside_held.clone(),
                 others: others.clone(),
                 deadlines: deadlines.clone(),
                 turns: turns.clone(),
@@ -218,6 +233,9 @@ async fn run_writers(
     }
 }
 
+/// A defect that panics may do so with every heartbeat.
+const WRITER_FAILED: Lines = Lines::new("a heartbeat writer failed and is started again", Level::ERROR);
+
 #[derive(Clone)]
 struct Writer {
     store: Store,
@@ -227,6 +245,8 @@ struct Writer {
     alone: Arc<Semaphore>,
     /// Room for heartbeats that wait for their turn alone: as many as may wait in the queue.
     room: Arc<Semaphore>,
+    held: Arc<HeldGroups>,
+    beside_held: Arc<Semaphore>,
     /// The threads that the service started on.
     others: Handle,
     /// Where leases are noted, if somebody looks when they end.
@@ -238,13 +258,15 @@ impl Writer {
     /// A defect that panics costs the heartbeats of one batch, which are answered 503, and not all that come after.
     async fn keep_running(self) {
         while let Err(panic) = tokio::spawn(self.clone().run()).await {
-            tracing::error!(%panic, "a heartbeat writer failed and is started again");
+            limited!(WRITER_FAILED, "", %panic, "a heartbeat writer failed and is started again");
         }
     }
 
     async fn run(self) {
         let mut kept = Kept::empty();
         let patience = self.store.options().idle_in_transaction_timeout / 2;
+        // Before the first heartbeat comes: where connections are few, others may have them all by then.
+        self.store.keep_connection(&mut kept).await;
         loop {
             match tokio::time::timeout(patience, self.line.take(self.batch_limit)).await {
                 Ok(batch) if batch.is_empty() => return,
@@ -255,7 +277,7 @@ impl Writer {
                     }
                     self.write(&mut kept, batch).await;
                 }
-                Err(_) => kept.rest().await,
+                Err(_) => self.store.keep_connection(&mut kept).await,
             }
         }
     }
@@ -300,6 +322,9 @@ impl Writer {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
+            for held in self.held.take_out(&mut part, |waiting| waiting.request.key) {
+                drop(tokio::spawn(self.clone().write_held(held)));
+            }
             if part.is_empty() {
                 // Its turn, if it has one, is for those who wait.
                 kept.rest().await;
@@ -308,6 +333,7 @@ impl Writer {
             let outcome = self.commit(kept, &part, CONFLICTS_BEFORE_SPLIT).await;
             self.turns.note_conflicts(kept.take_conflicts());
             match outcome {
+                Err(StoreError::Contended { held: true, .. }) if self.look_for_held(&part).await => parts.push(part),
                 Err(error) if part.len() > 1 && is_worth_splitting(&error) => {
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
@@ -323,13 +349,41 @@ impl Writer {
         }
     }
 
+    /// Finds out which of the groups somebody holds a row of; whether there are such.
+    async fn look_for_held(&self, part: &[Waiting]) -> bool {
+        let mut keys: Vec<uuid::Uuid> = part.iter().map(|waiting| waiting.request.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let store = self.store.background();
+        let look = store.read("find_held", move |connection| {
+            let keys = keys.clone();
+            Box::pin(async move { groups::find_held(connection, &keys).await })
+        });
+        match tokio::time::timeout(LOOK_FOR_HELD, look).await {
+            Ok(Ok(held)) => {
+                self.held.note(&held);
+                !held.is_empty()
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// Goes on with the heartbeats of a group of which somebody held a row of late, for as long as they have time.
+    async fn write_held(self, mut part: Vec<Waiting>) {
+        let Ok(_permit) = self.beside_held.acquire().await else { return };
+        let Ok(_as_any) = self.alone.acquire().await else { return };
+        part.retain(|waiting| !waiting.reply.is_closed());
+        let outcome = self.commit(&mut Kept::nothing(), &part, u32::MAX).await;
+        self.answer(part, outcome);
+    }
+
     /// Goes on with a heartbeat that keeps meeting others, for as long as it has time: those of other groups do not wait
     /// for it.
     async fn write_alone(self, mut part: Vec<Waiting>) {
         let Ok(_room) = self.room.try_acquire() else {
             return self.answer(
                 part,
-                Err(StoreError::Contended { transaction: "heartbeats", attempts: CONFLICTS_BEFORE_SPLIT }),
+                Err(StoreError::Contended { transaction: "heartbeats", attempts: CONFLICTS_BEFORE_SPLIT, held: false }),
             );
         };
         let Ok(_permit) = self.alone.acquire().await else { return };

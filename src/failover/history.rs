@@ -1,13 +1,15 @@
 //! What was: the changes of a group's roles, and how long they are kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::{Failover, FailoverError, no_such_group};
-use crate::ids::GroupPath;
+use crate::ids::{GroupPath, NamespacePath};
 use crate::metrics;
 use crate::store::events::{self, Event, EventTable};
+use crate::store::lifetimes::{self, Lifetime};
 use crate::store::{Store, StoreError};
 
 /// How many rows one step of pruning looks at: short enough that nobody waits for it.
@@ -40,6 +42,43 @@ impl Failover {
                 Box::pin(async move {
                     let HistoryRange { since, until, skip, count } = range;
                     let found = events::read_transitions(connection, key, since, until, skip, count).await?;
+                    let is_known = !found.is_empty() || events::is_known_group(connection, key).await?;
+                    Ok((found, is_known))
+                })
+            })
+            .await?;
+        match is_known {
+            true => Ok(found),
+            false => Err(no_such_group(path)),
+        }
+    }
+}
+
+impl Failover {
+    /// The latest changes of roles in a namespace or everywhere, the latest first.
+    pub async fn list_latest_transitions(
+        &self,
+        namespace: Option<NamespacePath>,
+        count: i64,
+    ) -> Result<Vec<Event>, FailoverError> {
+        let namespace = Arc::new(namespace);
+        let found = self.store().read("latest_transitions", move |connection| {
+            let namespace = namespace.clone();
+            Box::pin(
+                async move { events::read_latest_transitions(connection, namespace.as_ref().as_ref(), count).await },
+            )
+        });
+        Ok(found.await?)
+    }
+
+    /// From when to when there was a group of this path, as far as that is still kept, the latest first.
+    pub async fn list_lifetimes(&self, path: &GroupPath) -> Result<Vec<Lifetime>, FailoverError> {
+        let key = path.key();
+        let (found, is_known) = self
+            .store()
+            .read("lifetimes", move |connection| {
+                Box::pin(async move {
+                    let found = lifetimes::read_lifetimes(connection, key).await?;
                     let is_known = !found.is_empty() || events::is_known_group(connection, key).await?;
                     Ok((found, is_known))
                 })

@@ -11,6 +11,7 @@ use super::{Failover, changes_of, log_changes};
 use crate::arbitration;
 use crate::metrics;
 use crate::store::groups::{self, HeldRole, LeaseLeft};
+use crate::store::liveness::SHORTEST_OUTAGE;
 use crate::store::state::{self, Actor};
 use crate::store::{Kept, LostCommit, Store, StoreError};
 
@@ -21,6 +22,9 @@ const LAPSE_BATCH: usize = 64;
 /// From how many groups on such a transaction waits for its turn among those of heartbeats.
 const MANY_LAPSES: usize = 8;
 
+/// How often the connections that the server has to spare are counted.
+const SPARE_INTERVAL: Duration = Duration::from_secs(2);
+
 /// How many leases are looked at together as they end.
 const LOOK_PAGE: usize = 1_000;
 
@@ -29,14 +33,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Notes signs of life for ever: several within a gap, so that a late one is no outage.
 pub async fn keep_alive(store: Store) {
-    let interval = store.options().longest_silence() / 5;
+    let interval = store.options().outage_gap.min(SHORTEST_OUTAGE) / 5;
     let mut reached = true;
     loop {
         // Said once when it goes and once when it comes back, not all the time in between.
         let noted = store.note_alive().await;
         match &noted {
-            Ok(_) if !reached => tracing::info!("the database is reached again"),
-            Err(error) if reached => tracing::warn!(%error, "the database is not reached"),
+            Ok(_) if !reached => tracing::info!("heartbeats can be committed again"),
+            Err(error) if reached => tracing::warn!(%error, "no heartbeat can be committed"),
             _ => {}
         }
         reached = noted.is_ok();
@@ -44,9 +48,20 @@ pub async fn keep_alive(store: Store) {
     }
 }
 
+/// Looks for ever how many connections the server has to spare, so that another replica finds some.
+pub async fn watch_spare_connections(store: Store) {
+    loop {
+        if let Err(error) = store.look_at_spare_connections().await {
+            tracing::debug!(%error, "how many connections there are to spare is not known");
+        }
+        tokio::time::sleep(SPARE_INTERVAL).await;
+    }
+}
+
 /// Sweeps for ever, at jittered intervals so that replicas spread out.
 pub async fn sweep(failover: Failover) {
-    let mut sweeper = Sweeper { store: failover.store.background(), primaries: Uuid::nil(), pending: Uuid::nil() };
+    let store = failover.store.background();
+    let mut sweeper = Sweeper { store, primaries: Uuid::nil(), pending: Uuid::nil(), clock_set_back: 0 };
     let interval = failover.options.sweep_interval;
     loop {
         tokio::time::sleep(interval.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
@@ -107,10 +122,13 @@ struct Sweeper {
     primaries: Uuid,
     /// Where the walk along the PendingPrimaries has come to.
     pending: Uuid,
+    /// The last time that the database's clock was set back for which all groups have been gone through.
+    clock_set_back: i64,
 }
 
 impl Sweeper {
     async fn round(&mut self) -> Result<(), StoreError> {
+        self.base_leases_anew().await?;
         let primaries = self.find_lapsed(HeldRole::Primary, self.primaries).await?;
         let pending = self.find_lapsed(HeldRole::PendingPrimary, self.pending).await?;
         let mut lapsed = [primaries.lapsed, pending.lapsed].concat();
@@ -121,6 +139,31 @@ impl Sweeper {
         }
         self.primaries = primaries.next_after.unwrap_or(Uuid::nil());
         self.pending = pending.next_after.unwrap_or(Uuid::nil());
+        Ok(())
+    }
+
+    /// Goes through all groups once the clock was set back: leases of the old clock end in the future of the new one. Whoever
+    /// decides on such a group does it by itself; this is for those in which nobody is left.
+    async fn base_leases_anew(&mut self) -> Result<(), StoreError> {
+        let latest =
+            self.store.read("find_clock_set_back", |connection| Box::pin(groups::find_clock_set_back(connection)));
+        let latest = latest.await?;
+        let mut after = Uuid::nil();
+        while latest > self.clock_set_back {
+            let page = self
+                .store
+                .read("find_groups_of_old_clock", move |connection| {
+                    Box::pin(groups::find_groups_of_old_clock(connection, latest, after, LAPSE_BATCH as i64))
+                })
+                .await?;
+            match page.last() {
+                None => self.clock_set_back = latest,
+                Some(last) => after = *last,
+            }
+            if !page.is_empty() {
+                lapse(&self.store, page).await?;
+            }
+        }
         Ok(())
     }
 

@@ -10,10 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_http::{HttpServiceBuilder, KeepAlive};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Extensions, Server, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::rt::net::TcpStream;
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt as _;
@@ -23,12 +24,14 @@ use tokio_rustls::TlsAcceptor;
 use super::errors::ApiError;
 use super::lists::OpenList;
 use crate::auth::certificates::ClientCertificate;
+use client_stream::ClientStream;
 use framing::BodyLength;
 use pace::Pace;
 use shares::Shares;
-use stream::{ClientStream, Transport};
+use stream::{TimedStream, Transport};
 
 mod body;
+mod client_stream;
 mod framing;
 mod pace;
 mod shares;
@@ -49,11 +52,11 @@ pub struct ConnectionOptions {
     pub per_address: usize,
     /// How many more there may be that ask for the service's health alone.
     pub health_reserve: usize,
-    /// The longest from the first byte of a request's head to its last.
+    /// The longest from the first byte of a request's head to its last, and from a connection's beginning to its first request.
     pub head: Duration,
     /// The longest that a body or an answer may make no progress.
     pub progress: Duration,
-    /// The longest between an answer, or the connection's beginning, and a request.
+    /// The longest between an answer and the next request.
     pub idle: Duration,
 }
 
@@ -71,9 +74,9 @@ impl Default for ConnectionOptions {
     }
 }
 
-/// A server that gives an application's services the requests of this listener's connections.
+/// A server that gives an application's services the requests of these listeners' connections.
 pub fn serve<F, A, S>(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     application: F,
     tls: Option<ServerConfig>,
     options: &ConnectionOptions,
@@ -91,26 +94,25 @@ where
             InitError = (),
         > + 'static,
 {
-    let address = listener.local_addr()?;
     let tls = tls.map(|mut config| {
-        config.alpn_protocols.push(b"http/1.1".to_vec());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         TlsAcceptor::from(Arc::new(config))
     });
     let shares = Shares::new(options);
-    let builder = Server::build()
+    let mut server = Server::build()
         .workers(workers)
         // Whoever has no place is told so at once; this bounds how many are at that moment.
         .max_concurrent_connections(options.limit.saturating_add(options.health_reserve).saturating_add(1_024))
         .shutdown_timeout(shutdown_timeout.as_secs().max(1))
         .disable_signals();
-    let ending = builder.graceful_shutdown_signal();
+    let ending = server.graceful_shutdown_signal();
     let options = Arc::new(options.clone());
-    let builder = builder.listen("http", listener, move || {
+    let service = move || {
         let (tls, shares, options) = (tls.clone(), shares.clone(), options.clone());
         let accept = move |stream: TcpStream| accept(stream, tls.clone(), shares.clone(), options.clone());
         let ending = ending.clone();
         let application = application().into_factory().map_err(|error: actix_web::Error| error.error_response());
-        let http = HttpService::build()
+        let http = HttpServiceBuilder::default()
             .graceful_shutdown_signal(move || {
                 let ending = ending.clone();
                 async move { ending.notified().await }
@@ -118,15 +120,18 @@ where
             // The stream keeps these two.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
+            // Behind an answer to a request that was not read whole, so that the client comes to read it.
             .client_disconnect_timeout(FAREWELL)
             // A client that half-closes is gone: its heartbeat drops out of the queue.
             .h1_allow_half_closed(false)
-            .local_addr(address)
             .on_connect_ext(note_connection)
-            .finish(map_config(application, |()| AppConfig::default()));
+            .h1(map_config(application, |()| AppConfig::default()));
         fn_service(accept).map_err(actix_http::error::DispatchError::Io).and_then(http)
-    })?;
-    Ok(builder.run())
+    };
+    for listener in listeners {
+        server = server.listen("http", listener, service.clone())?;
+    }
+    Ok(server.run())
 }
 
 /// Gives a connection its place, and makes it a stream of requests.
@@ -135,12 +140,18 @@ async fn accept(
     tls: Option<TlsAcceptor>,
     shares: Arc<Shares>,
     options: Arc<ConnectionOptions>,
-) -> io::Result<(ClientStream, Protocol, Option<SocketAddr>)> {
+) -> io::Result<(ClientStream, Option<SocketAddr>)> {
     let peer = stream.peer_addr()?;
+    // Answers are small and whole: there is nothing to collect. One that cannot be set so is only slower.
+    let _ = stream.set_nodelay(true);
     let Some(place) = shares.enter(peer.ip()) else {
         if tls.is_none() {
             // What comes of it is of no account: nobody waits for one that has no place.
-            let _ = timeout(FAREWELL, stream.write_all(&whole_answer(&ApiError::NoPlace))).await;
+            let _ = timeout(
+                FAREWELL,
+                stream.write_all(whole_answer(&ApiError::NoPlace, &super::new_operation_id(), "").as_bytes()),
+            )
+            .await;
         }
         return Err(io::Error::other("there is no place for another connection of this address"));
     };
@@ -155,7 +166,8 @@ async fn accept(
         }
     };
     let pace = Pace::new(&options, place.is_for_health());
-    Ok((ClientStream::new(transport, pace, place, options.progress), Protocol::Http1, Some(peer)))
+    let stream = TimedStream::new(transport, pace, place, options.progress);
+    Ok((ClientStream::new(stream, peer), Some(peer)))
 }
 
 /// What requests know of their connection.
@@ -164,6 +176,7 @@ pub struct Connection(Rc<RefCell<Pace>>);
 
 /// Keeps with a connection what its requests want to know of it.
 fn note_connection(stream: &ClientStream, notes: &mut Extensions) {
+    let stream = stream.get_ref();
     notes.insert(Connection(stream.pace()));
     let leaf = stream.peer_certificate();
     if let Some(certificate) = leaf.and_then(|leaf| ClientCertificate::read(leaf)) {
@@ -199,16 +212,16 @@ pub fn give_out(
     response.map_body(|_, body| body::watched(body, connection, list))
 }
 
-/// An answer as it goes over the wire, for where no request is there to be answered. It ends its connection.
-fn whole_answer(error: &ApiError) -> Vec<u8> {
-    let operation_id = super::new_operation_id();
-    let body = error.body_text(&operation_id);
+/// An answer as it goes over the wire, for where no request is there to be answered. It ends its connection. `date`: the header
+/// `Date`, whole, where it is known.
+fn whole_answer(error: &ApiError, operation_id: &str, date: &str) -> String {
+    let body = error.body(operation_id);
     let status = error.status();
-    let retry = if status.as_u16() == 503 { "Retry-After: 1\r\n" } else { "" };
+    let retry = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
+    let date = if date.is_empty() { String::new() } else { format!("{date}\r\n") };
     format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nOperation-Id: {operation_id}\r\n\
-         {retry}Connection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         operation-id: {operation_id}\r\nx-content-type-options: nosniff\r\n{retry}{date}\r\n{body}",
         body.len()
     )
-    .into_bytes()
 }

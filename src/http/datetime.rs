@@ -1,4 +1,4 @@
-//! Date-times of the wire: RFC 3339 in, UTC out; year 1 stands for "none".
+//! Date-times of the wire: RFC 3339 and its like in, UTC out; year 1 stands for "none".
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ pub fn input_schema(description: &str) -> Schema {
     json_schema!({
         "type": ["string", "null"],
         "format": "date-time",
-        "description": format!("{description} RFC 3339, with any number of fraction digits (what is finer than a microsecond is cut); UTC where no offset is given. Year 1 counts as none."),
+        "description": format!("{description} RFC 3339, with any number of fraction digits (what is finer than a microsecond is cut); UTC where no offset is given, and seconds and the colon of an offset may be left out. Year 1 counts as none."),
     })
 }
 
@@ -45,31 +45,33 @@ pub enum Reading {
     None,
 }
 
-/// Reads an RFC 3339 date-time with any number of fraction digits; UTC where no offset is given. `None` where
-/// the text is not one, or lies after the year 9999 in UTC.
+/// Reads a date-time: RFC 3339 with any number of fraction digits, UTC where no offset is given, and what platforms print beside
+/// it that can mean one time only. `None` where the text is none of these, or lies after the year 9999 in UTC.
+///
+/// Those are: a full minute without seconds (Java), a comma before the fraction (ISO 8601), an offset without its colon, without
+/// its minutes or with seconds (C, PostgreSQL, Java), a space or " UTC" before or in its place (Ruby), and the name of
+/// the zone in brackets behind it (Java, JavaScript).
 pub fn parse(text: &str) -> Option<Reading> {
     let bytes = text.as_bytes();
-    let (date_time, rest) = text.split_at_checked(19)?;
+    let (date_time, rest) = text.split_at_checked(16)?;
     let date_time = date_time.as_bytes();
     let separators_fit = date_time[4] == b'-'
         && date_time[7] == b'-'
         && matches!(date_time[10], b'T' | b't' | b' ')
-        && date_time[13] == b':'
-        && date_time[16] == b':';
+        && date_time[13] == b':';
     if !separators_fit {
         return None;
     }
     let part = |from: usize, to: usize| digits(&bytes[from..to]);
     let year = i32::try_from(part(0, 4)?).ok()?;
     let date = NaiveDate::from_ymd_opt(year, part(5, 7)?, part(8, 10)?)?;
-    let second = part(17, 19)?;
+    let (second, micros, offset) = split_seconds(rest)?;
     // A leap second is the one after it.
     let leap = second == 60;
     let time = date.and_hms_opt(part(11, 13)?, part(14, 16)?, if leap { 59 } else { second })?;
 
-    let (micros, offset) = split_fraction(rest)?;
     let local = time + Duration::seconds(i64::from(leap)) + Duration::microseconds(micros);
-    let utc: NaiveDateTime = local.checked_sub_signed(Duration::minutes(offset_minutes(offset)?))?;
+    let utc: NaiveDateTime = local.checked_sub_signed(Duration::seconds(offset_seconds(offset)?))?;
     match utc.year() {
         ..=1 => Some(Reading::None),
         2..=9999 => Some(Reading::Time(utc.and_utc())),
@@ -77,9 +79,12 @@ pub fn parse(text: &str) -> Option<Reading> {
     }
 }
 
-/// The microseconds of a leading fraction, finer digits cut, and what follows it.
-fn split_fraction(text: &str) -> Option<(i64, &str)> {
-    let Some(fraction) = text.strip_prefix('.') else { return Some((0, text)) };
+/// The seconds and microseconds that a text begins with, finer digits cut, and what follows them.
+fn split_seconds(text: &str) -> Option<(u32, i64, &str)> {
+    let Some(seconds) = text.strip_prefix(':') else { return Some((0, 0, text)) };
+    let (second, rest) = seconds.split_at_checked(2)?;
+    let second = digits(second.as_bytes())?;
+    let Some(fraction) = rest.strip_prefix(['.', ',']) else { return Some((second, 0, rest)) };
     let length = fraction.bytes().take_while(u8::is_ascii_digit).count();
     if length == 0 {
         return None;
@@ -87,24 +92,37 @@ fn split_fraction(text: &str) -> Option<(i64, &str)> {
     let (fraction, rest) = fraction.split_at(length);
     let kept = &fraction.as_bytes()[..length.min(6)];
     let micros = i64::from(digits(kept)?) * 10_i64.pow(6 - kept.len() as u32);
-    Some((micros, rest))
+    Some((second, micros, rest))
 }
 
-fn offset_minutes(text: &str) -> Option<i64> {
-    if matches!(text, "" | "Z" | "z") {
+fn offset_seconds(text: &str) -> Option<i64> {
+    if matches!(text, "" | "Z" | "z" | " UTC" | " Z") {
         return Some(0);
     }
-    let bytes = text.as_bytes();
-    let sign = match bytes.first()? {
+    // The zone's name says nothing that the offset before it does not say, and without one it would say too little.
+    let text = match text.strip_suffix(']') {
+        Some(named) => named.split_once('[')?.0,
+        None => text,
+    };
+    if text == "Z" {
+        return Some(0);
+    }
+    let text = text.strip_prefix(' ').unwrap_or(text);
+    let sign = match text.as_bytes().first()? {
         b'+' => 1,
         b'-' => -1,
         _ => return None,
     };
-    if bytes.len() != 6 || bytes[3] != b':' {
-        return None;
-    }
-    let (hours, minutes) = (digits(&bytes[1..3])?, digits(&bytes[4..6])?);
-    (hours <= 23 && minutes <= 59).then_some(sign * i64::from(hours * 60 + minutes))
+    let (hours, rest) = text.get(1..)?.split_at_checked(2)?;
+    let (minutes, seconds) = match (rest.len(), rest.as_bytes()) {
+        (0, _) => ("0", "0"),
+        (2, _) => (rest, "0"),
+        (3, [b':', ..]) => (&rest[1..], "0"),
+        (6, [b':', _, _, b':', ..]) => (rest.get(1..3)?, rest.get(4..)?),
+        _ => return None,
+    };
+    let part = |text: &str, most: u32| digits(text.as_bytes()).filter(|value| *value <= most).map(i64::from);
+    Some(sign * (part(hours, 23)? * 3_600 + part(minutes, 59)? * 60 + part(seconds, 59)?))
 }
 
 fn digits(bytes: &[u8]) -> Option<u32> {
@@ -169,7 +187,22 @@ mod tests {
             ("2019-08-24T14:15:22.000000Z", "2019-08-24T14:15:22Z"),
             ("2019-08-24T14:15:22+02:00", "2019-08-24T12:15:22Z"),
             ("2019-08-24T00:15:22.25+05:30", "2019-08-23T18:45:22.25Z"),
+            ("2019-08-24T14:15Z", "2019-08-24T14:15:00Z"),
+            ("2019-08-24T14:15", "2019-08-24T14:15:00Z"),
+            ("2019-08-24T14:15+02:00", "2019-08-24T12:15:00Z"),
+            ("2019-08-24T14:15:22,5Z", "2019-08-24T14:15:22.5Z"),
+            ("2019-08-24T14:15:22+0200", "2019-08-24T12:15:22Z"),
+            ("2019-08-24T14:15:22.1234567-0330", "2019-08-24T17:45:22.123456Z"),
+            ("2019-08-24 14:15:22.25+02", "2019-08-24T12:15:22.25Z"),
+            ("2019-08-24T14:15:22-03:30:15", "2019-08-24T17:45:37Z"),
+            ("2019-08-24 14:15:22 +0200", "2019-08-24T12:15:22Z"),
+            ("2019-08-24 14:15:22 UTC", "2019-08-24T14:15:22Z"),
+            ("2019-08-24 14:15:22 Z", "2019-08-24T14:15:22Z"),
+            ("2019-08-24T14:15:22+02:00[Europe/Berlin]", "2019-08-24T12:15:22Z"),
+            ("2019-08-24T14:15Z[UTC]", "2019-08-24T14:15:00Z"),
+            ("2019-08-24T14:15:22Z[UTC][u-ca=iso8601]", "2019-08-24T14:15:22Z"),
             ("2019-12-31T23:59:60Z", "2020-01-01T00:00:00Z"),
+            ("0001-01-01T00:00+00:53:28", NONE),
             ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
             ("0001-01-01T00:00:00Z", NONE),
             ("0001-01-01T00:00:00", NONE),
@@ -185,16 +218,34 @@ mod tests {
         for text in [
             "",
             "2019-08-24",
-            "2019-08-24T14:15Z",
+            "2019-08-24T14:1",
+            "2019-08-24T14",
+            "2019-08-24T14:15:",
+            "2019-08-24T14:15.5Z",
+            "2019-08-24T14:15:2Z",
+            "24.08.2019T14:15:22Z",
+            "08/24/2019 14:15:22",
+            "20190824T141522Z",
+            "2019-08-24T14:15:22 CEST",
+            "2019-08-24T14:15:22 PM",
+            "2019-08-24T02:15:22 PM Z",
+            "2019-08-24T14:15:22[Europe/Berlin]",
+            "2019-08-24T14:15:22+02:00[Europe/Berlin",
+            "2019-08-24T14:15:22+2",
+            "2019-08-24T14:15:22+020",
+            "2019-08-24T14:15:22+02:0",
+            "2019-08-24T14:15:22+02:00:0",
+            "2019-08-24T14:15:22+02:60",
+            "2019-08-24T14:15:22+0260",
+            "2019-08-24T14:15:22+02é",
+            "2019-08-24T14:15:22  +02:00",
             "2019-02-30T00:00:00Z",
             "2019-13-01T00:00:00Z",
             "2019-08-24T24:00:00Z",
             "2019-08-24T14:60:00Z",
             "2019-08-24T14:15:61Z",
             "2019-08-24T14:15:22.Z",
-            "2019-08-24T14:15:22+0200",
             "2019-08-24T14:15:22+24:00",
-            "2019-08-24T14:15:22 Z",
             "2019-08-24T14:15:22Zx",
             "+019-08-24T14:15:22Z",
             "9999-12-31T23:59:59-01:00",
@@ -215,7 +266,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused_without_a_panic(text in "\\PC*|[0-9TZ:.+-]{19,40}") {
+        fn any_text_is_read_or_refused_without_a_panic(text in "\\PC*|[0-9TZ:.,+-]{19,40}|2019-08-24T14:15(:22)?[0-9é:., +Z-]{0,12}(\\[\\PC*\\])?") {
             let _ = parse(&text);
         }
     }

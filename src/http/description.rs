@@ -35,9 +35,10 @@ const JSON: &str = "application/json";
 
 const ABOUT: &str = "Redundant clients register as client sessions of a failover group and send heartbeats; each is answered with its role, so that \
 exactly one of a group acts and another takes over when it falls silent or falls ill.\n\n\
-A client acts as Primary only until Failover-Lease-Ms have passed since it *sent* the last heartbeat that was answered Primary.\n\n\
+A client acts as Primary only until Failover-Lease-Ms have passed since it *sent* the last heartbeat that was answered Primary. \
+On any other role, and on 404, it stops at once.\n\n\
 What is true everywhere: literal segments of paths, names of properties and names of query parameters are read in any case; unknown properties and \
-parameters are ignored. Every answer has the header Operation-Id, and every error the body *Error*. A path that is not served is answered 404, a \
+parameters are ignored. Every answer has the header Operation-Id, and every error the body *Error*. HEAD is served wherever GET is. A path that is not served is answered 404, a \
 method that a path does not have 405 with the header Allow. Requests can be repeated when an answer was lost.";
 
 /// One operation, described.
@@ -317,6 +318,11 @@ fn headers() -> Value {
             json!({"type": "integer", "format": "int64", "minimum": 0}),
             "The group's term, which rises with every new Primary. Pass it on with the data: a receiver that refuses a lower one than it has seen is safe from a client that does not know that it was replaced.",
             7.into(),
+        ),
+        "Failover-Timeout-Ms": header(
+            json!({"type": "integer", "format": "int64", "minimum": 0}),
+            "The group's failover timeout in milliseconds, in every role. Heartbeat at half of it; a change of it is seen in the next answer.",
+            30_000.into(),
         ),
         "Failover-Lease-Ms": header(
             json!({"type": "integer", "format": "int64", "minimum": 0}),

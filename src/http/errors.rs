@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::MAX_TARGET_BYTES;
 use crate::failover::FailoverError;
 use crate::ids::{GroupId, InvalidId, NamespaceId, NamespacePath, TenantId};
 use crate::store::StoreError;
@@ -75,10 +76,13 @@ pub enum ApiError {
     },
     /// The body takes too long to come.
     BodyTooSlow,
-    /// The head takes too long to come.
-    HeadTooSlow,
     /// There are as many connections as there may be, of all or of one address.
     NoPlace,
+    /// The body breaks off, or is not framed as HTTP has it.
+    BodyBroken {
+        /// How.
+        cause: String,
+    },
     /// A use case refused.
     Failover(FailoverError),
     /// The framework refused before the request reached us.
@@ -112,8 +116,9 @@ impl ApiError {
             ApiError::CannotAuthenticate { .. } => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::NotAllowed { .. } => StatusCode::FORBIDDEN,
             ApiError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            ApiError::BodyTooSlow | ApiError::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::NoPlace => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            ApiError::BodyBroken { .. } => StatusCode::BAD_REQUEST,
             ApiError::Framework(status) => *status,
             ApiError::Failover(error) => match error {
                 FailoverError::NoSuchGroup { .. } | FailoverError::NoSuchSession { .. } => StatusCode::NOT_FOUND,
@@ -187,21 +192,15 @@ impl ApiError {
                 "It was not there as a whole in time.".to_owned(),
                 "Send the request again, on a better connection.",
             ),
-            ApiError::HeadTooSlow => (
-                "The request takes too long.",
-                "Its head was not there as a whole in time.".to_owned(),
-                "Send the request again, on a better connection.",
-            ),
             ApiError::NoPlace => (
                 "There are too many connections.",
                 "As many are open as there may be, of all callers or of this address.".to_owned(),
                 "Try again after the time in the Retry-After header, or close connections that are not needed.",
             ),
-            ApiError::Framework(_) => (
-                "The request was refused.",
-                "It is not well-formed HTTP, or not of a kind that is served here.".to_owned(),
-                "Correct the request.",
-            ),
+            ApiError::BodyBroken { cause } => {
+                ("The body is not whole.", format!("The body could not be read: {cause}."), "Send the whole body.")
+            }
+            ApiError::Framework(status) => refused_unread(*status),
             ApiError::Failover(error) => failover_texts(error),
         }
     }
@@ -215,14 +214,41 @@ impl ApiError {
     }
 }
 
+/// What is wrong with a request that was refused before anything was done for it.
+fn refused_unread(status: StatusCode) -> (&'static str, String, &'static str) {
+    const SHORTER: &str = "Send a shorter request.";
+    match status {
+        StatusCode::URI_TOO_LONG => (
+            "The target of the request is too long.",
+            format!("The target of the request is longer than {MAX_TARGET_BYTES} bytes."),
+            SHORTER,
+        ),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+            "The head of the request is too large.",
+            "The line of the request and its headers are longer than 128 KiB together.".to_owned(),
+            SHORTER,
+        ),
+        StatusCode::REQUEST_TIMEOUT => (
+            "The head of the request takes too long.",
+            "It was not there as a whole in time.".to_owned(),
+            "Send the request again, on a better connection.",
+        ),
+        _ => (
+            "The request was refused.",
+            "It is not well-formed HTTP/1.1, or not of a kind that is served here.".to_owned(),
+            "Correct the request.",
+        ),
+    }
+}
+
 fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str) {
     let reason = sentence(error);
     match error {
         FailoverError::NoSuchGroup { .. } => {
-            ("The group does not exist.", reason, "Create the group, then register the client session.")
+            ("The group does not exist.", reason, "Stop acting. Create the group, then register the client session.")
         }
         FailoverError::NoSuchSession { .. } => {
-            ("The client session does not exist.", reason, "Register the client session again.")
+            ("The client session does not exist.", reason, "Stop acting, then register the client session again.")
         }
         FailoverError::GroupDiffers(_) => {
             ("The group exists.", reason, "Use PUT to change a group's configuration, or another Id for another group.")
@@ -468,11 +494,15 @@ impl ApiError {
         if let ApiError::NotAuthenticated { challenge, .. } = self {
             response.insert_header((WWW_AUTHENTICATE, challenge.as_str()));
         }
-        response.content_type("application/json").body(self.body_text(operation_id))
+        if matches!(self, ApiError::BodyTooSlow | ApiError::BodyTooLarge { .. } | ApiError::BodyBroken { .. }) {
+            // The next request would be looked for in the middle of this one.
+            response.force_close();
+        }
+        response.content_type("application/json").body(self.body(operation_id))
     }
 
-    /// The body of the answer.
-    pub fn body_text(&self, operation_id: &str) -> String {
+    /// The body alone.
+    pub fn body(&self, operation_id: &str) -> String {
         let (error, reason, resolution) = self.texts();
         // A structure of texts can always be written.
         serde_json::to_string(&ErrorBody { operation_id, error, reason: &reason, resolution }).unwrap_or_default()

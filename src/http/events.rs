@@ -29,11 +29,14 @@ use crate::metrics;
 use crate::store::events::{Event, EventScope, Happening};
 use crate::store::groups::GroupConfiguration;
 
-/// How often a silent stream says that it is there: less than proxies wait for.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a silent stream says that it is there, in seconds: less than proxies wait for.
+pub const KEEP_ALIVE_S: i64 = 15;
 
 /// The header by which a client says what it has had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
+
+/// What a stream is.
+pub const CONTENT_TYPE_OF_STREAM: &str = "text/event-stream";
 
 /// `GET …/clientfailover/events`
 pub async fn of_namespace(
@@ -71,13 +74,26 @@ async fn open(
     request: &HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let after = last_event_id(request)?;
+    let keep_alive = keep_alive(request)?;
     let listener = failover.feed().listen(scope, after).await?;
     Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CONTENT_TYPE, CONTENT_TYPE_OF_STREAM))
         .insert_header((CACHE_CONTROL, "no-store"))
         // A proxy that collects an answer before it passes it on would hold events back.
         .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(write_stream(listener, admission)))
+        .streaming(write_stream(listener, admission, keep_alive)))
+}
+
+/// How often the client wants to hear of a stream without news.
+fn keep_alive(request: &HttpRequest) -> Result<Duration, ApiError> {
+    match query::whole_number(request, "keep-alive")? {
+        None => Ok(Duration::from_secs(KEEP_ALIVE_S.unsigned_abs())),
+        Some(seconds @ 1..=KEEP_ALIVE_S) => Ok(Duration::from_secs(seconds.unsigned_abs())),
+        Some(seconds) => Err(ApiError::bad(
+            format!("keep-alive must be 1 to {KEEP_ALIVE_S} seconds; it is {seconds}."),
+            "Correct the parameter, or leave it out.",
+        )),
+    }
 }
 
 /// For how long a stream is let in: while the service lives, and while its caller would be let in again.
@@ -107,6 +123,7 @@ fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
 struct Open {
     listener: Listener,
     admission: Admission,
+    keep_alive: Duration,
     keep_alive_at: Instant,
     looked_at: Instant,
     begun: bool,
@@ -115,10 +132,15 @@ struct Open {
 }
 
 /// The stream's bytes. It ends with the service, or with an error of the database; the client resumes.
-fn write_stream(listener: Listener, admission: Admission) -> impl Stream<Item = Result<Bytes, Infallible>> {
+fn write_stream(
+    listener: Listener,
+    admission: Admission,
+    keep_alive: Duration,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let behind = listener.is_behind();
     let now = Instant::now();
-    let open = Open { listener, admission, keep_alive_at: now + KEEP_ALIVE, looked_at: now, begun: false, behind };
+    let keep_alive_at = now + keep_alive;
+    let open = Open { listener, admission, keep_alive, keep_alive_at, looked_at: now, begun: false, behind };
     stream::unfold(open, |mut open| async move {
         if !open.begun {
             open.begun = true;
@@ -133,9 +155,13 @@ fn write_stream(listener: Listener, admission: Admission) -> impl Stream<Item = 
                     position(&mut open.listener, ": that was before\n")
                 }
             },
-            () = sleep_until(open.keep_alive_at) => position(&mut open.listener, ": still here\n"),
+            () = sleep_until(open.keep_alive_at) => {
+                // Proxies are content with either; whoever shows something wants to know which.
+                let comment = if open.listener.is_current() { ": still here\n" } else { ": nothing new can be read\n" };
+                position(&mut open.listener, comment)
+            }
         };
-        open.keep_alive_at = Instant::now() + KEEP_ALIVE;
+        open.keep_alive_at = Instant::now() + open.keep_alive;
         Some((Ok(bytes), open))
     })
 }
@@ -310,23 +336,29 @@ fn kind_of_event(schemas: &mut SchemaGenerator, description: &str, more: impl In
 
 /// One event of a stream, for the description of the API. Its data is the JSON of the kind that its name tells.
 pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
-    let kind =
-        |name: &str, data: Value| json!({"properties": {"event": {"const": name}, "data": {"contentSchema": data}}});
+    // Each with a title, which generated clients name it by, and whole: what stands beside `oneOf` is lost on some of them.
+    let kind = |name: &str, data: Value| {
+        json!({
+            "title": format!("{name}Event"),
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to resume from."},
+                "event": {"type": "string", "const": name, "description": "The kind."},
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": data,
+                    "description": "The JSON of that kind.",
+                },
+                "retry": {"type": "integer", "minimum": 0, "description": "After how many milliseconds to come back."},
+            },
+            "required": ["id", "event", "data"],
+        })
+    };
     let of_kinds = kinds.map(|name| kind(name, json!({"$ref": format!("#/components/schemas/{name}")})));
     let one_of: Vec<Value> =
         of_kinds.chain([kind("EventsMissed", json!({"type": "object", "maxProperties": 0}))]).collect();
-    json_schema!({
-        "type": "object",
-        "description": "One event of a stream, field by field.",
-        "properties": {
-            "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to resume from."},
-            "event": {"type": "string", "description": "The kind."},
-            "data": {"type": "string", "contentMediaType": "application/json", "description": "The JSON of that kind."},
-            "retry": {"type": "integer", "minimum": 0, "description": "After how many milliseconds to come back."},
-        },
-        "required": ["id", "event", "data"],
-        "oneOf": one_of,
-    })
+    json_schema!({"description": "One event of a stream, field by field.", "oneOf": one_of})
 }
 
 /// The data of every kind of event by its name, for the description of the API.

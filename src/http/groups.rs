@@ -18,9 +18,8 @@ use super::sessions::{Percent, RoleNumber};
 use super::timespan::TimeSpanText;
 use super::{datetime, query, timespan};
 use crate::arbitration::FailoverTimeout;
-use crate::failover::{Caller, Deletion, Failover, FailoverError, ListRange};
+use crate::failover::{Caller, Deletion, Failover, FailoverError, ListRange, WantedGroup};
 use crate::ids::{GroupId, GroupPath};
-use crate::store::groups::GroupConfiguration;
 use crate::store::reads::{GroupView, HeartbeatView, SessionView};
 
 /// The longest `Name`, in characters.
@@ -57,9 +56,9 @@ pub async fn create(
     InNamespace(parent): InNamespace,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
-    let (id, configuration) = read_configuration(&body)?;
+    let (id, wanted) = read_configuration(&body)?;
     let group = id.unwrap_or_else(GroupId::generate);
-    let id = failover.create_group(&caller, GroupPath { parent, group }, configuration).await?;
+    let id = failover.create_group(&caller, GroupPath { parent, group }, wanted).await?;
     Ok(answer_id(id.as_str()))
 }
 
@@ -76,7 +75,7 @@ pub async fn put(
     InGroup(path): InGroup,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
-    let (id, configuration) = read_configuration(&body)?;
+    let (id, wanted) = read_configuration(&body)?;
     if let Some(id) = id.filter(|id| *id != path.group) {
         return Err(ApiError::bad(
             format!("Id is '{id}' in the body and '{}' in the path.", path.group),
@@ -84,7 +83,7 @@ pub async fn put(
         ));
     }
     let group = path.group.clone();
-    failover.put_group(&caller, path, configuration).await?;
+    failover.put_group(&caller, path, wanted.configuration()).await?;
     Ok(answer_id(group.as_str()))
 }
 
@@ -108,8 +107,8 @@ pub fn answer_id(id: &str) -> HttpResponse {
     HttpResponse::Ok().json(id)
 }
 
-/// The id and the configuration in a GroupConfiguration.
-fn read_configuration(body: &JsonBody) -> Result<(Option<GroupId>, GroupConfiguration), ApiError> {
+/// The id and what else is said in a GroupConfiguration.
+fn read_configuration(body: &JsonBody) -> Result<(Option<GroupId>, WantedGroup), ApiError> {
     const ID: usize = 0;
     const NAME: usize = 1;
     const DESCRIPTION: usize = 2;
@@ -119,16 +118,16 @@ fn read_configuration(body: &JsonBody) -> Result<(Option<GroupId>, GroupConfigur
         .filter(|id| !id.is_empty())
         .map(|id| GroupId::parse(id).map_err(|wrong| ApiError::bad_id("Id", wrong)))
         .transpose()?;
-    let configuration = GroupConfiguration {
-        name: object.text_up_to(NAME, MAX_NAME_CHARS)?,
-        description: object.text_up_to(DESCRIPTION, MAX_DESCRIPTION_CHARS)?,
+    let wanted = WantedGroup {
+        name: object.said_text_up_to(NAME, MAX_NAME_CHARS)?,
+        description: object.said_text_up_to(DESCRIPTION, MAX_DESCRIPTION_CHARS)?,
         timeout: read_timeout(&object)?,
     };
-    Ok((id, configuration))
+    Ok((id, wanted))
 }
 
 /// The failover timeout, which clients give as a TimeSpan, as milliseconds, or as both; zero counts as absent.
-fn read_timeout(object: &Object<'_, 5>) -> Result<FailoverTimeout, ApiError> {
+fn read_timeout(object: &Object<'_, 5>) -> Result<Option<FailoverTimeout>, ApiError> {
     const TIME_SPAN: usize = 3;
     const MILLISECONDS: usize = 4;
     const RANGE: &str = "from 100 ms to 24 h";
@@ -148,7 +147,7 @@ fn read_timeout(object: &Object<'_, 5>) -> Result<FailoverTimeout, ApiError> {
         Some(_) | None => None,
     };
     match (span.filter(|ticks| *ticks != 0), milliseconds) {
-        (None, None) => Ok(FailoverTimeout::DEFAULT),
+        (None, None) => Ok(None),
         // A microsecond is ten ticks.
         (Some(span), Some(milliseconds)) if span.abs_diff(milliseconds) >= 10 => Err(ApiError::bad(
             format!(
@@ -159,10 +158,13 @@ fn read_timeout(object: &Object<'_, 5>) -> Result<FailoverTimeout, ApiError> {
             "Give one of the two, or the same duration in both.",
         )),
         (Some(span), _) => {
-            FailoverTimeout::from_ticks(span).ok_or_else(|| object.wrong(TIME_SPAN, &format!("a duration {RANGE}")))
+            let timeout = FailoverTimeout::from_ticks(span);
+            timeout.map(Some).ok_or_else(|| object.wrong(TIME_SPAN, &format!("a duration {RANGE}")))
         }
-        (None, Some(milliseconds)) => FailoverTimeout::from_ticks(milliseconds)
-            .ok_or_else(|| object.wrong(MILLISECONDS, &format!("a duration {RANGE}"))),
+        (None, Some(milliseconds)) => {
+            let timeout = FailoverTimeout::from_ticks(milliseconds);
+            timeout.map(Some).ok_or_else(|| object.wrong(MILLISECONDS, &format!("a duration {RANGE}")))
+        }
     }
 }
 

@@ -17,8 +17,8 @@ use super::errors::ApiError;
 use super::paths;
 use super::routes::Resource;
 use crate::auth::certificates::ClientCertificate;
-use crate::auth::{AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize};
-use crate::failover::Caller;
+use crate::auth::{ANONYMOUS, AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize};
+use crate::failover::{Caller, Recognition};
 
 /// What anybody may ask for: it tells nothing about what is stored.
 const OPEN: [&str; 7] =
@@ -71,6 +71,10 @@ pub async fn admit(
         identity: identity.name.clone(),
         operation_id: operation_id.clone(),
         is_admin: role == Role::Admin,
+        recognition: match &*identity.name {
+            ANONYMOUS => Recognition::Nameless,
+            _ => Recognition::ByName,
+        },
     });
     Ok(())
 }

@@ -3,14 +3,18 @@
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::datetime::{self, Reading};
+use super::datetime::{self, DateTimeText, Reading};
 use super::errors::ApiError;
 use super::events::describe;
-use super::paths::InGroup;
+use super::paths::{InGroup, InNamespace};
 use super::query;
-use crate::failover::Failover;
 use crate::failover::history::HistoryRange;
+use crate::failover::{Caller, Failover};
+use crate::ids::NamespacePath;
+use crate::store::lifetimes::Turn;
 
 /// How many changes are listed where nobody says.
 pub const DEFAULT_COUNT: i64 = 100;
@@ -34,15 +38,87 @@ pub async fn transitions(
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 
+/// How many of the latest changes of many groups are listed where nobody says, and the most.
+pub const DEFAULT_LATEST: i64 = 20;
+pub const MOST_LATEST: i64 = 200;
+
+/// `GET …/clientfailover/transitions`, the latest first
+pub async fn latest_of_namespace(
+    failover: web::Data<Failover>,
+    InNamespace(namespace): InNamespace,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    latest(&failover, Some(namespace), &request).await
+}
+
+/// `GET /api/v1/clientfailover/transitions`, the latest first
+pub async fn latest_of_everything(
+    failover: web::Data<Failover>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    latest(&failover, None, &request).await
+}
+
+async fn latest(
+    failover: &Failover,
+    namespace: Option<NamespacePath>,
+    request: &HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let count = query::number_up_to(request, "count", MOST_LATEST)?.unwrap_or(DEFAULT_LATEST);
+    let found = failover.list_latest_transitions(namespace, count).await?;
+    let body: Vec<_> = found.iter().map(|event| describe(event).1).collect();
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
+}
+
+/// A time in which a group existed.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schemars(rename = "Lifetime")]
+pub struct LifetimeBody {
+    /// Null where that is no longer kept.
+    #[schemars(with = "Option<DateTimeText>")]
+    created: Option<String>,
+    /// Who created it; null where that is not known, or is not for the caller to know.
+    created_by: Option<String>,
+    /// Null while it exists.
+    #[schemars(with = "Option<DateTimeText>")]
+    deleted: Option<String>,
+    /// Who deleted it; null where that is not known, or is not for the caller to know.
+    deleted_by: Option<String>,
+}
+
+/// `GET …/groups/{groupid}/lifetimes`, the latest first
+pub async fn lifetimes(
+    failover: web::Data<Failover>,
+    caller: Caller,
+    InGroup(path): InGroup,
+) -> Result<HttpResponse, ApiError> {
+    let found = failover.list_lifetimes(&path).await?;
+    let who = |turn: &Option<Turn>| turn.as_ref().and_then(|turn| turn.identity.clone()).filter(|_| caller.is_admin);
+    let when = |turn: &Option<Turn>| turn.as_ref().map(|turn| datetime::format(Some(turn.at)));
+    let body: Vec<_> = found
+        .iter()
+        .map(|lifetime| LifetimeBody {
+            created: when(&lifetime.created),
+            created_by: who(&lifetime.created),
+            deleted: when(&lifetime.deleted),
+            deleted_by: who(&lifetime.deleted),
+        })
+        .collect();
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
+}
+
 /// A parameter that is a date-time; year 1 counts as none, as everywhere.
 fn time(request: &HttpRequest, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
     let Some(value) = query::find(request, name) else { return Ok(None) };
-    match datetime::parse(&value) {
+    // The sign of an offset, where it was not encoded.
+    let signed = || value.rsplit_once(' ').and_then(|(time, offset)| datetime::parse(&format!("{time}+{offset}")));
+    match datetime::parse(&value).or_else(signed) {
         Some(Reading::Time(time)) => Ok(Some(time)),
         Some(Reading::None) => Ok(None),
         None => Err(ApiError::bad(
             format!("{name} must be an RFC 3339 date-time such as 2019-08-24T14:15:22Z; it is '{value}'."),
-            "Correct the parameter, or leave it out. A '+' in it is written as %2B or as it is.",
+            "Correct the parameter, or leave it out.",
         )),
     }
 }

@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
-use actix_web::{FromRequest, HttpRequest};
-use bytes::BytesMut;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::Deserializer as _;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
@@ -41,32 +43,86 @@ impl FromRequest for JsonBody {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let declared = check_declared(request);
         let mut payload = payload.take();
+        let request = request.clone();
         Box::pin(async move {
-            declared?;
-            let read = tokio::time::timeout(BODY_PATIENCE, read_all(&mut payload));
-            let body = read.await.map_err(|_| ApiError::BodyTooSlow)??;
-            let text = String::from_utf8(body.into())
-                .map_err(|_| ApiError::bad("The body is not valid UTF-8.", "Send JSON in UTF-8."))?;
-            Ok(JsonBody(text))
+            let length = declared?;
+            let read = tokio::time::timeout(BODY_PATIENCE, read_all(&mut payload, length));
+            match read.await.unwrap_or(Err(ApiError::BodyTooSlow)) {
+                Ok(body) => read_text(body).map(JsonBody),
+                Err(error) => {
+                    request.extensions_mut().insert(Unread(payload));
+                    Err(error)
+                }
+            }
         })
     }
 }
 
-async fn read_all(payload: &mut Payload) -> Result<BytesMut, ApiError> {
+/// A body that was given up. While it is kept the framework knows that there may be more of it, and closes the connection after
+/// the answer; otherwise it would read to its end, however long that takes.
+pub struct Unread(Payload);
+
+impl Unread {
+    /// The body of the answer, for as long as it is sent.
+    pub fn kept_with(self, body: BoxBody) -> BoxBody {
+        BoxBody::new(Answered { body, _unread: self.0 })
+    }
+}
+
+struct Answered {
+    body: BoxBody,
+    _unread: Payload,
+}
+
+impl MessageBody for Answered {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Box<dyn std::error::Error>>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
+}
+
+/// The text of a body. Some platforms write a byte order mark before it.
+fn read_text(body: BytesMut) -> Result<String, ApiError> {
+    const UTF_8_MARK: &[u8] = b"\xef\xbb\xbf";
+    let text = body.strip_prefix(UTF_8_MARK).unwrap_or(&body);
+    let refused = |reason: &str| ApiError::bad(reason, "Send JSON in UTF-8.");
+    match text {
+        // By its byte order mark, or by its first character, which is an ASCII one in JSON.
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..] => {
+            Err(refused("The body is in UTF-16."))
+        }
+        text => match std::str::from_utf8(text) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(refused("The body is not valid UTF-8.")),
+        },
+    }
+}
+
+/// The body, which ends with its declared length: behind the offer of another protocol the framework would read on for ever.
+async fn read_all(payload: &mut Payload, length: Option<usize>) -> Result<BytesMut, ApiError> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk
-            .map_err(|error| ApiError::bad(format!("The body could not be read: {error}."), "Send the whole body."))?;
+    while length.is_none_or(|length| body.len() < length) {
+        let Some(chunk) = payload.next().await else { break };
+        let chunk = chunk.map_err(|error| ApiError::BodyBroken { cause: error.to_string() })?;
         if body.len() + chunk.len() > BODY_LIMIT {
             return Err(ApiError::BodyTooLarge { limit: BODY_LIMIT });
         }
         body.extend_from_slice(&chunk);
     }
+    body.truncate(length.unwrap_or(BODY_LIMIT));
     Ok(body)
 }
 
-/// Refuses by the headers alone, before anything is read.
-fn check_declared(request: &HttpRequest) -> Result<(), ApiError> {
+/// Refuses by the headers alone, before anything is read; the declared length of the body.
+fn check_declared(request: &HttpRequest) -> Result<Option<usize>, ApiError> {
     let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
     let length = header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY_LIMIT as u64) {
@@ -78,7 +134,7 @@ fn check_declared(request: &HttpRequest) -> Result<(), ApiError> {
     let kind = header(CONTENT_TYPE).or(is_from_page.then_some("")).filter(|kind| !is_json(kind));
     match kind.or(coding) {
         Some(found) => Err(ApiError::NotJson { found: found.to_owned() }),
-        None => Ok(()),
+        None => Ok(length.and_then(|length| usize::try_from(length).ok())),
     }
 }
 
@@ -99,14 +155,32 @@ pub struct Object<'a, const N: usize> {
 impl JsonBody {
     /// Reads the body as an object with these properties.
     pub fn object<const N: usize>(&self, names: [&'static str; N]) -> Result<Object<'_, N>, ApiError> {
-        let malformed = |error: serde_json::Error| {
-            ApiError::bad(format!("The body is not a JSON object: {error}."), "Send a JSON object.")
+        let malformed = |error: serde_json::Error| match no_number_at(&self.0, &error) {
+            Some((name, word)) => ApiError::bad(
+                format!("{name} must be a number as JSON has them; it is {word}."),
+                "Correct the property that the reason names.",
+            ),
+            None => ApiError::bad(format!("The body is not a JSON object: {error}."), "Send a JSON object."),
         };
         let mut deserializer = serde_json::Deserializer::from_str(&self.0);
         let object = deserializer.deserialize_map(ObjectVisitor { names }).map_err(malformed)?;
         deserializer.end().map_err(malformed)?;
         Ok(object)
     }
+}
+
+/// The property whose value is `NaN`, `Infinity` or the like, which JSON has no word for and some platforms write all the same: its
+/// name, and the value, where that is what the parser stumbled over.
+fn no_number_at<'a>(text: &'a str, error: &serde_json::Error) -> Option<(&'a str, &'a str)> {
+    const WORDS: [&str; 7] = ["NaN", "-NaN", "nan", "Infinity", "-Infinity", "inf", "-inf"];
+    let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    // Somewhere in the word, or behind it: the colon before it ends the name.
+    let (before, _) = text.split_at_checked(line_start + error.column())?;
+    let (name, _) = before.rsplit_once(':')?;
+    let value = text[name.len() + 1..].trim_start();
+    let word = &value[..value.find(|c: char| !c.is_ascii_alphabetic() && c != '-').unwrap_or(value.len())];
+    let (_, name) = name.trim_end().strip_suffix('"')?.rsplit_once('"')?;
+    WORDS.contains(&word).then_some((name, word))
 }
 
 struct ObjectVisitor<const N: usize> {
@@ -168,6 +242,12 @@ impl<'a, const N: usize> Object<'a, N> {
             }
             text => Ok(text),
         }
+    }
+
+    /// As [`Object::text_up_to`], and whether anything was said at all: `None` where the property is absent.
+    pub fn said_text_up_to(&self, place: usize, most_chars: usize) -> Result<Option<Option<String>>, ApiError> {
+        let text = self.text_up_to(place, most_chars)?;
+        Ok(self.values[place].is_some().then_some(text))
     }
 
     /// A number that may be rounded to a double.

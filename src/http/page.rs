@@ -21,7 +21,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
-const FILES: [PageFile; 13] = [
+const FILES: [PageFile; 15] = [
     PageFile { path: "/", content_type: HTML, text: include_str!("page/index.html") },
     PageFile { path: "/page/page.css", content_type: STYLE, text: include_str!("page/page.css") },
     PageFile { path: "/page/icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
@@ -29,6 +29,8 @@ const FILES: [PageFile; 13] = [
     PageFile { path: "/page/api.js", content_type: SCRIPT, text: include_str!("page/api.js") },
     PageFile { path: "/page/stream.js", content_type: SCRIPT, text: include_str!("page/stream.js") },
     PageFile { path: "/page/live.js", content_type: SCRIPT, text: include_str!("page/live.js") },
+    PageFile { path: "/page/shared.js", content_type: SCRIPT, text: include_str!("page/shared.js") },
+    PageFile { path: "/page/worker.js", content_type: SCRIPT, text: include_str!("page/worker.js") },
     PageFile { path: "/page/dom.js", content_type: SCRIPT, text: include_str!("page/dom.js") },
     PageFile { path: "/page/words.js", content_type: SCRIPT, text: include_str!("page/words.js") },
     PageFile { path: "/page/door.js", content_type: SCRIPT, text: include_str!("page/door.js") },
@@ -38,10 +40,11 @@ const FILES: [PageFile; 13] = [
 ];
 
 /// Whoever may register a session chooses names that operators look at. So nothing runs and nothing is loaded but these
-/// files, and no text becomes markup even by mistake (trusted types).
+/// files, and no text becomes markup even by mistake (trusted types). The one policy of these lets the page start its worker,
+/// by an address that is written in it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-    require-trusted-types-for 'script'; trusted-types 'none'";
+    require-trusted-types-for 'script'; trusted-types page-worker";
 
 const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("content-security-policy"), CONTENT_SECURITY_POLICY),

@@ -1,4 +1,4 @@
-//! Paths: literal segments in any case, a trailing slash allowed, ids decoded strictly.
+//! Paths: literal segments in any case, empty segments left out, ids decoded strictly.
 
 use std::borrow::Cow;
 use std::future::{Ready, ready};
@@ -26,6 +26,9 @@ pub const SESSION: &str =
 /// The changes of a group's roles.
 pub const TRANSITIONS: &str =
     "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/transitions";
+/// When a group existed.
+pub const LIFETIMES: &str =
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/lifetimes";
 /// The events of a group.
 pub const GROUP_EVENTS: &str =
     "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/events";
@@ -34,10 +37,15 @@ pub const GROUP_STATUS: &str =
     "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups/{groupid}/status";
 /// The events of a namespace.
 pub const NAMESPACE_EVENTS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/events";
+/// The latest changes of roles in a namespace.
+pub const NAMESPACE_TRANSITIONS: &str =
+    "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/transitions";
 /// The state of the groups of a namespace.
 pub const NAMESPACE_STATUS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/status";
 /// The events of all tenants.
 pub const EVENTS: &str = "/api/v1/clientfailover/events";
+/// The latest changes of roles in all tenants.
+pub const ALL_TRANSITIONS: &str = "/api/v1/clientfailover/transitions";
 /// The state of the groups of all tenants.
 pub const STATUS: &str = "/api/v1/clientfailover/status";
 /// The namespaces of all tenants.
@@ -122,21 +130,24 @@ pub fn optional_id_schema(description: &str) -> Schema {
 }
 
 /// The literal segments and their places, counted from 0.
-const LITERALS: [(usize, &str); 16] = [
+const LITERALS: [(usize, &str); 19] = [
     (0, "api"),
     (1, "v1"),
     (2, "tenants"),
     (2, "clientfailover"),
     (3, "events"),
+    (3, "transitions"),
     (3, "status"),
     (3, "namespaces"),
     (4, "namespaces"),
     (6, "clientfailover"),
     (7, "groups"),
     (7, "events"),
+    (7, "transitions"),
     (7, "status"),
     (9, "clientsessions"),
     (9, "transitions"),
+    (9, "lifetimes"),
     (9, "events"),
     (9, "status"),
 ];
@@ -162,19 +173,15 @@ pub fn normalise(request: &mut ServiceRequest) {
 
 /// The path in normal form; `None` if it has it.
 fn normal_form(path: &str) -> Option<String> {
-    let trimmed = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
-    let segments = || trimmed.split('/').skip(1).enumerate();
+    let below_root = path.strip_prefix('/').filter(|below| !below.is_empty())?;
+    let segments = || below_root.split('/').filter(|segment| !segment.is_empty()).enumerate();
     // Below a tenant the fourth segment is its name, and keeps its case.
-    let has_tenant = trimmed.split('/').nth(3).is_some_and(|segment| segment.eq_ignore_ascii_case("tenants"));
+    let has_tenant = segments().nth(2).is_some_and(|(_, segment)| is(segment, "tenants"));
     let literal = |place: usize, segment: &str| {
-        LITERALS
-            .iter()
-            .find(|(at, literal)| {
-                *at == place && literal.eq_ignore_ascii_case(segment) && !(has_tenant && place == TENANT)
-            })
-            .map(|(_, literal)| *literal)
+        let literals = LITERALS.iter().filter(|(at, _)| *at == place && !(has_tenant && place == TENANT));
+        literals.map(|(_, literal)| *literal).find(|literal| is(segment, literal))
     };
-    let is_normal = trimmed.len() == path.len()
+    let is_normal = below_root.split('/').all(|segment| !segment.is_empty())
         && segments().all(|(place, segment)| literal(place, segment).is_none_or(|l| l == segment));
     if is_normal {
         return None;
@@ -184,7 +191,13 @@ fn normal_form(path: &str) -> Option<String> {
         normal.push('/');
         normal.push_str(literal(place, segment).unwrap_or(segment));
     }
-    Some(normal)
+    Some(if normal.is_empty() { "/".to_owned() } else { normal })
+}
+
+/// Whether a segment is that literal: in any case, and however it is encoded.
+fn is(segment: &str, literal: &str) -> bool {
+    segment.eq_ignore_ascii_case(literal)
+        || segment.contains('%') && decode(segment).is_some_and(|decoded| decoded.eq_ignore_ascii_case(literal))
 }
 
 /// The tenant and the namespace in a path in normal form, as they are written there.
@@ -282,6 +295,31 @@ mod tests {
         for path in ["/", "/health/live", "/api/v1/tenants/T/namespaces/N/clientfailover/groups/G/clientsessions/S"] {
             assert_eq!(normal_form(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn empty_segments_are_left_out() {
+        for (path, normal) in [
+            ("//", "/"),
+            ("///", "/"),
+            ("//health//live//", "/health/live"),
+            (
+                "/api/v1//tenants/T/namespaces/N//ClientFailover//groups/",
+                "/api/v1/tenants/T/namespaces/N/clientfailover/groups",
+            ),
+        ] {
+            assert_eq!(normal_form(path).as_deref(), Some(normal), "{path}");
+        }
+        assert_eq!(normal_form("*"), None);
+        assert_eq!(normal_form(""), None);
+    }
+
+    #[test]
+    fn literal_segments_are_known_when_they_are_encoded_and_ids_are_left_as_they_are() {
+        assert_eq!(
+            normal_form("/api/v1/%74enants/%74/namespaces/n/client%46ailover/groups/%67").as_deref(),
+            Some("/api/v1/tenants/%74/namespaces/n/clientfailover/groups/%67")
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Query parameters. Unknown ones are ignored; names are read in any case, as those of JSON properties are.
+//! Query parameters. Unknown ones are ignored; names are read in any case, as those of JSON properties are. A `+` stands for a
+//! space, as in what forms send and most libraries write.
 
 use std::borrow::Cow;
 
@@ -13,8 +14,15 @@ pub fn find<'a>(request: &'a HttpRequest, name: &str) -> Option<Cow<'a, str>> {
         .query_string()
         .split('&')
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| percent_decode_str(value).decode_utf8_lossy())
+        .find(|(key, _)| decode(key).eq_ignore_ascii_case(name))
+        .map(|(_, value)| decode(value))
+}
+
+fn decode(text: &str) -> Cow<'_, str> {
+    match text.contains('+') {
+        true => percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned().into(),
+        false => percent_decode_str(text).decode_utf8_lossy(),
+    }
 }
 
 /// A parameter that is a whole number of zero or more, if it is given.

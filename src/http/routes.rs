@@ -37,7 +37,7 @@ const fn for_people(handle: fn(Route) -> Route) -> Operation {
 }
 
 /// All of them. They are tried in this order, and nearly every request is a heartbeat.
-pub static RESOURCES: [Resource; 20] = [
+pub static RESOURCES: [Resource; 23] = [
     Resource {
         path: paths::SESSION,
         counted_as: metrics::Route::Session,
@@ -72,6 +72,29 @@ pub static RESOURCES: [Resource; 20] = [
         path: paths::TRANSITIONS,
         counted_as: metrics::Route::Transitions,
         operations: &[operation(Method::GET, |route| route.to(history::transitions), description::events::transitions)],
+    },
+    Resource {
+        path: paths::LIFETIMES,
+        counted_as: metrics::Route::Transitions,
+        operations: &[operation(Method::GET, |route| route.to(history::lifetimes), description::events::lifetimes)],
+    },
+    Resource {
+        path: paths::NAMESPACE_TRANSITIONS,
+        counted_as: metrics::Route::NamespaceEvents,
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(history::latest_of_namespace),
+            description::events::latest_of_namespace,
+        )],
+    },
+    Resource {
+        path: paths::ALL_TRANSITIONS,
+        counted_as: metrics::Route::Overview,
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(history::latest_of_everything),
+            description::events::latest_of_everything,
+        )],
     },
     Resource {
         path: paths::GROUP_EVENTS,
@@ -169,7 +192,12 @@ pub static RESOURCES: [Resource; 20] = [
 impl Resource {
     /// Its methods, as the header `Allow` has them.
     fn methods(&self) -> String {
-        self.operations.iter().map(|operation| operation.method.as_str()).collect::<Vec<_>>().join(", ")
+        let mut methods: Vec<&str> = self.operations.iter().map(|operation| operation.method.as_str()).collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+            methods.sort_unstable();
+        }
+        methods.join(", ")
     }
 }
 
@@ -178,12 +206,15 @@ pub fn find(path: &str) -> Option<&'static Resource> {
     RESOURCES.iter().find(|resource| paths::fits(path, resource.path))
 }
 
-/// Puts them all before a server's requests.
+/// Puts them all before a server's requests. What can be got can be asked for by `HEAD`, whose answers lose their bodies on the way out.
 pub fn configure(server: &mut web::ServiceConfig) {
     for resource in &RESOURCES {
         let mut service = web::resource(resource.path);
         for operation in resource.operations {
             service = service.route((operation.handle)(web::method(operation.method.clone())));
+            if operation.method == Method::GET {
+                service = service.route((operation.handle)(web::head()));
+            }
         }
         let refuse = move || async move { Err::<&str, _>(ApiError::MethodNotAllowed { allow: resource.methods() }) };
         server.service(service.default_service(web::to(refuse)));

@@ -13,8 +13,9 @@ use super::errors::ApiError;
 use super::groups::{MAX_NAME_CHARS, answer_id};
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
+use super::query;
 use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role};
-use crate::failover::{Caller, Failover, HeartbeatMessage};
+use crate::failover::{Caller, Failover, HeartbeatMessage, Speaker};
 use crate::ids::SessionId;
 
 /// A role on the wire, for the description of the API.
@@ -99,11 +100,11 @@ impl JsonSchema for HeartbeatBody {
                 "PercentHealthyStreams": {
                     "type": ["number", "null"],
                     "minimum": 0,
-                    "maximum": 100,
-                    "description": "How many per cent of its streams are healthy: a decimal number with at most 28 digits. Absent and null count as 0.",
+                    "maximum": 100.000001,
+                    "description": "How many per cent of its streams are healthy: a decimal number with at most 28 digits; what exceeds 100 by a millionth at most is 100. Absent and null count as 0, the worst. A standby reports what it would have as Primary.",
                 },
                 "HeartbeatTime": datetime::input_schema("When it was sent; absent counts as the time of receipt."),
-                "LastDataSendTime": datetime::input_schema("Up to when data has been sent."),
+                "LastDataSendTime": datetime::input_schema("Up to when it has sent data. It counts of a Primary only; a standby may leave it out or repeat what it was last told."),
             },
         })
     }
@@ -142,7 +143,7 @@ pub async fn register(
         Some(id) => SessionId::parse(id).map_err(|wrong| ApiError::bad_id("Id", wrong))?,
         None => SessionId::generate(),
     };
-    let name = object.text_up_to(1, MAX_NAME_CHARS)?;
+    let name = object.said_text_up_to(1, MAX_NAME_CHARS)?;
     failover.register(&caller, &path, session.clone(), name).await?;
     Ok(answer_id(session.as_str()))
 }
@@ -165,9 +166,24 @@ pub async fn delete(
     failover: web::Data<Failover>,
     caller: Caller,
     InSession(path, session): InSession,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    failover.delete_session(&caller, &path, &session).await?;
+    let speaker = read_speaker(&request)?;
+    failover.delete_session(&caller, &path, &session, speaker).await?;
     Ok(answer_id(session.as_str()))
+}
+
+/// For whom a deletion speaks; where it does not say so, for the client, as those of the contract's clients do.
+fn read_speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
+    match query::find(request, "by").as_deref() {
+        None => Ok(Speaker::Client),
+        Some(value) if value.eq_ignore_ascii_case("client") => Ok(Speaker::Client),
+        Some(value) if value.eq_ignore_ascii_case("operator") => Ok(Speaker::Operator),
+        Some(other) => Err(ApiError::bad(
+            format!("by must be client or operator; it is '{other}'."),
+            "Say operator where the client does not know of it. Only a client that has stopped may leave it out.",
+        )),
+    }
 }
 
 fn read_heartbeat(request: &HttpRequest, body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
@@ -237,6 +253,7 @@ fn write_answer(answer: &Answer) -> HttpResponse {
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header(("Failover-Term", answer.term.0))
+        .insert_header(("Failover-Timeout-Ms", answer.timeout.whole_ms()))
         .insert_header(("Failover-Lease-Ms", answer.lease.map_or(0, FailoverTimeout::whole_ms)))
         .body(write_body(answer))
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::datetime::DateTimeText;
 use super::errors::ApiError;
-use super::groups::Milliseconds;
+use super::groups::{MAX_DESCRIPTION_CHARS, Milliseconds};
 use super::paths::{IdText, InGroup, InNamespace};
 use super::sessions::{Percent, RoleNumber};
 use super::timespan::TimeSpanText;
@@ -49,7 +49,8 @@ pub async fn of_everything(failover: web::Data<Failover>, request: HttpRequest) 
 /// `GET …/groups/{groupid}/status`
 pub async fn of_group(failover: web::Data<Failover>, InGroup(path): InGroup) -> Result<HttpResponse, ApiError> {
     let (group, risks) = failover.find_status(&path).await?;
-    let body = GroupBody::of(&group, &risks, usize::MAX)?;
+    let body =
+        GroupBody { description: Some(group.description.as_deref()), ..GroupBody::of(&group, &risks, usize::MAX)? };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 
@@ -59,7 +60,7 @@ pub async fn namespaces(failover: web::Data<Failover>, request: HttpRequest) -> 
     let skip = query::whole_number(&request, "skip")?.map_or(0, |skip| usize::try_from(skip).unwrap_or(usize::MAX));
     let count = query::whole_number(&request, "count")?;
     let count = count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
-    let census = failover.list_namespaces();
+    let census = failover.list_namespaces().await;
     let holds = |name: &str| text.as_ref().is_none_or(|text| name.to_lowercase().contains(text));
     let found = || census.namespaces.iter().filter(|((tenant, namespace), _)| holds(tenant) || holds(namespace));
     let body: Vec<NamespaceBody<'_>> = found()
@@ -152,7 +153,7 @@ struct CountedBody {
     groups: i64,
     /// Those with any risk.
     at_risk: i64,
-    /// Those in which nobody is Primary.
+    /// Those in which nobody is Primary, and no handover is under way.
     no_primary: i64,
     /// Those in which nobody could take over.
     no_standby: i64,
@@ -195,6 +196,10 @@ pub struct GroupBody<'a> {
     #[schemars(with = "IdText")]
     group_id: &'a str,
     name: Option<&'a str>,
+    /// What it is, where it is shown alone; absent in a list of groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", length(max = MAX_DESCRIPTION_CHARS))]
+    description: Option<Option<&'a str>>,
     #[schemars(with = "TimeSpanText")]
     failover_timeout: String,
     milliseconds: Milliseconds,
@@ -272,7 +277,7 @@ impl JsonSchema for RiskText {
         json_schema!({
             "type": "string",
             "enum": risks.map(risk_text),
-            "description": "NoPrimary: nobody is Primary. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes.",
+            "description": "NoPrimary: nobody is Primary, and no handover is under way. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes.",
         })
     }
 }
@@ -288,6 +293,7 @@ impl<'a> GroupBody<'a> {
             namespace_id: &group.namespace,
             group_id: &group.group,
             name: group.name.as_deref(),
+            description: None,
             failover_timeout: timespan::format(group.timeout.ticks()),
             milliseconds: Milliseconds(group.timeout),
             risks: risks.iter().map(|risk| risk_text(*risk)).collect(),

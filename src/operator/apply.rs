@@ -125,6 +125,9 @@ async fn apply(
             let found: Found = parse(raw.get())?;
             let ticks = timespan::parse(&found.failover_timeout)
                 .ok_or_else(|| OperatorError::Unintelligible(printable(&found.failover_timeout)))?;
+            if wanted.configuration.ticks < ticks {
+                warn_of_a_shorter_timeout(wanted, ticks);
+            }
             let is_so =
                 wanted.configuration == Configuration { name: found.name, description: found.description, ticks };
             if is_so { Outcome::Unchanged } else { Outcome::Changed }
@@ -134,4 +137,15 @@ async fn apply(
         service.put(&path, wanted.configuration.body()).await?;
     }
     Ok(outcome)
+}
+
+/// Clients that go by a longer timeout than the service trust for longer than they are granted.
+fn warn_of_a_shorter_timeout(wanted: &WantedGroup, ticks: i64) {
+    complain(&format!(
+        "warning: group {}: the timeout gets shorter, from {} to {}. Clients that do not heed Failover-Lease-Ms must go by \
+         it before: otherwise two can act at once.",
+        printable(wanted.id.as_str()),
+        timespan::format(ticks),
+        timespan::format(wanted.configuration.ticks)
+    ));
 }

@@ -15,9 +15,14 @@ pub struct ConfirmArgs {
 }
 
 impl ConfirmArgs {
+    /// Whether anybody will be asked.
+    pub fn asks(self) -> bool {
+        !self.yes && io::stdin().is_terminal()
+    }
+
     /// Asks whoever sits at the terminal.
     pub fn ask(self, question: &str) -> Result<(), OperatorError> {
-        if self.yes || !io::stdin().is_terminal() {
+        if !self.asks() {
             return Ok(());
         }
         let fault = |cause| OperatorError::Io { what: "the answer cannot be read".to_owned(), cause };

@@ -16,6 +16,7 @@ use super::profile::{self, Profile};
 use super::service::{Credential, Service};
 use crate::config::{Secret, Span};
 use crate::ids::{NamespaceId, NamespacePath, TenantId};
+use crate::outgoing;
 
 /// Where a service is without being told.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -152,34 +153,47 @@ impl Connection {
         if url.scheme() == "http" && !is_loopback && self.credential.is_some() {
             complain(&format!("warning: the credentials go to {} without encryption: use https", printable(host)));
         }
-        let mut http = reqwest::Client::builder()
-            .connect_timeout(self.patience)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("client-failover/", env!("CARGO_PKG_VERSION")));
-        if is_loopback {
-            http = http.no_proxy();
-        }
-        if let Some(path) = &self.profile.ca_file {
-            let pem = read(path)?;
-            let roots = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-            if roots.is_empty() {
-                return Err(OperatorError::usage(format!("the file {} holds no certificate in PEM", path.display())));
+        let roots = match &self.profile.ca_file {
+            None => None,
+            Some(path) => {
+                let roots = reqwest::Certificate::from_pem_bundle(&read(path)?).unwrap_or_default();
+                if roots.is_empty() {
+                    let path = path.display();
+                    return Err(OperatorError::usage(format!("the file {path} holds no certificate in PEM")));
+                }
+                Some(roots)
             }
-            http = http.tls_certs_only(roots);
-        }
-        match (&self.profile.client_cert, &self.profile.client_key) {
-            (None, None) => {}
+        };
+        let identity = match (&self.profile.client_cert, &self.profile.client_key) {
+            (None, None) => None,
             (Some(certificate), Some(key)) => {
                 let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
                 let identity = reqwest::Identity::from_pem(&pem).map_err(|_| {
                     let (certificate, key) = (certificate.display(), key.display());
                     OperatorError::usage(format!("{certificate} and {key} are not a certificate and its key in PEM"))
                 })?;
-                http = http.identity(identity);
+                Some(identity)
             }
             _ => return Err(OperatorError::usage("--client-cert and --client-key go together")),
-        }
-        let http = http.build().map_err(|error| OperatorError::usage(format!("no connection can be made: {error}")))?;
+        };
+        let configure = || {
+            let mut http = reqwest::Client::builder()
+                .connect_timeout(self.patience)
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("client-failover/", env!("CARGO_PKG_VERSION")));
+            if is_loopback {
+                http = http.no_proxy();
+            }
+            if let Some(roots) = &roots {
+                http = http.tls_certs_only(roots.clone());
+            }
+            if let Some(identity) = &identity {
+                http = http.identity(identity.clone());
+            }
+            http
+        };
+        let http = outgoing::client(&url, configure)
+            .map_err(|error| OperatorError::usage(format!("{error}; or give the service's authority as --ca-file")))?;
         Service::new(url, http, self.credential.as_ref(), self.patience)
     }
 }

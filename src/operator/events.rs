@@ -11,6 +11,7 @@ use super::connection::Connection;
 use super::document::Document;
 use super::groups::timeout;
 use super::history::parse_time;
+use super::missing::{self, Existence};
 use super::output::{Format, Printer, Tone, complain, instant, printable, role};
 use super::service::{Scope, Service, group_id, parse};
 use super::stream::{Block, EventStream};
@@ -21,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MOST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a stream begins with where some of what was asked for is gone.
-const MISSED: &str = "EventsMissed";
+pub const MISSED: &str = "EventsMissed";
 
 /// Which events.
 #[derive(Debug, Args)]
@@ -74,6 +75,20 @@ pub async fn run(args: EventsArgs) -> Result<ExitCode, OperatorError> {
         None => scope.path(&["events"]),
     };
     let service = connection.service()?;
+    // Of a name that is that of nothing there will be no events, however long somebody waits.
+    let existence = match (&group, &namespace) {
+        (Some(group), _) => missing::existence_of_group(&service, scope, group).await?,
+        (None, Some(_)) => missing::existence_of_namespace(&service, scope).await?,
+        (None, None) => Existence::There,
+    };
+    match (&existence, &group, &namespace) {
+        (Existence::Never, Some(group), Some(namespace)) => {
+            return Err(missing::no_group(&service, namespace, group).await);
+        }
+        (Existence::Never, None, Some(namespace)) => return Err(missing::no_groups(&service, namespace).await),
+        (Existence::Gone(at), Some(group), _) => complain(&missing::deleted(group, at.as_deref())),
+        _ => {}
+    }
     // Without an end in sight it is followed; else it ends where the service is now.
     let end = match args.follow {
         true => None,
@@ -90,6 +105,9 @@ pub async fn run(args: EventsArgs) -> Result<ExitCode, OperatorError> {
     };
     let mut reading = Reading { service: &service, path, at: begin, end, warns: args.after.is_some(), sink };
     reading.run().await?;
+    if !reading.sink.begun {
+        complain("no events");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -200,6 +218,7 @@ impl Sink {
             Format::Table => self.row(name, &event)?,
             Format::Json | Format::Yaml => self.document(name, Document::read(data)?)?,
         }
+        self.begun = true;
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }
@@ -232,7 +251,6 @@ impl Sink {
 
     fn row(&mut self, name: &str, event: &Event) -> Result<(), OperatorError> {
         if !self.begun {
-            self.begun = true;
             let header = format!("{:<23}  {:<17}  {:<20}  {}", "TIME (UTC)", "EVENT", "GROUP", "WHAT");
             let header = self.printer.paint(Tone::Heading, &header);
             self.printer.line(&header)?;

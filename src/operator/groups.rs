@@ -15,7 +15,8 @@ use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, durat
 use super::service::{Scope, Service, group_id, parse};
 use super::sessions::{self, SessionStatus};
 use super::status::GroupStatus;
-use super::{Common, OperatorError};
+use super::{Common, OperatorError, missing};
+use crate::ids::NamespacePath;
 
 /// How many rows are laid out at once.
 const PAGE: usize = 200;
@@ -50,7 +51,8 @@ pub struct ShowArgs {
 pub struct DeleteArgs {
     /// The group
     group: String,
-    /// Also while its sessions are live: its clients get errors from then on
+    /// Also while its sessions are live: its clients get errors from then on, and a group created in its place has no Primary
+    /// before the lease of the present one has run out
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -90,11 +92,16 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
     let mut printer = Printer::stdout();
     if args.common.output != Format::Table {
         let mut list = List::begin(&mut printer, args.common.output, None)?;
+        let mut is_empty = true;
         while let Some(raw) = elements.next().await? {
             list.add(&mut printer, &raw)?;
+            is_empty = false;
         }
         list.end(&mut printer)?;
-        return Ok(ExitCode::SUCCESS);
+        return match is_empty {
+            true => nothing_listed(&service, &namespace).await,
+            false => Ok(ExitCode::SUCCESS),
+        };
     }
     let mut table = Table::new(["GROUP", " SESSIONS", "PRIMARY", " TIMEOUT", "NAME"]);
     let mut rows = Vec::new();
@@ -125,10 +132,21 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
             break;
         }
     }
-    if count == 0 {
-        complain("no groups");
+    match count {
+        0 => nothing_listed(&service, &namespace).await,
+        _ => Ok(ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// The end of a list without a group: the part that was asked for is empty, or the namespace is.
+async fn nothing_listed(service: &Service, namespace: &NamespacePath) -> Result<ExitCode, OperatorError> {
+    match missing::has_groups(service, Scope::Namespace(namespace)).await? {
+        true => {
+            complain("no groups in this part of the list");
+            Ok(ExitCode::SUCCESS)
+        }
+        false => Err(missing::no_groups(service, namespace).await),
+    }
 }
 
 /// A failover timeout, exactly.
@@ -144,7 +162,10 @@ pub async fn show(args: ShowArgs) -> Result<ExitCode, OperatorError> {
     let group = group_id(&args.group)?;
     let service = connection.service()?;
     let scope = Scope::Namespace(&namespace);
-    let raw = service.read_raw(&scope.group(&group, &[]), &[]).await?;
+    let raw = match service.read_raw(&scope.group(&group, &[]), &[]).await {
+        Ok(raw) => raw,
+        Err(error) => return Err(missing::with_hint(error, &service, &namespace, &group).await),
+    };
     let mut printer = Printer::stdout();
     if args.common.output != Format::Table {
         printer.document(args.common.output, &raw)?;
@@ -205,6 +226,25 @@ fn primary(status: &GroupStatus) -> String {
     }
 }
 
+/// What the deletion of a group does.
+fn consequences(status: &GroupStatus) -> String {
+    let holder = status.sessions.iter().find(|session| Some(&session.session_id) == status.primary.as_ref());
+    let live = format!("{} of its {} sessions are live", status.live_sessions, status.registered_sessions);
+    match holder {
+        None => format!(
+            "{live}, and nobody is Primary. A group that is created there again goes on from term {}.",
+            status.term
+        ),
+        Some(holder) => format!(
+            "{live}. {} is Primary, and does not know of this until its next heartbeat. In a group that is created there \
+             again nobody is Primary before its lease has run out: for up to {}; its terms go on from {}.",
+            printable(&holder.session_id),
+            holder.lease_left(),
+            status.term
+        ),
+    }
+}
+
 /// Deletes a group.
 pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.connection)?;
@@ -213,9 +253,14 @@ pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let service = connection.service()?;
     let shown = format!("{}/{}/{group}", namespace.tenant, namespace.namespace);
     let force = if args.force { " BY FORCE, with its live sessions" } else { "" };
+    let scope = Scope::Namespace(&namespace);
+    if args.confirm.asks() {
+        let status: GroupStatus = service.read(&scope.group(&group, &["status"]), &[]).await?;
+        complain(&consequences(&status));
+    }
     args.confirm.ask(&format!("Delete the group {}{force}, at {}?", printable(&shown), service.name()))?;
     let query: &[(&str, String)] = if args.force { &[("force", "true".to_owned())] } else { &[] };
-    let deleted = service.delete(&Scope::Namespace(&namespace).group(&group, &[]), query).await;
+    let deleted = service.delete(&scope.group(&group, &[]), query).await;
     deleted.map_err(|error| match error {
         // The service speaks of its own interface.
         OperatorError::Refused(refusal) if refusal.status == StatusCode::CONFLICT && !args.force => {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::connection::Connection;
+use super::missing::{self, Existence};
 use super::output::{Format, List, Printer, Table, Tone, complain, instant, role};
 use super::service::{Scope, group_id, parse};
 use super::{Common, OperatorError};
@@ -82,7 +83,13 @@ pub async fn run(args: HistoryArgs) -> Result<ExitCode, OperatorError> {
     let namespace = connection.namespace(&args.common.place)?;
     let group = group_id(&args.group)?;
     let service = connection.service()?;
-    let path = Scope::Namespace(&namespace).group(&group, &["transitions"]);
+    let scope = Scope::Namespace(&namespace);
+    // First: a group whose last change is no longer kept is answered as one that never was.
+    let existence = missing::existence_of_group(&service, scope, &group).await?;
+    if existence == Existence::Never {
+        return Err(missing::no_group(&service, &namespace, &group).await);
+    }
+    let path = scope.group(&group, &["transitions"]);
     let format = args.common.output;
     let mut printer = Printer::stdout();
     let mut table = Table::new(["TIME (UTC)", "SESSION", "CHANGE", " TERM", "REASON"]).with_whole(0);
@@ -123,6 +130,9 @@ pub async fn run(args: HistoryArgs) -> Result<ExitCode, OperatorError> {
         Some(list) => list.end(&mut printer)?,
         None if lowest == i64::MAX => complain("no changes"),
         None => {}
+    }
+    if let Existence::Gone(at) = existence {
+        complain(&missing::deleted(&group, at.as_deref()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -137,6 +137,15 @@ fn output_error(cause: io::Error) -> OperatorError {
     }
 }
 
+/// A document of JSON as it is printed, without the line's end.
+pub fn text_of(format: Format, json: &str) -> Result<String, OperatorError> {
+    let document = Document::read(json)?;
+    match format {
+        Format::Table | Format::Json => Ok(document.json()),
+        Format::Yaml => Ok(document.yaml()?.trim_end().to_owned()),
+    }
+}
+
 /// Says something beside the output. Whether anybody reads it is not our business.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");

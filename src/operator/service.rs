@@ -280,9 +280,17 @@ impl Service {
             true => "it takes too long".to_owned(),
             false => printable(&innermost.to_string()),
         };
-        let hint = match cause.contains("UnknownIssuer") {
-            true => " (--ca-file names an authority of your own)",
-            false => "",
+        let is_secure = self.base.scheme() == "https";
+        let hint = match cause.as_str() {
+            cause if cause.contains("UnknownIssuer") => " (--ca-file names an authority of your own)",
+            cause if is_secure && cause.contains("InvalidContentType") => {
+                " (what answers there does not speak TLS: the URL may have to begin with http://)"
+            }
+            // What TLS says to a plain request is no HTTP, or nothing at all.
+            _ if !is_secure && is_no_http(error) => {
+                " (what answers there does not speak plain HTTP: the URL may have to begin with https://)"
+            }
+            _ => "",
         };
         OperatorError::Unreachable { server: self.name(), cause: cause + hint }
     }
@@ -290,6 +298,22 @@ impl Service {
     fn silent(&self) -> OperatorError {
         OperatorError::Unreachable { server: self.name(), cause: "it takes too long".to_owned() }
     }
+}
+
+/// Whether somebody was reached who then said something that is not HTTP, or went away without a word.
+fn is_no_http(error: &reqwest::Error) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        let said = error.to_string();
+        if ["invalid HTTP version", "connection closed before message", "Connection reset"]
+            .iter()
+            .any(|text| said.contains(text))
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Reads a part of an answer.

@@ -10,8 +10,8 @@ use super::confirmation::ConfirmArgs;
 use super::connection::{Connection, ConnectionArgs, PlaceArgs};
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration, printable, role};
 use super::service::{Scope, group_id, parse};
-use super::status::elapsed_ms;
-use super::{Common, OperatorError};
+use super::status::{GroupStatus, elapsed_ms};
+use super::{Common, OperatorError, missing};
 use crate::ids::SessionId;
 
 /// Whose sessions.
@@ -23,7 +23,7 @@ pub struct ListArgs {
     common: Common,
 }
 
-/// Which session.
+/// Which session. Its client does not know of the deletion: if it is Primary, nobody else is before its lease has run out.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// The group
@@ -47,7 +47,8 @@ pub struct SessionStatus {
     name: Option<String>,
     role: i64,
     role_since: String,
-    live: bool,
+    /// Whether its lease has not run out.
+    pub live: bool,
     /// How healthy it says it is, digit by digit.
     pub percent_healthy_streams: Option<Box<RawValue>>,
     heartbeat_age_ms: Option<i64>,
@@ -67,6 +68,11 @@ pub fn table() -> Table<7> {
 }
 
 impl SessionStatus {
+    /// For how long its lease still lasts.
+    pub fn lease_left(&self) -> String {
+        duration(self.lease_left_ms.unwrap_or(0))
+    }
+
     /// Its row, at a time of the service's clock.
     pub fn row(&self, now: &str) -> ([String; 7], Tone) {
         let nothing = || NOTHING.to_owned();
@@ -94,7 +100,10 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
     let namespace = connection.namespace(&args.common.place)?;
     let group = group_id(&args.group)?;
     let service = connection.service()?;
-    let found: Group = service.read(&Scope::Namespace(&namespace).group(&group, &["status"]), &[]).await?;
+    let found: Group = match service.read(&Scope::Namespace(&namespace).group(&group, &["status"]), &[]).await {
+        Ok(found) => found,
+        Err(error) => return Err(missing::with_hint(error, &service, &namespace, &group).await),
+    };
     let mut printer = Printer::stdout();
     if args.common.output != Format::Table {
         let mut list = List::begin(&mut printer, args.common.output, None)?;
@@ -116,6 +125,23 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the deletion of a session does to its group.
+fn consequences(status: &GroupStatus, session: &str) -> String {
+    let shown = printable(session);
+    match status.sessions.iter().find(|known| known.session_id == session) {
+        None => format!("{shown} is not there."),
+        Some(known) if status.primary.as_deref() == Some(session) => format!(
+            "{shown} is Primary, and does not know of this until its next heartbeat. Nobody else is Primary before its \
+             lease has run out: for up to {}.",
+            known.lease_left()
+        ),
+        Some(known) if known.live => format!(
+            "{shown} is not Primary, and live: a client that runs is told so at its next heartbeat and registers again."
+        ),
+        Some(_) => format!("{shown} is silent."),
+    }
+}
+
 /// Deletes a session.
 pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.connection)?;
@@ -126,9 +152,15 @@ pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     })?;
     let service = connection.service()?;
     let shown = format!("{session} of the group {}/{}/{group}", namespace.tenant, namespace.namespace);
+    let scope = Scope::Namespace(&namespace);
+    if args.confirm.asks() {
+        let status: GroupStatus = service.read(&scope.group(&group, &["status"]), &[]).await?;
+        complain(&consequences(&status, session.as_str()));
+    }
     args.confirm.ask(&format!("Delete the session {}, at {}?", printable(&shown), service.name()))?;
-    let path = Scope::Namespace(&namespace).group(&group, &["clientsessions", session.as_str()]);
-    service.delete(&path, &[]).await?;
+    let path = scope.group(&group, &["clientsessions", session.as_str()]);
+    // The client does not know of it: this is not its goodbye.
+    service.delete(&path, &[("by", "operator".to_owned())]).await?;
     Printer::stdout().line(&format!("session {} deleted", printable(session.as_str())))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration};
 use super::service::{Scope, Service, parse};
 use super::sessions::SessionStatus;
-use super::{AT_RISK, Common, OperatorError, watch};
+use super::{AT_RISK, Common, OperatorError, missing, watch};
 use crate::config::Span;
 
 /// How many groups are asked for at once: the most that the service gives.
@@ -156,6 +156,26 @@ impl Question<'_> {
         service.read(&self.scope.path(&["status"]), &query).await
     }
 
+    /// Why no group was found: an error where a namespace or a search is that of nothing.
+    pub async fn silence(&self, service: &Service) -> Result<Silence, OperatorError> {
+        let all = Question { scope: self.scope, search: None, only_at_risk: false };
+        if all.page(service, 0, 1).await?.total == 0 {
+            return match self.scope {
+                Scope::Namespace(namespace) => Err(missing::no_groups(service, namespace).await),
+                Scope::Everything if self.search.is_some() => {
+                    Err(OperatorError::Nothing("there are no groups at all".to_owned()))
+                }
+                Scope::Everything => Ok(Silence::Empty),
+            };
+        }
+        let Some(text) = self.search else { return Ok(Silence::Healthy) };
+        let with_text = Question { only_at_risk: false, ..*self };
+        match self.only_at_risk && with_text.page(service, 0, 1).await?.total > 0 {
+            true => Ok(Silence::Healthy),
+            false => Err(missing::no_match(service, self.scope, text).await),
+        }
+    }
+
     /// A table for its groups.
     pub fn table(&self) -> Table<6> {
         Table::new(["GROUP", "AT RISK", "PRIMARY", " FOR", " HEALTH", " STANDBYS"])
@@ -191,8 +211,41 @@ pub async fn run(args: StatusArgs) -> Result<ExitCode, OperatorError> {
         return watch::run(&connection, &question, args.count, args.interval.0).await;
     }
     let service = connection.service()?;
-    let at_risk = print(&service, &question, format, args.count.unwrap_or(usize::MAX)).await?;
-    Ok(if args.check && at_risk > 0 { ExitCode::from(AT_RISK) } else { ExitCode::SUCCESS })
+    let found = print(&service, &question, format, args.count.unwrap_or(usize::MAX)).await?;
+    if found.none {
+        let silence = question.silence(&service).await?;
+        if args.check && silence == Silence::Empty {
+            return Err(OperatorError::Nothing("there are no groups, so nothing was checked".to_owned()));
+        }
+        complain(silence.sentence());
+    }
+    Ok(if args.check && found.at_risk > 0 { ExitCode::from(AT_RISK) } else { ExitCode::SUCCESS })
+}
+
+/// Why no group is found where nothing was named wrongly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// None of those that were asked for is at risk.
+    Healthy,
+    /// Nobody has made a group yet.
+    Empty,
+}
+
+impl Silence {
+    fn sentence(self) -> &'static str {
+        match self {
+            Silence::Healthy => "no group is at risk",
+            Silence::Empty => "no groups",
+        }
+    }
+}
+
+/// What was printed.
+struct Found {
+    /// How many groups are at risk.
+    at_risk: i64,
+    /// Whether there was no group at all.
+    none: bool,
 }
 
 #[derive(Deserialize)]
@@ -204,8 +257,13 @@ struct Key {
     risks: Vec<String>,
 }
 
-/// Prints groups page by page; how many are at risk.
-async fn print(service: &Service, question: &Question<'_>, format: Format, most: usize) -> Result<i64, OperatorError> {
+/// Prints groups page by page.
+async fn print(
+    service: &Service,
+    question: &Question<'_>,
+    format: Format,
+    most: usize,
+) -> Result<Found, OperatorError> {
     let mut printer = Printer::stdout();
     let mut page = question.page(service, 0, most).await?;
     let (summary, at_risk, total) = (page.summary(), page.at_risk, page.total);
@@ -245,10 +303,9 @@ async fn print(service: &Service, question: &Question<'_>, format: Format, most:
     }
     match list {
         Some(list) => list.end(&mut printer)?,
-        None if asked == 0 => complain("no groups"),
-        None if printer.is_terminal() => printer.line(&format!("\n{summary}"))?,
+        None if asked > 0 && printer.is_terminal() => printer.line(&format!("\n{summary}"))?,
         None => {}
     }
     // The service counts every few seconds; what is seen on the way counts at once.
-    Ok(at_risk.max(seen_at_risk))
+    Ok(Found { at_risk: at_risk.max(seen_at_risk), none: total == 0 && asked == 0 })
 }

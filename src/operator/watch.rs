@@ -43,6 +43,10 @@ pub async fn run(
     let mut printer = Printer::stdout();
     // What cannot be asked for at all is said before the screen is taken.
     let first = question.page(&service, 0, rows(&printer, most)).await?;
+    if first.total == 0 {
+        // Of a name that is that of nothing there will be no news. What is not there yet comes into view.
+        question.silence(&service).await?;
+    }
     let (say, news) = watch::channel(News::default());
     let path: Vec<String> = question.scope.path(&["events"]).into_iter().map(str::to_owned).collect();
     let listening = tokio::spawn(listen(service.clone(), path, say));

@@ -54,9 +54,9 @@ impl Binaries {
     }
 }
 
-/// The programs to use for the data in `dir`, which `made_by` (the content of its `PG_VERSION`)
-/// made; `None` for data that is yet to be made.
-pub fn find(preferred: Option<&Path>, dir: &Path, made_by: Option<&str>) -> Result<Binaries, PostgresError> {
+/// All that can be used, most preferred first, one at least. Changes nothing: whoever has none is told so before
+/// anything is made.
+pub fn find(preferred: Option<&Path>) -> Result<Vec<Binaries>, PostgresError> {
     let mut found = Vec::new();
     let mut looked_in = Vec::new();
     if let Some(preferred) = preferred {
@@ -76,27 +76,26 @@ pub fn find(preferred: Option<&Path>, dir: &Path, made_by: Option<&str>) -> Resu
         looked_in.push(Path::new(parent).join(format!("{start}*")).join(below).display().to_string());
     }
     found.extend(versioned().iter().filter_map(|folder| probe(folder)));
-    choose(found, dir, made_by, &looked_in.join(", "))
+    usable(found, &looked_in.join(", "))
 }
 
-/// The first that fits. The order of `found` is the order of preference.
-fn choose(found: Vec<Binaries>, dir: &Path, made_by: Option<&str>, looked_in: &str) -> Result<Binaries, PostgresError> {
+fn usable(found: Vec<Binaries>, looked_in: &str) -> Result<Vec<Binaries>, PostgresError> {
     let (usable, old): (Vec<_>, Vec<_>) = found.into_iter().partition(|binaries| binaries.version.major >= MINIMUM);
-    let Some(first) = usable.first() else {
-        return Err(match old.first() {
-            Some(old) => PostgresError::TooOld { found: described(old), minimum: MINIMUM },
-            None => PostgresError::NotFound { looked_in: looked_in.to_owned() },
-        });
-    };
-    let Some(made_by) = made_by else {
-        return Ok(first.clone());
-    };
-    usable.iter().find(|binaries| binaries.version.major.to_string() == made_by).cloned().ok_or_else(|| {
-        PostgresError::VersionMismatch {
-            dir: dir.to_owned(),
-            made_by: made_by.to_owned(),
-            found: usable.iter().map(described).collect::<Vec<_>>().join(", "),
-        }
+    match (usable.is_empty(), old.first()) {
+        (false, _) => Ok(usable),
+        (true, Some(old)) => Err(PostgresError::TooOld { found: described(old), minimum: MINIMUM }),
+        (true, None) => Err(PostgresError::NotFound { looked_in: looked_in.to_owned() }),
+    }
+}
+
+/// The programs to use for the data in `dir`, which `made_by` (the content of its `PG_VERSION`) made: the first of the
+/// usable that fits; `None` for data that is yet to be made.
+pub fn choose(usable: &[Binaries], dir: &Path, made_by: Option<&str>) -> Result<Binaries, PostgresError> {
+    let fits = |binaries: &&Binaries| made_by.is_none_or(|made_by| binaries.version.major.to_string() == made_by);
+    usable.iter().find(fits).cloned().ok_or_else(|| PostgresError::VersionMismatch {
+        dir: dir.to_owned(),
+        made_by: made_by.unwrap_or_default().to_owned(),
+        found: usable.iter().map(described).collect::<Vec<_>>().join(", "),
     })
 }
 
@@ -176,7 +175,8 @@ mod tests {
 
     fn chosen(found: &[u32], made_by: Option<&str>) -> Result<u32, String> {
         let found = found.iter().copied().map(binaries).collect();
-        choose(found, Path::new("/data/pg"), made_by, "PATH, /opt")
+        usable(found, "PATH, /opt")
+            .and_then(|usable| choose(&usable, Path::new("/data/pg"), made_by))
             .map(|binaries| binaries.version.major)
             .map_err(|error| error.to_string())
     }
@@ -226,7 +226,7 @@ mod tests {
 
         let error = chosen(&[], None).unwrap_err();
         assert!(error.contains("in PATH, /opt"), "{error}");
-        assert!(error.contains("--database-url"), "{error}");
+        assert!(error.contains("--database-url") && error.contains("DATABASE_URL"), "{error}");
         assert!(error.contains("postgresql-server"), "{error}");
     }
 }

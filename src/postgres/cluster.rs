@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
-use nix::unistd::Uid;
+use nix::unistd::{Uid, User};
 use tracing::{info, warn};
 
 use super::account::name_of;
 use super::binaries::Binaries;
-use super::directory::{DataDir, UNFINISHED, private_dir};
+use super::directory::{DataDir, UNFINISHED, close_cluster, private_dir};
 use super::server_log::ServerLog;
 use super::supervisor::StopRequest;
 use super::{PostgresError, SUPERUSER};
@@ -49,6 +49,7 @@ pub fn made_by(data: &DataDir) -> Result<Option<String>, PostgresError> {
     match fs::read_to_string(&file) {
         Ok(version) => {
             check_owner(data, &dir, &found)?;
+            close_cluster(&dir)?;
             Ok(Some(version.trim().to_owned()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -96,6 +97,10 @@ pub fn remove_unfinished(data: &DataDir) {
 
 /// Makes a new cluster.
 pub fn create(data: &DataDir, binaries: &Binaries, log: &ServerLog, stop: &StopRequest) -> Result<(), PostgresError> {
+    // initdb's own words for it name no way out.
+    if let Ok(None) = User::from_uid(data.account().uid()) {
+        return Err(PostgresError::NoEntry { uid: data.account().uid().as_raw() });
+    }
     let dir = data.cluster();
     info!(directory = %dir.display(), version = %binaries.version.text, "initialising PostgreSQL");
     let unfinished = unfinished_name(data);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{Uid, geteuid};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::PostgresError;
 use super::account::{Account, name_of};
@@ -26,6 +26,8 @@ const LOCK: &str = "lock";
 const CLUSTER: &str = "pg";
 const SOCKET: &str = "run";
 const LOG: &str = "postgres.log";
+/// What a file system of its own has from the start.
+const RECOVERED: &str = "lost+found";
 /// What the name of an unfinished cluster begins with.
 pub const UNFINISHED: &str = "pg.new.";
 
@@ -115,7 +117,8 @@ fn check_writers(path: &Path) -> Result<(), PostgresError> {
     if found.mode() & 0o002 == 0 {
         return Ok(());
     }
-    if found.uid() == geteuid().as_raw() && entries(path)?.is_empty() {
+    let is_new = || Ok(entries(path)?.iter().all(|name| name == RECOVERED));
+    if found.uid() == geteuid().as_raw() && is_new()? {
         return fs::set_permissions(path, Permissions::from_mode(found.mode() & 0o7775))
             .map_err(PostgresError::io("set the permissions of", path));
     }
@@ -140,7 +143,9 @@ fn entries(path: &Path) -> Result<Vec<OsString>, PostgresError> {
 fn is_ours(path: &Path) -> Result<bool, PostgresError> {
     Ok(entries(path)?.iter().all(|name| {
         let name = name.to_string_lossy();
-        matches!(name.as_ref(), LOCK | CLUSTER | SOCKET) || name.starts_with(UNFINISHED) || name.starts_with(LOG)
+        matches!(name.as_ref(), LOCK | CLUSTER | SOCKET | RECOVERED)
+            || name.starts_with(UNFINISHED)
+            || name.starts_with(LOG)
     }))
 }
 
@@ -165,18 +170,7 @@ pub fn private_dir(path: &Path, account: &Account) -> Result<(), PostgresError> 
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(PostgresError::io("create", path)(error)),
     }
-    // From here on through one handle: somebody who may write to the parent cannot swap in
-    // another directory, or a link to one, between the check and the change.
-    let dir = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
-        .open(path)
-        .map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOTDIR | Errno::ELOOP) => {
-                PostgresError::WrongKind { path: path.to_owned(), wanted: "directory" }
-            }
-            _ => PostgresError::io("open", path)(error),
-        })?;
+    let dir = open_dir(path)?;
     let found = dir.metadata().map_err(PostgresError::io("inspect", path))?;
     let owner = Uid::from_raw(found.uid());
     if owner != account.uid() {
@@ -195,6 +189,40 @@ pub fn private_dir(path: &Path, account: &Account) -> Result<(), PostgresError> 
             .map_err(PostgresError::io("set the permissions of", path))?;
     }
     Ok(())
+}
+
+/// What PostgreSQL refuses to have on its data directory: writing by the group, and anything by others.
+const TOO_OPEN: u32 = 0o027;
+
+/// Takes from the cluster's directory what PostgreSQL refuses to work with. An orchestrator that gives a volume a group (as
+/// Kubernetes does by fsGroup) opens everything in it to that group, at each start anew.
+pub fn close_cluster(path: &Path) -> Result<(), PostgresError> {
+    let dir = open_dir(path)?;
+    let mode = dir.metadata().map_err(PostgresError::io("inspect", path))?.mode() & 0o7777;
+    if mode & TOO_OPEN == 0 {
+        return Ok(());
+    }
+    let wanted = mode & !TOO_OPEN;
+    info!(
+        directory = %path.display(),
+        found = format!("{mode:o}"),
+        now = format!("{wanted:o}"),
+        "permissions that PostgreSQL refuses were taken from the cluster's directory"
+    );
+    dir.set_permissions(Permissions::from_mode(wanted)).map_err(PostgresError::io("set the permissions of", path))
+}
+
+/// One handle for checks and changes: somebody who may write to the parent cannot swap in another directory, or a link to one,
+/// between them.
+fn open_dir(path: &Path) -> Result<File, PostgresError> {
+    OpenOptions::new().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(path).map_err(
+        |error| match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOTDIR | Errno::ELOOP) => {
+                PostgresError::WrongKind { path: path.to_owned(), wanted: "directory" }
+            }
+            _ => PostgresError::io("open", path)(error),
+        },
+    )
 }
 
 /// Opens a file of ours that nobody else may read, and refuses one that somebody else put there.

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     #[error(
-        "found no PostgreSQL server programs in {looked_in}; install them (Debian and Ubuntu: \
-         postgresql, Fedora: postgresql-server, Homebrew: postgresql@17) or name a running server \
-         with --database-url"
+        "no database is given, and there are no PostgreSQL programs here to run a private one with; give \
+         DATABASE_URL (or --database-url) as postgres://user:password@host:5432/database, or install PostgreSQL \
+         (Debian and Ubuntu: postgresql, Fedora: postgresql-server, Homebrew: postgresql@17); they were looked for \
+         in {looked_in}"
     )]
     NotFound { looked_in: String },
 
@@ -31,6 +32,12 @@ pub enum PostgresError {
          to run it as; create one, or start the service as an ordinary user"
     )]
     NoAccount,
+
+    #[error(
+        "PostgreSQL's initdb wants an entry in /etc/passwd for the account it runs as, and uid {uid} has none; add \
+         one, start the service as an account that has one, or name a running server with --database-url"
+    )]
+    NoEntry { uid: u32 },
 
     #[error(
         "the data directory {dir} is in use by another service{holder}; stop that one or choose \

@@ -104,10 +104,11 @@ fn run(
 /// Everything up to the first start. Nothing is changed before the directory is locked.
 fn prepare(options: &PostgresOptions, stop: &StopRequest) -> Result<Setup, PostgresError> {
     let settings = Settings::new(&options.settings)?;
+    let usable = binaries::find(options.bin_dir.as_deref())?;
     let data = DataDir::open(&options.data_dir)?;
     cluster::remove_unfinished(&data);
     let made_by = cluster::made_by(&data)?;
-    let binaries = binaries::find(options.bin_dir.as_deref(), &data.cluster(), made_by.as_deref())?;
+    let binaries = binaries::choose(&usable, &data.cluster(), made_by.as_deref())?;
     check_ways(&data, &binaries)?;
     let socket_dir = socket::prepare(&data, settings.port)?;
     let log = ServerLog::open(data.log())?;

@@ -1,31 +1,63 @@
 //! A connection in use, and how statements go through it: prepared and kept, or neither where a pooler stands between.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use sqlx::error::BoxDynError;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
 use sqlx::{Either, Execute, Executor, SqlStr};
 
-use super::Pooler;
+use super::liveness::Life;
+use super::pool::InUse;
+use super::{Pooler, WorkError, fault};
 
 /// A connection in the middle of something. Dropped, it is closed, unless it was handed back: a request whose client
 /// goes away is dropped wherever it waits, and its open transaction must not become part of another's.
 #[derive(Debug)]
 pub struct Connection {
-    inner: Option<PoolConnection<Postgres>>,
+    inner: InUse,
     keeps_statements: bool,
+    life: Arc<Life>,
 }
 
 impl Connection {
-    pub(super) fn new(inner: PoolConnection<Postgres>, pooler: Pooler) -> Connection {
-        Connection { inner: Some(inner), keeps_statements: pooler == Pooler::None }
+    pub(super) fn new(inner: InUse, pooler: Pooler, life: Arc<Life>) -> Connection {
+        Connection { inner, keeps_statements: pooler == Pooler::None, life }
     }
 
-    pub(super) fn hand_back(mut self) {
-        self.inner = None;
+    /// What is known of the life of its database.
+    pub(super) fn life(&self) -> Arc<Life> {
+        self.life.clone()
+    }
+
+    pub(super) fn hand_back(self) {
+        self.inner.hand_back();
+    }
+
+    /// Whether nobody is to use connections of its time any more.
+    pub(super) fn is_left(&self) -> bool {
+        self.inner.is_left()
+    }
+
+    /// Itself, if it answers as it should.
+    pub(super) async fn if_well(mut self) -> Option<Connection> {
+        self.inner.is_well().await.then_some(self)
+    }
+
+    /// It failed with this: where that says that its server is not the one to write to, others to it are left, too.
+    pub(super) fn note(&self, error: &WorkError) {
+        if let WorkError::Statement(error) = error
+            && fault::is_of_another_server(error)
+        {
+            self.inner.leave_others();
+        }
+    }
+
+    /// It broke or did not answer: others are looked at before they are used.
+    pub(super) fn suspect_others(&self) {
+        self.inner.suspect_others();
     }
 }
 
@@ -33,27 +65,13 @@ impl Deref for Connection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        match &self.inner {
-            Some(connection) => connection,
-            None => unreachable!("it is taken only by what consumes it"),
-        }
+        self.inner.get()
     }
 }
 
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        match &mut self.inner {
-            Some(connection) => connection,
-            None => unreachable!("it is taken only by what consumes it"),
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(connection) = self.inner.take() {
-            drop(connection.detach());
-        }
+        self.inner.get_mut()
     }
 }
 

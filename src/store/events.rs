@@ -6,15 +6,17 @@
 //! [`find_writers`] and `docs/decisions/0006-order-of-events.md`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::Row as _;
-use sqlx::postgres::{PgListener, PgRow};
+use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
+use sqlx::{Acquire as _, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
+use super::pool::Line;
 use super::state::check_count;
 use super::{Pooler, Store, WorkError};
 use crate::arbitration::Role;
@@ -162,6 +164,7 @@ pub async fn read_events(
     up_to: i64,
     limit: i64,
 ) -> Result<EventPage, WorkError> {
+    let wanted_up_to = up_to;
     // One statement, and so one snapshot, for both tables.
     macro_rules! events_where {
         ($condition:literal) => {
@@ -195,10 +198,14 @@ pub async fn read_events(
             (sqlx::query(events_where!("group_key = $4")).bind(after).bind(up_to).bind(limit).bind(key.0), up_to)
         }
     };
-    let rows = query.fetch_all(connection).await?;
+    let rows = query.fetch_all(&mut *connection).await?;
     let events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
     let is_cut = i64::try_from(events.len()).is_ok_and(|count| count >= limit);
-    let complete_to = events.last().filter(|_| is_cut).map_or(up_to, |event| event.id);
+    let mut complete_to = events.last().filter(|_| is_cut).map_or(up_to, |event| event.id);
+    if events.is_empty() && up_to < wanted_up_to {
+        // Nothing in this window; there may be nothing in many more, as after a restore that ids were lifted for.
+        complete_to = find_first_id_after(connection, up_to).await?.map_or(wanted_up_to, |id| wanted_up_to.min(id - 1));
+    }
     Ok(EventPage { events, complete_to })
 }
 
@@ -249,6 +256,13 @@ pub async fn find_newest_id(connection: &mut Connection) -> Result<i64, WorkErro
     Ok(sqlx::query_scalar(newest).fetch_one(connection).await?)
 }
 
+/// The lowest id of an event of anybody after that one.
+async fn find_first_id_after(connection: &mut Connection, id: i64) -> Result<Option<i64>, WorkError> {
+    let first = "SELECT least((SELECT min(transition_id) FROM role_transitions WHERE transition_id > $1),
+        (SELECT min(change_id) FROM configuration_changes WHERE change_id > $1))";
+    Ok(sqlx::query_scalar(first).bind(id).fetch_one(connection).await?)
+}
+
 /// The lowest id that is still kept, if there is one.
 pub async fn find_oldest_id(connection: &mut Connection) -> Result<Option<i64>, WorkError> {
     let oldest = "SELECT least((SELECT min(transition_id) FROM role_transitions),
@@ -291,6 +305,42 @@ pub async fn read_transitions(
         ORDER BY transition_id DESC OFFSET $4 LIMIT $5";
     let rows =
         sqlx::query(READ).bind(key.0).bind(since).bind(until).bind(skip).bind(count).fetch_all(connection).await?;
+    rows.iter().map(read_event).collect()
+}
+
+/// How many of the latest events of all are looked through for those of a namespace.
+const LATEST_WINDOW: i64 = 100_000;
+
+/// The latest changes of roles in a namespace or everywhere, the latest first.
+pub async fn read_latest_transitions(
+    connection: &mut Connection,
+    namespace: Option<&NamespacePath>,
+    count: i64,
+) -> Result<Vec<Event>, WorkError> {
+    // Walks the index by id backwards.
+    macro_rules! latest_where {
+        ($condition:literal) => {
+            concat!(
+                "SELECT transition_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
+                    'role_changed', from_role, to_role, term, reason, actor
+                FROM role_transitions ",
+                $condition,
+                " ORDER BY transition_id DESC LIMIT $1"
+            )
+        };
+    }
+    let query = match namespace {
+        None => sqlx::query(latest_where!("")).bind(count),
+        Some(path) => sqlx::query(latest_where!(
+            "WHERE tenant_id = $2 AND namespace_id = $3
+                AND transition_id > (SELECT last_value FROM role_transitions_transition_id_seq) - $4"
+        ))
+        .bind(count)
+        .bind(path.tenant.as_str())
+        .bind(path.namespace.as_str())
+        .bind(LATEST_WINDOW),
+    };
+    let rows = query.fetch_all(connection).await?;
     rows.iter().map(read_event).collect()
 }
 
@@ -375,22 +425,64 @@ impl Store {
             let why = "LISTEN does not go through a pooler: give database-direct-url";
             return Err(sqlx::Error::Protocol(why.to_owned()));
         }
-        let mut listener = PgListener::connect_with(&self.listening_pool).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(Ears(listener))
+        if self.line.are_connections_few() {
+            return Err(sqlx::Error::Protocol(
+                "the database has few connections, and others need them more".to_owned(),
+            ));
+        }
+        let patience = self.options.operation_timeout;
+        let listener = self.line.first(|options| async {
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(patience).connect_lazy_with(options);
+            let mut listener = PgListener::connect_with(&pool).await?;
+            self.line.admission().admit(listener.acquire().await?).await?;
+            // A new one is made by whoever knows where the database is then.
+            listener.eager_reconnect(false);
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        });
+        let listener = tokio::time::timeout(patience, listener).await.unwrap_or_else(|_| Err(no_answer()))?;
+        Ok(Ears { listener, line: self.line.clone(), patience: patience / 2 })
     }
 }
 
 /// Hears of commits with new events.
-pub struct Ears(PgListener);
+pub struct Ears {
+    listener: PgListener,
+    line: Arc<Line>,
+    patience: Duration,
+}
 
 impl Ears {
-    /// Waits until there may be new events: somebody said so, or the connection broke and was made anew. An error
-    /// means that these ears are of no more use.
+    /// Waits until there may be new events, or for a while: then it makes sure that it would have heard. An error means that
+    /// these ears are of no more use.
     pub async fn hear(&mut self) -> Result<(), sqlx::Error> {
-        self.0.try_recv().await?;
+        let heard = tokio::select! {
+            heard = tokio::time::timeout(self.patience, self.listener.try_recv()) => heard,
+            () = self.line.room_is_wanted() => {
+                return Err(sqlx::Error::Protocol("its connection is needed for something else".to_owned()));
+            }
+        };
+        match heard {
+            Ok(Ok(Some(_))) => {}
+            Ok(Ok(None)) => return Err(sqlx::Error::Protocol("the connection was lost".to_owned())),
+            Ok(Err(error)) => return Err(error),
+            // A line that went dark is as silent as one on which nothing happens.
+            Err(_) => {
+                let asked = async {
+                    let connection = self.listener.acquire().await?;
+                    self.line.admission().admit(connection).await?;
+                    // Once more costs nothing, and shows in pg_stat_activity what the connection is for.
+                    sqlx::raw_sql(AssertSqlSafe(format!("LISTEN {CHANNEL}"))).execute(connection).await
+                };
+                tokio::time::timeout(self.patience, asked).await.unwrap_or_else(|_| Err(no_answer()))?;
+            }
+        }
         // One look finds whatever a burst of commits has written.
-        while self.0.next_buffered().is_some() {}
+        while self.listener.next_buffered().is_some() {}
         Ok(())
     }
+}
+
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer"))
 }

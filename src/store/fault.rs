@@ -1,6 +1,6 @@
 //! What an error of the database means for the transaction it struck: the only reading of SQLSTATE codes.
 
-use super::WorkError;
+use super::{WorkError, admission};
 
 /// What is said where an outage could not be recorded in time.
 pub(super) const AWAY: &str = "the last sign of life of the service is too long ago";
@@ -79,6 +79,28 @@ pub(super) fn may_migrate_later(error: &sqlx::Error) -> bool {
         }
         _ => is_of_a_lost_line(error),
     }
+}
+
+/// Whether the server gives no connection because there are too many: of its own, of the role's or of the database's.
+pub(super) fn are_connections_used_up(error: &sqlx::Error) -> bool {
+    // too_many_connections
+    matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("53300"))
+}
+
+/// Whether it says that the server is not the one to write to.
+pub(super) fn is_of_another_server(error: &sqlx::Error) -> bool {
+    match error {
+        // read_only_sql_transaction
+        sqlx::Error::Database(database) => database.code().as_deref() == Some("25006"),
+        sqlx::Error::Protocol(what) => what == admission::IS_STANDBY || what == admission::IS_READ_ONLY,
+        _ => false,
+    }
+}
+
+/// Whether a lock was waited for in vain.
+pub(super) fn is_of_a_lock(error: &sqlx::Error) -> bool {
+    // deadlock_detected, lock_not_available
+    matches!(error, sqlx::Error::Database(database) if matches!(database.code().as_deref(), Some("40P01" | "55P03")))
 }
 
 /// connection_exception, insufficient_resources, operator_intervention, system_error, idle_in_transaction_session_timeout

@@ -4,11 +4,13 @@
 use uuid::Uuid;
 
 use super::WorkError;
+use super::columns::Micros;
 use super::connection::Connection;
 use super::events::{ConfigurationChange, record_change};
-use super::state::check_count;
-use crate::arbitration::FailoverTimeout;
+use super::state::{check_count, vacancy_text};
+use crate::arbitration::{FailoverTimeout, Group, Remains, Term};
 use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
+use crate::seeded_bugs::{SeededBug, active};
 
 /// What a group is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,15 +43,17 @@ pub(super) fn timeout_of(ticks: i64) -> Result<FailoverTimeout, WorkError> {
         .ok_or_else(|| WorkError::Inconsistent(format!("failover_timeout_ticks is {ticks}")))
 }
 
-/// A new group.
+/// A new group, which goes on from what the one before it at that path left behind.
 pub async fn insert_group(
     connection: &mut Connection,
     path: &GroupPath,
     configuration: &GroupConfiguration,
 ) -> Result<(), WorkError> {
+    let begins = Group::begin(configuration.timeout, find_remains(connection, path.key()).await?);
     let written = sqlx::query(
-        "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, name, description, failover_timeout_ticks)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, name, description, failover_timeout_ticks,
+             term, vacancy, handover_until)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(path.key().0)
     .bind(path.parent.tenant.as_str())
@@ -58,11 +62,36 @@ pub async fn insert_group(
     .bind(&configuration.name)
     .bind(&configuration.description)
     .bind(configuration.timeout.ticks())
+    .bind(begins.term.0)
+    .bind(vacancy_text(begins.vacancy))
+    .bind(begins.handover.map(|handover| Micros::from(handover.until)))
     .execute(&mut *connection)
     .await?
     .rows_affected();
     check_count("groups", 1, written)?;
     record_change(connection, path, ConfigurationChange::GroupCreated(configuration)).await
+}
+
+/// What the last group at a path left behind: nothing where there was none, or nobody was ever Primary in it.
+///
+/// Its last change of a role, if that is still kept, knows the term as well: of a group that a replica of an earlier version
+/// deleted, or a person at a prompt.
+async fn find_remains(connection: &mut Connection, key: GroupKey) -> Result<Remains, WorkError> {
+    if active(SeededBug::TermBeginsAgain) {
+        return Ok(Remains::default());
+    }
+    let (term, until): (Option<i64>, Option<Micros>) = sqlx::query_as(
+        "SELECT greatest(f.last_term, t.term), f.acted_on_until
+         FROM (VALUES ($1::uuid)) k (group_key)
+         LEFT JOIN former_groups f ON f.group_key = k.group_key
+         LEFT JOIN LATERAL (
+             SELECT term FROM role_transitions WHERE group_key = k.group_key ORDER BY transition_id DESC LIMIT 1
+         ) t ON true",
+    )
+    .bind(key.0)
+    .fetch_one(connection)
+    .await?;
+    Ok(Remains { term: Term(term.unwrap_or(0)), acted_on_until: until.map(Into::into) })
 }
 
 /// Replaces the configuration of a group that exists.
@@ -87,8 +116,11 @@ pub async fn update_configuration(
     record_change(connection, path, ConfigurationChange::GroupChanged(configuration)).await
 }
 
-/// Deletes a group that exists, and its sessions with it.
-pub async fn delete_group(connection: &mut Connection, path: &GroupPath) -> Result<(), WorkError> {
+/// Deletes a group that exists, and its sessions with it. What it leaves behind is kept for good.
+pub async fn delete_group(connection: &mut Connection, path: &GroupPath, remains: Remains) -> Result<(), WorkError> {
+    if remains != Remains::default() {
+        keep_remains(connection, path, remains).await?;
+    }
     let written = sqlx::query("DELETE FROM groups WHERE group_key = $1")
         .bind(path.key().0)
         .execute(&mut *connection)
@@ -96,6 +128,27 @@ pub async fn delete_group(connection: &mut Connection, path: &GroupPath) -> Resu
         .rows_affected();
     check_count("groups", 1, written)?;
     record_change(connection, path, ConfigurationChange::GroupDeleted).await
+}
+
+async fn keep_remains(connection: &mut Connection, path: &GroupPath, remains: Remains) -> Result<(), WorkError> {
+    let written = sqlx::query(
+        "INSERT INTO former_groups (group_key, tenant_id, namespace_id, group_id, last_term, acted_on_until)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (group_key) DO UPDATE
+         SET last_term = greatest(former_groups.last_term, excluded.last_term),
+             acted_on_until = greatest(former_groups.acted_on_until, excluded.acted_on_until),
+             deleted_at = clock_timestamp()",
+    )
+    .bind(path.key().0)
+    .bind(path.parent.tenant.as_str())
+    .bind(path.parent.namespace.as_str())
+    .bind(path.group.as_str())
+    .bind(remains.term.0)
+    .bind(remains.acted_on_until.map(Micros::from))
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    check_count("former_groups", 1, written)
 }
 
 /// The name of a session, if the session exists; a session may have none.
@@ -154,6 +207,11 @@ impl Registrants {
             .get(place)
             .and_then(Option::as_deref)
             .is_some_and(|registrant| registrant != identity && !is_key_without_number(registrant))
+    }
+
+    /// Whether the session in that place is known to have been registered by them.
+    pub fn is(&self, place: usize, identity: &str) -> bool {
+        self.0.get(place).and_then(Option::as_deref) == Some(identity)
     }
 }
 
@@ -324,6 +382,44 @@ pub async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Res
         ) held
         GROUP BY group_key";
     Ok(sqlx::query_as(READ).bind(keys).fetch_all(connection).await?)
+}
+
+/// The last time that the database's clock was set back; 0 if it never was.
+pub async fn find_clock_set_back(connection: &mut Connection) -> Result<i64, WorkError> {
+    let latest = "SELECT clock_set_back FROM service_moment";
+    Ok(sqlx::query_scalar(latest).fetch_one(connection).await?)
+}
+
+/// The groups after a key whose leases are still of a clock before that, in order of key.
+pub async fn find_groups_of_old_clock(
+    connection: &mut Connection,
+    clock_set_back: i64,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, WorkError> {
+    let query = "SELECT group_key FROM groups WHERE group_key > $1 AND clock_set_back < $2 ORDER BY group_key LIMIT $3";
+    Ok(sqlx::query_scalar(query).bind(after).bind(clock_set_back).bind(limit).fetch_all(connection).await?)
+}
+
+/// Those of the groups of which somebody else holds a row that a heartbeat writes. They are looked at and left as they are: the
+/// locks end with the statement.
+pub async fn find_held(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<Uuid>, WorkError> {
+    // Rows that cannot be had are left out; what is left out is held.
+    const LOOK: &str = "
+        WITH free_groups AS MATERIALIZED (
+            SELECT group_key FROM groups WHERE group_key = ANY($1) FOR NO KEY UPDATE SKIP LOCKED
+        ), free_sessions AS MATERIALIZED (
+            SELECT group_key, session_id FROM sessions WHERE group_key = ANY($1) FOR NO KEY UPDATE SKIP LOCKED
+        ), free_heartbeats AS MATERIALIZED (
+            SELECT group_key, session_id FROM heartbeats WHERE group_key = ANY($1) FOR NO KEY UPDATE SKIP LOCKED
+        )
+        SELECT group_key FROM groups g WHERE group_key = ANY($1) AND (
+            NOT EXISTS (SELECT FROM free_groups f WHERE f.group_key = g.group_key)
+            OR EXISTS (SELECT FROM sessions s WHERE s.group_key = g.group_key AND NOT EXISTS (
+                SELECT FROM free_sessions f WHERE f.group_key = s.group_key AND f.session_id = s.session_id))
+            OR EXISTS (SELECT FROM heartbeats h WHERE h.group_key = g.group_key AND NOT EXISTS (
+                SELECT FROM free_heartbeats f WHERE f.group_key = h.group_key AND f.session_id = h.session_id)))";
+    Ok(sqlx::query_scalar(LOOK).bind(keys).fetch_all(connection).await?)
 }
 
 /// A group's key, and its path for people.

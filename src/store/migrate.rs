@@ -1,17 +1,18 @@
 //! Migrations: refinery over an sqlx connection, under a lock, so that any number of replicas may start at once.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use refinery_core::error::Kind;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
-use refinery_core::{Migration, Report};
+use refinery_core::{Migration, Report, Runner};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::connection::Connection;
-use super::{Pooler, Store, fault};
+use super::{Pooler, Store, StoreError, admission, advice, fault};
 use crate::telemetry;
 
 mod embedded {
@@ -21,15 +22,30 @@ mod embedded {
 /// The oldest server that the statements work on.
 const OLDEST_SERVER: i32 = 140_000;
 
+/// How long a migration waits for a lock. Everybody who wants to write waits behind it meanwhile, heartbeats, too.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long it then lets others go first.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it looks who is in its way, and how often it says so.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const SAY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Why the database is not fit for use (yet).
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// It cannot be reached, or refuses us. Worth waiting for.
-    #[error("the database cannot be used: {0}")]
-    Unreachable(#[from] sqlx::Error),
+    #[error("the database cannot be used: {}", advice::explained(.0))]
+    Unreachable(sqlx::Error),
     /// Too old a server. Waiting does not help.
     #[error("PostgreSQL {0} is too old: 14 or later is needed")]
     ServerTooOld(String),
+    /// Names of any script are stored, and the encoding has no place for them. Waiting does not help.
+    #[error(
+        "the database's encoding is {0}, which cannot hold every name: UTF8 is needed. Move it: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, then pg_dump and pg_restore into it"
+    )]
+    Encoding(String),
     /// A standby. It may be promoted.
     #[error("the server is a physical standby: decisions are made on the primary server alone")]
     Standby,
@@ -40,6 +56,15 @@ pub enum MigrateError {
     /// A migration failed, or one that ran is not the one in this binary.
     #[error("the migration failed: {0}")]
     Failed(String),
+}
+
+impl From<sqlx::Error> for MigrateError {
+    fn from(error: sqlx::Error) -> MigrateError {
+        match error {
+            sqlx::Error::Protocol(what) if what == admission::IS_STANDBY => MigrateError::Standby,
+            error => MigrateError::Unreachable(error),
+        }
+    }
 }
 
 impl MigrateError {
@@ -56,7 +81,7 @@ impl MigrateError {
     pub fn may_pass(&self) -> bool {
         match self {
             MigrateError::Unreachable(_) | MigrateError::Standby | MigrateError::Interrupted(_) => true,
-            MigrateError::ServerTooOld(_) | MigrateError::Failed(_) => false,
+            MigrateError::ServerTooOld(_) | MigrateError::Encoding(_) | MigrateError::Failed(_) => false,
         }
     }
 }
@@ -80,17 +105,22 @@ pub enum Readiness {
 impl Store {
     /// Brings the tables up to this binary's version; returns how many migrations ran. A newer schema than this
     /// binary knows is left as it is.
+    ///
+    /// No migration waits long for a lock: a reader whose transaction stands, such as a dump, would stop every heartbeat. It is
+    /// tried again until nobody is in the way, and the log says who is.
     pub async fn migrate(&self) -> Result<usize, MigrateError> {
+        self.apply(embedded::migrations::runner()).await
+    }
+
+    /// Runs those of these migrations that have not been run on this database.
+    pub async fn apply(&self, migrations: Runner) -> Result<usize, MigrateError> {
         let mut connection = self.connect().await?;
         check_server(&mut connection).await?;
         let _lock = self.lock_migrations(&mut connection).await?;
-        let mut migrator = Migrator(connection);
-        let report: Report = embedded::migrations::runner()
-            .set_abort_missing(false)
-            .run_async(&mut migrator)
-            .await
-            .map_err(MigrateError::of)?;
-        migrator.0.close().await?;
+        let mut migrator = Migrator { connection, onlooker: self.background(), said_at: None };
+        let report: Report =
+            migrations.set_abort_missing(false).run_async(&mut migrator).await.map_err(MigrateError::of)?;
+        migrator.connection.close().await?;
         Ok(report.applied_migrations().len())
     }
 
@@ -127,17 +157,24 @@ impl Store {
         let ask = async {
             // One at a time: however many ask, the signs of life and the sweep keep their connections.
             let _turn = self.asking_for_readiness.lock().await;
-            let mut connection = Connection::new(self.background().pool.acquire().await?, self.options.pooler);
-            // One message each time, also here: see `refuse_standby`.
+            let pooled = self.background().pool.acquire().await?;
+            let mut connection = Connection::new(pooled, self.options.pooler, self.life.clone());
+            // One message each time, also here: see `admission::LOOK`.
             let found = sqlx::raw_sql("SELECT max(version) FROM refinery_schema_history");
             let found: Option<i32> = found.fetch_one(&mut *connection).await?.try_get(0)?;
             connection.hand_back();
             Ok::<_, sqlx::Error>(found.unwrap_or(0))
         };
         match tokio::time::timeout(patience, ask).await {
-            Ok(Ok(found)) => readiness_of(found),
+            Ok(Ok(found)) => match (readiness_of(found), self.line.starved()) {
+                (Readiness::Ready, Some(why)) => Readiness::Away(why.to_owned()),
+                (Readiness::Ready, None) => {
+                    self.why_nothing_commits(patience).await.map_or(Readiness::Ready, Readiness::Away)
+                }
+                (unready, _) => unready,
+            },
             Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(0),
-            Ok(Err(error)) => Readiness::Away(error.to_string()),
+            Ok(Err(error)) => Readiness::Away(advice::explained(&error)),
             // The pool only says that it waited in vain; a try of our own says why.
             Err(_) => match tokio::time::timeout(patience, self.look_at_server()).await {
                 Ok(Err(error)) => Readiness::Away(error.to_string()),
@@ -149,7 +186,8 @@ impl Store {
 }
 
 impl Store {
-    async fn look_at_server(&self) -> Result<(), MigrateError> {
+    /// Whether this is a server and a database that the service can work on at all.
+    pub async fn look_at_server(&self) -> Result<(), MigrateError> {
         check_server(&mut self.connect().await?).await
     }
 }
@@ -165,21 +203,103 @@ fn readiness_of(found: i32) -> Readiness {
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError> {
     let server = sqlx::raw_sql(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery()",
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+            current_setting('server_encoding')",
     )
     .fetch_one(connection)
     .await?;
     if server.try_get::<i32, _>(0)? < OLDEST_SERVER {
         return Err(MigrateError::ServerTooOld(server.try_get(1)?));
     }
-    if server.try_get(2)? {
-        return Err(MigrateError::Standby);
+    let encoding: String = server.try_get(2)?;
+    if encoding != "UTF8" {
+        return Err(MigrateError::Encoding(encoding));
     }
     Ok(())
 }
 
 /// Refinery has no driver for sqlx; with this one the service has one client, one URL dialect and one TLS stack.
-struct Migrator(PgConnection);
+struct Migrator {
+    connection: PgConnection,
+    /// For a look at what it waits for.
+    onlooker: Store,
+    said_at: Option<Instant>,
+}
+
+/// Who holds a lock that a migration waits for.
+#[derive(Debug, sqlx::FromRow)]
+struct InTheWay {
+    pid: i32,
+    application: String,
+    account: Option<String>,
+    /// How long its transaction has stood, as far as it may be known.
+    age_s: Option<i64>,
+}
+
+impl Migrator {
+    /// Runs statements in one transaction that waits for no lock for long.
+    async fn attempt(&mut self, queries: &[&str], in_the_way: &Mutex<Vec<InTheWay>>) -> Result<(), sqlx::Error> {
+        let mut transaction = self.connection.begin().await?;
+        let patience_ms = LOCK_PATIENCE.as_millis();
+        let begin = format!("SET LOCAL lock_timeout = '{patience_ms}ms'; SELECT pg_backend_pid()");
+        let pid: i32 = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *transaction).await?.try_get(0)?;
+        let run = async {
+            for query in queries {
+                // The text of our own migrations, and refinery's statements around them.
+                sqlx::raw_sql(AssertSqlSafe((*query).to_owned())).execute(&mut *transaction).await?;
+            }
+            Ok::<_, sqlx::Error>(())
+        };
+        let look = async {
+            loop {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                // What cannot be seen is not said.
+                if let Ok(found) = find_in_the_way(&self.onlooker, pid).await
+                    && !found.is_empty()
+                {
+                    *in_the_way.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                }
+            }
+        };
+        tokio::select! {
+            ran = run => ran?,
+            () = look => {}
+        }
+        transaction.commit().await
+    }
+
+    fn say(&mut self, in_the_way: Vec<InTheWay>) {
+        if self.said_at.is_some_and(|at| at.elapsed() < SAY_INTERVAL) {
+            return;
+        }
+        self.said_at = Some(Instant::now());
+        if in_the_way.is_empty() {
+            tracing::warn!("a migration waits for a lock that somebody holds, and is tried again");
+        }
+        for InTheWay { pid, application, account, age_s } in in_the_way {
+            let account = account.unwrap_or_default();
+            tracing::warn!(
+                pid,
+                application,
+                account,
+                age_s,
+                "a migration waits for this transaction to end, and is tried again: SELECT pg_terminate_backend({pid}) ends it"
+            );
+        }
+    }
+}
+
+async fn find_in_the_way(store: &Store, pid: i32) -> Result<Vec<InTheWay>, StoreError> {
+    const FIND: &str = "
+        SELECT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type, 'unknown') AS application,
+            a.usename::text AS account, extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_s
+        FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids($1))";
+    store
+        .read("find_in_the_way", move |connection| {
+            Box::pin(async move { Ok(sqlx::query_as(FIND).bind(pid).fetch_all(connection).await?) })
+        })
+        .await
+}
 
 /// Why a statement of the migrator failed.
 #[derive(Debug, thiserror::Error)]
@@ -197,21 +317,24 @@ impl AsyncTransaction for Migrator {
         &'a mut self,
         queries: T,
     ) -> Result<usize, MigratorError> {
-        let mut transaction = self.0.begin().await?;
-        let mut count = 0;
-        for query in queries {
-            // The text of our own migrations, and refinery's statements around them.
-            sqlx::raw_sql(AssertSqlSafe(query.to_owned())).execute(&mut *transaction).await?;
-            count += 1;
+        let queries: Vec<&str> = queries.collect();
+        loop {
+            let in_the_way = Mutex::default();
+            match self.attempt(&queries, &in_the_way).await {
+                Ok(()) => return Ok(queries.len()),
+                Err(error) if fault::is_of_a_lock(&error) => {
+                    self.say(in_the_way.into_inner().unwrap_or_else(PoisonError::into_inner));
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        transaction.commit().await?;
-        Ok(count)
     }
 }
 
 impl AsyncQuery<Vec<Migration>> for Migrator {
     async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, MigratorError> {
-        let rows = sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_all(&mut self.0).await?;
+        let rows = sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_all(&mut self.connection).await?;
         rows.iter()
             .map(|row| {
                 let version: i32 = row.try_get(0)?;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
@@ -13,10 +13,11 @@ use uuid::Uuid;
 
 use super::columns::{Micros, RowPlace};
 use super::connection::Connection;
+use super::liveness::Life;
 use super::{StoreOptions, WorkError, events};
 use crate::arbitration::{
-    Beat, ClientInstant, FailoverTimeout, Group, Handover, Health, Instant, Moment, Outage, Reason, Role, Session,
-    Term, Transition, Vacancy,
+    Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, Instant, Moment, Outage, Reason, Role,
+    Session, Term, Transition, Vacancy,
 };
 use crate::ids::GroupKey;
 use crate::seeded_bugs::{self, SeededBug, active};
@@ -94,19 +95,39 @@ impl StoredGroup {
 /// What [`load`] found for one key: nothing, a group, or one whose rows break a rule.
 pub type Loaded = Option<Result<StoredGroup, String>>;
 
-/// Reads the whole state of these groups, in their order, and the clock, in one statement.
-///
-/// In a serializable transaction this is what a decision rests on; elsewhere it is a consistent read. The clock
-/// is read in the statement that takes the snapshot: not before it, and once.
-///
-/// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its primary key for each group:
-/// joined, a heartbeat would be looked up for each session, and the group's columns repeated. The walks are held apart from the
-/// planner (OFFSET 0): where a tenant has large groups, it would read whole tables for a batch of small ones.
+/// Reads the whole state of these groups, in their order, and the clock, in one statement: what a decision in a serializable
+/// transaction rests on. The clock is read in the statement that takes the snapshot: not before it, and once. Where it was set
+/// back since their leases were given, they are based anew on it first.
 pub async fn load(
     connection: &mut Connection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<(Clock, Vec<Loaded>), WorkError> {
+    let read = read_state(connection, keys, options).await?;
+    if read.of_an_old_clock.is_empty() {
+        return Ok((read.clock, read.groups));
+    }
+    sqlx::query("SELECT base_leases_anew($1)").bind(&read.of_an_old_clock).execute(&mut *connection).await?;
+    let read = read_state(connection, keys, options).await?;
+    Ok((read.clock, read.groups))
+}
+
+/// What [`load`] reads.
+struct StateRead {
+    clock: Clock,
+    groups: Vec<Loaded>,
+    /// The groups whose leases were given before the clock was set back.
+    of_an_old_clock: Vec<Uuid>,
+}
+
+/// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its primary key for each group:
+/// joined, a heartbeat would be looked up for each session, and the group's columns repeated. The walks are held apart from the
+/// planner (OFFSET 0): where a tenant has large groups, it would read whole tables for a batch of small ones.
+async fn read_state(
+    connection: &mut Connection,
+    keys: &[Uuid],
+    options: &StoreOptions,
+) -> Result<StateRead, WorkError> {
     // The clock comes with the first row, and only with it. Of a group that is not there, only its place comes.
     const LOAD: &str = "
         WITH moment AS MATERIALIZED (SELECT * FROM service_moment),
@@ -114,37 +135,45 @@ pub async fn load(
         SELECT
             k.place, 0::smallint AS kind, g.handover_from AS id,
             g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
-            NULL::timestamptz AS time_4, NULL::smallint AS role, NULL::numeric AS health,
+            NULL::timestamptz AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
             g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
-            m.now, m.alive_at, m.began, m.recovered, m.gaps_us
+            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back
         FROM k
         LEFT JOIN groups g ON g.group_key = k.group_key
         LEFT JOIN moment m ON k.place = 1
         UNION ALL
         SELECT
-            k.place, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, s.role, NULL,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            k.place, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, NULL, s.role, NULL,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM k CROSS JOIN LATERAL (
             SELECT * FROM sessions s WHERE s.group_key = k.group_key OFFSET 0
         ) s
         UNION ALL
         SELECT
             k.place, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
-            NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL
+            h.heard_counts_until, NULL, h.percent_healthy_streams,
+            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM k CROSS JOIN LATERAL (
             SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = k.group_key OFFSET 0
         ) h";
+    let life = connection.life();
     let rows = sqlx::query(LOAD).bind(keys).fetch_all(connection).await?;
     let mut found: Vec<Rows<'_>> = keys.iter().map(|_| Rows::default()).collect();
     let mut clock = None;
+    let mut set_back = 0;
+    let mut of_an_old_clock = Vec::new();
     for row in &rows {
         let place: i64 = row.try_get(0)?;
         let Some(rows) = found.get_mut(place as usize - 1) else { continue };
         match row.try_get(1)? {
             KIND_GROUP => {
                 if place == 1 && row.try_get::<Option<DateTime<Utc>>, _>("now")?.is_some() {
-                    clock = Some(read_clock(row, options)?);
+                    clock = Some(read_clock(row, &life, options)?);
+                    set_back = row.try_get(20)?;
+                }
+                // The first row is the first of the first group's, and groups come first.
+                if row.try_get::<Option<i64>, _>(21)?.is_some_and(|known| known < set_back) {
+                    of_an_old_clock.push(keys[place as usize - 1]);
                 }
                 rows.group = Some(row);
             }
@@ -161,8 +190,11 @@ pub async fn load(
     let groups = std::iter::zip(keys, found)
         .map(|(key, rows)| read_group(GroupKey(*key), rows))
         .collect::<Result<_, sqlx::Error>>()?;
-    Ok((clock, groups))
+    Ok(StateRead { clock, groups, of_an_old_clock })
 }
+
+/// By so much two readings of a clock that nobody sets may seem to go back.
+const READINGS_OF_ONE_CLOCK: TimeDelta = TimeDelta::milliseconds(20);
 
 const KIND_GROUP: i16 = 0;
 const KIND_SESSION: i16 = 1;
@@ -175,18 +207,29 @@ struct Rows<'r> {
     heartbeats: Vec<(&'r str, &'r PgRow)>,
 }
 
-pub(super) fn read_clock(row: &PgRow, options: &StoreOptions) -> Result<Clock, WorkError> {
+/// Where the last sign of life is too old, or the clock was set since it was given: nothing is decided before that is recorded.
+pub(super) fn read_clock(row: &PgRow, life: &Life, options: &StoreOptions) -> Result<Clock, WorkError> {
     let now: DateTime<Utc> = row.try_get("now")?;
     let alive_at: DateTime<Utc> = row.try_get("alive_at")?;
-    if (now - alive_at).to_std().is_ok_and(|silence| silence > options.longest_silence()) {
+    let is_alive = match (now - alive_at).to_std() {
+        Ok(silence) => silence <= life.longest_silence(options),
+        Err(_) => alive_at - now <= READINGS_OF_ONE_CLOCK,
+    };
+    if !is_alive || life.is_ahead(now) {
         return Err(WorkError::ServiceWasAway);
     }
     let began: Vec<Micros> = row.try_get("began")?;
     let recovered: Vec<Micros> = row.try_get("recovered")?;
     let gaps_us: Vec<i64> = row.try_get("gaps_us")?;
-    let outages = std::iter::zip(std::iter::zip(began, recovered), gaps_us)
+    let steps_us: Vec<i64> = row.try_get("steps_us")?;
+    let outages = std::iter::zip(std::iter::zip(began, recovered), std::iter::zip(gaps_us, steps_us))
         .filter(|_| !active(SeededBug::OutageForgotten))
-        .map(|((began, recovered), gap_us)| Outage { began_at: began.into(), recovered_at: recovered.into(), gap_us })
+        .map(|((began, recovered), (gap_us, clock_step_us))| Outage {
+            began_at: began.into(),
+            recovered_at: recovered.into(),
+            gap_us,
+            clock_step_us,
+        })
         .collect();
     Ok(Clock { now, outages })
 }
@@ -194,7 +237,7 @@ pub(super) fn read_clock(row: &PgRow, options: &StoreOptions) -> Result<Clock, W
 /// The outer error is the connection's; the inner one is the group's.
 fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> {
     let Some(row) = rows.group else { return Ok(None) };
-    let Some(ticks) = row.try_get::<Option<i64>, _>(9)? else { return Ok(None) };
+    let Some(ticks) = row.try_get::<Option<i64>, _>(10)? else { return Ok(None) };
     rows.heartbeats.sort_unstable_by_key(|(id, _)| *id);
     let mut sessions = Vec::with_capacity(rows.sessions.len());
     for (id, row) in rows.sessions {
@@ -208,27 +251,30 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
     let mut places = Vec::with_capacity(sessions.len());
     for (_, id, row) in &sessions {
         let heartbeat = rows.heartbeats.binary_search_by_key(id, |(id, _)| *id).ok().map(|at| rows.heartbeats[at].1);
-        places.push(heartbeat.map(|row| row.try_get(12)).transpose()?);
+        places.push(heartbeat.map(|row| row.try_get(13)).transpose()?);
         match read_session(row, heartbeat)? {
             Some(session) => read.push(session),
             None => return Ok(Some(Err(format!("role or health of session '{id}'")))),
         }
     }
-    let (Some(timeout), Some(vacancy)) = (FailoverTimeout::from_ticks(ticks), vacancy_from(row.try_get(11)?)) else {
+    let (Some(timeout), Some(vacancy)) = (FailoverTimeout::from_ticks(ticks), vacancy_from(row.try_get(12)?)) else {
         return Ok(Some(Err("failover_timeout_ticks or vacancy".to_owned())));
     };
-    // A handover from a session that is gone cannot matter: it could only be waited for while that one may act.
     let from: Option<&str> = row.try_get(2)?;
-    let from = from.and_then(|from| session_ids.iter().position(|id| id == from));
     let handover = match (from, get_instant(row, 4)?, get_instant(row, 5)?) {
+        (None, Some(until), _) => Some(Handover { from: Former::Gone, until }),
         (Some(from), Some(until), Some(Instant(heard_until))) => {
-            Some(Handover { from, until, heard_until: ClientInstant(heard_until) })
+            // One that yielded and is not there any more was deleted by a replica that keeps no handover from it.
+            session_ids.iter().position(|id| id == from).map(|session| {
+                let heard_until = ClientInstant(heard_until);
+                Handover { from: Former::Yielding { session, heard_until }, until }
+            })
         }
         _ => None,
     };
     let mut group = Group {
         timeout,
-        term: Term(row.try_get(10)?),
+        term: Term(row.try_get(11)?),
         vacancy,
         handover,
         watermark_base: get_instant(row, 3)?,
@@ -250,16 +296,16 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
 }
 
 fn read_session(session: &PgRow, heartbeat: Option<&PgRow>) -> Result<Option<Session>, sqlx::Error> {
-    let Some(role) = Role::from_number(session.try_get(7)?) else { return Ok(None) };
+    let Some(role) = Role::from_number(session.try_get(8)?) else { return Ok(None) };
     let Some(row) = heartbeat else { return Ok(Some(Session { role, beat: None, sent_until: None })) };
-    let Some(health) = Health::new(row.try_get::<Decimal, _>(8)?) else { return Ok(None) };
+    let Some(health) = Health::new(row.try_get::<Decimal, _>(9)?) else { return Ok(None) };
     let Micros(heard_until) = row.try_get(6)?;
-    let beat = Beat {
-        health,
-        heard_until: ClientInstant(heard_until),
-        received_at: row.try_get::<Micros, _>(3)?.into(),
-        lease_until: row.try_get::<Micros, _>(4)?.into(),
-    };
+    let received_at = row.try_get::<Micros, _>(3)?.into();
+    let lease_until = row.try_get::<Micros, _>(4)?.into();
+    // A replica of an earlier version leaves this as it was when it stores a heartbeat, or null: then nothing is known of
+    // when what it heard was heard, and it counts as if with that heartbeat.
+    let heard_counts_until = get_instant(row, 7)?.filter(|until| *until >= received_at).unwrap_or(lease_until);
+    let beat = Beat { health, heard_until: ClientInstant(heard_until), heard_counts_until, received_at, lease_until };
     Ok(Some(Session { role, beat: Some(beat), sent_until: get_instant(row, 5)? }))
 }
 
@@ -293,6 +339,7 @@ struct Columns<'g> {
     leases: Vec<Micros>,
     sent: Vec<Option<Micros>>,
     heard: Vec<Micros>,
+    heard_counts: Vec<Micros>,
 }
 
 impl<'g> Columns<'g> {
@@ -318,6 +365,7 @@ impl<'g> Columns<'g> {
                 columns.leases.push(beat.lease_until.into());
                 columns.sent.push(session.sent_until.map(Micros::from));
                 columns.heard.push(Micros(beat.heard_until.0));
+                columns.heard_counts.push(beat.heard_counts_until.into());
             }
         }
         (stored_before, never_stored)
@@ -337,6 +385,7 @@ impl<'g> Columns<'g> {
             .bind(&self.leases)
             .bind(&self.sent)
             .bind(&self.heard)
+            .bind(&self.heard_counts)
             .execute(connection)
             .await?
             .rows_affected();
@@ -352,19 +401,21 @@ async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) ->
         UPDATE heartbeats h
         SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
             last_data_send_time = n.last_data_send_time, received_at = n.received_at,
-            lease_until = n.lease_until, primary_sent_until = n.primary_sent_until, heard_until = n.heard_until
+            lease_until = n.lease_until, primary_sent_until = n.primary_sent_until, heard_until = n.heard_until,
+            heard_counts_until = n.heard_counts_until
         FROM (
             SELECT unnest($1::tid[]) AS row_place, unnest($2::numeric[]) AS health,
                 unnest($3::timestamptz[]) AS heartbeat_time, unnest($4::timestamptz[]) AS last_data_send_time,
                 unnest($5::timestamptz[]) AS received_at, unnest($6::timestamptz[]) AS lease_until,
-                unnest($7::timestamptz[]) AS primary_sent_until, unnest($8::timestamptz[]) AS heard_until
+                unnest($7::timestamptz[]) AS primary_sent_until, unnest($8::timestamptz[]) AS heard_until,
+                unnest($9::timestamptz[]) AS heard_counts_until
         ) n
         WHERE h.ctid = n.row_place";
     const INSERT: &str = "
         INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time,
-            last_data_send_time, received_at, lease_until, primary_sent_until, heard_until)
+            last_data_send_time, received_at, lease_until, primary_sent_until, heard_until, heard_counts_until)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
-            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[])";
+            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[])";
 
     let (stored_before, never_stored) = Columns::of(groups);
     if !stored_before.keys.is_empty() {
@@ -394,6 +445,10 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         return Ok(());
     }
     let handover = |stored: &&StoredGroup| stored.group.handover;
+    let yielding = |stored: &&'_ StoredGroup| match handover(stored)?.from {
+        Former::Yielding { session, heard_until } => Some((session, heard_until)),
+        Former::Gone => None,
+    };
     let keys: Vec<Uuid> = changed.iter().map(|stored| stored.key.0).collect();
     let written = sqlx::query(UPDATE)
         .bind(&keys)
@@ -403,11 +458,11 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         .bind(
             changed
                 .iter()
-                .map(|stored| handover(stored).map(|h| stored.session_ids[h.from].as_str()))
+                .map(|stored| yielding(stored).map(|(session, _)| stored.session_ids[session].as_str()))
                 .collect::<Vec<_>>(),
         )
         .bind(changed.iter().map(|stored| handover(stored).map(|h| Micros::from(h.until))).collect::<Vec<_>>())
-        .bind(changed.iter().map(|stored| handover(stored).map(|h| Micros(h.heard_until.0))).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| yielding(stored).map(|(_, heard)| Micros(heard.0))).collect::<Vec<_>>())
         .execute(connection)
         .await?
         .rows_affected();
@@ -532,7 +587,7 @@ fn get_instant(row: &PgRow, column: usize) -> Result<Option<Instant>, sqlx::Erro
     Ok(row.try_get::<Option<Micros>, _>(column)?.map(Instant::from))
 }
 
-fn vacancy_text(vacancy: Vacancy) -> &'static str {
+pub(super) fn vacancy_text(vacancy: Vacancy) -> &'static str {
     match vacancy {
         Vacancy::NeverHeld => "never_held",
         Vacancy::Lapsed => "lapsed",

@@ -27,6 +27,8 @@ pub struct GroupStatus {
     pub group: String,
     /// A name for people.
     pub name: Option<String>,
+    /// What it is, for people.
+    pub description: Option<String>,
     /// How long a heartbeat keeps a session live.
     pub timeout: FailoverTimeout,
     /// The term of the last grant of Primary.
@@ -83,17 +85,18 @@ pub async fn read_status(
             g.watermark_base_at, CASE WHEN g.handover_until > m.now THEN g.handover_from END,
             s.session_id, s.name, s.role, s.role_changed_at,
             h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until,
-            m.gaps_us
+            m.gaps_us, g.description, m.steps_us
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         JOIN groups g ON g.group_key = k.group_key
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
         ORDER BY k.place, s.session_id";
+    let life = connection.life();
     let rows = sqlx::query(READ).bind(keys).fetch_all(connection).await?;
     let mut groups: Vec<GroupStatus> = Vec::with_capacity(keys.len());
     let Some(first) = rows.first() else { return Ok(groups) };
-    let clock = read_clock(first, options)?;
+    let clock = read_clock(first, &life, options)?;
     let at = clock.moment();
     for row in &rows {
         let key: Uuid = row.try_get(4)?;
@@ -142,6 +145,7 @@ fn read_group(row: &PgRow, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus,
         namespace: row.try_get(6)?,
         group: row.try_get(7)?,
         name: row.try_get(8)?,
+        description: row.try_get(22)?,
         timeout: timeout_of(row.try_get(9)?)?,
         term: row.try_get(10)?,
         watermark: row.try_get(11)?,
@@ -258,6 +262,8 @@ pub struct CensusRow {
     pub lease_ages: Vec<i16>,
     /// The health of its Primary, if it has one.
     pub primary_health: Option<f64>,
+    /// Whether the end of a handover is being waited for.
+    pub is_handing_over: bool,
 }
 
 /// The next groups in order of key, with what is counted of them.
@@ -279,7 +285,8 @@ pub async fn read_census_page(
                     / nullif(date_part('epoch', m.ends - m.received_at), 0)))::smallint)
                 FILTER (WHERE m.ends > statement_timestamp()), '{}') AS lease_ages,
             (max(m.percent_healthy_streams) FILTER (WHERE m.role = 1 AND m.ends > statement_timestamp()))::float8
-                AS primary_health
+                AS primary_health,
+            coalesce(g.handover_until > statement_timestamp(), false) AS is_handing_over
         FROM groups g
         LEFT JOIN (
             SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at,

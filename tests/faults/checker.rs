@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::record::{ClientEvent, ClientLog, Fault, Outcome, Record};
+use super::record::{ClientEvent, ClientLog, Deletion, Fault, Outcome, Record};
 
 mod answers;
 mod gaps;
@@ -165,6 +165,17 @@ impl<'a> GroupRecord<'a> {
         }
         beats.sort_by_key(|beat| beat.sent);
         GroupRecord { id, record, logs, beats, leaving, asleep, trace: trace::Trace::of(record, id) }
+    }
+
+    /// The deletions by an operator that a session was touched by.
+    fn deletions_of<'s>(&'s self, session: &'s str) -> impl Iterator<Item = &'s Deletion> {
+        let touches = move |deletion: &&Deletion| deletion.session.as_deref().is_none_or(|deleted| deleted == session);
+        self.deletions().filter(touches)
+    }
+
+    /// All of the group's deletions by an operator.
+    fn deletions(&self) -> impl Iterator<Item = &Deletion> {
+        self.record.deletions.iter().filter(|deletion| deletion.group == self.id)
     }
 
     /// What was done to the service, with a little time for what follows from it.

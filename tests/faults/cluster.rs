@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use client_failover::postgres::{Postgres, PostgresOptions};
+use client_failover::postgres::Postgres;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::helpers::{connect_options, free_port};
+use crate::preload::Shim;
 use tokio::process::{Child, Command};
 
 use super::proxy::{Proxy, Upstream};
@@ -28,6 +29,7 @@ pub struct ReplicaSettings {
 
 pub struct Database {
     server: Option<Postgres>,
+    shim: Shim,
     dir: PathBuf,
     pub connect: PgConnectOptions,
     pub socket: PathBuf,
@@ -35,10 +37,11 @@ pub struct Database {
 
 impl Database {
     pub async fn start(dir: &Path) -> Database {
-        let server = start_postgres(dir).await;
+        let shim = Shim::new(&dir.join("bin"));
+        let server = shim.start_postgres(&dir.join("data")).await;
         let connect = connect_options(&server, "postgres");
         let socket = server.socket_dir().join(format!(".s.PGSQL.{}", server.port()));
-        Database { server: Some(server), dir: dir.to_owned(), connect, socket }
+        Database { server: Some(server), shim, dir: dir.join("data"), connect, socket }
     }
 
     /// Ends the server's main process with that signal, and leaves it down.
@@ -53,18 +56,31 @@ impl Database {
 
     pub async fn start_again(&mut self) {
         if self.server.is_none() {
-            self.server = Some(start_postgres(&self.dir).await);
+            self.server = Some(self.shim.start_postgres(&self.dir).await);
         }
+    }
+
+    /// Has every sync of the disk wait, or go on.
+    pub fn stall_the_disk(&self, stalls: bool) {
+        self.shim.stall_the_disk(stalls);
+    }
+
+    /// Has every commit wait for a standby that is not there, or go on.
+    pub async fn wait_for_a_standby(&self, waits: bool) -> Option<()> {
+        let set = match waits {
+            true => "ALTER SYSTEM SET synchronous_standby_names = 'gone'",
+            false => "ALTER SYSTEM RESET synchronous_standby_names",
+        };
+        let mut connection = Database::connection(&self.connect).await?;
+        // Each in a message of its own: it cannot be done in a transaction.
+        sqlx::raw_sql(set).execute(&mut connection).await.ok()?;
+        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut connection).await.ok()?;
+        Some(())
     }
 
     pub async fn connection(connect: &PgConnectOptions) -> Option<PgConnection> {
         tokio::time::timeout(Duration::from_secs(2), PgConnection::connect_with(connect)).await.ok()?.ok()
     }
-}
-
-async fn start_postgres(dir: &Path) -> Postgres {
-    let options = PostgresOptions { data_dir: dir.to_owned(), bin_dir: None, settings: vec![] };
-    Postgres::start(options).await.expect("a private PostgreSQL starts")
 }
 
 pub struct Replica {

@@ -25,6 +25,8 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (ClientClockStepped, 6),
     (ClientHealthChanged, 10),
     (ClientSaidGoodbye, 6),
+    (SessionDeleted, 5),
+    (GroupRecreated, 3),
     (TimeoutChanged, 6),
     (ReplicaKilled, 4),
     (ReplicaPaused, 4),
@@ -32,6 +34,9 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (RollingRestart, 1),
     (DatabaseKilled, 2),
     (DatabaseRestarted, 1),
+    (CommitsHang, 1),
+    (DiskStalled, 1),
+    (TablesLocked, 1),
     (BackendsTerminated, 6),
     (ClientConnectionsCut, 6),
     (ClientConnectionsHeld, 5),
@@ -99,9 +104,10 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
     let lines = &world.lines[replica];
     let ms = |range: std::ops::Range<u64>, random: &mut Rng| Duration::from_millis(random.u64(range));
     match kind {
-        ClientKilled | ClientPaused | ClientClockStepped | ClientHealthChanged | ClientSaidGoodbye => {
+        ClientKilled | ClientPaused | ClientClockStepped | ClientHealthChanged | ClientSaidGoodbye | SessionDeleted => {
             return to_a_client(world, kind, random).await;
         }
+        GroupRecreated => return recreate_group(world, random).await,
         TimeoutChanged => return change_timeout(world, random).await,
         ReplicaKilled | ReplicaRestarted => {
             let mut replica = world.replicas[replica].try_lock().ok()?;
@@ -137,6 +143,28 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
             let mut database = world.database.try_lock().ok()?;
             database.end_with(Signal::SIGINT).await;
             database.start_again().await;
+        }
+        CommitsHang => {
+            let database = world.database.try_lock().ok()?;
+            database.wait_for_a_standby(true).await?;
+            sleep(ms(500..5_000, &mut random)).await;
+            database.wait_for_a_standby(false).await.expect("the database is there");
+        }
+        DiskStalled => {
+            let database = world.database.try_lock().ok()?;
+            database.stall_the_disk(true);
+            sleep(ms(500..5_000, &mut random)).await;
+            database.stall_the_disk(false);
+        }
+        TablesLocked => {
+            let _left_alone = world.database.try_lock().ok()?;
+            let mut connection = Database::connection(&world.connect).await?;
+            let table = ["heartbeats", "sessions", "groups"][random.usize(0..3)];
+            let lock = format!("BEGIN; SET LOCAL lock_timeout = '1s'; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut connection).await.ok()?;
+            sleep(ms(500..5_000, &mut random)).await;
+            // It ends with the connection, whoever ended that.
+            drop(sqlx::raw_sql("ROLLBACK").execute(&mut connection).await);
         }
         BackendsTerminated => {
             let all = random.bool();
@@ -216,6 +244,9 @@ async fn to_a_client(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Op
             let percent = [100, 100, 100, 90, 50, 0][random.usize(0..6)];
             slot.tell(&Command::Health { percent }).await;
         }
+        SessionDeleted => {
+            world.delete_by_operator(&client.0, Some(&client.1)).await;
+        }
         _ => {
             slot.tell(&Command::Leave).await;
             slot.ended(Duration::from_secs(6)).await;
@@ -224,6 +255,17 @@ async fn to_a_client(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Op
         }
     }
     Some(Done(Some(client)))
+}
+
+/// Deletes a group by force and creates it again, as it was; its clients register again by themselves.
+async fn recreate_group(world: &Arc<World>, mut random: Rng) -> Option<Done> {
+    let group = &world.groups[random.usize(0..world.groups.len())];
+    let _configuring = group.configuring.try_lock().ok()?;
+    world.delete_by_operator(&group.id, None).await;
+    sleep(Duration::from_millis(random.u64(0..300))).await;
+    // Without it the group would have no clients from here on.
+    while !world.put_timeout(group, group.timeout_ms.load(Ordering::Relaxed)).await {}
+    Some(Done(Some((group.id.clone(), String::new()))))
 }
 
 /// Changes a group's timeout. Its clients are told so that none of them ever trusts for longer than the service

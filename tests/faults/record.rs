@@ -72,6 +72,10 @@ pub enum FaultKind {
     ClientClockStepped,
     ClientHealthChanged,
     ClientSaidGoodbye,
+    /// An operator deleted its session, without its knowledge.
+    SessionDeleted,
+    /// An operator deleted the group by force, and created it again.
+    GroupRecreated,
     TimeoutChanged,
     ReplicaKilled,
     ReplicaPaused,
@@ -79,6 +83,9 @@ pub enum FaultKind {
     RollingRestart,
     DatabaseKilled,
     DatabaseRestarted,
+    CommitsHang,
+    DiskStalled,
+    TablesLocked,
     BackendsTerminated,
     ClientConnectionsCut,
     ClientConnectionsHeld,
@@ -161,12 +168,24 @@ pub struct TimeoutSet {
     pub held_at: Option<i64>,
 }
 
+/// A deletion by an operator.
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    pub group: String,
+    /// `None` where the whole group was deleted.
+    pub session: Option<String>,
+    /// Wall clock: from before it was asked for until it was answered, or given up.
+    pub from: i64,
+    pub until: i64,
+}
+
 /// Everything that the checker looks at.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     pub clients: Vec<ClientLog>,
     pub faults: Vec<Fault>,
     pub timeouts: Vec<TimeoutSet>,
+    pub deletions: Vec<Deletion>,
     /// When the machine had no time, or its disk none, for the injector itself (wall clock).
     pub starved: Vec<(i64, i64)>,
     pub audits: Vec<Audit>,

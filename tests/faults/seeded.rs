@@ -101,6 +101,11 @@ mod with_the_feature {
                     ..usual
                 },
                 SeededBug::OutageForgotten => Scenario { kinds: &[(DatabaseKilled, 1)], every_ms: 5_000, ..usual },
+                SeededBug::TermBeginsAgain => Scenario { kinds: &[(GroupRecreated, 1)], every_ms: 1_000, ..usual },
+                SeededBug::DeletionTakenForGoodbye => {
+                    Scenario { kinds: &[(SessionDeleted, 1)], every_ms: 150, ..usual }
+                }
+                SeededBug::SignOfLifeNotDurable => Scenario { kinds: &[(CommitsHang, 1)], every_ms: 4_000, ..usual },
                 SeededBug::LapsedRoleShown => Scenario {
                     kinds: &[(ClientKilled, 1)],
                     sessions: 1..=2,

@@ -19,8 +19,8 @@ use super::client::{Command, HEARD, PART_VARIABLE, Part};
 use super::clock::Stamp;
 use super::cluster::{Database, Lines, Replica, ReplicaSettings, signal_child};
 use super::record::{
-    Audit, ClientLog, Fault, GroupRow, HeartbeatRow, OutageRow, PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet,
-    Transition,
+    Audit, ClientLog, Deletion, Fault, GroupRow, HeartbeatRow, OutageRow, PRIMARY, Record, SessionRow, ShownPrimary,
+    TimeoutSet, Transition,
 };
 use crate::helpers::scratch_dir;
 
@@ -75,6 +75,7 @@ pub struct Slot {
 pub struct Notes {
     pub faults: Vec<Fault>,
     pub timeouts: Vec<TimeoutSet>,
+    deletions: Vec<Deletion>,
     starved: Vec<(i64, i64)>,
     audits: Vec<Audit>,
     shown: Vec<ShownPrimary>,
@@ -209,6 +210,31 @@ impl World {
         false
     }
 
+    /// Deletes a session that does not know of it, or by force a whole group, past the proxies. It may have worked even where
+    /// that is not known.
+    pub async fn delete_by_operator(&self, group: &str, session: Option<&str>) {
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be had");
+        let below = match session {
+            Some(session) => format!("{group}/clientsessions/{session}?by=operator"),
+            None => format!("{group}?force=true"),
+        };
+        for attempt in 0..20 {
+            let Ok(replica) = self.replicas[attempt % self.replicas.len()].try_lock() else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let url = format!("http://127.0.0.1:{}{GROUPS_PATH}/{below}", replica.port());
+            let from = Stamp::now().wall;
+            let answer = http.delete(url).timeout(Duration::from_secs(5)).send().await;
+            let (group, session) = (group.to_owned(), session.map(str::to_owned));
+            let deletion = Deletion { group, session, from, until: Stamp::now().wall };
+            self.notes.lock().expect("nobody panics over the notes").deletions.push(deletion);
+            if answer.is_ok_and(|answer| answer.status().is_success() || answer.status() == 404) {
+                return;
+            }
+        }
+    }
+
     pub async fn tell_group(&self, group: usize, command: &Command) {
         for slot in &self.clients {
             let mut slot = slot.lock().await;
@@ -282,6 +308,7 @@ impl World {
         let notes = std::mem::take(&mut *self.notes.lock().expect("nobody panics over the notes"));
         record.faults = notes.faults;
         record.timeouts = notes.timeouts;
+        record.deletions = notes.deletions;
         record.starved = notes.starved;
         record.audits = notes.audits;
         record.shown = notes.shown;

@@ -18,6 +18,8 @@ pub struct Pace {
     idle: Duration,
     is_for_health: bool,
     framing: Framing,
+    /// Whether a request has begun on it at any time.
+    has_served: bool,
     /// Whether a request has begun and its answer is not made.
     is_serving: bool,
     /// Since when the client has been due to do something.
@@ -35,6 +37,7 @@ impl Pace {
             idle: if is_for_health { options.head.min(options.idle) } else { options.idle },
             is_for_health,
             framing: Framing::new(),
+            has_served: false,
             is_serving: false,
             since: Instant::now(),
             held: None,
@@ -74,6 +77,7 @@ impl Pace {
     /// A request's head is there, and its body is so long.
     pub fn begin(&mut self, length: BodyLength) {
         self.framing.begin(length);
+        self.has_served = true;
         self.is_serving = true;
         self.go_on();
     }
@@ -96,7 +100,7 @@ impl Pace {
         let patience = match (self.is_serving, self.framing.stage()) {
             (true, Stage::Body { .. } | Stage::Chunks(_)) => self.progress,
             (true, _) => return None,
-            (false, Stage::Between) => self.idle,
+            (false, Stage::Between) if self.has_served => self.idle,
             (false, _) => self.head,
         };
         Some(self.since + patience)

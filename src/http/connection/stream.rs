@@ -15,7 +15,6 @@ use tokio_rustls::server::TlsStream;
 
 use super::pace::Pace;
 use super::shares::Share;
-use super::{ApiError, whole_answer};
 
 /// What the bytes go over.
 pub enum Transport {
@@ -24,7 +23,7 @@ pub enum Transport {
 }
 
 /// See the module. It has its place until it is dropped.
-pub struct ClientStream {
+pub struct TimedStream {
     transport: Transport,
     pace: Rc<RefCell<Pace>>,
     _share: Share,
@@ -35,10 +34,10 @@ pub struct ClientStream {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl ClientStream {
-    pub fn new(transport: Transport, pace: Pace, share: Share, progress: Duration) -> ClientStream {
+impl TimedStream {
+    pub fn new(transport: Transport, pace: Pace, share: Share, progress: Duration) -> TimedStream {
         let pace = Rc::new(RefCell::new(pace));
-        ClientStream { transport, pace, _share: share, progress, blocked_since: None, timer: None }
+        TimedStream { transport, pace, _share: share, progress, blocked_since: None, timer: None }
     }
 
     pub fn pace(&self) -> Rc<RefCell<Pace>> {
@@ -58,6 +57,11 @@ impl ClientStream {
             Transport::Plain(stream) => f(Pin::new(stream)),
             Transport::Tls(stream) => f(Pin::new(&mut **stream)),
         }
+    }
+
+    /// Whether what has not come in time is the rest of a head: its client waits for an answer, and can take one.
+    pub fn is_cut_in_head(&self) -> bool {
+        self.pace.borrow().is_in_head() && self.blocked_since.is_none()
     }
 
     /// Waits for what is due until then.
@@ -82,12 +86,6 @@ impl ClientStream {
         if self.wait_until(deadline, context).is_pending() {
             return Poll::Pending;
         }
-        if self.pace.borrow().is_in_head() && self.blocked_since.is_none() {
-            // As much as can be sent at once; it is closed in any case.
-            let answer = whole_answer(&ApiError::HeadTooSlow);
-            let _ = self.with(|stream| stream.poll_write(context, &answer));
-            let _ = self.with(|stream| stream.poll_flush(context));
-        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -106,7 +104,7 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
-impl AsyncRead for ClientStream {
+impl AsyncRead for TimedStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.pace.borrow().has_enough() {
@@ -123,7 +121,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl AsyncWrite for TimedStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let sent = this.with(|stream| stream.poll_write(context, bytes));

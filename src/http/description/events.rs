@@ -5,14 +5,16 @@ use serde_json::{Value, json};
 
 use super::Description;
 use crate::http::errors::Refusal;
-use crate::http::history::{DEFAULT_COUNT, MOST_COUNT};
+use crate::http::events::KEEP_ALIVE_S;
+use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, LifetimeBody, MOST_COUNT, MOST_LATEST};
 
 /// What these operations are listed under.
 pub const TAG: &str = "Events";
 
 const STREAM: &str = "A stream of server-sent events without end: every change of a role and of the configuration, from now on, or after the event that was \
     received last. Its `event` is RoleChanged, GroupCreated, GroupChanged, GroupDeleted, SessionRegistered or SessionDeleted, and its `data` has the schema \
-    of that name. If events after the one that was received last are no longer kept, the stream begins with EventsMissed. A stream without news says so every 15 s.";
+    of that name. If events after the one that was received last are no longer kept, the stream begins with EventsMissed. A stream without news says so every 15 s, or as often as `keep-alive` asks, with the comment `still here`; \
+    or with another one while it cannot know, as while the database is away.";
 
 fn a_change() -> Value {
     json!({
@@ -42,6 +44,11 @@ fn stream(described: Description) -> Description {
             json!({"type": "integer", "format": "int64", "minimum": 0}),
             "The same, for those who cannot send the header, which comes first.",
         )
+        .query(
+            "keep-alive",
+            json!({"type": "integer", "minimum": 1, "maximum": KEEP_ALIVE_S, "default": KEEP_ALIVE_S}),
+            "After how many seconds without news the stream says so.",
+        )
         .asks_the_database()
         .answers_with(
             "text/event-stream",
@@ -63,6 +70,54 @@ pub fn of_group(_: &mut SchemaGenerator) -> Description {
 
 pub fn of_everything(_: &mut SchemaGenerator) -> Description {
     stream(Description::of("followAllEvents", TAG, "Follow the events of all tenants", STREAM))
+}
+
+/// The latest changes of many groups.
+fn latest(described: Description) -> Description {
+    described
+        .asks_the_database()
+        .query("count", super::number_up_to(MOST_LATEST, DEFAULT_LATEST), "How many to list.")
+        .answers_with(
+            "application/json",
+            json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),
+            "The changes.",
+            &["Cache-Control"],
+            json!([a_change()]),
+        )
+}
+
+const LATEST: &str = "The latest changes of roles, the latest first: what was before a stream of events began. Those of a namespace are \
+    looked for among the latest hundred thousand events of all tenants.";
+
+pub fn latest_of_namespace(_: &mut SchemaGenerator) -> Description {
+    latest(Description::of("listLatestTransitions", TAG, "The latest changes of roles in a namespace", LATEST))
+}
+
+pub fn latest_of_everything(_: &mut SchemaGenerator) -> Description {
+    latest(Description::of("listAllLatestTransitions", TAG, "The latest changes of roles in all tenants", LATEST))
+}
+
+pub fn lifetimes(schemas: &mut SchemaGenerator) -> Description {
+    Description::of(
+        "listLifetimes",
+        TAG,
+        "When a group existed",
+        "From when to when there was a group of this id, as far as that is still kept, the latest first. Who made or deleted it is told to those who may \
+            change it.",
+    )
+    .asks_the_database()
+    .refuses_because(Refusal::NotFound, "There is no such group, and no history of one.")
+    .answers::<Vec<LifetimeBody>>(
+        schemas,
+        "The times in which it existed.",
+        &["Cache-Control"],
+        json!([{
+            "Created": "2026-11-20T08:30:00.12Z",
+            "CreatedBy": "key:adapter-7",
+            "Deleted": "2026-11-23T03:12:04.251Z",
+            "DeletedBy": "user:eve",
+        }]),
+    )
 }
 
 pub fn transitions(_: &mut SchemaGenerator) -> Description {

@@ -68,7 +68,9 @@ pub fn create(schemas: &mut SchemaGenerator) -> Description {
         "createGroup",
         TAG,
         "Create a group",
-        "The same Id with the same configuration again changes nothing and is answered alike.",
+        "The same Id again changes nothing and is answered alike if what the body names agrees; what it leaves out may be anything. \
+         Where a group of that Id was deleted, the new one goes on from its term, and nobody is Primary before the leases of the old \
+         one have run out.",
     )
     .asks_the_database()
     .takes::<Configuration>(schemas, &configurations())
@@ -90,7 +92,9 @@ pub fn put(schemas: &mut SchemaGenerator) -> Description {
         "putGroup",
         TAG,
         "Create a group, or replace its configuration",
-        "Sessions and roles stay. An Id in the body must be that of the path.",
+        "Sessions and roles stay, and leases already given. An Id in the body must be that of the path. Before a timeout gets shorter, \
+         tell the clients that do not heed Failover-Lease-Ms; where it gets longer, tell them afterwards. A group that is created goes \
+         on from the term of one of that Id that was deleted.",
     )
     .asks_the_database()
     .takes::<Configuration>(schemas, &[(shows, example), other])
@@ -103,7 +107,9 @@ pub fn delete(schemas: &mut SchemaGenerator) -> Description {
         "deleteGroup",
         TAG,
         "Delete a group",
-        "Its sessions go with it; its history stays. A group of which a session is live is deleted by force only.",
+        "Its sessions go with it; its history stays. A group of which a session is live is deleted by force only: its Primary does not \
+         know, and may act until its lease has run out or its next heartbeat is answered 404. In a group that is created in its place \
+         nobody is Primary before that, and the terms go on.",
     )
     .asks_the_database()
     .query("force", json!({"type": "boolean", "default": false}), "Whether to delete it even if a session is live.")

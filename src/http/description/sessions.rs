@@ -22,7 +22,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
         "registerSession",
         TAG,
         "Register a client session",
-        "It touches neither roles nor leases. The same Id with the same Name again changes nothing and is answered alike.",
+        "It touches neither roles nor leases. The same Id again, with the same Name or without one, changes nothing and is answered alike.",
     )
     .asks_the_database()
     .takes::<Registration>(schemas, &[("With an id", json!({"Id": "a", "Name": "Adapter A"})), ("Without", json!({}))])
@@ -40,8 +40,10 @@ pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
         "sendHeartbeat",
         TAG,
         "Send a heartbeat",
-        "To be sent every half failover timeout, one at a time. What was answered 200 has been committed. On 404 register again; on any other error go on, \
-         and act as Primary only as long as the last lease lasts.",
+        "To be sent every half failover timeout (Failover-Timeout-Ms of the last answer), in every role, one at a time. Wait for an answer for half a timeout \
+         at most, then send the next with new values. What was answered 200 has been committed. On 404 stop acting at once, then register the group and the session again. On any \
+         other error, or no answer, send the next at its time, or after Retry-After seconds where that is sooner; and act as Primary only as long as the last \
+         lease lasts.",
     )
     .asks_the_database()
     .header(
@@ -64,11 +66,11 @@ pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
         ],
     )
     .refuses_because(Refusal::NotAllowed, "The caller may not use sessions there, or the session is bound to another.")
-    .refuses_because(Refusal::NotFound, "There is no such group or session: register again.")
+    .refuses_because(Refusal::NotFound, "There is no such group or session: stop acting at once, then register again.")
     .answers::<HeartbeatAnswer>(
         schemas,
         "The role, and the group's watermark: the LastDataSendTime to resume from after a takeover.",
-        &["Failover-Term", "Failover-Lease-Ms", "Cache-Control"],
+        &["Failover-Term", "Failover-Timeout-Ms", "Failover-Lease-Ms", "Cache-Control"],
         json!({"Role": 1, "LastDataSendTime": "2026-11-23T03:12:03Z"}),
     )
 }
@@ -78,9 +80,17 @@ pub fn delete(schemas: &mut SchemaGenerator) -> Description {
         "deleteSession",
         TAG,
         "Delete a client session",
-        "How a client says goodbye, after it has stopped: nobody waits for its lease to run out.",
+        "How a client says goodbye, after it has stopped: nobody waits for its lease to run out. Whoever else deletes a session says \
+         by=operator: its client does not know, and may act on its lease until that has run out or its next heartbeat is answered 404. \
+         So nobody is granted Primary before the end of the lease. Where callers are known by name, a deletion by another than who \
+         registered the session counts as that in any case.",
     )
     .asks_the_database()
+    .query(
+        "by",
+        json!({"type": "string", "enum": ["client", "operator"], "default": "client"}),
+        "Who deletes it: its client, which has stopped, or somebody else.",
+    )
     .refuses_because(Refusal::NotFound, NO_SESSION);
     an_id(schemas, described)
 }

@@ -110,7 +110,11 @@ pub fn of_group(schemas: &mut SchemaGenerator) -> Description {
     )
     .asks_the_database()
     .refuses_because(Refusal::NotFound, "There is no such group.")
-    .answers::<GroupBody<'_>>(schemas, "The group.", &["Cache-Control"], a_group())
+    .answers::<GroupBody<'_>>(schemas, "The group.", &["Cache-Control"], {
+        let mut group = a_group();
+        group["Description"] = json!("Feeds the boiler from the tank in yard 2.");
+        group
+    })
 }
 
 pub fn namespaces(schemas: &mut SchemaGenerator) -> Description {
@@ -118,7 +122,7 @@ pub fn namespaces(schemas: &mut SchemaGenerator) -> Description {
         "listNamespaces",
         TAG,
         "The namespaces of all tenants",
-        "As counted in the background every ten seconds or so. For those who may read all tenants.",
+        "As counted when it is asked for, or where there are very many groups in the background every ten seconds or so. For those who may read all tenants.",
     )
     .query(
         "search",

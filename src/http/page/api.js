@@ -31,8 +31,8 @@ export class Refusal extends Error {
   }
 }
 
-/** Below the page's own address, wherever a proxy has put it. */
-const root = new URL('.', document.baseURI);
+/** Below the page's own address, wherever a proxy has put it. Told by this file's, for a worker has no document. */
+const root = new URL('..', import.meta.url);
 
 export function pathOf(tenant, namespace, group) {
   if (tenant === undefined) return 'api/v1/clientfailover';
@@ -40,8 +40,8 @@ export function pathOf(tenant, namespace, group) {
   return group === undefined ? place : `${place}/groups/${encodeURIComponent(group)}`;
 }
 
-/** A request; throws a Refusal for every answer that is not a success. */
-export async function request(path, { query = {}, headers = {}, signal } = {}) {
+/** A request; throws a Refusal for every answer that is not a success. With this tab's credentials unless others are given. */
+export async function request(path, { query = {}, headers = {}, signal, authorization = credentials.get() } = {}) {
   const url = new URL(path, root);
   for (const [name, value] of Object.entries(query)) {
     if (value !== null && value !== undefined && value !== '') url.searchParams.set(name, value);
@@ -50,7 +50,6 @@ export async function request(path, { query = {}, headers = {}, signal } = {}) {
   url.search = url.search.replaceAll('+', '%20');
   // By X-Requested-With the service knows that the page asks for a password itself, and the browser is not to.
   const all = { 'X-Requested-With': 'page', ...headers };
-  const authorization = credentials.get();
   if (authorization) all.Authorization = authorization;
   const response = await fetch(url, { headers: all, signal, cache: 'no-store', redirect: 'error' });
   if (response.ok) return response;
@@ -70,7 +69,7 @@ export async function read(path, options) {
   const body = await response.json();
   const hadAt = performance.now();
   // The instant to which what it says belongs, as well as can be told.
-  return { body, at: (askedAt + hadAt) / 2, tookMs: hadAt - askedAt, total: Number(response.headers.get('Total-Count')) };
+  return { body, askedAt, at: (askedAt + hadAt) / 2, tookMs: hadAt - askedAt, total: Number(response.headers.get('Total-Count')) };
 }
 
 /** The service's clock. The browser's may be wrong, and decides nothing here. */
@@ -82,6 +81,14 @@ export const clock = {
   },
   /** Milliseconds since 1970; null before the first answer. */
   now() {
-    return this.offset === null ? null : performance.now() + this.offset;
+    return this.at(performance.now());
+  },
+  /** What it showed at a moment of the clock that nobody sets. */
+  at(moment) {
+    return this.offset === null ? null : moment + this.offset;
+  },
+  /** The machine slept: how far the clocks have drifted apart is not known until the next answer. */
+  forget() {
+    this.offset = null;
   },
 };

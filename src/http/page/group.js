@@ -18,6 +18,8 @@ const MORE_ROWS = 100;
 /** Beyond so many sessions their leases move less often. */
 const MANY_SESSIONS = 40;
 const MANY_INTERVAL_MS = 250;
+/** What the audit trail calls whoever was not asked who they are. */
+const ANONYMOUS = 'anonymous';
 
 export function group(route, context) {
   const { tenant, namespace, group: id } = route;
@@ -30,6 +32,10 @@ export function group(route, context) {
   /** When the state that is shown was true, on the clock that nobody sets. */
   let stateAt = 0;
   let changes = [];
+  /** When a group of this id existed, the latest first; null before that was read. */
+  let lifetimes = null;
+  /** The term and the roles that were read last: without the stream a change is noticed by them. */
+  let rolesRead = null;
   /** From when on all changes are known; null before they were read. */
   let knownFrom = null;
   let changesWanted = true;
@@ -38,6 +44,7 @@ export function group(route, context) {
   // The head.
   const title = h('h1', { tabindex: -1 }, foreign(id));
   const name = h('p', { class: 'name', hidden: true }, foreign(''));
+  const description = h('p', { class: 'description', hidden: true }, foreign(''));
   const condition = h('div', { class: 'condition' });
   const risks = h('ul', { class: 'risks', hidden: true });
   const facts = makeFacts();
@@ -74,7 +81,7 @@ export function group(route, context) {
     h('div', { class: 'head' },
       h('nav', { class: 'crumbs', 'aria-label': 'Where this is' }, h('a', { href: '#/' }, 'All tenants'), ' › ',
         h('a', { href: namespaceHash(tenant, namespace) }, foreign(tenant), ' / ', foreign(namespace))),
-      h('div', { class: 'row' }, title, condition), name, risks, facts.node),
+      h('div', { class: 'row' }, title, condition), name, description, risks, facts.node),
     gone, present, past);
 
   function choose(value) {
@@ -85,39 +92,43 @@ export function group(route, context) {
     context.restart();
   }
 
-  async function readState(signal) {
+  /** An answer, or null where there is nothing of that. */
+  async function find(what, options) {
     try {
-      const answer = await read(`${path}/status`, { signal });
-      state = answer.body;
-      stateAt = answer.at;
-      isGone = false;
-      clock.note(state.Time, answer.at);
-      return answer.tookMs;
+      return await read(what, options);
     } catch (error) {
       if (!(error instanceof Refusal) || error.status !== 404) throw error;
-      state = null;
-      isGone = true;
-      return 0;
+      return null;
     }
   }
 
+  async function readState(signal) {
+    const answer = await find(`${path}/status`, { signal });
+    const wasGone = isGone;
+    isGone = answer === null;
+    state = answer?.body ?? null;
+    // What came to be or ceased to be is told by its lifetimes.
+    if (isGone !== wasGone) changesWanted = true;
+    if (answer === null) return 0;
+    stateAt = answer.at;
+    clock.note(state.Time, answer.at);
+    return answer.tookMs;
+  }
+
+  /** The end of the time shown: now, or the end of a group that was deleted. */
+  const endsAt = () => (isGone ? parseTime(lifetimes?.[0]?.Deleted) : null) ?? clock.now() ?? Date.now();
+
   /** All changes of the shown time, or the latest of them where there are very many. */
   async function readChanges(signal) {
-    const now = clock.now() ?? Date.now();
-    const since = now - span();
+    lifetimes = (await find(`${path}/lifetimes`, { signal }))?.body ?? [];
+    const since = endsAt() - span();
     const found = new Map();
     let isWhole = false;
     while (!isWhole && found.size < MOST_CHANGES) {
       const query = { since: new Date(since).toISOString(), skip: found.size || null, count: CHANGES_PAGE };
-      let answer;
-      try {
-        answer = await read(`${path}/transitions`, { query, signal });
-      } catch (error) {
-        if (!(error instanceof Refusal) || error.status !== 404) throw error;
-        answer = { body: [] };
-      }
-      for (const change of answer.body) found.set(change.Id, change);
-      isWhole = answer.body.length < CHANGES_PAGE;
+      const body = (await find(`${path}/transitions`, { query, signal }))?.body ?? [];
+      for (const change of body) found.set(change.Id, change);
+      isWhole = body.length < CHANGES_PAGE;
     }
     // Those that came by the stream meanwhile are kept.
     for (const change of changes) if (Date.parse(change.Time) >= since) found.set(change.Id, change);
@@ -130,14 +141,16 @@ export function group(route, context) {
 
   function showState() {
     setAttribute(gone, 'hidden', !isGone);
-    if (isGone) setText(gone, 'There is no such group now. What is known of its past is below.');
+    if (isGone) gone.replaceChildren(...goneWords());
     setAttribute(present, 'hidden', isGone);
     setAttribute(facts.node, 'hidden', isGone);
     setAttribute(risks, 'hidden', isGone || state.Risks.length === 0);
-    setAttribute(past, 'hidden', knownFrom === null);
+    setAttribute(past, 'hidden', knownFrom === null || isUnknown());
     condition.replaceChildren(...(isGone ? [] : [conditionOf(state)]));
     setAttribute(name, 'hidden', isGone || !state.Name);
+    setAttribute(description, 'hidden', isGone || !state.Description);
     if (isGone) return;
+    setText(description.firstChild, state.Description ?? '');
     setText(name.firstChild, state.Name ?? '');
     const sentences = state.Risks.map((risk) => riskWords(risk, state)[1]);
     if (risks.textContent !== sentences.join('')) risks.replaceChildren(...sentences.map((sentence) => h('li', {}, sentence)));
@@ -148,23 +161,36 @@ export function group(route, context) {
     setAttribute(noSessions, 'hidden', state.Sessions.length !== 0);
   }
 
+  /** Whether there is no such group, and none is known to have been. */
+  const isUnknown = () => isGone && lifetimes !== null && lifetimes.length === 0 && changes.length === 0;
+
+  function goneWords() {
+    if (isUnknown()) return ['There is no such group, and nothing is known of one: is its name right?'];
+    const at = parseTime(lifetimes?.[0]?.Deleted);
+    if (at === null) return ['There is no such group now. What is known of its past is below.'];
+    const by = lifetimes[0].DeletedBy;
+    return [`This group was deleted at ${time(at, clock.now())}`, ...(by === null || by === ANONYMOUS ? [] : [' by ', foreign(by)]),
+      '. What is known of its past is below.'];
+  }
+
   function showChanges() {
     const now = clock.now();
-    const known = changes.filter((change) => now === null || Date.parse(change.Time) >= now - span());
+    const known = changes.filter((change) => now === null || Date.parse(change.Time) >= endsAt() - span());
     reconcile(changeBody, known.slice(0, rowsShown), (change) => change.Id, makeChange);
     setAttribute(more, 'hidden', known.length <= rowsShown);
     setText(more, `Show more (${whole(known.length - rowsShown)} left)`);
     setAttribute(changeTable, 'hidden', known.length === 0);
     setAttribute(noChanges, 'hidden', known.length !== 0);
-    setText(noChanges, `No role changed in the last ${SPANS.find((each) => each.name === spanName).long}.`);
+    setText(noChanges, `No role changed in the last ${SPANS.find((each) => each.name === spanName).long}${isGone ? ' of the group' : ''}.`);
     if (now !== null) setText(zoneNote, `Times are the service's, shown in this browser's zone, ${zone(now)}.`);
     showTimeline();
   }
 
   function showTimeline() {
-    const now = clock.now();
-    if (now === null || knownFrom === null) return;
-    timeline.show({ changes, sessions: state?.Sessions ?? [], since: now - span(), until: now, knownFrom: Math.max(knownFrom, now - span()) });
+    if (knownFrom === null || (state === null && !isGone)) return;
+    const until = endsAt();
+    const since = until - span();
+    timeline.show({ changes, lifetimes, state, sessions: state?.Sessions ?? [], since, until, knownFrom: Math.max(knownFrom, since) });
   }
 
   /** From a bar to its row in the table. */
@@ -191,8 +217,11 @@ export function group(route, context) {
     opened() {
       changesWanted = true;
     },
-    async read(signal) {
+    async read(signal, isStreamed) {
       const tookMs = await readState(signal);
+      const roles = JSON.stringify([state?.Term, state?.Sessions.map((session) => [session.SessionId, session.Role, session.RoleSince])]);
+      if (!isStreamed && rolesRead !== null && roles !== rolesRead) changesWanted = true;
+      rolesRead = roles;
       const isNew = changesWanted;
       if (isNew) await readChanges(signal);
       showState();
@@ -202,6 +231,7 @@ export function group(route, context) {
       return tookMs;
     },
     event(eventName, data) {
+      if (['GroupCreated', 'GroupDeleted', 'EventsMissed'].includes(eventName)) changesWanted = true;
       if (eventName !== 'RoleChanged') return;
       if (!changes.some((change) => change.Id === data.Id)) {
         changes = [data, ...changes].sort((a, b) => b.Id - a.Id);
@@ -214,6 +244,10 @@ export function group(route, context) {
       }
     },
     tick,
+    /** Nothing new is known: whatever depends on the time that has passed is not known either. */
+    forget() {
+      for (const row of rowsOf(body).values()) row.forget();
+    },
     frame() {
       if (state === null || document.hidden) return;
       const at = performance.now();
@@ -305,8 +339,9 @@ function makeSession() {
       if (lastRole !== undefined && lastRole !== session.Role) flash(node);
       lastRole = session.Role;
       const known = session.PercentHealthyStreams !== null;
-      setText(health, known ? percent(session.PercentHealthyStreams) : '–');
-      healthBar.style.setProperty('--part', known ? session.PercentHealthyStreams / 100 : 0);
+      // What it said when it was last heard of says nothing of now.
+      setText(health, known ? `${session.Live ? '' : 'last '}${percent(session.PercentHealthyStreams)}` : '–');
+      healthBar.style.setProperty('--part', known && session.Live ? session.PercentHealthyStreams / 100 : 0);
       setAttribute(healthBar, 'data-tone', known && session.PercentHealthyStreams < 90 ? 'warn' : null);
     },
     read(state, at) {
@@ -319,6 +354,12 @@ function makeSession() {
       const from = parseTime(session.RoleSince);
       setText(since, from === null || !session.Live ? '' : `for ${age(now - from)}`);
       setText(beat, session.HeartbeatAgeMs === null ? 'none yet' : `${age(session.HeartbeatAgeMs + at - readAt)} ago`);
+    },
+    forget() {
+      setText(since, '');
+      setText(beat, 'not known');
+      setText(left, 'not known');
+      leftBar.style.setProperty('--part', 0);
     },
     /** Moves the lease; true if it has just come to its end. */
     frame(at) {

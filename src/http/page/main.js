@@ -1,6 +1,6 @@
 // Which view is shown, how it is kept up to date, and what the page says about that.
 
-import { clock, credentials, pathOf } from './api.js';
+import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
 import { announce, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
@@ -19,6 +19,8 @@ const PATIENCE_MS = 1_500;
 
 let view = null;
 let live = null;
+/** When ages were last written. */
+let tickedAt = -Infinity;
 
 /** `#/`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters after a `?`. */
 export function parseRoute(hash) {
@@ -41,6 +43,7 @@ function leave() {
   live?.stop();
   live = null;
   view = null;
+  sayStatus(null);
 }
 
 function show({ isFirst = false } = {}) {
@@ -54,36 +57,20 @@ function show({ isFirst = false } = {}) {
   const mine = route.kind === 'group' ? group(route, context) : overview(route, context);
   view = mine;
   put(mine, isFirst ? null : () => main.querySelector('h1')?.focus());
-  const path = pathOf(route.tenant, route.namespace, route.group);
-  live = new Live(path, mine.read, mine.everyMs, {
+  live = new Live(route, mine.read, mine.everyMs, {
     event: (name, data) => {
       if (name === 'RoleChanged') tell(data);
       mine.event(name, data);
     },
-    state: (state, error) => {
-      if (state === 'live') mine.opened?.();
-      status.state = state;
-      status.error = error ?? null;
-      status.since ??= state === 'down' ? performance.now() : null;
-      if (state !== 'down') status.since = null;
-      sayStatus();
-    },
-    read: (error) => {
-      status.readError = error;
-      if (error === null) status.readAt = clock.now();
-      sayStatus();
-    },
+    opened: () => mine.opened?.(),
+    said: sayStatus,
     refused: (refusal) => {
       leave();
-      status.state = 'off';
-      status.readError = null;
-      sayStatus();
       const door = refusal.status === 401 ? signIn(refusal, () => show()) : choosePlace(refusal, goTo);
       setAttribute(signOut, 'hidden', credentials.get() === null);
       put(door, door.focus);
     },
   });
-  Object.assign(status, { state: 'connecting', error: null, readError: null, since: null });
   live.start();
 }
 
@@ -102,32 +89,56 @@ function put(what, focus) {
 
 // What the page says about itself.
 
-const status = { state: 'off', error: null, readError: null, readAt: null, since: null };
+/** What is known of how new that is which is shown; null where nothing is. */
+let known = null;
+/** Since when the stream has not been there, and since when nothing new is known, on the clock that nobody sets. */
+let downSince = null;
 
-const STATES = { off: '', connecting: 'Connecting…', live: 'Live', down: 'Stream down', paused: 'Paused' };
+const STREAMS = { connecting: 'Connecting…', down: 'Stream down', open: 'Stream silent', full: 'Read every 2 s', missing: 'Read every 2 s' };
 
-function sayStatus() {
-  const cannotRead = status.readError !== null;
-  setText(connection, cannotRead && status.state !== 'connecting' ? 'Not up to date' : STATES[status.state]);
-  setAttribute(connection, 'data-state', cannotRead ? 'down' : status.state);
-  document.body.classList.toggle('stale', cannotRead);
-  const text = bannerText(cannotRead);
-  setAttribute(banner, 'hidden', text === null);
-  if (text !== null) setText(banner, text);
+function sayStatus(knowledge) {
+  const wasStale = known?.isStale ?? false;
+  known = knowledge;
+  const isStale = known?.isStale ?? false;
+  const isDown = known !== null && !known.isPaused && !known.isStreamed && known.stream !== 'connecting';
+  downSince = isDown ? downSince ?? performance.now() : null;
+  const [state, text] = known === null ? ['off', '']
+    : known.isPaused ? ['paused', 'Paused']
+    : isStale ? ['down', known.isJustResumed ? STREAMS.connecting : 'Not up to date']
+    : !known.hasRead ? ['connecting', STREAMS.connecting]
+    : known.isStreamed ? ['live', 'Live']
+    : [known.stream === 'full' || known.stream === 'missing' ? 'live' : known.stream, STREAMS[known.stream]];
+  setText(connection, text);
+  setAttribute(connection, 'data-state', state);
+  document.body.classList.toggle('stale', isStale);
+  if (isStale) view?.forget?.();
+  else if (wasStale) tickedAt = -Infinity;
+  const said = known === null || (isStale && known.isJustResumed) ? null : bannerText(isStale);
+  setAttribute(banner, 'hidden', said === null);
+  if (said !== null) setText(banner, said);
 }
 
-function bannerText(cannotRead) {
-  if (cannotRead) {
-    const why = status.readError.status === undefined ? 'The service cannot be reached.' : `${status.readError.title ?? ''} ${status.readError.message}`.trim();
-    const from = status.readAt === null ? '' : ` What is shown is from ${time(status.readAt, clock.now())}.`;
+function bannerText(isStale) {
+  if (isStale) {
+    const { error, since } = known;
+    const why = error === null ? 'The service does not answer.'
+      : error.status !== undefined ? `${error.title ?? ''} ${error.message}`.trim()
+      : error instanceof TypeError ? 'The service cannot be reached.' : error.message;
+    const from = since === null ? '' : ` Nothing new is known since ${time(since, clock.now() ?? since)}: what is greyed may have changed.`;
     return `${why} Trying again.${from}`;
   }
-  const isLong = status.since !== null && performance.now() - status.since > PATIENCE_MS;
-  if (status.state === 'down' && isLong) {
-    const why = status.error?.status === undefined ? '' : ` ${status.error.message}`;
-    return `The stream of changes is down.${why} Trying again; meanwhile the state is read every few seconds.`;
+  if (downSince === null || performance.now() - downSince < PATIENCE_MS) return null;
+  const meanwhile = 'meanwhile the state is read every two seconds.';
+  switch (known.stream) {
+    case 'full':
+      return `The other windows of this page hold all the streams that one browser may have: ${meanwhile}`;
+    case 'missing':
+      return `This browser cannot share a stream between windows: ${meanwhile}`;
+    case 'open':
+      return `The stream of changes is silent. Something on the way may hold it back; ${meanwhile}`;
+    default:
+      return `The stream of changes is down.${known.streamError?.status === undefined ? '' : ` ${known.streamError.message}`} Trying again; ${meanwhile}`;
   }
-  return null;
 }
 
 // Role changes for those who hear the page: one sentence for all that happened in a second.
@@ -150,18 +161,17 @@ function tell(change) {
 
 // What moves by itself: ages and leases, each frame as far as the view wants it.
 
-let tickedAt = -Infinity;
-
 function frame() {
   const at = performance.now();
+  // What is not known does not move.
+  const isStill = known === null || known.isStale;
   if (at - tickedAt >= 1_000) {
     tickedAt = at;
-    view?.tick?.();
-    sayStatus();
+    if (!isStill) view?.tick?.();
     const now = clock.now();
-    if (now !== null) setText(footerClock, `Service's clock: ${date(now)} ${timeOfDay(now)} (${zone(now)})`);
+    setText(footerClock, isStill || now === null ? '' : `Service's clock: ${date(now)} ${timeOfDay(now)} (${zone(now)})`);
   }
-  view?.frame?.();
+  if (!isStill) view?.frame?.();
   requestAnimationFrame(frame);
 }
 

@@ -2,14 +2,17 @@
 
 import { clock, pathOf, read } from './api.js';
 import { foreign, h, reconcile, rowsOf, setAttribute, setText } from './dom.js';
-import { age, count, parseTime, percent, PENDING, PRIMARY, reasonWord, riskWords, roleWord, standbyWords, time, whole } from './words.js';
+import { age, count, handoverWords, isHandingOver, parseTime, percent, PENDING, PRIMARY, reasonWord, riskWords, roleWord, standbyWords, time, whole } from './words.js';
 
 const PAGE = 50;
 const NAMESPACES_PAGE = 100;
 const DEBOUNCE_MS = 250;
 const POLL_MS = 10_000;
-/** A count that old is said to be old. */
-const OLD_COUNT_MS = 60_000;
+/** A count that old is said to be old: it may be of another moment than the list. */
+const OLD_COUNT_MS = 2_500;
+/** So it is asked for again soon, where there are not so many groups that counting takes its time. */
+const COUNT_AGAIN_MS = 2_000;
+const MOST_COUNTED_AGAIN = 5_000;
 /** The most sessions with a bar of their own in a row. */
 const MOST_BARS = 6;
 const MOST_CHANGES = 12;
@@ -30,6 +33,8 @@ export function overview(route, context) {
     skip: Math.max(0, Number.parseInt(route.query.get('skip') ?? '0', 10) || 0),
   };
   let page = null;
+  /** Whether changes may have come that the stream did not bring. */
+  let historyWanted = true;
 
   const asked = (changes) => {
     Object.assign(query, { skip: 0 }, changes);
@@ -123,8 +128,11 @@ export function overview(route, context) {
   return {
     node,
     title: isEverywhere ? null : `${route.tenant} / ${route.namespace}`,
-    everyMs: () => POLL_MS,
-    async read(signal) {
+    everyMs: () => (page?.Counted?.AgeMs > COUNT_AGAIN_MS / 4 && page.Total <= MOST_COUNTED_AGAIN ? COUNT_AGAIN_MS : POLL_MS),
+    opened() {
+      historyWanted = true;
+    },
+    async read(signal, isStreamed) {
       const parameters = { search: query.search, at_risk: query.atRisk ? 'true' : null, skip: query.skip || null, count: PAGE };
       const [answer] = await Promise.all([
         read(`${pathOf(route.tenant, route.namespace)}/status`, { query: parameters, signal }),
@@ -133,10 +141,16 @@ export function overview(route, context) {
       page = answer.body;
       if (page.Groups.length > 0) clock.note(page.Groups[0].Time, answer.at);
       show();
+      // After what is looked at first; and again where the stream did not bring it.
+      if (historyWanted || !isStreamed) {
+        historyWanted = false;
+        const { body } = await read(`${pathOf(route.tenant, route.namespace)}/transitions`, { query: { count: MOST_CHANGES }, signal });
+        changes.note(body);
+      }
       return answer.tookMs;
     },
     event(name, data) {
-      if (name === 'RoleChanged') changes.note(data);
+      if (name === 'RoleChanged') changes.note([data]);
     },
     tick,
   };
@@ -225,6 +239,7 @@ function makeRow(withPlace) {
 
 /** Instead of a Primary. Where nobody has registered nobody is missed. */
 export function nobody(group) {
+  if (isHandingOver(group)) return h('span', { class: 'since' }, 'handover from ', foreign(group.HandoverFrom));
   return h('span', { class: group.RegisteredSessions === 0 ? 'since' : 'none' }, 'nobody');
 }
 
@@ -238,8 +253,9 @@ export function flash(node) {
 
 /** Why a group is at risk, in words; or that it is not. */
 export function conditionOf(group) {
-  if (group.Risks.length > 0) {
-    return h('ul', { class: 'badges' }, group.Risks.map((risk) => {
+  const handover = isHandingOver(group) ? h('li', { class: 'badge', 'data-tone': 'handover', title: handoverWords(group) }, 'Handover') : null;
+  if (group.Risks.length > 0 || handover) {
+    return h('ul', { class: 'badges' }, handover, group.Risks.map((risk) => {
       const [word, sentence] = riskWords(risk, group);
       return h('li', { class: 'badge', 'data-tone': risk === 'NoPrimary' ? 'bad' : 'warn', title: sentence }, word);
     }));
@@ -267,10 +283,10 @@ function healthBars(group) {
   );
 }
 
-/** The changes that came while somebody looked, the latest first. */
+/** The latest changes, those that came while somebody looked among them. */
 function makeChanges(withPlace) {
   const list = h('ol', { class: 'changes' });
-  const nothing = h('p', { class: 'nothing' }, 'None since this page was opened.');
+  const nothing = h('p', { class: 'nothing' }, 'No change of a role is known here.');
   let kept = [];
   let isDue = false;
   const show = () => {
@@ -288,8 +304,9 @@ function makeChanges(withPlace) {
   };
   return {
     node: h('section', { class: 'latest', 'aria-labelledby': 'latest' }, h('h2', { id: 'latest' }, 'Latest changes'), nothing, list),
-    note(change) {
-      kept = [change, ...kept].slice(0, MOST_CHANGES);
+    note(changes) {
+      const known = new Map([...kept, ...changes].map((change) => [change.Id, change]));
+      kept = [...known.values()].sort((a, b) => b.Id - a.Id).slice(0, MOST_CHANGES);
       if (!isDue) requestAnimationFrame(show);
       isDue = true;
     },

@@ -3,37 +3,35 @@
 
 import { Refusal, request } from './api.js';
 
-/** The service says every 15 s that it is there. */
-const SILENCE_MS = 40_000;
+/** How often the service is asked to say that it has nothing to say. */
+const KEEP_ALIVE_S = 2;
+/** Three of those are missing: a connection that is held open by somebody else looks like that. */
+const SILENCE_MS = 6_500;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 8_000;
+/** How a sign of a service begins that cannot read what is new. */
+const KNOWS_NOTHING = ': nothing new';
 
 export class EventStream {
   /**
-   * `on.open()` when it is (again) open: what is shown is to be read anew. `on.event(name, data)`. `on.down(error)` when
-   * it has broken and will be tried again. `on.refused(refusal)` when trying again would not help.
+   * `on.open()` when it is (again) open: what is shown is to be read anew. `on.alive()` at every sign that whatever is new has
+   * come. `on.event(name, data)`. `on.down(error)` when it has broken and will be tried again. `on.refused(refusal)` when
+   * trying again would not help.
    */
-  constructor(path, on) {
+  constructor(path, authorization, on) {
     this.path = path;
+    this.authorization = authorization;
     this.on = on;
     this.lastEventId = null;
     this.pauseMs = FIRST_PAUSE_MS;
     this.abort = null;
     this.timer = null;
-    this.stopped = true;
-  }
-
-  start() {
-    if (!this.stopped) return;
     this.stopped = false;
-    this.pauseMs = FIRST_PAUSE_MS;
     this.connect();
   }
 
   stop() {
     this.stopped = true;
-    // Whoever starts again reads what is true then; what came meanwhile may be a night's worth.
-    this.lastEventId = null;
     clearTimeout(this.timer);
     this.abort?.abort();
   }
@@ -50,23 +48,24 @@ export class EventStream {
     const abort = new AbortController();
     this.abort = abort;
     let watchdog = null;
-    const alive = () => {
+    const watch = () => {
       clearTimeout(watchdog);
       watchdog = setTimeout(() => abort.abort(), SILENCE_MS);
     };
     let error = null;
     try {
-      alive();
+      watch();
       const headers = { Accept: 'text/event-stream' };
       if (this.lastEventId !== null) headers['Last-Event-ID'] = this.lastEventId;
-      const response = await request(`${this.path}/events`, { headers, signal: abort.signal });
+      const { authorization } = this;
+      const response = await request(`${this.path}/events`, { query: { 'keep-alive': KEEP_ALIVE_S }, headers, signal: abort.signal, authorization });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let isOpen = false;
       let rest = '';
       for (;;) {
         const { done, value } = await reader.read();
         if (done || abort.signal.aborted) break;
-        alive();
+        watch();
         if (!isOpen) {
           isOpen = true;
           this.pauseMs = FIRST_PAUSE_MS;
@@ -95,6 +94,7 @@ export class EventStream {
   }
 
   take(block) {
+    if (!block.startsWith(KNOWS_NOTHING)) this.on.alive();
     let name = 'message';
     let data = '';
     for (const line of block.split('\n')) {

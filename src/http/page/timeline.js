@@ -1,7 +1,7 @@
 // Who held the role when, as bars over time.
 
 import { foreign, h, reconcile, setAttribute, setText } from './dom.js';
-import { date, duration, PENDING, PRIMARY, reasonWord, roleWord, time, timeOfDay } from './words.js';
+import { date, duration, parseTime, PENDING, PRIMARY, reasonWord, roleWord, time, timeOfDay, whole } from './words.js';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -17,8 +17,10 @@ export const SPANS = [
   { name: '90d', ms: 90 * DAY, words: '90 d', long: 'ninety days' },
 ];
 
-/** What is left out of the picture where very many sessions took part. */
+/** How many lanes are drawn until somebody asks for all. */
 const MOST_LANES = 40;
+/** A group's last role ends a moment before the group does. */
+const SLIVER_MS = 2_000;
 
 const STEPS = [1_000, 5_000, 10_000, 30_000, MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY];
 
@@ -54,18 +56,44 @@ export function holdings({ changes, sessions, since, until, knownFrom }) {
   return found;
 }
 
-/** The times in which nobody was Primary, from the first Primary on that is known. */
-export function vacancies(held, changes, knownFrom, until) {
-  const first = changes.at(-1);
-  const isBeginning = first !== undefined && first.Reason === 'first_heartbeat';
-  let covered = isBeginning ? Date.parse(first.Time) : knownFrom;
+/**
+ * The times in which nobody was Primary. Nobody is missed before a group existed, after it was deleted, and before its
+ * first Primary. `state` is the group as it is now, or null; `lifetimes` are those of its path, the latest first.
+ */
+export function vacancies(held, { changes, lifetimes, state, knownFrom, until }) {
+  const holders = held.filter((one) => one.role === PRIMARY).sort((a, b) => a.from - b.from);
+  return lifetimes.toReversed().flatMap((lifetime) => gapsWithin(lifetime, holders, changes, state, knownFrom, until));
+}
+
+function gapsWithin(lifetime, holders, changes, state, knownFrom, until) {
+  const [created, deleted] = [parseTime(lifetime.Created), parseTime(lifetime.Deleted)];
+  const begins = Math.max(created ?? -Infinity, knownFrom);
+  const ends = Math.min(deleted ?? Infinity, until);
+  if (begins >= ends) return [];
+  const isWithin = (at) => at >= begins && at <= ends;
+  const mine = holders.filter((each) => each.to > begins && each.from < ends);
+  const isNow = deleted === null && state !== null;
+  const isBeginning = (created !== null && created >= knownFrom) || mine[0]?.opened?.Reason === 'first_heartbeat';
+  const wasHeld = isNow ? state.Term > 0 : changes.some((change) => isWithin(Date.parse(change.Time)));
+  if (isBeginning ? mine.length === 0 : !wasHeld) return [];
+  let covered = isBeginning ? mine[0].from : begins;
+  let last = null;
   const gaps = [];
-  for (const each of held.filter((one) => one.role === PRIMARY).sort((a, b) => a.from - b.from)) {
-    if (each.from > covered) gaps.push({ from: covered, to: each.from, ended: each.opened });
-    covered = Math.max(covered, each.to);
+  for (const each of mine) {
+    if (each.from > covered) gaps.push({ from: covered, to: each.from, ended: each.opened, isHandover: isHandover(last, each.opened) });
+    if (each.to >= covered) [covered, last] = [each.to, each.closed];
   }
-  if (until > covered) gaps.push({ from: covered, to: until, ended: null });
+  // A group that nobody is registered in is not in use.
+  if (isNow && ends > covered && state.RegisteredSessions > 0) {
+    gaps.push({ from: covered, to: ends, ended: null, isOpen: true, isHandover: state.HandoverFrom !== null && state.LiveSessions > 0 });
+  }
+  if (!isNow && ends - covered > SLIVER_MS) gaps.push({ from: covered, to: ends, ended: null, isHandover: false });
   return gaps;
+}
+
+/** Whether one stepped down for another, and the other was granted as soon as that was safe. */
+function isHandover(closed, opened) {
+  return closed?.Reason === 'yielded' && ['handover_completed', 'recovered'].includes(opened?.Reason);
 }
 
 function ticks(since, until, most) {
@@ -85,8 +113,12 @@ export function makeTimeline(follow) {
   const axis = h('div', { class: 'axis', 'aria-hidden': 'true' });
   const tip = h('div', { class: 'tip', role: 'tooltip', id: 'tip', hidden: true });
   const legend = h('p', { class: 'legend', 'aria-hidden': 'true' },
-    h('span', { class: 'swatch primary' }), 'Primary ', h('span', { class: 'swatch pending' }), 'Pending ', h('span', { class: 'swatch vacant' }), 'nobody');
-  const more = h('p', { class: 'nothing', hidden: true });
+    h('span', { class: 'swatch primary' }), 'Primary ', h('span', { class: 'swatch pending' }), 'Pending ', h('span', { class: 'swatch handover' }), 'handover ', h('span', { class: 'swatch vacant' }), 'nobody');
+  const hidden = h('span', {});
+  const more = h('p', { class: 'nothing', hidden: true }, hidden, ' ', h('button', { type: 'button', class: 'quiet', onclick: () => { isWhole = true; redraw(); } }, 'Show all'));
+  let isWhole = false;
+  let latest = null;
+  const redraw = () => { if (latest !== null) show(latest); };
   const node = h('div', { class: 'timeline', role: 'group', 'aria-label': 'Bars over time: arrow keys go from one to the next, Enter to its row in the table of changes below' },
     lanes, axis, tip, legend, more);
   let now = null;
@@ -128,13 +160,13 @@ export function makeTimeline(follow) {
   });
   // What the pointer points at and what has the focus is explained, and stays so while the pointer is on the words.
   node.addEventListener('pointerover', (event) => {
-    const button = event.target.closest('button');
+    const button = event.target.closest('.held');
     if (button) openTip(button);
     else if (!tip.contains(event.target)) closeTip();
   });
   node.addEventListener('pointerleave', closeTip);
   node.addEventListener('focusin', (event) => {
-    const button = event.target.closest('button');
+    const button = event.target.closest('.held');
     if (!button) return;
     settle(button);
     openTip(button);
@@ -173,56 +205,59 @@ export function makeTimeline(follow) {
     };
   };
 
-  return {
-    node,
-    show(what) {
-      const { since, until, knownFrom } = what;
-      now = until;
-      const length = until - since;
-      const held = holdings(what);
-      const place = (from, to) => ({ left: Math.max(0, ((from - since) / length) * 100).toFixed(3), width: (((to - Math.max(from, since)) / length) * 100).toFixed(3) });
-      const bySession = new Map();
-      for (const each of held) {
-        const kind = each.role === PRIMARY ? 'primary' : 'pending';
-        const list = bySession.get(each.session) ?? [];
-        bySession.set(each.session, list);
-        list.push({
-          key: `${each.opened?.Id ?? 'since'} ${kind}`,
-          kind,
-          isOpen: each.closed === null,
-          change: each.opened ?? each.closed,
-          label: `${each.session} ${roleWord(each.role)} ${spoken(each, until)}`,
-          words: (at) => words(each, at),
-          ...place(each.from, each.to),
-        });
-      }
-      const compare = new Intl.Collator(undefined, { numeric: true }).compare;
-      const names = new Set([...bySession.keys(), ...what.sessions.slice(0, 8).map((session) => session.SessionId)]);
-      const all = [...names].sort(compare).map((session) => ({ key: `session ${session}`, label: session, isVacancy: false, bars: bySession.get(session) ?? [] }));
-      const gaps = vacancies(held, what.changes, knownFrom, until).map((gap) => ({
-        key: `${gap.ended?.Id ?? 'now'}`,
-        kind: 'vacant',
-        isOpen: gap.ended === null,
-        change: gap.ended,
-        label: `Nobody Primary ${spoken({ from: gap.from, to: gap.to, closed: gap.ended }, until)}`,
-        words: (at) => [`Nobody was Primary`, between(gap.from, gap.to, gap.ended === null, at)],
-        ...place(gap.from, gap.to),
-      }));
-      if (gaps.length > 0) all.push({ key: 'nobody', label: 'nobody', isVacancy: true, bars: gaps });
-      const shown = all.length > MOST_LANES ? [...all.slice(0, MOST_LANES - 1), all.at(-1)] : all;
-      reconcile(lanes, shown, (lane) => lane.key, makeLane);
-      setAttribute(more, 'hidden', shown.length === all.length);
-      if (shown.length < all.length) setText(more, `${all.length - shown.length} more sessions are in the table only.`);
-      const known = bars();
-      if (!known.includes(document.activeElement)) settle(known.find((button) => button.bar.key === current) ?? known.at(-1));
-      const most = node.clientWidth < 520 ? 4 : 8;
-      const marks = ticks(since, until, most).map((mark) => ({ ...mark, left: ((mark.at - since) / length) * 100 }));
-      reconcile(axis, marks, (mark) => mark.at, () => {
-        const text = h('span', {});
-        return { node: text, update(mark) { setText(text, mark.text); text.style.left = `${mark.left}%`; } };
+  function show(what) {
+    latest = what;
+    const { since, until } = what;
+    now = until;
+    const length = until - since;
+    const held = holdings(what);
+    const place = (from, to) => ({ left: Math.max(0, ((from - since) / length) * 100).toFixed(3), width: (((to - Math.max(from, since)) / length) * 100).toFixed(3) });
+    const bySession = new Map();
+    for (const each of held) {
+      const kind = each.role === PRIMARY ? 'primary' : 'pending';
+      const list = bySession.get(each.session) ?? [];
+      bySession.set(each.session, list);
+      list.push({
+        key: `${each.opened?.Id ?? 'since'} ${kind}`,
+        kind,
+        isOpen: each.closed === null,
+        change: each.opened ?? each.closed,
+        label: `${each.session} ${roleWord(each.role)} ${spoken(each, until)}`,
+        words: (at) => words(each, at),
+        ...place(each.from, each.to),
       });
-    },
-  };
+    }
+    const compare = new Intl.Collator(undefined, { numeric: true }).compare;
+    const names = new Set([...bySession.keys(), ...what.sessions.map((session) => session.SessionId)]);
+    // Where not all are drawn, those who held something are.
+    const rank = (session) => (bySession.has(session) ? 0 : 1);
+    const chosen = [...names].sort((a, b) => rank(a) - rank(b) || compare(a, b)).slice(0, isWhole ? names.size : MOST_LANES);
+    const shown = chosen.sort(compare).map((session) => ({ key: `session ${session}`, label: session, isVacancy: false, bars: bySession.get(session) ?? [] }));
+    const gaps = vacancies(held, what).map((gap) => ({
+      key: `${gap.ended?.Id ?? `until ${gap.isOpen ? 'now' : gap.to}`}`,
+      kind: gap.isHandover ? 'handover' : 'vacant',
+      isOpen: gap.isOpen,
+      change: gap.ended,
+      label: `${gap.isHandover ? 'Handover' : 'Nobody Primary'} ${spoken({ from: gap.from, to: gap.to, closed: gap.isOpen ? null : gap }, until)}`,
+      words: (at) => [gap.isHandover ? 'A handover: nobody was Primary until it was safe' : 'Nobody was Primary', between(gap.from, gap.to, gap.isOpen, at)],
+      ...place(gap.from, gap.to),
+    }));
+    if (gaps.length > 0) shown.push({ key: 'nobody', label: 'nobody', isVacancy: true, bars: gaps });
+    reconcile(lanes, shown, (lane) => lane.key, makeLane);
+    const left = names.size - chosen.length;
+    setAttribute(more, 'hidden', left === 0);
+    setText(hidden, `${whole(left)} more ${left === 1 ? 'session is' : 'sessions are'} not shown here.`);
+    const known = bars();
+    if (!known.includes(document.activeElement)) settle(known.find((button) => button.bar.key === current) ?? known.at(-1));
+    const most = node.clientWidth < 520 ? 4 : 8;
+    const marks = ticks(since, until, most).map((mark) => ({ ...mark, left: ((mark.at - since) / length) * 100 }));
+    reconcile(axis, marks, (mark) => mark.at, () => {
+      const text = h('span', {});
+      return { node: text, update(mark) { setText(text, mark.text); text.style.left = `${mark.left}%`; } };
+    });
+  }
+
+  return { node, show };
 }
 
 function between(from, to, isOpen, now) {

@@ -54,8 +54,16 @@ export function riskWords(risk, group) {
   }
 }
 
-function vacancyWords({ HandoverFrom: from, LiveSessions: live, RegisteredSessions: all }) {
-  if (from !== null) return `Nobody acts for the moment: the handover from ${from} is under way.`;
+/** Whether nobody is Primary because one has stepped down, and another takes over as soon as that is safe. */
+export function isHandingOver(group) {
+  return group.Primary === null && group.HandoverFrom !== null && group.LiveSessions > 0;
+}
+
+export function handoverWords({ HandoverFrom: from, PendingPrimary: to }) {
+  return `A handover from ${from}${to === null ? '' : ` to ${to}`} is under way: nobody is granted Primary until it is safe.`;
+}
+
+function vacancyWords({ LiveSessions: live, RegisteredSessions: all }) {
   if (live > 0) return `Nobody acts, though ${whole(live)} of ${count(all, 'session')} ${live === 1 ? 'is' : 'are'} live.`;
   return `Nobody acts: ${all === 1 ? 'its only session is' : 'all its sessions are'} silent.`;
 }

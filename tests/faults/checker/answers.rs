@@ -63,6 +63,10 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
             watermark = watermark.max(ok.watermark);
         }
         let Some(ok) = beat.ok else { continue };
+        // With a new group a new watermark begins; the terms go on.
+        if group.deletions().any(|deletion| deletion.session.is_none() && deletion.until > beat.sent - ON_ITS_WAY_US) {
+            watermark = watermark.min(ok.watermark);
+        }
         if ok.term < term {
             findings.add(Kind::Term, group.id, format!("it fell from {term} to {} at {}", ok.term, seconds(ok.at)));
         }
@@ -72,7 +76,9 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
         }
     }
     let stored = group.record.groups.iter().find(|stored| stored.group == group.id).and_then(|stored| stored.watermark);
-    let answered = group.beats.iter().filter_map(|beat| beat.ok?.watermark).max();
+    let began = group.deletions().filter(|deletion| deletion.session.is_none()).map(|deletion| deletion.until).max();
+    let in_the_present_one = |beat: &&Beat<'_>| began.is_none_or(|began| beat.sent > began);
+    let answered = group.beats.iter().filter(in_the_present_one).filter_map(|beat| beat.ok?.watermark).max();
     if stored < answered {
         findings.add(Kind::Watermark, group.id, format!("{answered:?} was answered, but {stored:?} is stored"));
     }
@@ -205,6 +211,10 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
         let Some(last) = own().filter(|beat| beat.ok.is_some_and(|ok| ok.at < at)).max_by_key(|beat| beat.sent) else {
             continue;
         };
+        // With its session a heartbeat goes.
+        if group.deletions_of(session).any(|deletion| deletion.from <= read_until && deletion.until >= last.sent) {
+            continue;
+        }
         let Some(row) = rows.iter().find(|row| row.group == group.id && row.session == session) else {
             findings.add(Kind::HeartbeatLost, group.id, format!("{session} has none stored"));
             continue;

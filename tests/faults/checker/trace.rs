@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::record::{PRIMARY, Record, SECONDARY, Transition};
+use super::super::record::FaultKind::{CommitsHang, DiskStalled, TablesLocked};
+use super::super::record::{Fault, OutageRow, PRIMARY, Record, SECONDARY, Transition};
 use super::{Findings, GroupRecord, Kind, seconds};
 
 /// A time in which a session was Primary, by the trace.
@@ -163,9 +164,20 @@ fn has_given_up(group: &GroupRecord<'_>, session: &str, after: i64, before: i64)
 /// rightly have been judged for so long after it: the service was not away yet, as far as anybody could know.
 const LONGEST_SILENCE_US: i64 = 250_000;
 
+/// A fault may be noted so much before it takes effect, and after it is undone.
+const TAKES_EFFECT_US: i64 = 300_000;
+
 /// A lease that stood when the service went away for long enough does not lapse before a whole one has passed since its return.
+///
+/// What kept everybody from committing is an outage whether or not the service says so.
 fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
-    for outage in &group.record.outages {
+    let kept_from_committing = |fault: &&Fault| matches!(fault.kind, CommitsHang | DiskStalled | TablesLocked);
+    let unseen = group.record.faults.iter().filter(kept_from_committing).map(|fault| OutageRow {
+        began_at: fault.from + TAKES_EFFECT_US,
+        recovered_at: fault.until - TAKES_EFFECT_US,
+        counts_from: 2_000_000,
+    });
+    for outage in group.record.outages.iter().cloned().chain(unseen) {
         for tenure in &group.trace.tenures {
             let Some((end, "lease_lapsed")) = tenure.end else { continue };
             if end <= outage.began_at + LONGEST_SILENCE_US || tenure.from > outage.began_at {

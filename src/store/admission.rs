@@ -1,0 +1,126 @@
+//! What a connection is opened with, and what it must show before it is used.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::Row as _;
+use sqlx::SqlSafeStr;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+
+use super::hosts::Target;
+use super::password::PasswordFile;
+use super::{Pooler, columns};
+use crate::seeded_bugs::{SeededBug, active};
+
+/// What is said of a physical standby.
+pub const IS_STANDBY: &str = "the server is a physical standby";
+
+/// What is said of a server that takes no writes where one that does was asked for.
+pub const IS_READ_ONLY: &str = "the server is read-only";
+
+/// What a server is and how it commits. Asked in one message: a pooler need not send the second of two to the same server
+/// connection. Behind a pooler the server may become another one under a connection that stays.
+pub const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
+
+/// How every connection of a store begins.
+pub struct Admission {
+    settings: Vec<(&'static str, String)>,
+    pooler: Pooler,
+    target: Target,
+    /// Where the password is, for URLs without one.
+    password_file: Option<PasswordFile>,
+    /// Whether the server waits until a standby shows what is committed. Behind a pooler each transaction says how it commits,
+    /// and must not say less.
+    applies_remotely: AtomicBool,
+    said_that_commits_are_weak: AtomicBool,
+}
+
+impl Admission {
+    /// Connections with these settings, to a server that is what is wanted.
+    pub fn new(
+        settings: Vec<(&'static str, String)>,
+        pooler: Pooler,
+        target: Target,
+        password_file: Option<PasswordFile>,
+    ) -> Admission {
+        Admission {
+            settings,
+            pooler,
+            target,
+            password_file,
+            applies_remotely: AtomicBool::new(false),
+            said_that_commits_are_weak: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds what every connection is opened with. A password from a file is the one that the file has now.
+    pub fn shape(&self, options: PgConnectOptions) -> Result<PgConnectOptions, sqlx::Error> {
+        let options = match &self.password_file {
+            None => options,
+            Some(file) => file.apply(options)?,
+        };
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("client-failover"),
+        };
+        Ok(match self.pooler {
+            Pooler::None => options.options(self.settings.iter().map(|(name, value)| (*name, value.as_str()))),
+            // PgBouncer refuses what it does not know of a connection's start, unless it is told to let it pass. Numbers come
+            // in binary, which has all their digits anyway.
+            Pooler::Transaction => options.statement_cache_capacity(0).extra_float_digits(None),
+        })
+    }
+
+    /// Looks at a new connection, and sees to it that what is committed on it is durable.
+    pub async fn admit_new(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let seen = self.look(connection, LOOK).await?;
+        self.commit_durably(connection, seen.try_get(2)?).await?;
+        match self.pooler {
+            Pooler::None => Ok(()),
+            Pooler::Transaction => columns::learn_types(connection).await,
+        }
+    }
+
+    /// Looks at a connection that was idle, or after a fault: an error says that it is not to be used.
+    pub async fn admit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        self.look(connection, LOOK).await.map(drop)
+    }
+
+    /// Asks what the server is, by statements that end with [`LOOK`]. Nothing is decided or shown from a physical standby. One
+    /// that is promoted is taken on the next try.
+    pub async fn look(&self, connection: &mut PgConnection, asking: impl SqlSafeStr) -> Result<PgRow, sqlx::Error> {
+        let seen = sqlx::raw_sql(asking).fetch_one(connection).await?;
+        let refused = match (seen.try_get(0)?, seen.try_get(1)?, self.target) {
+            (true, _, _) => Some(IS_STANDBY),
+            (false, true, Target::ReadWrite) => Some(IS_READ_ONLY),
+            (false, _, _) => None,
+        };
+        match refused {
+            Some(why) => Err(sqlx::Error::Protocol(why.to_owned())),
+            None => Ok(seen),
+        }
+    }
+
+    /// How a transaction commits whose settings are given with its BEGIN.
+    pub fn synchronous_commit(&self) -> &'static str {
+        if self.applies_remotely.load(Ordering::Relaxed) { "remote_apply" } else { "on" }
+    }
+
+    /// What is answered 200 must survive a loss of power, and the loss of a server where the other is waited for. A setting of
+    /// the role or the database that promises less is overruled, and one that promises more is left.
+    async fn commit_durably(&self, connection: &mut PgConnection, setting: &str) -> Result<(), sqlx::Error> {
+        self.applies_remotely.store(setting == "remote_apply", Ordering::Relaxed);
+        if matches!(setting, "on" | "remote_apply") || active(SeededBug::CommitNotDurable) {
+            return Ok(());
+        }
+        if !self.said_that_commits_are_weak.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                synchronous_commit = setting,
+                "the server, the database or the role commits without waiting: the service overrules it with 'on'"
+            );
+        }
+        match self.pooler {
+            Pooler::None => sqlx::raw_sql("SET synchronous_commit = on").execute(connection).await.map(drop),
+            Pooler::Transaction => Ok(()),
+        }
+    }
+}
