@@ -451,7 +451,9 @@ async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Resul
                 Ok(()) => match store.readiness(Duration::from_secs(1)).await {
                     Readiness::Ready => break,
                     Readiness::Unmigrated { found, needed } => {
-                        format!("the tables have version {found}, and {needed} is needed: run 'client-failover migrate'")
+                        format!(
+                            "the tables have version {found}, and {needed} is needed: run 'client-failover migrate'"
+                        )
                     }
                     Readiness::Away(reason) => format!("the database cannot be used: {reason}"),
                 },
