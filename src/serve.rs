@@ -444,16 +444,19 @@ async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Resul
                 Err(error) if error.may_pass() => error.to_string(),
                 Err(error) => return Err(error.into()),
             },
-            false => match store.readiness(Duration::from_secs(1)).await {
-                Readiness::Ready => match direct.look_at_server().await {
-                    Ok(()) => break,
-                    Err(error) if error.may_pass() => error.to_string(),
-                    Err(error) => return Err(error.into()),
+            // What no waiting can mend is said at once, whatever else the database lacks.
+            false => match direct.look_at_server().await {
+                Err(error) if error.may_pass() => error.to_string(),
+                Err(error) => return Err(error.into()),
+                Ok(()) => match store.readiness(Duration::from_secs(1)).await {
+                    Readiness::Ready => break,
+                    Readiness::Unmigrated { found, needed } => {
+                        format!(
+                            "the tables have version {found}, and {needed} is needed: run 'client-failover migrate'"
+                        )
+                    }
+                    Readiness::Away(reason) => format!("the database cannot be used: {reason}"),
                 },
-                Readiness::Unmigrated { found, needed } => {
-                    format!("the tables have version {found}, and {needed} is needed: run 'client-failover migrate'")
-                }
-                Readiness::Away(reason) => format!("the database cannot be used: {reason}"),
             },
         };
         if reason != said {

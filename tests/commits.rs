@@ -6,7 +6,7 @@ use client_failover::store::hosts::Hosts;
 use client_failover::store::{Pooler, Store, StoreOptions};
 use serde_json::json;
 
-use crate::helpers::{TestReplica, settings, store_options};
+use crate::helpers::{TestReplica, eventually, settings, store_options};
 use crate::servers::Server;
 
 const MINUTE: i64 = 60_000;
@@ -32,6 +32,9 @@ async fn a_commit_that_nobody_waits_for_any_more_is_not_answered_200() {
     // A standby that is not there.
     server.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'").await;
     server.execute("SELECT pg_reload_conf()").await;
+    // From when on commits wait, one after the other of its processes learns. Signs of life are the first to.
+    let waiting = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    eventually("commits wait", async || server.value(waiting).await != "0").await;
     let requests = async {
         let read = replica.get("/g").await;
         let put = replica.put("/h", json!({"Milliseconds": MINUTE})).await;

@@ -34,7 +34,7 @@ async fn what_can_be_got_is_answered_to_head_alike_and_without_a_body() {
         .map(|operation| operation.path.replace("/api/v1/tenants/{tenantId}/namespaces/{namespaceId}", namespace))
         .map(|path| path.replace("{groupid}", "g"))
         .collect();
-    assert_eq!(paths.len(), 14);
+    assert_eq!(paths.len(), 17);
     for more in [
         "/",
         "/page/main.js",

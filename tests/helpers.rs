@@ -68,7 +68,7 @@ impl SharedPostgres {
             data_dir: dir,
             bin_dir: None,
             // Durability is tested with servers of their own; this one only has to be fast.
-            settings: [("fsync", "off"), ("synchronous_commit", "off"), ("max_connections", "300")]
+            settings: [("fsync", "off"), ("max_connections", "300")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec(),
         };

@@ -23,8 +23,10 @@ thread_local! {
     static HEARD: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// One for all: each that is made would have every place that logs ask anew who follows.
-static LISTENER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener));
+/// One for all: each that is made would have every place that logs ask anew who follows. Two are made, and one is used: where
+/// there is a single one in a process, a place that logs asks only whoever follows on its own thread, once and for all, and a
+/// warning that first comes elsewhere would never be heard.
+static LISTENERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [Dispatch::new(Listener), Dispatch::new(Listener)]);
 
 /// Runs a future to its end and returns the last warning that the server sent meanwhile. What else it would log is dropped.
 pub async fn listening_for_warnings<T>(future: impl Future<Output = T>) -> (T, Option<String>) {
@@ -41,7 +43,7 @@ impl<F: Future> Future for Overheard<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let future = self.future.as_mut();
-        let polled = dispatcher::with_default(&LISTENER, || future.poll(context));
+        let polled = dispatcher::with_default(&LISTENERS[0], || future.poll(context));
         if let Some(warning) = HEARD.take() {
             self.heard = Some(warning);
         }
