@@ -497,6 +497,24 @@ impl Store {
         }
     }
 
+    /// Runs a read of one statement on a kept connection, so that it needs no other; what was begun on it is given up. `None`
+    /// where that fails: what is wrong is found out by the transaction that follows.
+    pub async fn read_on<T>(
+        &self,
+        kept: &mut Kept,
+        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+    ) -> Option<T> {
+        let patience = self.options.operation_timeout;
+        let mut connection = match kept.take() {
+            Keeping::Nothing => self.connection(patience).await.ok()?,
+            Keeping::Idle(connection) => connection,
+            Keeping::Begun(connection) | Keeping::InTurn(connection) => roll_back(connection).await?,
+        };
+        let done = tokio::time::timeout(patience, work(&mut connection)).await.ok()?.ok()?;
+        kept.keeping = Keeping::Idle(connection);
+        Some(done)
+    }
+
     /// Runs a read outside serializable isolation, on another connection if one proves broken.
     pub async fn read<T>(
         &self,

@@ -1,8 +1,8 @@
 //! Group commit of heartbeats: those that arrive while a transaction runs share the next one.
 //!
 //! There is no timer: an idle service runs each heartbeat's transaction at once. The queue is bounded, and so is
-//! the wait in it; who comes next is told by [`super::line`]. One heartbeat's fault is never another's: a batch that cannot be committed is split until the
-//! one at fault stands alone.
+//! the wait in it; who comes next is told by [`super::line`]. One heartbeat's fault is never another's: a batch that cannot be
+//! committed is split until the one at fault stands alone.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -271,7 +271,7 @@ impl Writer {
             match tokio::time::timeout(patience, self.line.take(self.batch_limit)).await {
                 Ok(batch) if batch.is_empty() => return,
                 Ok(batch) => {
-                    let mut batch = self.without_expensive(batch).await;
+                    let mut batch = self.without_expensive(&mut kept, batch).await;
                     if self.turns.are_taken() {
                         self.take_turn(&mut kept, &mut batch).await;
                     }
@@ -283,18 +283,18 @@ impl Writer {
     }
 
     /// Finds out how large groups are that have not been seen before; those that are expensive go back into the line.
-    async fn without_expensive(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
+    async fn without_expensive(&self, kept: &mut Kept, batch: Vec<Waiting>) -> Vec<Waiting> {
         let unknown: Arc<[uuid::Uuid]> = self.line.unknown_groups(&batch).into();
         if unknown.is_empty() {
             return batch;
         }
         let asked = unknown.clone();
-        let counted = self.store.read("count_sessions", move |connection| {
+        let counted = self.store.read_on(kept, move |connection| {
             let asked = asked.clone();
             Box::pin(async move { groups::count_some_sessions(connection, &asked, EXPENSIVE).await })
         });
         // Where that fails, so will the transaction, and says why.
-        let Ok(sizes) = counted.await else { return batch };
+        let Some(sizes) = counted.await else { return batch };
         self.line.note_sizes(std::iter::zip(unknown.iter().copied(), sizes));
         let (batch, without_place) = self.line.put_expensive_back(batch);
         for waiting in without_place {
