@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tracing::{Instrument as _, Level};
 
 use crate::arbitration::Answer;
-use crate::auth::{ANONYMOUS, Authenticator};
+use crate::auth::{ANONYMOUS, Authenticator, network};
 use crate::failover::{Caller, Failover, HeartbeatMessage};
 use crate::log_limits::Lines;
 use crate::{limited, metrics, telemetry};
@@ -60,6 +60,11 @@ pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, Strin
 /// Requests that failed by a defect of ours, and those that failed by what is around us.
 const DEFECTS: Lines = Lines::new("request failed with a defect", Level::ERROR);
 const FAILURES: Lines = Lines::new("request failed", Level::WARN);
+
+/// Those that were refused because nobody was recognised, and those of somebody who may not do that. Whoever can be refused can be
+/// refused very often, and must neither fill a disk nor hide others who are.
+const NOT_RECOGNISED: Lines = Lines::new("request refused: the caller is not recognised", Level::INFO);
+const NOT_ALLOWED: Lines = Lines::new("request refused: not allowed", Level::INFO);
 
 /// The longest target of a request, in bytes: four ids of the greatest length, percent-encoded, and a query.
 const MAX_TARGET_BYTES: usize = 16 * 1024;
@@ -286,8 +291,21 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
             let cause = error.cause();
             limited!(DEFECTS, &cause, operation_id, %method, path, status, cause, "request failed with a defect");
         }
-        401 | 403 if guard::is_worth_a_line() => {
-            tracing::info!(operation_id, %method, path, status, cause = error.cause(), "request refused")
+        401 | 403 => {
+            let peer = response.request().peer_addr().map(|peer| peer.ip());
+            let address = peer.map(|peer| network(peer).to_string()).unwrap_or_default();
+            let (peer, cause) = (peer.map(tracing::field::display), error.cause());
+            if status == 401 {
+                limited!(
+                    NOT_RECOGNISED, &address, operation_id, peer, %method, path, status, cause,
+                    "request refused: the caller is not recognised"
+                );
+            } else {
+                limited!(
+                    NOT_ALLOWED, &address, operation_id, peer, %method, path, status, cause,
+                    "request refused: not allowed"
+                );
+            }
         }
         501.. => {
             let cause = error.cause();

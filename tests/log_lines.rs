@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::credentials::{new_dir, program};
+use crate::credentials::{add_user, new_dir, program};
 use crate::helpers::{TestDatabase, eventually};
 
 /// A service in a process of its own, its log in a file of JSON lines.
@@ -64,17 +64,17 @@ impl Drop for Logging {
 }
 
 /// A service whose database is not there.
-async fn without_database() -> Logging {
+async fn without_database(more: &[&str]) -> Logging {
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it has one");
     let mut command = program();
-    command.args(["--listen", "127.0.0.1:0", "--operation-timeout", "100ms"]);
+    command.args(["--listen", "127.0.0.1:0", "--operation-timeout", "100ms"]).args(more);
     command.env("DATABASE_URL", format!("postgres://nobody@{nobody}/none"));
     Logging::start(command).await
 }
 
 #[tokio::test]
 async fn an_outage_writes_a_few_lines_and_how_many_were_left_out() {
-    let mut service = without_database().await;
+    let mut service = without_database(&[]).await;
     let http = reqwest::Client::new();
     let path = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/groups/g/clientsessions/s", service.url);
     let beats = (0..300).map(|_| async {
@@ -155,7 +155,7 @@ async fn notices_of_the_database_are_not_in_the_log() {
 
 #[tokio::test]
 async fn bytes_that_are_not_http_are_logged_with_who_sent_them_and_not_as_an_error() {
-    let mut service = without_database().await;
+    let mut service = without_database(&[]).await;
     let address = service.url.trim_start_matches("http://").to_owned();
     let send = async |bytes: &[u8]| {
         let mut stream = tokio::net::TcpStream::connect(&address).await.expect("it listens");
@@ -181,4 +181,28 @@ async fn bytes_that_are_not_http_are_logged_with_who_sent_them_and_not_as_an_err
     let left_out = service.with_message("lines were left out");
     assert!(left_out.iter().any(|line| line["left_out"] == 92 && line["most_of"] == "127.0.0.1"), "{left_out:?}");
     assert!(service.lines().iter().all(|line| line["level"] != "ERROR"), "{:?}", service.lines());
+}
+
+#[tokio::test]
+async fn refusals_are_counted_by_address_and_kind_and_one_kind_hides_no_other() {
+    let users = new_dir().join("users.toml");
+    add_user(&users, "vic", "correct horse", &["--tenant", "t", "--role", "viewer"]).await;
+    let mut service = without_database(&["--auth", "basic", "--users-file", users.to_str().expect("a text")]).await;
+    let http = reqwest::Client::new();
+    let group = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/groups/g", service.url);
+    for _ in 0..100 {
+        assert_eq!(http.get(&group).send().await.expect("it answers").status(), 401);
+    }
+    for _ in 0..3 {
+        let delete = http.delete(&group).basic_auth("vic", Some("correct horse"));
+        assert_eq!(delete.send().await.expect("it answers").status(), 403);
+    }
+    service.stop().await;
+    let unknown = service.with_message("request refused: the caller is not recognised");
+    assert_eq!(unknown.len(), 10, "of one address: {unknown:?}");
+    assert!(unknown[0]["peer"] == "127.0.0.1" && unknown[0]["operation_id"].is_string(), "{}", unknown[0]);
+    assert_eq!(service.with_message("request refused: not allowed").len(), 3, "{:?}", service.lines());
+    let left_out = service.with_message("lines were left out");
+    assert_eq!(left_out.len(), 1, "{left_out:?}");
+    assert!(left_out[0]["left_out"] == 90 && left_out[0]["most_of"] == "127.0.0.1", "{left_out:?}");
 }

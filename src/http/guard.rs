@@ -5,8 +5,7 @@
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::Method;
@@ -174,19 +173,6 @@ fn refused(error: AuthError, challenge: &str) -> ApiError {
         AuthError::Unavailable(reason) => ApiError::CannotAuthenticate { reason },
         AuthError::TooMany(reason) => ApiError::TooManyRequests { reason },
     }
-}
-
-/// Whether a refusal is to be seen in the log without being looked for. Only the first few of a second: whoever can be
-/// refused can be refused very often, and must not fill a disk.
-pub fn is_worth_a_line() -> bool {
-    static WINDOW: Mutex<Option<(Instant, u32)>> = Mutex::new(None);
-    const WINDOW_LENGTH: Duration = Duration::from_secs(1);
-    const MOST_LINES: u32 = 10;
-    // Nothing panics while it holds the lock; a poisoned one is as good as new.
-    let mut window = WINDOW.lock().unwrap_or_else(PoisonError::into_inner);
-    let (began_at, count) = window.filter(|(at, _)| at.elapsed() < WINDOW_LENGTH).unwrap_or((Instant::now(), 0));
-    *window = Some((began_at, count.saturating_add(1)));
-    count < MOST_LINES
 }
 
 fn check(

@@ -17,6 +17,7 @@ use tracing::Level;
 use super::super::{MAX_TARGET_BYTES, new_operation_id};
 use super::stream::TimedStream;
 use super::{ApiError, whole_answer};
+use crate::auth::network;
 use crate::limited;
 use crate::log_limits::Lines;
 
@@ -92,7 +93,7 @@ impl AsyncRead for ClientStream {
 impl ClientStream {
     /// Says who sent what is no request: the framework does not know.
     fn log(&self, operation_id: &str, status: StatusCode) {
-        let (peer, address) = (self.peer.to_string(), self.peer.ip().to_string());
+        let (peer, address) = (self.peer.to_string(), network(self.peer.ip()).to_string());
         let cause = match self.asked.first_byte {
             Some(TLS_HANDSHAKE) => "it begins as TLS does, and does not belong here: the URL should begin with http://",
             _ if status == StatusCode::REQUEST_TIMEOUT => "it did not come to an end in time",
