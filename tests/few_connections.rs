@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use client_failover::config::Settings;
 use client_failover::store::hosts::Hosts;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::helpers::{TestReplica, eventually, settings};
@@ -51,7 +51,14 @@ async fn load(replica: &TestReplica, group: &str, rounds: usize) -> usize {
 async fn start(settings: Settings, group: &str) -> TestReplica {
     let replica = TestReplica::start(settings).await;
     replica.wait_until_ready().await;
-    replica.group_of(group, MINUTE, &["a", "b"]).await;
+    // While another replica still has what it is to give up, a request may be answered 503. Heartbeats may not.
+    let made = async |path: &str, body: Value| {
+        eventually("it is made", async || replica.post(path, body.clone()).await.status == 200).await;
+    };
+    made("", json!({"Id": group, "Milliseconds": MINUTE})).await;
+    for session in ["a", "b"] {
+        made(&format!("/{group}/clientsessions"), json!({"Id": session})).await;
+    }
     assert_eq!(replica.beat(group, "a", 100.0).await, 1);
     replica
 }
