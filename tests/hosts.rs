@@ -71,7 +71,13 @@ async fn a_primary_that_dies_is_left_for_the_standby_that_is_promoted() {
     assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!(role_changes(&second).await, "1");
     replica.group_of("h", MINUTE, &["a"]).await;
-    assert_eq!(events.lines(2).await, ["GroupCreated h", "SessionRegistered h a"]);
+    let mut lines = events.lines(2).await;
+    if lines[0].starts_with("RoleChanged g a") {
+        // Committed just before the stream began, and not read by then.
+        lines.remove(0);
+        lines.extend(events.lines(1).await);
+    }
+    assert_eq!(lines, ["GroupCreated h", "SessionRegistered h a"]);
     replica.stop().await;
 }
 
