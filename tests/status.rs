@@ -40,7 +40,11 @@ async fn groups_at_risk_come_first_and_each_says_why() {
         app.beat(group, session, health).await;
     }
     let expected = ["vacant NoPrimary", "alone NoStandby", "ill PrimaryUnhealthy", "fine", "unused"];
-    eventually("the census has seen them", async || shown(&status(&app, "").await) == expected).await;
+    eventually("the census has seen them", async || {
+        let page = status(&app, "").await;
+        shown(&page) == expected && page["Counted"]["LiveSessions"] == 5
+    })
+    .await;
     let page = status(&app, "").await;
     assert_eq!((&page["Total"], &page["AtRisk"]), (&json!(5), &json!(3)));
     assert_eq!(shown(&status(&app, "?at_risk=true").await), expected[..3]);
