@@ -5,7 +5,7 @@
 //! attempt of a transaction and passes it in. Sessions are named by their place in [`Group::sessions`], which
 //! is their order of registration, so that a decision compares numbers and not names.
 //!
-//! Four entries: [`heartbeat`] decides, [`lapse`] takes away what has run out, [`remove`] deletes a session, and
+//! Four entries: [`heartbeat`] decides (and [`changes_nothing`] tells where it need not see the whole group), [`lapse`] takes away what has run out, [`remove`] deletes a session, and
 //! [`end`] a group; [`Group::begin`] makes the one that follows it.
 
 use rust_decimal::Decimal;
@@ -343,7 +343,7 @@ pub enum HandoverMode {
 /// The settings that decisions depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// By how many per cent more a challenger must be healthier than a live Primary.
+    /// By how many per cent more a challenger must be healthier than a live Primary whose health is not 0.
     pub handover_margin: Decimal,
     /// What happens when a Primary yields.
     pub handover: HandoverMode,
@@ -478,6 +478,22 @@ pub fn heartbeat(
         lease: (role == Role::Primary).then_some(group.timeout),
         timeout: group.timeout,
     }
+}
+
+/// Whether a heartbeat renews its session's lease and changes nothing else, whatever other sessions the group has, as can be
+/// told from `s` and the holders of roles alone: `group` need have no others.
+///
+/// The Primary lives and stays: nobody is about to take over, it does not fall behind itself, and `s` does not overtake it.
+/// A third session that is healthier than the Primary would have become PendingPrimary with its own last heartbeat. Where
+/// it did and the PendingPrimary was taken from it since, it does so again with its next.
+pub fn changes_nothing(group: &Group, s: usize, report: &Report, at: Moment<'_>, rules: &Rules) -> bool {
+    let Some(p) = group.holder(Role::Primary).filter(|p| group.is_live(*p, at)) else { return false };
+    let Some(primary) = group.sessions[p].beat else { return false };
+    let stays = match s == p {
+        true => report.health >= primary.health,
+        false => !overtakes(report.health, primary.health, rules),
+    };
+    stays && group.holder(Role::PendingPrimary).is_none() && group.handover.is_none()
 }
 
 /// Makes every session whose lease has run out Secondary. Never grants.
@@ -662,9 +678,16 @@ fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> usiz
         }
     }
     match group.holder(Role::Primary) {
-        Some(p) if health(best).percent() <= health(p).percent() + rules.handover_margin => p,
+        Some(p) if !overtakes(health(best), health(p), rules) => p,
         _ => best,
     }
+}
+
+/// Whether one of that health outranks a live Primary of another: by more than the margin, or by anything where the Primary
+/// has no health at all.
+fn overtakes(challenger: Health, primary: Health, rules: &Rules) -> bool {
+    let margin = if primary == Health::default() { Decimal::ZERO } else { rules.handover_margin };
+    challenger.percent() > primary.percent() + margin
 }
 
 fn grant(group: &mut Group, s: usize, trace: &mut Vec<Transition>) {

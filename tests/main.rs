@@ -35,6 +35,7 @@ mod generated;
 mod history;
 mod hosts;
 mod http;
+mod large_groups;
 mod limits;
 mod lists;
 mod log_lines;

@@ -432,6 +432,15 @@ mod one_heartbeat {
     }
 
     #[test]
+    fn the_margin_does_not_protect_a_primary_without_any_health() {
+        let mut table = group(60).margin(10).primary(0, 60).secondary(0, 60);
+        table.hears(1, says(0), 10);
+        assert_eq!(table.roles(), [Primary, Secondary]);
+        table.hears(1, says(1), 10);
+        assert_eq!(table.roles(), [Primary, PendingPrimary]);
+    }
+
+    #[test]
     fn the_margin_does_not_protect_a_primary_that_has_lapsed() {
         let mut table = group(60).margin(50).primary(80, 10).secondary(81, 60);
         assert_eq!(table.hears(1, says(81), 10).role, Primary);
@@ -1428,6 +1437,38 @@ mod histories {
                 // The report that came with a grant is that of a Primary when it comes again.
                 let watermark = if step.grants().is_empty() { answer.watermark } else { again.watermark };
                 assert_eq!(again, Answer { watermark, ..answer });
+            });
+        }
+
+        /// What a part of the group says holds for all of it; but for the Primary that is outranked by one whose place as
+        /// PendingPrimary was taken since, and which takes it again with its next heartbeat.
+        #[test]
+        fn what_changes_nothing_in_a_part_of_the_group_changes_nothing_in_all_of_it(events in history()) {
+            play(&events, |step| {
+                let Some((s, report, answer)) = step.heartbeat else { return };
+                let kept: Vec<usize> =
+                    (0..SESSIONS).filter(|i| *i == s || step.before.sessions[*i].role != Secondary).collect();
+                let sessions: Vec<Session> = kept.iter().map(|i| step.before.sessions[*i].clone()).collect();
+                let place = kept.iter().position(|i| *i == s).expect("it is kept");
+                let of_others = step.before.watermark();
+                let handover = step.before.handover.filter(|handover| matches!(handover.from, Former::Gone));
+                let mut part = Group { sessions, handover, watermark_base: of_others, ..step.before.clone() };
+                let moment = Moment { now: step.now, outages: step.outages };
+                if step.before.handover != handover || !changes_nothing(&part, place, &report, moment, step.rules) {
+                    return;
+                }
+                let mut trace = Vec::new();
+                let told = heartbeat(&mut part, place, &report, moment, step.rules, &mut trace);
+                assert!(trace.is_empty(), "{trace:?}");
+                assert_eq!(part.sessions[place], Session { role: told.role, ..step.after.sessions[s].clone() });
+                let primary = part.sessions[part.holder(Primary).expect("there is one")].beat.expect("it lives");
+                let is_outranked = |session: &Session| {
+                    session.beat.is_some_and(|beat| overtakes(beat.health, primary.health, step.rules))
+                };
+                if !step.before.sessions.iter().any(is_outranked) {
+                    assert_eq!(told, answer);
+                    assert!(step.trace.is_empty(), "{:?}", step.trace);
+                }
             });
         }
 

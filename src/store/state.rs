@@ -112,6 +112,58 @@ pub async fn load(
     Ok((read.clock, read.groups))
 }
 
+/// As [`load`], for one group of many sessions: only these sessions of it and those that hold a role, which is all that most
+/// heartbeats are decided on (`arbitration::changes_nothing`). The watermark is that of all. Nothing where that is not
+/// enough: where a handover is open, or leases have to be based anew. What is read whole after that is decided on by this clock.
+pub async fn load_in_part(
+    connection: &mut Connection,
+    key: Uuid,
+    session_ids: &[&str],
+    options: &StoreOptions,
+) -> Result<(Clock, Option<Loaded>), WorkError> {
+    // Holders are found by the indexes that allow one of each. What the others sent is one number, made where the rows are.
+    const LOAD: &str = "
+        WITH moment AS MATERIALIZED (SELECT * FROM service_moment),
+        s AS MATERIALIZED (
+            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND session_id = ANY ($2)
+            UNION
+            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND role = 1
+            UNION
+            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND role = 2
+        )
+        SELECT
+            k.place, 0::smallint AS kind, g.handover_from AS id,
+            greatest(g.watermark_base_at, (SELECT max(primary_sent_until) FROM heartbeats WHERE group_key = $1)) AS time_1,
+            g.handover_until AS time_2, g.handover_heard_until AS time_3,
+            NULL::timestamptz AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
+            g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
+            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back
+        FROM (VALUES (1::bigint)) k (place)
+        CROSS JOIN moment m
+        LEFT JOIN groups g ON g.group_key = $1
+        UNION ALL
+        SELECT
+            1, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, NULL, s.role, NULL,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM s
+        UNION ALL
+        SELECT
+            1, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
+            h.heard_counts_until, NULL, h.percent_healthy_streams,
+            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM s CROSS JOIN LATERAL (
+            SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = $1 AND h.session_id = s.session_id OFFSET 0
+        ) h";
+    let life = connection.life();
+    let rows = sqlx::query(LOAD).bind(key).bind(session_ids).fetch_all(connection).await?;
+    let mut read = read_rows(&rows, &[key], &life, options)?;
+    let is_of_an_old_clock = !read.of_an_old_clock.is_empty();
+    let loaded = read.groups.pop().flatten();
+    let is_enough = !is_of_an_old_clock
+        && loaded.as_ref().is_none_or(|loaded| loaded.as_ref().is_ok_and(|stored| stored.group.handover.is_none()));
+    Ok((read.clock, is_enough.then_some(loaded)))
+}
+
 /// What [`load`] reads.
 struct StateRead {
     clock: Clock,
@@ -158,17 +210,21 @@ async fn read_state(
         ) h";
     let life = connection.life();
     let rows = sqlx::query(LOAD).bind(keys).fetch_all(connection).await?;
+    read_rows(&rows, keys, &life, options)
+}
+
+fn read_rows(rows: &[PgRow], keys: &[Uuid], life: &Life, options: &StoreOptions) -> Result<StateRead, WorkError> {
     let mut found: Vec<Rows<'_>> = keys.iter().map(|_| Rows::default()).collect();
     let mut clock = None;
     let mut set_back = 0;
     let mut of_an_old_clock = Vec::new();
-    for row in &rows {
+    for row in rows {
         let place: i64 = row.try_get(0)?;
         let Some(rows) = found.get_mut(place as usize - 1) else { continue };
         match row.try_get(1)? {
             KIND_GROUP => {
                 if place == 1 && row.try_get::<Option<DateTime<Utc>>, _>("now")?.is_some() {
-                    clock = Some(read_clock(row, &life, options)?);
+                    clock = Some(read_clock(row, life, options)?);
                     set_back = row.try_get(20)?;
                 }
                 // The first row is the first of the first group's, and groups come first.
