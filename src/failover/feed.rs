@@ -17,7 +17,7 @@ use tokio::sync::{Notify, broadcast};
 use super::FailoverError;
 use crate::ids::{GroupKey, NamespaceId, NamespacePath, TenantId};
 use crate::metrics;
-use crate::store::events::{self, Event, EventScope};
+use crate::store::events::{self, Event, EventGroup, EventScope};
 use crate::store::{Store, StoreError};
 
 /// How often new rows are looked for when nobody says that there are some. One look is two steps along an index.
@@ -214,23 +214,26 @@ impl Feed {
         // Before it is handed out: see the field.
         self.0.settled.store(id, Ordering::Release);
         metrics::event_handed_out();
-        let namespace = namespace_of(&event);
-        let group = EventScope::Group(GroupKey(event.group_key));
-        let scopes = [Some(EventScope::Everything), namespace, Some(group)];
+        let scopes = event.group.as_ref().map(|group| {
+            [Some(EventScope::Everything), namespace_of(group), Some(EventScope::Group(GroupKey(group.key)))]
+        });
         let published = Published::new(event);
         let topics = self.0.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        for scope in scopes.into_iter().flatten() {
-            if let Some(sender) = topics.get(&scope) {
-                // An error says that nobody is there any more.
-                let _ = sender.send(published.clone());
-            }
+        let senders: Vec<_> = match &scopes {
+            // It concerns everybody.
+            None => topics.values().collect(),
+            Some(scopes) => scopes.iter().flatten().filter_map(|scope| topics.get(scope)).collect(),
+        };
+        for sender in senders {
+            // An error says that nobody is there any more.
+            let _ = sender.send(published.clone());
         }
     }
 }
 
-fn namespace_of(event: &Event) -> Option<EventScope> {
-    let tenant = TenantId::parse(event.tenant.as_str()).ok()?;
-    let namespace = NamespaceId::parse(event.namespace.as_str()).ok()?;
+fn namespace_of(group: &EventGroup) -> Option<EventScope> {
+    let tenant = TenantId::parse(group.tenant.as_str()).ok()?;
+    let namespace = NamespaceId::parse(group.namespace.as_str()).ok()?;
     Some(EventScope::Namespace(NamespacePath { tenant, namespace }))
 }
 
