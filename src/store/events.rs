@@ -273,20 +273,9 @@ fn read_event(row: &PgRow) -> Result<Event, WorkError> {
     };
     let group = match row.try_get(1)? {
         None => None,
-        Some(key) => Some(EventGroup {
-            key,
-            tenant: row.try_get(2)?,
-            namespace: row.try_get(3)?,
-            id: row.try_get(4)?,
-        }),
+        Some(key) => Some(EventGroup { key, tenant: row.try_get(2)?, namespace: row.try_get(3)?, id: row.try_get(4)? }),
     };
-    Ok(Event {
-        id,
-        group,
-        session: row.try_get(5)?,
-        recorded_at: row.try_get(6)?,
-        what,
-    })
+    Ok(Event { id, group, session: row.try_get(5)?, recorded_at: row.try_get(6)?, what })
 }
 
 fn role_of(id: i64, number: i16) -> Result<Role, WorkError> {
@@ -297,6 +286,12 @@ fn role_of(id: i64, number: i16) -> Result<Role, WorkError> {
 pub async fn find_newest_id(connection: &mut Connection) -> Result<i64, WorkError> {
     let newest = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM role_transitions_transition_id_seq";
     Ok(sqlx::query_scalar(newest).fetch_one(connection).await?)
+}
+
+/// The id that the latest history begins above; 0 for the first.
+pub async fn find_latest_base(connection: &mut Connection) -> Result<i64, WorkError> {
+    let latest = "SELECT base FROM service_histories WHERE NOT is_trusted ORDER BY history_id DESC LIMIT 1";
+    Ok(sqlx::query_scalar(latest).fetch_optional(connection).await?.unwrap_or(0))
 }
 
 /// The lowest id of an event of anybody after that one.
