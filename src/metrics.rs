@@ -292,8 +292,8 @@ pub struct Counted {
     pub lease_ages: [i64; 4],
     /// Outages of the service ever recorded in this database.
     pub outages: i64,
-    /// New histories of the database, ever.
-    pub new_histories: i64,
+    /// When the history that the database is in was noticed, in seconds since 1970; 0 while it is the first.
+    pub history_noticed_at_s: i64,
     /// How long the count took, in microseconds.
     pub took_us: u64,
 }
@@ -498,8 +498,8 @@ fn render_counted(text: &mut String) {
         line(text, format_args!("client_failover_leases{{age_up_to=\"{part}\"}} {count}"));
     }
     single(text, "outages_total", "counter", "Outages of the whole service recorded in the database.", counted.outages);
-    let help = "New histories of the database: a standby was promoted, or an older state restored.";
-    single(text, "database_history_changes_total", "counter", help, counted.new_histories);
+    let help = "When the history that the database is in was noticed, in seconds since 1970; 0 while it is the first.";
+    single(text, "database_history_timestamp_seconds", "gauge", help, counted.history_noticed_at_s);
     let took = counted.took_us as f64 / 1e6;
     single(text, "census_duration_seconds", "gauge", "How long the last count of groups and sessions took.", took);
     let age = at.elapsed().as_secs_f64();

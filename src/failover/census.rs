@@ -279,21 +279,22 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
     let mut census = Census::default();
     let mut busy = Duration::ZERO;
     let began = Instant::now();
-    let (newest_event, flapping, outages, new_histories) = store
+    let (newest_event, flapping, outages, latest) = store
         .read("census_begins", |connection| {
             Box::pin(async move {
                 let newest_event = events::find_newest_id(connection).await?;
                 let limit = MOST_KEPT as i64;
                 let flapping = status::find_flapping(connection, FLAPPING_GRANTS, FLAPPING_SPAN_S, limit).await?;
                 let outages = status::count_outages(connection).await?;
-                Ok((newest_event, flapping, outages, status::count_new_histories(connection).await?))
+                Ok((newest_event, flapping, outages, status::read_histories(connection, 1).await?.pop()))
             })
         })
         .await?;
     census.newest_event = newest_event;
     census.flapping = flapping.into_iter().collect();
     census.counted.outages = outages;
-    census.counted.new_histories = new_histories;
+    let new = latest.filter(|latest| latest.reason != FIRST_HISTORY);
+    census.counted.history_noticed_at_s = new.map_or(0, |new| new.noticed_at.timestamp());
     busy += began.elapsed();
     let mut after = Uuid::nil();
     loop {

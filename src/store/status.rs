@@ -363,12 +363,6 @@ pub async fn read_histories(connection: &mut Connection, limit: i64) -> Result<V
     Ok(sqlx::query_as(read).bind(limit).fetch_all(connection).await?)
 }
 
-/// How many histories of the database came after the first.
-pub async fn count_new_histories(connection: &mut Connection) -> Result<i64, WorkError> {
-    let count = "SELECT count(*) FROM service_histories WHERE reason <> 'first'";
-    Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
-}
-
 /// How many outages were ever recorded.
 pub async fn count_outages(connection: &mut Connection) -> Result<i64, WorkError> {
     let count = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM service_outages_outage_id_seq";
