@@ -45,6 +45,7 @@ SELECT
         WHEN count(*) FILTER (WHERE s.role = 1) > 0 THEN 'lapsed'
         ELSE g.vacancy
     END AS vacant_because,
+    CASE WHEN g.handover_until > statement_timestamp() THEN g.handover_until END AS handover_until,
     CASE WHEN max(d.in_doubt_until) > statement_timestamp() THEN max(d.in_doubt_until) END AS in_doubt_until
 FROM groups g
 LEFT JOIN group_doubts d ON d.group_key = g.group_key
@@ -59,7 +60,7 @@ LEFT JOIN LATERAL (
 ) lease ON true
 GROUP BY g.group_key;
 
-COMMENT ON COLUMN group_status.vacant_because IS 'Why nobody is Primary: never_held, lapsed, yielded, deleted or in_doubt; null while somebody is.';
+COMMENT ON COLUMN group_status.vacant_because IS 'Why nobody is Primary: never_held, lapsed, yielded, deleted (the Primary, or the group that was here before) or in_doubt (the database has a new history); null while somebody is.';
 COMMENT ON COLUMN group_status.in_doubt_until IS 'Until then only a session that says it acts is told that it is Primary, for the database has a new history; null where nothing is in doubt.';
 
 CREATE OR REPLACE VIEW group_risks AS
