@@ -273,6 +273,7 @@ async fn the_page_says_that_the_database_has_a_new_history_and_which_group_is_in
     let app = TestApp::start().await;
     app.group_of("g", MINUTE, &["a", "b"]).await;
     assert_eq!(app.beat("g", "a", 100.0).await, 1);
+    assert_eq!(app.beat("g", "b", 100.0).await, 0);
     browser.go(&format!("{}/", app.url)).await;
     browser.shows("tbody", "Fine").await;
     assert_eq!(browser.eval("document.querySelector('.news').hidden").await, true);

@@ -236,8 +236,9 @@ impl Feed {
 
     fn hand_out(&self, event: Event) {
         let id = event.id;
-        // Before it is handed out: see the field.
+        // Before it is handed out: see the field. And no other history gives its id out again.
         self.0.settled.store(id, Ordering::Release);
+        self.0.store.life().note_event(id);
         metrics::event_handed_out();
         let scopes = event.group.as_ref().map(|group| {
             [Some(EventScope::Everything), namespace_of(group), Some(EventScope::Group(GroupKey(group.key)))]
@@ -487,6 +488,7 @@ impl Reader {
 
     fn begin_after(&mut self, id: i64) {
         self.at = id;
+        self.store.life().note_event(id);
         self.feed.0.settled.store(id, Ordering::Release);
         self.feed.0.handed_out.store(id, Ordering::Release);
         self.feed.0.started.notify_waiters();
