@@ -293,6 +293,8 @@ pub struct Counted {
     pub groups_with_unhealthy_primary: i64,
     /// Groups that changed their Primary several times of late.
     pub groups_flapping: i64,
+    /// Groups in which somebody may act on a lease that was lost with a history of the database.
+    pub groups_in_doubt: i64,
     /// Sessions.
     pub sessions: i64,
     /// Sessions whose lease has not run out.
@@ -301,6 +303,8 @@ pub struct Counted {
     pub lease_ages: [i64; 4],
     /// Outages of the service ever recorded in this database.
     pub outages: i64,
+    /// When the history that the database is in was noticed, in seconds since 1970; 0 while it is the first.
+    pub history_noticed_at_s: i64,
     /// How long the count took, in microseconds.
     pub took_us: u64,
 }
@@ -495,6 +499,11 @@ fn render_counted(text: &mut String) {
             counted.groups_with_unhealthy_primary,
         ),
         ("groups_flapping", "Groups that changed their Primary several times in ten minutes.", counted.groups_flapping),
+        (
+            "groups_in_doubt",
+            "Groups in which only a session that says it acts is Primary, for the database has a new history.",
+            counted.groups_in_doubt,
+        ),
         ("sessions_registered", "Registered client sessions.", counted.sessions),
         ("sessions_live", "Client sessions whose lease has not run out.", counted.live_sessions),
     ] {
@@ -505,6 +514,8 @@ fn render_counted(text: &mut String) {
         line(text, format_args!("client_failover_leases{{age_up_to=\"{part}\"}} {count}"));
     }
     single(text, "outages_total", "counter", "Outages of the whole service recorded in the database.", counted.outages);
+    let help = "When the history that the database is in was noticed, in seconds since 1970; 0 while it is the first.";
+    single(text, "database_history_timestamp_seconds", "gauge", help, counted.history_noticed_at_s);
     let took = counted.took_us as f64 / 1e6;
     single(text, "census_duration_seconds", "gauge", "How long the last count of groups and sessions took.", took);
     let age = at.elapsed().as_secs_f64();

@@ -21,6 +21,7 @@ mod document;
 mod events;
 mod group_file;
 mod groups;
+mod histories;
 mod history;
 mod missing;
 pub(crate) mod output;

@@ -184,6 +184,11 @@ impl TestDatabase {
         TestDatabase { name }
     }
 
+    /// Another database with all that this one has now, while nobody uses it.
+    pub async fn copy(&self) -> TestDatabase {
+        TestDatabase::from_template(&self.name).await
+    }
+
     pub fn connect_options(&self) -> PgConnectOptions {
         POSTGRES.connect_options(&self.name)
     }

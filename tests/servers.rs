@@ -43,14 +43,7 @@ impl Server {
 
     async fn run(bin: PathBuf, data: PathBuf) -> Server {
         let port = free_port();
-        let child = as_server(&bin.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("postgres runs");
+        let child = spawn(&bin, &data, port);
         let server = Server { port, bin, data, child };
         eventually("the server answers", async || PgConnection::connect_with(&server.connect_options()).await.is_ok())
             .await;
@@ -77,6 +70,14 @@ impl Server {
         eventually("the standby has it", async || standby.value(&question).await == "true").await;
     }
 
+    /// Has a standby receive nothing more: what is committed from now on it will lack.
+    pub async fn leave_its_primary(&self) {
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''").await;
+        self.execute("SELECT pg_reload_conf()").await;
+        let receives = "SELECT count(*)::text FROM pg_stat_wal_receiver";
+        eventually("it receives nothing more", async || self.value(receives).await == "0").await;
+    }
+
     /// Makes a standby a primary.
     pub async fn promote(&self) {
         assert_eq!(self.value("SELECT pg_promote(true, 30)::text").await, "true");
@@ -87,6 +88,11 @@ impl Server {
         let pid = Pid::from_raw(self.child.id().try_into().expect("a number"));
         let _ = kill(pid, Signal::SIGQUIT);
         let _ = self.child.wait();
+    }
+
+    /// Starts it again where it was, after it was killed, and does not wait for it.
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.bin, &self.data, self.port);
     }
 
     /// As its superuser.
@@ -140,6 +146,17 @@ fn as_server(program: &Path) -> Command {
         command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
     }
     command
+}
+
+fn spawn(bin: &Path, data: &Path, port: u16) -> Child {
+    as_server(&bin.join("postgres"))
+        .arg("-D")
+        .arg(data)
+        .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("postgres runs")
 }
 
 /// A place for a server's files, in a folder of its account.

@@ -15,7 +15,7 @@ use crate::arbitration::Role;
 use crate::ids::GroupPath;
 use crate::metrics::{self, Counted};
 use crate::store::events;
-use crate::store::status::{self, CensusRow, GroupSearch, GroupStatus};
+use crate::store::status::{self, CensusRow, FIRST_HISTORY, GroupSearch, GroupStatus, History};
 use crate::store::{Store, StoreError};
 
 /// At most one part in so many of the time is spent on counting.
@@ -121,6 +121,8 @@ pub struct NamespaceCount {
     pub primary_unhealthy: i64,
     /// Groups that change their Primary all the time.
     pub flapping: i64,
+    /// Groups in which somebody may act on a lease that was lost with a history of the database.
+    pub in_doubt: i64,
     /// Registered sessions.
     pub sessions: i64,
     /// Those whose lease has not run out.
@@ -128,15 +130,16 @@ pub struct NamespaceCount {
 }
 
 impl NamespaceCount {
-    fn note(&mut self, sessions: i64, live: i64, risks: &[Risk]) {
+    fn note(&mut self, row: &CensusRow, risks: &[Risk]) {
         self.groups += 1;
         self.at_risk += i64::from(!risks.is_empty());
         self.no_primary += i64::from(risks.contains(&Risk::NoPrimary));
         self.no_standby += i64::from(risks.contains(&Risk::NoStandby));
         self.primary_unhealthy += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
         self.flapping += i64::from(risks.contains(&Risk::Flapping));
-        self.sessions += sessions;
-        self.live_sessions += live;
+        self.in_doubt += i64::from(row.is_in_doubt);
+        self.sessions += row.sessions;
+        self.live_sessions += row.lease_ages.len() as i64;
     }
 }
 
@@ -177,6 +180,7 @@ impl Census {
         counted.groups_without_live_session += i64::from(live == 0);
         counted.groups_with_unhealthy_primary += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
         counted.groups_flapping += i64::from(is_flapping);
+        counted.groups_in_doubt += i64::from(row.is_in_doubt);
         counted.sessions += row.sessions;
         counted.live_sessions += live;
         for quarter in &row.lease_ages {
@@ -187,9 +191,9 @@ impl Census {
         let is_full = self.namespaces.len() >= MOST_KEPT;
         let place = (row.tenant_id.clone(), row.namespace_id.clone());
         if !is_full || self.namespaces.contains_key(&place) {
-            self.namespaces.entry(place).or_default().note(row.sessions, live, &risks);
+            self.namespaces.entry(place).or_default().note(&row, &risks);
         }
-        self.everywhere.note(row.sessions, live, &risks);
+        self.everywhere.note(&row, &risks);
         if let Some(worst) = worst {
             self.at_risk.push(AtRisk {
                 worst,
@@ -275,19 +279,22 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
     let mut census = Census::default();
     let mut busy = Duration::ZERO;
     let began = Instant::now();
-    let (newest_event, flapping, outages) = store
+    let (newest_event, flapping, outages, latest) = store
         .read("census_begins", |connection| {
             Box::pin(async move {
                 let newest_event = events::find_newest_id(connection).await?;
                 let limit = MOST_KEPT as i64;
                 let flapping = status::find_flapping(connection, FLAPPING_GRANTS, FLAPPING_SPAN_S, limit).await?;
-                Ok((newest_event, flapping, status::count_outages(connection).await?))
+                let outages = status::count_outages(connection).await?;
+                Ok((newest_event, flapping, outages, status::read_histories(connection, 1).await?.pop()))
             })
         })
         .await?;
     census.newest_event = newest_event;
     census.flapping = flapping.into_iter().collect();
     census.counted.outages = outages;
+    let new = latest.filter(|latest| latest.reason != FIRST_HISTORY);
+    census.counted.history_noticed_at_s = new.map_or(0, |new| new.noticed_at.timestamp());
     busy += began.elapsed();
     let mut after = Uuid::nil();
     loop {
@@ -337,6 +344,8 @@ pub struct StatusPage {
     pub at_risk: i64,
     /// What the latest census counted there, whatever is searched for; `None` before the first.
     pub counted: Option<CountedThere>,
+    /// The history that the database is in, if it is not the first.
+    pub new_history: Option<History>,
 }
 
 /// What was counted, and how long ago.
@@ -374,7 +383,14 @@ impl Failover {
         let (keys, total, at_risk) = self.find_page(query, Arc::new(at_risk)).await?;
         let groups = self.read_status(keys).await?;
         let groups = groups.into_iter().map(|group| (self.risks_of(&census, &group), group));
-        Ok(StatusPage { groups: groups.map(|(risks, group)| (group, risks)).collect(), total, at_risk, counted })
+        let groups = groups.map(|(risks, group)| (group, risks)).collect();
+        let new_history = self.list_histories(1).await?.pop().filter(|latest| latest.reason != FIRST_HISTORY);
+        Ok(StatusPage { groups, total, at_risk, counted, new_history })
+    }
+
+    /// The histories of the database, the latest first.
+    pub async fn list_histories(&self, limit: i64) -> Result<Vec<History>, StoreError> {
+        self.store.read("histories", move |connection| Box::pin(status::read_histories(connection, limit))).await
     }
 
     /// One group with what is true of it now.
@@ -530,6 +546,7 @@ mod tests {
                 lease_ages: vec![0],
                 primary_health: (number < 2 * MOST_KEPT).then_some(100.0),
                 is_handing_over: false,
+                is_in_doubt: false,
             });
         }
         census.shorten();

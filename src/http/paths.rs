@@ -42,12 +42,16 @@ pub const NAMESPACE_TRANSITIONS: &str =
     "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/transitions";
 /// The state of the groups of a namespace.
 pub const NAMESPACE_STATUS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/status";
+/// The histories of the database, for those who may read a namespace.
+pub const NAMESPACE_HISTORIES: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/histories";
 /// The events of all tenants.
 pub const EVENTS: &str = "/api/v1/clientfailover/events";
 /// The latest changes of roles in all tenants.
 pub const ALL_TRANSITIONS: &str = "/api/v1/clientfailover/transitions";
 /// The state of the groups of all tenants.
 pub const STATUS: &str = "/api/v1/clientfailover/status";
+/// The histories of the database.
+pub const HISTORIES: &str = "/api/v1/clientfailover/histories";
 /// The namespaces of all tenants.
 pub const NAMESPACES: &str = "/api/v1/clientfailover/namespaces";
 

@@ -37,7 +37,7 @@ const fn for_people(handle: fn(Route) -> Route) -> Operation {
 }
 
 /// All of them. They are tried in this order, and nearly every request is a heartbeat.
-pub static RESOURCES: [Resource; 23] = [
+pub static RESOURCES: [Resource; 25] = [
     Resource {
         path: paths::SESSION,
         counted_as: metrics::Route::Session,
@@ -132,6 +132,20 @@ pub static RESOURCES: [Resource; 23] = [
             |route| route.to(status::of_everything),
             description::status::of_everything,
         )],
+    },
+    Resource {
+        path: paths::NAMESPACE_HISTORIES,
+        counted_as: metrics::Route::NamespaceStatus,
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(status::histories_of_namespace),
+            description::status::histories_of_namespace,
+        )],
+    },
+    Resource {
+        path: paths::HISTORIES,
+        counted_as: metrics::Route::Overview,
+        operations: &[operation(Method::GET, |route| route.to(status::histories), description::status::histories)],
     },
     Resource {
         path: paths::NAMESPACES,

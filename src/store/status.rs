@@ -38,6 +38,8 @@ pub struct GroupStatus {
     pub watermark: Option<DateTime<Utc>>,
     /// The session whose handover is being waited for.
     pub handover_from: Option<String>,
+    /// Until when nobody but a session that says it acts is Primary; `None` where nothing is in doubt.
+    pub in_doubt_until: Option<DateTime<Utc>>,
     /// The clock at the moment of reading.
     pub now: DateTime<Utc>,
     /// Its sessions: those with a role first, then the healthiest.
@@ -88,10 +90,11 @@ pub async fn read_status(
             g.watermark_base_at, CASE WHEN g.handover_until > m.now THEN g.handover_from END,
             s.session_id, s.name, s.role, s.role_changed_at,
             h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until,
-            m.gaps_us, g.description, m.steps_us, m.told
+            m.gaps_us, g.description, m.steps_us, CASE WHEN d.in_doubt_until > m.now THEN d.in_doubt_until END, m.told
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         JOIN groups g ON g.group_key = k.group_key
+        LEFT JOIN group_doubts d ON d.group_key = g.group_key
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
         ORDER BY k.place, s.session_id"
@@ -154,6 +157,7 @@ fn read_group(row: &PgRow, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus,
         term: row.try_get(10)?,
         watermark: row.try_get(11)?,
         handover_from: row.try_get(12)?,
+        in_doubt_until: row.try_get(24)?,
         now,
         sessions: Vec::new(),
     })
@@ -268,6 +272,8 @@ pub struct CensusRow {
     pub primary_health: Option<f64>,
     /// Whether the end of a handover is being waited for.
     pub is_handing_over: bool,
+    /// Whether somebody may act on a lease that was lost with a history of the database.
+    pub is_in_doubt: bool,
 }
 
 /// The next groups in order of key, with what is counted of them.
@@ -283,6 +289,8 @@ pub async fn read_census_page(
         WITH page AS MATERIALIZED (
             SELECT group_key AS last FROM (SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2) keys
             ORDER BY group_key DESC LIMIT 1
+        ), latest AS MATERIALIZED (
+            SELECT history_id, noticed_at FROM service_histories WHERE base > 0 ORDER BY history_id DESC LIMIT 1
         )
         SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, count(m.session_id) AS sessions,
             coalesce(array_agg(trunc(least(3, 4 * date_part('epoch', statement_timestamp() - m.received_at)
@@ -290,10 +298,16 @@ pub async fn read_census_page(
                 FILTER (WHERE m.ends > statement_timestamp()), '{}') AS lease_ages,
             (max(m.percent_healthy_streams) FILTER (WHERE m.role = 1 AND m.ends > statement_timestamp()))::float8
                 AS primary_health,
-            coalesce(g.handover_until > statement_timestamp(), false) AS is_handing_over
+            coalesce(g.handover_until > statement_timestamp(), false) AS is_handing_over,
+            -- As in group_doubts, with the leases that are read here anyway.
+            coalesce(CASE
+                WHEN g.history_id < (SELECT history_id FROM latest) THEN greatest(g.in_doubt_until, (SELECT noticed_at FROM latest)
+                    + greatest(failover_timeout(g.failover_timeout_ticks), max(m.lease_until - m.received_at)))
+                ELSE g.in_doubt_until
+            END > statement_timestamp(), false) AS is_in_doubt
         FROM groups g
         LEFT JOIN (
-            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at,
+            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,
                 CASE
                     WHEN h.lease_until > statement_timestamp()
                         OR h.received_at >= (SELECT max(recovered_at) FROM service_outages) THEN h.lease_until
@@ -320,6 +334,37 @@ pub async fn find_flapping(
         WHERE recorded_at > clock_timestamp() - make_interval(secs => $2) AND to_role = 1
         GROUP BY group_key HAVING count(*) >= $1 LIMIT $3";
     Ok(sqlx::query_scalar(query).bind(grants).bind(seconds).bind(limit).fetch_all(connection).await?)
+}
+
+/// The reason of the history that a database begins with.
+pub const FIRST_HISTORY: &str = "first";
+
+/// A history of the database, as its row tells it.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct History {
+    /// What it is told from others by.
+    pub history: Uuid,
+    /// When it was noticed.
+    pub noticed_at: DateTime<Utc>,
+    /// The last sign of life of the one before it that the database has; `None` for the first.
+    pub last_sign_at: Option<DateTime<Utc>>,
+    /// What it was noticed by.
+    pub reason: String,
+    /// The id of its event, above which those of the events in it are; 0 where nothing was fenced off.
+    pub base: i64,
+    /// Whether nothing was fenced off because an operator says that promotions lose nothing.
+    pub is_trusted: bool,
+    /// How long ago it was noticed, in milliseconds.
+    pub age_ms: i64,
+}
+
+/// The histories of the database, the latest first.
+pub async fn read_histories(connection: &mut Connection, limit: i64) -> Result<Vec<History>, WorkError> {
+    let read = "SELECT history, noticed_at, last_sign_at, reason, base, is_trusted,
+            greatest(0, (extract(epoch FROM statement_timestamp() - noticed_at) * 1000)::bigint) AS age_ms
+        FROM service_histories
+        ORDER BY history_id DESC LIMIT $1";
+    Ok(sqlx::query_as(read).bind(limit).fetch_all(connection).await?)
 }
 
 /// How many outages were ever recorded.
