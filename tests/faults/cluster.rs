@@ -65,16 +65,16 @@ impl Database {
         self.shim.stall_the_disk(stalls);
     }
 
-    /// Has every commit wait for a standby that is not there, or go on.
-    pub async fn wait_for_a_standby(&self, waits: bool) -> Option<()> {
+    /// Has every commit wait for a standby that is not there, or go on. Over a connection that is there already: sessions that
+    /// wait for their commit may have taken all others.
+    pub async fn wait_for_a_standby(connection: &mut PgConnection, waits: bool) -> Option<()> {
         let set = match waits {
             true => "ALTER SYSTEM SET synchronous_standby_names = 'gone'",
             false => "ALTER SYSTEM RESET synchronous_standby_names",
         };
-        let mut connection = Database::connection(&self.connect).await?;
         // Each in a message of its own: it cannot be done in a transaction.
-        sqlx::raw_sql(set).execute(&mut connection).await.ok()?;
-        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut connection).await.ok()?;
+        sqlx::raw_sql(set).execute(&mut *connection).await.ok()?;
+        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut *connection).await.ok()?;
         Some(())
     }
 

@@ -145,10 +145,11 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
             database.start_again().await;
         }
         CommitsHang => {
-            let database = world.database.try_lock().ok()?;
-            database.wait_for_a_standby(true).await?;
+            let _left_alone = world.database.try_lock().ok()?;
+            let mut connection = Database::connection(&world.connect).await?;
+            Database::wait_for_a_standby(&mut connection, true).await?;
             sleep(ms(500..5_000, &mut random)).await;
-            database.wait_for_a_standby(false).await.expect("the database is there");
+            Database::wait_for_a_standby(&mut connection, false).await.expect("the database is there");
         }
         DiskStalled => {
             let database = world.database.try_lock().ok()?;
