@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::record::{ClientEvent, ClientLog, Deletion, Fault, Outcome, Record};
+use super::record::{ClientEvent, ClientLog, Deletion, Fault, FaultKind, Outcome, Record};
 
 mod answers;
 mod gaps;
@@ -36,6 +36,8 @@ pub enum Kind {
     OutageJudged,
     /// A read showed a Primary whose lease had lapsed, or two.
     StaleRead,
+    /// A heartbeat was refused in a way that no fault accounts for.
+    WrongRefusal,
 }
 
 #[derive(Clone, Debug)]
@@ -137,6 +139,7 @@ pub fn check(record: &Record, tolerance: Tolerance) -> Findings {
         answers::check(&group, &mut findings);
         gaps::check(&group, tolerance, &mut findings);
         needless::check(&group, &mut findings);
+        group.refusals(&mut findings);
     }
     findings.role_changes = record.transitions.len();
     findings.grants = record.transitions.iter().filter(|row| row.to == super::record::PRIMARY).count();
@@ -167,6 +170,20 @@ impl<'a> GroupRecord<'a> {
         GroupRecord { id, record, logs, beats, leaving, asleep, trace: trace::Trace::of(record, id) }
     }
 
+    /// Whatever happens to the database, a client is told to come again (503), or that it is not known (404).
+    fn refusals(&self, findings: &mut Findings) {
+        for log in &self.logs {
+            for event in &log.events {
+                if let ClientEvent::Answered { at, outcome: Outcome::Refused(status), .. } = event
+                    && !matches!(status, 404 | 503)
+                {
+                    let what = format!("{} was answered {status} at {}", log.session, seconds(at.wall));
+                    findings.add(Kind::WrongRefusal, self.id, what);
+                }
+            }
+        }
+    }
+
     /// The deletions by an operator that a session was touched by.
     fn deletions_of<'s>(&'s self, session: &'s str) -> impl Iterator<Item = &'s Deletion> {
         let touches = move |deletion: &&Deletion| deletion.session.as_deref().is_none_or(|deleted| deleted == session);
@@ -178,9 +195,13 @@ impl<'a> GroupRecord<'a> {
         self.record.deletions.iter().filter(|deletion| deletion.group == self.id)
     }
 
-    /// What was done to the service, with a little time for what follows from it.
+    /// What was done to the service, as far as this group is concerned: a row that is held is the trouble of one group alone.
     fn service_faults(&self) -> impl Iterator<Item = &'a Fault> {
-        self.record.faults.iter().filter(|fault| fault.client.is_none())
+        let concerns = |fault: &&Fault| match &fault.client {
+            None => true,
+            Some((group, _)) => fault.kind == FaultKind::RowHeld && group == self.id,
+        };
+        self.record.faults.iter().filter(concerns)
     }
 }
 

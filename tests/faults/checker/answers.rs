@@ -96,8 +96,10 @@ fn watermarks(group: &GroupRecord<'_>, findings: &mut Findings) {
             let until = beat.ok.map_or(beat.sent + ON_ITS_WAY_US, |ok| ok.at);
             group.trace.roles_between(beat.session, beat.sent, until).contains(&PRIMARY)
         };
+        // By the database's clock, however far it was behind.
+        let present = |beat: &Beat<'_>| beat.sent + group.record.clock.least_off_between(beat.sent, ok.at).min(0);
         let future =
-            || group.beats.iter().any(|beat| beat.data_time.is_some_and(|time| time > watermark.max(beat.sent)));
+            || group.beats.iter().any(|beat| beat.data_time.is_some_and(|time| time > watermark.max(present(beat))));
         let sound = if from_nobody { future() } else { reporters.any(counts) };
         if !sound {
             let what = format!("{watermark} was answered at {}, but no Primary reported it", seconds(ok.at));
@@ -222,7 +224,8 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
         let superseded = |beat: &&Beat<'_>| beat.ok.is_some_and(|ok| ok.at < last.sent);
         let is_that = own().any(|beat| match beat.heartbeat_time {
             Some(time) => time == row.heartbeat_time && !superseded(&beat),
-            None => !superseded(&beat) && row.heartbeat_time >= beat.sent,
+            // The database's time of receiving it.
+            None => !superseded(&beat) && row.received_at >= beat.sent,
         });
         if row.received_at < last.sent || !is_that {
             let what = format!(

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::record::FaultKind::{CommitsHang, DiskStalled, TablesLocked};
-use super::super::record::{Fault, OutageRow, PRIMARY, Record, SECONDARY, Transition};
+use super::super::record::{OutageRow, PRIMARY, Record, SECONDARY, Transition};
 use super::{Findings, GroupRecord, Kind, seconds};
 
 /// A time in which a session was Primary, by the trace.
@@ -171,10 +170,9 @@ const TAKES_EFFECT_US: i64 = 300_000;
 ///
 /// What kept everybody from committing is an outage whether or not the service says so.
 fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
-    let kept_from_committing = |fault: &&Fault| matches!(fault.kind, CommitsHang | DiskStalled | TablesLocked);
-    let unseen = group.record.faults.iter().filter(kept_from_committing).map(|fault| OutageRow {
-        began_at: fault.from + TAKES_EFFECT_US,
-        recovered_at: fault.until - TAKES_EFFECT_US,
+    let unseen = group.record.nothing_commits.iter().map(|(from, until)| OutageRow {
+        began_at: from + TAKES_EFFECT_US,
+        recovered_at: until - TAKES_EFFECT_US,
         counts_from: 2_000_000,
     });
     for outage in group.record.outages.iter().cloned().chain(unseen) {
