@@ -243,6 +243,16 @@ impl Database {
         self.nodes[self.primary()].freeze(frozen);
     }
 
+    /// Waits until so many replicas work on the primary.
+    pub async fn is_used_by(&self, connection: &mut PgConnection, replicas: usize) -> Option<()> {
+        // Each of them listens.
+        let listening = format!(
+            "SELECT count(*) >= {replicas} FROM pg_stat_activity
+             WHERE application_name = 'client-failover' AND query LIKE 'LISTEN%'"
+        );
+        comes_true(connection, &listening).await
+    }
+
     /// Whether what is committed gets to the standby, is on its way to it for the time being, or never gets there.
     pub fn set_replication(&self, gate: Gate) {
         self.replication[self.primary()].set_gate(gate);

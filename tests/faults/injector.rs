@@ -47,6 +47,8 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (PasswordChanged, 2),
     (ConnectionsFew, 2),
     (HostDark, 2),
+    (StandbyPromoted, 1),
+    (StandbyPromotedWithLoss, 2),
     (BackendsTerminated, 6),
     (ClientConnectionsCut, 6),
     (ClientConnectionsHeld, 5),

@@ -102,6 +102,10 @@ pub enum FaultKind {
     ConnectionsFew,
     /// The primary's host answered nobody; the standby's did.
     HostDark,
+    /// The standby that all commits waited for became the primary.
+    StandbyPromoted,
+    /// The standby became the primary, and the last commits were not there.
+    StandbyPromotedWithLoss,
     BackendsTerminated,
     ClientConnectionsCut,
     ClientConnectionsHeld,
@@ -154,6 +158,14 @@ pub struct OutageRow {
     pub recovered_at: i64,
     /// How long it must have lasted to count for every lease; for a short one, a quarter of the lease is enough.
     pub counts_from: i64,
+}
+
+/// A history of the database that the service has noted, the first left out.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryRow {
+    pub noticed_at: i64,
+    /// What its terms are above.
+    pub base: i64,
 }
 
 /// The heartbeats as they were stored at some time in between.
@@ -271,6 +283,10 @@ pub struct Record {
     pub timeouts: Vec<TimeoutSet>,
     pub deletions: Vec<Deletion>,
     pub clock: DatabaseClock,
+    /// How often a standby became the primary, and when what was committed was lost by that (wall clock).
+    pub promotions: usize,
+    pub losses: Vec<(i64, i64)>,
+    pub histories: Vec<HistoryRow>,
     /// Times in which nobody could commit anything that lasts (wall clock).
     pub nothing_commits: Vec<(i64, i64)>,
     /// When the machine had no time, or its disk none, for the injector itself (wall clock).
@@ -311,5 +327,35 @@ impl ClientLog {
         let (group, session) = serde_json::from_str(lines.next()?).ok()?;
         let events = lines.map_while(|line| serde_json::from_str(line).ok()).collect();
         Some(ClientLog { group, session, events })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Set forward by 100 at 1,000, and back by 300 at 2,000; all in milliseconds.
+    fn clock() -> DatabaseClock {
+        let step = |at, off_us, last_change| ClockStep { at: at * 1_000, off_us: off_us * 1_000, last_change };
+        DatabaseClock(vec![step(1_000, 100, 10), step(2_000, -200, 20)])
+    }
+
+    #[test]
+    fn a_time_that_the_clock_showed_twice_is_the_later_one_that_has_passed() {
+        let shown = |ms: i64, until_ms: i64| clock().last_shown(ms * 1_000, until_ms * 1_000) / 1_000;
+        assert_eq!(shown(500, 900), 500);
+        assert_eq!(shown(1_500, 1_600), 1_400);
+        assert_eq!(shown(2_000, 1_950), 1_900, "it is not set back yet");
+        assert_eq!(shown(2_000, 2_500), 2_200);
+    }
+
+    #[test]
+    fn a_change_of_a_role_was_made_before_or_after_a_step_as_its_number_says() {
+        let made = |id: i64, ms: i64| clock().of_change(id, ms * 1_000) / 1_000;
+        assert_eq!(made(5, 900), 900);
+        assert_eq!(made(15, 1_900), 1_800);
+        assert_eq!(made(21, 1_900), 2_100);
+        // Under way when the clock was set: it got its number after.
+        assert_eq!(made(11, 999), 999);
     }
 }

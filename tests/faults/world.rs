@@ -21,8 +21,8 @@ use super::clock::Stamp;
 use super::cluster::{Lines, Replica, ReplicaSettings, signal_child};
 use super::database::{Database, Way};
 use super::record::{
-    Audit, ClientLog, ClockStep, DatabaseClock, Deletion, Fault, GroupRow, HeartbeatRow, OutageRow, PRIMARY, Record,
-    SessionRow, ShownPrimary, TimeoutSet, Transition,
+    Audit, ClientLog, ClockStep, DatabaseClock, Deletion, Fault, GroupRow, HeartbeatRow, HistoryRow, OutageRow,
+    PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet, Transition,
 };
 use crate::helpers::scratch_dir;
 
@@ -87,6 +87,10 @@ pub struct Notes {
     clock: DatabaseClock,
     /// By their ids.
     outages: BTreeMap<i64, OutageRow>,
+    /// Those of before the last promotion.
+    former_outages: Vec<OutageRow>,
+    promotions: usize,
+    losses: Vec<(i64, i64)>,
 }
 
 impl World {
@@ -196,6 +200,18 @@ impl World {
     /// Notes a time from which on nobody could commit anything that lasts, until then.
     pub fn note_that_nothing_commits(&self, from: i64, until: i64) {
         self.notes.lock().expect("nobody panics over the notes").nothing_commits.push((from, until));
+    }
+
+    /// Notes that a standby was promoted, and from when until when what was committed is lost by it.
+    pub fn note_promotion(&self, loss: Option<(i64, i64)>) {
+        let mut notes = self.notes.lock().expect("nobody panics over the notes");
+        notes.promotions += 1;
+        notes.losses.extend(loss);
+        // The numbers of those that are lost may come again.
+        let (from, _) = loss.unwrap_or((i64::MAX, i64::MAX));
+        let (kept, lost) = std::mem::take(&mut notes.outages).into_iter().partition(|(_, row)| row.recovered_at < from);
+        notes.outages = kept;
+        notes.former_outages.extend(BTreeMap::into_values(lost));
     }
 
     /// Sets the database's clock by so much.
@@ -362,7 +378,10 @@ impl World {
         record.starved = notes.starved;
         record.audits = notes.audits;
         record.shown = notes.shown;
-        record.outages = notes.outages.into_values().collect();
+        record.outages = notes.former_outages;
+        record.outages.extend(notes.outages.into_values());
+        record.promotions = notes.promotions;
+        record.losses = notes.losses;
         record.nothing_commits = notes.nothing_commits;
         record.clock = notes.clock;
         let logs = std::fs::read_dir(self.dir.join("records")).expect("the records are there");
@@ -407,7 +426,16 @@ impl World {
             row.received_at = clock.last_shown(row.received_at, Stamp::now().wall);
         }
         self.audit_outages(&mut rows).await.expect("it runs");
-        Record { transitions, sessions, groups, heartbeats, ended_at: at, ..Record::default() }
+        let histories = sqlx::query(
+            "SELECT (extract(epoch FROM noticed_at) * 1000000)::bigint, base
+             FROM service_histories WHERE reason <> 'first' ORDER BY history_id",
+        );
+        let histories = histories.fetch_all(&mut *rows).await.expect("it runs").into_iter();
+        let now = Stamp::now().wall;
+        let histories = histories
+            .map(|row| HistoryRow { noticed_at: clock.last_shown(row.get(0), now), base: row.get(1) })
+            .collect();
+        Record { histories, transitions, sessions, groups, heartbeats, ended_at: at, ..Record::default() }
     }
 
     /// Where records and logs are.

@@ -136,7 +136,27 @@ pub async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Opti
             sleep(ms(500..5_000, random)).await;
             world.lines.iter().for_each(|lines| lines.to_database().set_gate(Gate::Open));
         }
-        HostDark => return None,
+        StandbyPromoted if database.has_standby() => {
+            let mut connection = wait_for_standby(world, &database).await?;
+            sleep(ms(200..1_000, random)).await;
+            if random.bool() {
+                // What nobody waits for any more is not there later.
+                database.set_replication(Gate::Held);
+                let time = ms(300..2_000, random);
+                for_a_while(world, time, async |time| cancel_waits(&mut connection, time).await).await;
+            }
+            database.end_with(Signal::SIGKILL).await;
+            database.set_replication(Gate::Closed);
+            // What was answered must be there before anybody writes again.
+            set_gates(world, Gate::Closed);
+            database.promote().await;
+            world.note_promotion(None);
+            world.audit_heartbeats().await;
+            set_gates(world, Gate::Open);
+            database.take_back_as_standby().await;
+        }
+        StandbyPromotedWithLoss if database.has_standby() => promote_with_loss(world, &mut database, random).await?,
+        HostDark | StandbyPromoted | StandbyPromotedWithLoss => return None,
         _ => unreachable!("that is not done to the database"),
     }
     TO_THE_SERVICE
@@ -209,5 +229,40 @@ async fn step_clock(world: &World, database: &mut Database, random: &mut Rng) ->
     world.audit_outages(&mut connection).await?;
     world.step_clock(database, step, &mut connection).await;
     sleep(Duration::from_millis(600)).await;
+    Some(())
+}
+
+/// Promotes the standby without the last commits of the primary, which is killed, or freezes and wakes up too late.
+async fn promote_with_loss(world: &World, database: &mut Database, random: &mut Rng) -> Option<()> {
+    // A change of a timeout that is lost is what the service cannot make good.
+    let mut configuring = Vec::new();
+    for group in &world.groups {
+        configuring.push(group.configuring.lock().await);
+    }
+    let mut connection = world.way.connect().await?;
+    database.standby_has_caught_up(&mut connection).await?;
+    let from = Stamp::now().wall;
+    database.set_replication(Gate::Closed);
+    sleep(ms(200..3_000, random)).await;
+    // One that is suspended meanwhile, or made anew, could not know that the old primary is none any more.
+    let awake: Vec<_> = world.replicas.iter().filter_map(|replica| replica.try_lock().ok()).collect();
+    let wakes_up = random.bool() && awake.len() == world.replicas.len();
+    match wakes_up {
+        true => database.freeze_primary(true),
+        false => database.end_with(Signal::SIGKILL).await,
+    }
+    let until = Stamp::now().wall;
+    database.promote().await;
+    world.note_promotion(Some((from, until)));
+    if wakes_up {
+        let mut connection = world.way.connect().await?;
+        // One that cannot reach the new primary would go on with the old one, and nobody could tell.
+        if database.is_used_by(&mut connection, awake.len()).await.is_some() {
+            database.freeze_standby(false);
+            sleep(Duration::from_millis(1_500)).await;
+        }
+    }
+    drop(awake);
+    database.take_back_as_standby().await;
     Some(())
 }
