@@ -20,6 +20,7 @@ use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::{ConnectionOptions, HttpOptions};
+use crate::store::histories::DatabaseHistory;
 use crate::store::hosts::Hosts;
 use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
@@ -211,6 +212,16 @@ pub enum HandoverSetting {
     Prompt,
 }
 
+/// What a promotion of a standby is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseHistorySetting {
+    /// The latest commits may be lost: for one failover timeout nobody is Primary who does not act already.
+    Fenced,
+    /// Nothing that was committed is lost: commits wait for a standby, and no other is promoted.
+    Trusted,
+}
+
 /// What stands between the service and PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -288,6 +299,10 @@ pub struct Given {
     /// How long changes of roles and of configuration are kept [default: 90d]
     #[arg(long, env = "CLIENT_FAILOVER_HISTORY_RETENTION", value_name = "TIME")]
     history_retention: Option<Span>,
+
+    /// What a promotion of a standby is taken for: 'fenced' expects that the latest commits are lost, 'trusted' that a standby has all of them [default: fenced]
+    #[arg(long, env = "CLIENT_FAILOVER_DATABASE_HISTORY", value_name = "MODE")]
+    database_history: Option<DatabaseHistorySetting>,
 
     /// When a Primary yields: 'strict' waits until it cannot be acting any more, 'prompt' does not wait [default: strict]
     #[arg(long, env = "CLIENT_FAILOVER_HANDOVER", value_name = "MODE")]
@@ -559,6 +574,7 @@ impl Given {
             event_streams: self.event_streams.or(file.event_streams),
             history_retention: self.history_retention.or(file.history_retention),
             handover: self.handover.or(file.handover),
+            database_history: self.database_history.or(file.database_history),
             handover_margin: self.handover_margin.or(file.handover_margin),
             session_limit: self.session_limit.or(file.session_limit),
             heartbeat_writers: self.heartbeat_writers.or(file.heartbeat_writers),
@@ -623,6 +639,10 @@ impl Given {
                 pooler: match self.pooler.unwrap_or(PoolerSetting::None) {
                     PoolerSetting::None => Pooler::None,
                     PoolerSetting::Transaction => Pooler::Transaction,
+                },
+                database_history: match self.database_history.unwrap_or(DatabaseHistorySetting::Fenced) {
+                    DatabaseHistorySetting::Fenced => DatabaseHistory::Fenced,
+                    DatabaseHistorySetting::Trusted => DatabaseHistory::Trusted,
                 },
                 password_file: self.password_file()?,
             },

@@ -1,7 +1,7 @@
 //! The use cases: what a client or an operator can ask for. Each is one transaction around a pure decision.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
-use crate::store::state::{self, Actor, StoredGroup};
+use crate::store::state::{self, Actor, Clock, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
 use crate::{limited, metrics};
 
@@ -121,6 +121,11 @@ pub enum FailoverError {
         /// The limit.
         limit: usize,
     },
+    /// A heartbeat that says that its client acts came before the history of the database that it would be decided in was noticed.
+    #[error(
+        "the database entered another history while group '{0}' was waited for, and who acts in it has to be said anew"
+    )]
+    SaidInAnotherHistory(GroupId),
     /// More heartbeats wait than there is room for, or this one waited in vain.
     #[error("{0}")]
     Overloaded(&'static str),
@@ -176,6 +181,8 @@ pub struct Caller {
     pub identity: Arc<str>,
     /// The request's id.
     pub operation_id: Arc<str>,
+    /// When the request came.
+    pub arrived_at: Instant,
     /// Whether they may change what they did not make.
     pub is_admin: bool,
     /// Whether they said who they are.
@@ -270,17 +277,20 @@ impl Failover {
         let (id, label) = (path.group.clone(), path.label());
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, wanted, full));
+        let store = self.store.clone();
         let done = self
             .store
             .serializable("create_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
+                let store = store.clone();
                 Box::pin(async move {
                     let (caller, path, wanted, full) = &*work;
+                    let clock = state::read_moment(connection, store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
                         None => match full {
                             Some(full) => Ok(Err(full.clone())),
                             None => {
-                                insert_group(connection, caller, path, &wanted.configuration()).await?;
+                                insert_group(connection, caller, path, &wanted.configuration(), &clock).await?;
                                 Ok(Ok(Some(GROUP_CREATED)))
                             }
                         },
@@ -306,17 +316,20 @@ impl Failover {
         let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, configuration, full));
+        let store = self.store.clone();
         let done = self
             .store
             .serializable("put_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
+                let store = store.clone();
                 Box::pin(async move {
                     let (caller, path, configuration, full) = &*work;
+                    let clock = state::read_moment(connection, store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
                         None => match full {
                             Some(full) => Ok(Err(full.clone())),
                             None => {
-                                insert_group(connection, caller, path, configuration).await?;
+                                insert_group(connection, caller, path, configuration, &clock).await?;
                                 Ok(Ok(Some(GROUP_CREATED)))
                             }
                         },
@@ -518,12 +531,15 @@ impl Failover {
         let limit = self.options.session_limit;
         let full = self.full_of_sessions(&path.parent.tenant).await?;
         let work = Arc::new((caller.identity.clone(), path.clone(), session.clone(), name, full));
+        let store = self.store.clone();
         let done = self
             .store
             .serializable("register_session", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
+                let store = store.clone();
                 Box::pin(async move {
                     let (identity, path, session, name, full) = &*work;
+                    state::read_moment(connection, store.options()).await?;
                     let key = path.key();
                     let group = path.group.clone();
                     if groups::find_configuration(connection, key).await?.is_none() {
@@ -628,8 +644,7 @@ impl Failover {
         session: SessionId,
         message: HeartbeatMessage,
     ) -> Result<Answer, FailoverError> {
-        let identity = caller.identity.clone();
-        self.heartbeats.send(path, session, message, identity, self.options.bind_sessions).await
+        self.heartbeats.send(path, session, message, caller, self.options.bind_sessions).await
     }
 }
 
@@ -724,8 +739,9 @@ async fn insert_group(
     caller: &Caller,
     path: &GroupPath,
     configuration: &GroupConfiguration,
+    clock: &Clock,
 ) -> Result<(), WorkError> {
-    groups::insert_group(connection, path, configuration).await?;
+    groups::insert_group(connection, path, configuration, clock).await?;
     let change = Change { before: None, after: Some(configuration_json(configuration)) };
     record(connection, caller, Action::GroupCreated, path, None, change).await
 }

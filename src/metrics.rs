@@ -98,6 +98,9 @@ pub fn reasons() -> impl Iterator<Item = &'static str> {
     REASONS.iter().map(|(_, text)| *text)
 }
 
+/// How a new history of the database is noticed.
+const HISTORIES: [&str; 5] = ["another_server", "another_database", "another_timeline", "came_back", "went_back"];
+
 /// How many buckets a histogram has, the one without a bound included.
 const BUCKETS: usize = 15;
 
@@ -157,6 +160,7 @@ static HEARTBEATS: AtomicU64 = AtomicU64::new(0);
 static BATCHES: Histogram = Histogram::new();
 static RETRIES: [AtomicU64; TRANSACTIONS.len()] = [const { AtomicU64::new(0) }; TRANSACTIONS.len()];
 static ROLE_CHANGES: [AtomicU64; REASONS.len()] = [const { AtomicU64::new(0) }; REASONS.len()];
+static HISTORIES_ENTERED: [AtomicU64; HISTORIES.len()] = [const { AtomicU64::new(0) }; HISTORIES.len()];
 static TURNS: AtomicU64 = AtomicU64::new(0);
 static SWEEPS: Histogram = Histogram::new();
 static SWEEPS_FAILED: AtomicU64 = AtomicU64::new(0);
@@ -212,6 +216,13 @@ pub fn turn_taken() {
 pub fn role_changed(reason: Reason) {
     if let Some(place) = REASONS.iter().position(|(known, _)| *known == reason) {
         add(&ROLE_CHANGES[place], 1);
+    }
+}
+
+/// This replica went over into another history of the database, which was noticed so.
+pub fn history_entered(reason: &str) {
+    if let Some(place) = HISTORIES.iter().position(|known| *known == reason) {
+        add(&HISTORIES_ENTERED[place], 1);
     }
 }
 
@@ -420,6 +431,11 @@ fn render_heartbeats(text: &mut String, readings: &Readings) {
     family(text, "role_changes_total", "counter", "Changes of roles committed by this replica, by reason.");
     for ((_, reason), count) in std::iter::zip(REASONS, &ROLE_CHANGES) {
         line(text, format_args!("client_failover_role_changes_total{{reason=\"{reason}\"}} {}", read(count)));
+    }
+    let help = "Histories of the database that this replica went over into, by how they were noticed.";
+    family(text, "histories_entered_total", "counter", help);
+    for (reason, count) in std::iter::zip(HISTORIES, &HISTORIES_ENTERED) {
+        line(text, format_args!("client_failover_histories_entered_total{{reason=\"{reason}\"}} {}", read(count)));
     }
     family(text, "sweep_duration_seconds", "histogram", "Time that a round of the sweep for lapsed roles takes.");
     SWEEPS.write(text, "client_failover_sweep_duration_seconds", "", &DURATIONS_US, 1e6);

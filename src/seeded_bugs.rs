@@ -4,7 +4,7 @@
 //! feature [`active`] is a constant `false` and the variable means nothing. The defects are found by
 //! `tests/faults/seeded.rs`; docs/guarantees.md says by what and how soon.
 
-use crate::arbitration::{By, ClientInstant, Former, Group, Handover, Instant, Report};
+use crate::arbitration::{By, ClientInstant, Former, Group, Handover, History, Instant, Report, Term};
 use crate::store::state::Clock;
 
 /// The variable that chooses one.
@@ -49,11 +49,15 @@ pub enum SeededBug {
     TermBeginsAgain,
     /// A deletion by somebody else is taken for the session's goodbye.
     DeletionTakenForGoodbye,
+    /// Terms go on in a new history of the database as they are in it, whatever was given in the one that is lost.
+    TermsNotLifted,
+    /// Primary is granted in a new history of the database while somebody may act on a lease that is lost.
+    GrantBeforeWait,
 }
 
 impl SeededBug {
     /// All of them, with the names that the variable knows them by.
-    pub const ALL: [(&'static str, SeededBug); 18] = [
+    pub const ALL: [(&'static str, SeededBug); 20] = [
         ("read-committed", SeededBug::ReadCommitted),
         ("commit-not-durable", SeededBug::CommitNotDurable),
         ("answered-before-commit", SeededBug::AnsweredBeforeCommit),
@@ -72,6 +76,8 @@ impl SeededBug {
         ("lapsed-role-shown", SeededBug::LapsedRoleShown),
         ("term-begins-again", SeededBug::TermBeginsAgain),
         ("deletion-taken-for-goodbye", SeededBug::DeletionTakenForGoodbye),
+        ("terms-not-lifted", SeededBug::TermsNotLifted),
+        ("grant-before-wait", SeededBug::GrantBeforeWait),
     ];
 }
 
@@ -129,6 +135,18 @@ pub fn after_reading(group: &mut Group) {
     {
         *heard_until = ClientInstant(0);
     }
+}
+
+/// What a defect makes of a history that decisions are made in.
+pub fn of_history(history: History) -> History {
+    let base = if active(SeededBug::TermsNotLifted) { Term(0) } else { history.base };
+    let noticed_at = if active(SeededBug::GrantBeforeWait) { Instant(0) } else { history.noticed_at };
+    History { base, noticed_at, ..history }
+}
+
+/// The term that a client says it has seen, as far as it is heeded.
+pub fn term_heeded(seen: Option<Term>) -> Option<Term> {
+    seen.filter(|_| !active(SeededBug::TermsNotLifted))
 }
 
 /// For whose a deletion is taken.

@@ -358,9 +358,9 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
             let direct = if pooled.are_those_of(direct) {
                 store.clone()
             } else if pooled.are_at_the_place_of(direct) {
-                Store::open(direct.clone(), settings.store.clone())
+                store.open_beside(direct.clone(), settings.store.clone())
             } else {
-                Store::open(direct.clone(), StoreOptions { pooler: Pooler::None, ..settings.store.clone() })
+                store.open_beside(direct.clone(), StoreOptions { pooler: Pooler::None, ..settings.store.clone() })
             };
             let direct = direct.beside();
             Ok((store, direct, None))

@@ -18,6 +18,7 @@ use client_failover::failover::{EventOptions, FailoverOptions};
 use client_failover::http::{ConnectionOptions, HttpOptions};
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
+use client_failover::store::histories::DatabaseHistory;
 use client_failover::store::hosts::Hosts;
 use client_failover::store::{Pooler, Store, StoreOptions};
 use client_failover::telemetry::LogFormat;
@@ -79,6 +80,8 @@ impl SharedPostgres {
             let store = Store::open(shared.connect_options("template_migrated"), store_options());
             store.migrate().await.expect("the template migrates");
             store.close().await;
+            // A clone is a database of its own, and the first sign of life in it finds nothing to compare with.
+            shared.run("template_migrated", "DELETE FROM service_histories".to_owned()).await;
             shared.server
         });
         SharedPostgres { server }
@@ -146,6 +149,7 @@ pub fn store_options() -> StoreOptions {
         idle_in_transaction_timeout: Duration::from_secs(2),
         outage_gap: Duration::from_secs(2),
         pooler: Pooler::None,
+        database_history: DatabaseHistory::Fenced,
         password_file: None,
     }
 }

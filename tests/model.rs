@@ -318,6 +318,8 @@ fn health(percent: u8) -> Health {
     Health::new(Decimal::from(percent)).expect("between 0 and 100")
 }
 
+const BEGINNING: Moment<'static> = Moment { now: Instant(0), outages: &[], history: None };
+
 const NEW_SESSION: Session = Session { role: Role::Secondary, beat: None, sent_until: None };
 
 impl Protocol {
@@ -339,7 +341,7 @@ impl Protocol {
         trace: &mut Vec<Transition>,
     ) -> Option<Answer> {
         let outages = if self.breaks(Defect::OutageForgotten) { &[] } else { outages };
-        let at = Moment { now, outages };
+        let at = Moment { now, outages, history: None };
         let group = &mut stored.group;
         let place = |session: u8| stored.sessions.iter().position(|s| *s == session);
         match work {
@@ -360,7 +362,7 @@ impl Protocol {
                     }
                     remains => remains,
                 };
-                stored.group = Group::begin(group.timeout, remains);
+                stored.group = Group::begin(group.timeout, remains, at);
                 stored.sessions.clear();
             }
             Work::Serve(Request::Goodbye { session }) | Work::Delete(session) => {
@@ -391,6 +393,7 @@ impl Protocol {
                     sent_at: self.date(*session, *sent_at, *dated_wrong),
                     data_sent_until: data_sent_until.map(instant),
                     acting_as: acts_as_primary.map(|primary| if primary { Role::Primary } else { Role::Secondary }),
+                    term_seen: None,
                 };
                 if self.breaks(Defect::OldAcknowledgementBelieved)
                     && report.acting_as == Some(Role::Secondary)
@@ -733,7 +736,7 @@ impl Model for Protocol {
             stored: Stored {
                 group: Group {
                     sessions: vec![NEW_SESSION; self.clients.len()],
-                    ..Group::begin(timeout(self.timeouts[0]), Remains::default())
+                    ..Group::begin(timeout(self.timeouts[0]), Remains::default(), BEGINNING)
                 },
                 sessions: (0..count).collect(),
             },
@@ -825,7 +828,7 @@ impl Model for Protocol {
         }
         if self.sweeps {
             let mut trace = Vec::new();
-            let at = Moment { now: instant(state.now), outages: &state.outages };
+            let at = Moment { now: instant(state.now), outages: &state.outages, history: None };
             lapse(&mut state.stored.group.clone(), at, &mut trace);
             if !trace.is_empty() {
                 actions.push(Action::BeginSweep);

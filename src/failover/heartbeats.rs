@@ -20,10 +20,10 @@ use super::held::HeldGroups;
 use super::line::{EXPENSIVE, Line, Waits};
 use super::turns::Turns;
 use super::{
-    FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
+    Caller, FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
     session_of_another,
 };
-use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
+use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules, Term};
 use crate::ids::{GroupPath, SessionId};
 use crate::limited;
 use crate::log_limits::Lines;
@@ -61,6 +61,8 @@ pub struct HeartbeatMessage {
     pub last_data_send_time: Option<DateTime<Utc>>,
     /// The role it was acting in when it sent, where it says so.
     pub acting_as: Option<Role>,
+    /// The highest term that it has been told, where it says so.
+    pub term_seen: Option<Term>,
 }
 
 /// The way in for heartbeats. Cheap to clone; the writers stop when the last clone is gone.
@@ -96,6 +98,7 @@ struct Request {
     tenant: Arc<str>,
     /// Who sent it.
     caller: Arc<str>,
+    arrived_at: Instant,
     /// Whether it counts only if they registered the session.
     is_bound: bool,
 }
@@ -171,14 +174,15 @@ impl HeartbeatQueue {
         path: GroupPath,
         session: SessionId,
         message: HeartbeatMessage,
-        caller: Arc<str>,
+        caller: &Caller,
         is_bound: bool,
     ) -> Result<Answer, FailoverError> {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.patience;
         let key = path.key().0;
         let tenant = path.parent.tenant.as_str().into();
-        let request = Arc::new(Request { path, key, session, message, tenant, caller, is_bound });
+        let (caller, arrived_at) = (caller.identity.clone(), caller.arrived_at);
+        let request = Arc::new(Request { path, key, session, message, tenant, caller, arrived_at, is_bound });
         let waiting = Waiting { request, deadline, reply };
         if self.entrance.0.push(waiting).is_err() {
             return Err(FailoverError::Overloaded("too many heartbeats are waiting to be written"));
@@ -541,6 +545,16 @@ fn decide(
         return Err(no_such_session(&request.path, &request.session));
     };
     let message = &request.message;
+    let moment = clock.moment();
+    stored.group.begin_anew(moment);
+    if stored.group.is_in_doubt(moment)
+        && message.acting_as == Some(Role::Primary)
+        && !clock.is_of_present_history(request.arrived_at)
+    {
+        // It was true when it was sent. Since then another may have been granted Primary in the history that is lost: one that
+        // waited here while a replica went on that had not lost the database. Sent anew, it can be believed.
+        return Err(FailoverError::SaidInAnotherHistory(request.path.group.clone()));
+    }
     let times = ReportedTimes {
         heartbeat_time: message.heartbeat_time.unwrap_or(clock.now),
         last_data_send_time: message.last_data_send_time,
@@ -550,9 +564,10 @@ fn decide(
         sent_at: ClientInstant(instant(times.heartbeat_time).0),
         data_sent_until: message.last_data_send_time.map(instant),
         acting_as: message.acting_as,
+        term_seen: seeded_bugs::term_heeded(message.term_seen),
     };
     let StoredGroup { group, trace, .. } = stored;
-    let answer = arbitration::heartbeat(group, s, &report, clock.moment(), rules, trace);
+    let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
     seeded_bugs::after_heartbeat(group, s, &report);
     stored.received.insert(s, times);
     Ok(answer)

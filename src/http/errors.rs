@@ -131,7 +131,9 @@ impl ApiError {
                 FailoverError::OnlyAdminsChangeGroups(_) | FailoverError::SessionOfAnother { .. } => {
                     StatusCode::FORBIDDEN
                 }
-                FailoverError::Overloaded(_) | FailoverError::TooManyStreams { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                FailoverError::Overloaded(_)
+                | FailoverError::TooManyStreams { .. }
+                | FailoverError::SaidInAnotherHistory(_) => StatusCode::SERVICE_UNAVAILABLE,
                 FailoverError::Store(error) => match error {
                     StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
                     StoreError::Inconsistent(_) | StoreError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -284,6 +286,11 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
         FailoverError::GroupIsLive { .. } => {
             ("The group is in use.", reason, "Stop its clients and wait for one failover timeout, or add ?force=true.")
         }
+        FailoverError::SaidInAnotherHistory(_) => (
+            "The database has changed.",
+            reason,
+            "Send the next heartbeat after the time in the Retry-After header, and go on acting until the last lease has run out.",
+        ),
         FailoverError::Overloaded(_) => {
             ("The service is overloaded.", reason, "Try again after the time in the Retry-After header.")
         }

@@ -6,6 +6,7 @@
 use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::Method;
@@ -37,6 +38,8 @@ pub async fn admit(
     if resource.is_some_and(|resource| OPEN.contains(&resource.path)) {
         return Ok(());
     }
+    // Before anything is waited for.
+    let arrived_at = Instant::now();
     if !matches!(*request.method(), Method::GET | Method::HEAD) && is_from_another_site(request) {
         return Err(ApiError::NotAllowed {
             reason: "A page of another site had a browser send this (its header Sec-Fetch-Site or Origin says so)."
@@ -69,6 +72,7 @@ pub async fn admit(
     request.extensions_mut().insert(Caller {
         identity: identity.name.clone(),
         operation_id: operation_id.clone(),
+        arrived_at,
         is_admin: role == Role::Admin,
         recognition: match &*identity.name {
             ANONYMOUS => Recognition::Nameless,

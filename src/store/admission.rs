@@ -1,12 +1,15 @@
 //! What a connection is opened with, and what it must show before it is used.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sqlx::AssertSqlSafe;
 use sqlx::Row as _;
-use sqlx::SqlSafeStr;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 
+use super::histories::{Of, Place};
 use super::hosts::Target;
+use super::liveness::Life;
 use super::password::PasswordFile;
 use super::{Pooler, columns};
 use crate::seeded_bugs::{SeededBug, active};
@@ -17,9 +20,20 @@ pub const IS_STANDBY: &str = "the server is a physical standby";
 /// What is said of a server that takes no writes where one that does was asked for.
 pub const IS_READ_ONLY: &str = "the server is read-only";
 
-/// What a server is and how it commits. Asked in one message: a pooler need not send the second of two to the same server
-/// connection. Behind a pooler the server may become another one under a connection that stays.
-pub const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
+/// What is said of a database that is in another history than the one that this replica works in.
+pub const IS_OF_ANOTHER_HISTORY: &str = "the database is in another history";
+
+/// What a server is and how it commits.
+const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
+
+/// The latest history that it knows of. There is no such table before the database is migrated.
+const LOOK_AT_HISTORY: &str = "(SELECT history::text FROM service_histories ORDER BY history_id DESC LIMIT 1)";
+
+/// Where the connection leads.
+const LOOK_AT_PLACE: &str = "(SELECT system_identifier::text FROM pg_control_system()),
+    (SELECT oid::bigint FROM pg_database WHERE datname = current_database())";
+
+const NOTHING_MORE: &str = "NULL";
 
 /// How every connection of a store begins.
 pub struct Admission {
@@ -28,6 +42,7 @@ pub struct Admission {
     target: Target,
     /// Where the password is, for URLs without one.
     password_file: Option<PasswordFile>,
+    life: Arc<Life>,
     /// Whether the server waits until a standby shows what is committed. Behind a pooler each transaction says how it commits,
     /// and must not say less.
     applies_remotely: AtomicBool,
@@ -41,12 +56,14 @@ impl Admission {
         pooler: Pooler,
         target: Target,
         password_file: Option<PasswordFile>,
+        life: Arc<Life>,
     ) -> Admission {
         Admission {
             settings,
             pooler,
             target,
             password_file,
+            life,
             applies_remotely: AtomicBool::new(false),
             said_that_commits_are_weak: AtomicBool::new(false),
         }
@@ -70,34 +87,71 @@ impl Admission {
         })
     }
 
-    /// Looks at a new connection, and sees to it that what is committed on it is durable.
-    pub async fn admit_new(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let seen = self.look(connection, LOOK).await?;
-        self.commit_durably(connection, seen.try_get(2)?).await?;
+    /// Looks at a new connection, and sees to it that what is committed on it is durable. Says where it leads, where it cannot lead
+    /// elsewhere later.
+    pub async fn admit_new(&self, connection: &mut PgConnection, of: Of) -> Result<Option<Place>, sqlx::Error> {
         match self.pooler {
-            Pooler::None => Ok(()),
-            Pooler::Transaction => columns::learn_types(connection).await,
+            Pooler::None => {
+                let seen = self.look(connection, "", LOOK_AT_PLACE, of).await?;
+                self.commit_durably(connection, seen.try_get(2)?).await?;
+                Ok(Some(Place { server: seen.try_get(4)?, database: seen.try_get(5)? }))
+            }
+            Pooler::Transaction => {
+                let seen = self.look(connection, "", NOTHING_MORE, of).await?;
+                self.commit_durably(connection, seen.try_get(2)?).await?;
+                columns::learn_types(connection).await?;
+                Ok(None)
+            }
         }
     }
 
     /// Looks at a connection that was idle, or after a fault: an error says that it is not to be used.
     pub async fn admit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        self.look(connection, LOOK).await.map(drop)
+        self.look(connection, "", NOTHING_MORE, Of::KnownHistory).await.map(drop)
     }
 
-    /// Asks what the server is, by statements that end with [`LOOK`]. Nothing is decided or shown from a physical standby. One
-    /// that is promoted is taken on the next try.
-    pub async fn look(&self, connection: &mut PgConnection, asking: impl SqlSafeStr) -> Result<PgRow, sqlx::Error> {
+    /// The same for one on which a transaction is begun by these statements.
+    pub async fn admit_beginning(&self, connection: &mut PgConnection, begin: &str) -> Result<(), sqlx::Error> {
+        self.look(connection, begin, NOTHING_MORE, Of::KnownHistory).await.map(drop)
+    }
+
+    /// Asks what the server is. Nothing is decided or shown from a physical standby, one that is promoted is taken on the next try;
+    /// and nothing from a database in another history than the one that this replica works in, which only a sign of life moves.
+    ///
+    /// Asked in one message: a pooler need not send the second of two to the same server connection. Behind a pooler the server
+    /// may become another one under a connection that stays.
+    async fn look(
+        &self,
+        connection: &mut PgConnection,
+        before: &str,
+        more: &str,
+        of: Of,
+    ) -> Result<PgRow, sqlx::Error> {
+        let known = self.life.history().filter(|_| of == Of::KnownHistory);
+        let history = if known.is_some() { LOOK_AT_HISTORY } else { "NULL" };
+        let asking = AssertSqlSafe(format!("{before}{LOOK}, {history}, {more}"));
         let seen = sqlx::raw_sql(asking).fetch_one(connection).await?;
         let refused = match (seen.try_get(0)?, seen.try_get(1)?, self.target) {
             (true, _, _) => Some(IS_STANDBY),
             (false, true, Target::ReadWrite) => Some(IS_READ_ONLY),
             (false, _, _) => None,
         };
+        let refused = match known {
+            Some(known) if refused.is_none() => {
+                let latest: Option<String> = seen.try_get(3)?;
+                (latest != Some(known.to_string())).then_some(IS_OF_ANOTHER_HISTORY)
+            }
+            _ => refused,
+        };
         match refused {
             Some(why) => Err(sqlx::Error::Protocol(why.to_owned())),
             None => Ok(seen),
         }
+    }
+
+    /// The number of the history that this replica works in, among all that it has worked in.
+    pub fn epoch(&self) -> u64 {
+        self.life.epoch()
     }
 
     /// How a transaction commits whose settings are given with its BEGIN.

@@ -106,7 +106,7 @@ pub async fn record_change(
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             RETURNING change_id
         )
-        SELECT count(*), pg_notify($10, '') FROM written";
+        SELECT count(*), max(change_id), pg_notify($10, '') FROM written";
     use ConfigurationChange as Change;
     let (kind, session, name, configuration) = match change {
         Change::GroupCreated(configuration) => ("group_created", None, None, Some(configuration)),
@@ -115,7 +115,8 @@ pub async fn record_change(
         Change::SessionRegistered(session, name) => ("session_registered", Some(session), name, None),
         Change::SessionDeleted(session) => ("session_deleted", Some(session), None, None),
     };
-    let written: i64 = sqlx::query(INSERT)
+    let life = connection.life();
+    let written = sqlx::query(INSERT)
         .bind(path.key().0)
         .bind(path.parent.tenant.as_str())
         .bind(path.parent.namespace.as_str())
@@ -127,9 +128,9 @@ pub async fn record_change(
         .bind(configuration.map(|configuration| configuration.timeout.ticks()))
         .bind(CHANNEL)
         .fetch_one(connection)
-        .await?
-        .try_get(0)?;
-    check_count("configuration_changes", 1, written.unsigned_abs())
+        .await?;
+    life.note_event(written.try_get(1)?);
+    check_count("configuration_changes", 1, written.try_get::<i64, _>(0)?.unsigned_abs())
 }
 
 /// Which events are wanted.

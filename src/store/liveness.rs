@@ -2,16 +2,22 @@
 //!
 //! A heartbeat decides only on a snapshot in which the last sign of life is fresh. If it is not, an outage is
 //! recorded first, so that no lease is ever judged by a time in which nobody could renew it. A sign of life commits as a
-//! heartbeat does, so that one which cannot be committed is none.
+//! heartbeat does, so that one which cannot be committed is none. It also says in which history of the database it is given: see
+//! [`super::histories`].
 
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
+use uuid::Uuid;
 
 use super::clock_watch::{ClockWatch, Reading, Step};
+use super::histories::{DatabaseHistory, Place, Remembered};
 use super::{Store, StoreError, StoreOptions};
+use crate::metrics;
 use crate::seeded_bugs::{SeededBug, active};
 
 /// The shortest silence that is recorded. Groups with a short timeout are hurt by outages that others do not notice: one
@@ -33,6 +39,11 @@ pub struct Life {
     known: Mutex<Known>,
     /// One sign at a time: whoever waits for it finds it given.
     noting: tokio::sync::Mutex<()>,
+    /// How often this replica went over into another history.
+    epoch: AtomicU64,
+    /// The highest id of an event and the highest term that it knows of, given out in whatever history.
+    newest_event: AtomicI64,
+    highest_term: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +54,8 @@ struct Known {
     noted: Option<(Instant, DateTime<Utc>)>,
     /// Why none could be since.
     failed: Option<String>,
+    /// The history that this replica works in.
+    remembered: Option<Remembered>,
 }
 
 impl Life {
@@ -62,6 +75,50 @@ impl Life {
     /// How long ago the last sign of life was given that this replica knows of.
     pub fn age(&self) -> Option<Duration> {
         self.known().noted.map(|(at, _)| at.elapsed())
+    }
+
+    /// The identity of the history of the database that this replica works in; `None` before the first sign of life.
+    pub fn history(&self) -> Option<Uuid> {
+        self.remembered().map(|remembered| remembered.history)
+    }
+
+    /// Rises when this replica goes over into another history. What was begun before is done again, on other connections.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// An event of that id was given out: no other history gives it out again.
+    pub fn note_event(&self, id: i64) {
+        self.newest_event.fetch_max(id, Ordering::AcqRel);
+    }
+
+    /// A term that high may be given: no other history gives it again.
+    pub fn note_term(&self, term: i64) {
+        self.highest_term.fetch_max(term, Ordering::AcqRel);
+    }
+
+    pub(super) fn remembered(&self) -> Option<Remembered> {
+        self.known().remembered
+    }
+
+    /// Goes by what a sign of life has said of the history that it was given in.
+    fn enter(&self, sign: &Sign) {
+        let mut known = self.known();
+        let before = known.remembered;
+        let same = before.filter(|before| before.history == sign.history);
+        known.remembered = Some(match same {
+            Some(same) => Remembered { signs: same.signs.max(sign.signs), ..same },
+            None => Remembered { history: sign.history, signs: sign.signs, since: Instant::now() },
+        });
+        let is_another = before.is_some() && same.is_none();
+        if is_another {
+            // Within the lock: whoever sees the new history sees that what was begun before is to be done again.
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+        drop(known);
+        if sign.is_new || is_another {
+            sign.say();
+        }
     }
 
     fn commit_time(&self) -> Duration {
@@ -84,6 +141,9 @@ impl Store {
     ///
     /// Not serializable: every heartbeat reads this row, and a serializable writer would conflict with them all.
     pub async fn note_alive(&self) -> Result<DateTime<Utc>, StoreError> {
+        if let Some(store) = &self.signs_over {
+            return Box::pin(store.note_alive()).await;
+        }
         let asked = Instant::now();
         let _noting = self.life.noting.lock().await;
         if let Some(noted) = self.life.noted_since(asked) {
@@ -106,12 +166,23 @@ impl Store {
         let step = self.life.known().clock.step_in(reading);
         let silence = self.life.longest_silence(self.options());
         let fresh = FRESH + self.life.commit_time();
-        let statement = statement(self.options().outage_gap, silence, fresh, step);
+        let spans = Spans { gap: self.options().outage_gap, silence, fresh, step };
+        let remembered = self.life.remembered();
+        let trusts = self.options().database_history == DatabaseHistory::Trusted;
+        let newest = (self.life.newest_event.load(Ordering::Acquire), self.life.highest_term.load(Ordering::Acquire));
         let began = Instant::now();
-        let noted_us = self.ask_in_one_message("note_alive", statement).await?;
+        let sign = self
+            .ask_in_one_message(
+                "note_alive",
+                move |place| statement(&spans, place, remembered, newest, trusts),
+                Sign::read,
+            )
+            .await?;
         let took = began.elapsed();
+        let noted_us = sign.noted_us;
         let noted = DateTime::from_timestamp_micros(noted_us)
             .ok_or_else(|| StoreError::Inconsistent("the database's clock is out of range".to_owned()))?;
+        self.life.enter(&sign);
         if let Some(step) = step {
             tracing::warn!(
                 seconds = step.most_us as f64 / 1e6,
@@ -172,7 +243,8 @@ impl Store {
         let clock_us = self
             .ask_in_one_message(
                 "read_clock",
-                "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned(),
+                |_| "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned(),
+                |row| row.try_get::<i64, _>(0),
             )
             .await?;
         Ok(Reading { clock_us, asked, answered: Instant::now() })
@@ -180,11 +252,16 @@ impl Store {
 
     /// Through a pooler other reads are a BEGIN, a statement and a COMMIT, and a replica that is paused between two of them would
     /// keep the row from all others until the server ends it, which would look like an outage.
-    async fn ask_in_one_message(&self, name: &'static str, statement: String) -> Result<i64, StoreError> {
-        let store = self.background().without_transactions_around_reads();
+    async fn ask_in_one_message<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        statement: impl Fn(Option<Place>) -> String,
+        read: fn(&PgRow) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        let store = self.background().for_signs_of_life();
         let asked = store.read(name, move |connection| {
-            let statement = AssertSqlSafe(statement.clone());
-            Box::pin(async move { Ok(sqlx::raw_sql(statement).fetch_one(connection).await?.try_get::<i64, _>(0)?) })
+            let statement = AssertSqlSafe(statement(connection.place()));
+            Box::pin(async move { Ok(read(&sqlx::raw_sql(statement).fetch_one(connection).await?)?) })
         });
         asked.await.map_err(|error| match error {
             // A lock is waited for that every heartbeat needs: the database is as good as gone.
@@ -196,21 +273,97 @@ impl Store {
     }
 }
 
-fn statement(gap: Duration, silence: Duration, fresh: Duration, step: Option<Step>) -> String {
-    let (gap_us, silence_us, fresh_us) = (gap.as_micros(), silence.as_micros(), fresh.as_micros());
-    let step = match step {
+/// What is said of a history that something was fenced off at, and of one that is trusted.
+const FENCED: &str = "the database is in another history, in which the latest grants may be missing: terms go on above the base, and \
+    for one failover timeout Primary is only who says that it acts";
+const TRUSTED: &str = "the database is on another timeline, and is trusted to have all that was committed";
+
+/// What a sign of life came to.
+struct Sign {
+    noted_us: i64,
+    signs: i64,
+    history: Uuid,
+    reason: String,
+    base: i64,
+    is_trusted: bool,
+    /// Whether this sign noted it.
+    is_new: bool,
+    was_in: Option<String>,
+    is_in: Option<String>,
+}
+
+impl Sign {
+    fn read(row: &PgRow) -> Result<Sign, sqlx::Error> {
+        Ok(Sign {
+            noted_us: row.try_get(0)?,
+            signs: row.try_get(1)?,
+            history: row.try_get(2)?,
+            reason: row.try_get(3)?,
+            base: row.try_get(4)?,
+            is_trusted: row.try_get(5)?,
+            is_new: row.try_get(6)?,
+            was_in: row.try_get(7)?,
+            is_in: row.try_get(8)?,
+        })
+    }
+
+    /// Tells of a history that this replica enters from another one, or that it has noted.
+    fn say(&self) {
+        const FIRST: &str = "first";
+        let Sign { history, reason, base, .. } = self;
+        if reason == FIRST {
+            tracing::info!(%history, "the history of the database is noted from now on");
+            return;
+        }
+        let what = if self.is_trusted { TRUSTED } else { FENCED };
+        match (&self.was_in, &self.is_in) {
+            (Some(was), Some(is)) => tracing::warn!(reason, %history, was, is, base, "{what}"),
+            _ => tracing::warn!(reason, %history, base, "{what}; another replica has noted it"),
+        }
+        metrics::history_entered(reason);
+    }
+}
+
+/// How long what counts as silence, and what the clock did.
+struct Spans {
+    gap: Duration,
+    silence: Duration,
+    fresh: Duration,
+    step: Option<Step>,
+}
+
+fn statement(
+    spans: &Spans,
+    place: Option<Place>,
+    remembered: Option<Remembered>,
+    (newest_event, highest_term): (i64, i64),
+    trusts_timelines: bool,
+) -> String {
+    let (gap_us, silence_us, fresh_us) = (spans.gap.as_micros(), spans.silence.as_micros(), spans.fresh.as_micros());
+    // The server wrote these numbers itself; what is no number is asked for anew.
+    let place = match place.filter(|place| place.server.bytes().all(|byte| byte.is_ascii_digit())) {
+        None => "NULL, NULL".to_owned(),
+        Some(Place { server, database }) => format!("'{server}', {database}"),
+    };
+    let remembered = match remembered {
+        None => "NULL, NULL".to_owned(),
+        Some(Remembered { history, signs, .. }) => format!("'{history}', {signs}"),
+    };
+    let step = match spans.step {
         None => "NULL, NULL, NULL".to_owned(),
         Some(Step { compared_at_us, least_us, most_us }) => format!(
             "'epoch'::timestamptz + {compared_at_us} * interval '1 us', {least_us} * interval '1 us', {most_us} * interval '1 us'"
         ),
     };
     let durability = match active(SeededBug::SignOfLifeNotDurable) {
-        true => " FROM set_config('synchronous_commit', 'off', true)",
+        true => ", set_config('synchronous_commit', 'off', true)",
         false => "",
     };
     format!(
-        "SELECT (extract(epoch FROM note_service_alive(
-            {gap_us} * interval '1 us', {silence_us} * interval '1 us', {fresh_us} * interval '1 us', {step}
-        )) * 1000000)::bigint{durability}"
+        "SELECT (extract(epoch FROM alive) * 1000000)::bigint, signs_given, of_history, for_reason, at_base, trusted, is_new, was_in, is_in
+        FROM note_service_alive(
+            {gap_us} * interval '1 us', {silence_us} * interval '1 us', {fresh_us} * interval '1 us', {step},
+            {place}, {remembered}, {newest_event}, {highest_term}, {trusts_timelines}
+        ){durability}"
     )
 }

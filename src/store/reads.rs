@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
+use super::histories::moment;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
 use crate::arbitration::{Instant, Outage, Role, lease_end};
@@ -103,25 +104,28 @@ pub async fn read_groups(
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupView>, WorkError> {
-    const READ: &str = "
-        WITH moment AS MATERIALIZED (SELECT * FROM service_moment)
+    const READ: &str = concat!(
+        "WITH moment AS MATERIALIZED (",
+        moment!("$2"),
+        ")
         SELECT
             m.now, m.alive_at, m.began, m.recovered,
             g.group_id, g.name, g.description, g.failover_timeout_ticks,
             s.session_id, s.name, s.role,
             h.percent_healthy_streams, h.heartbeat_time, h.last_data_send_time, h.received_at, h.lease_until,
-            m.gaps_us, m.steps_us
+            m.gaps_us, m.steps_us, m.told
         FROM moment m
         CROSS JOIN groups g
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
         WHERE g.group_key = ANY($1)
-        ORDER BY g.group_id, s.session_id";
-    let life = connection.life();
-    let rows = sqlx::query(READ).bind(keys).fetch_all(connection).await?;
+        ORDER BY g.group_id, s.session_id"
+    );
+    let witness = connection.call_witness();
+    let rows = sqlx::query(READ).bind(keys).bind(witness.asks()).fetch_all(connection).await?;
     let mut groups: Vec<GroupView> = Vec::with_capacity(keys.len());
     let Some(first) = rows.first() else { return Ok(groups) };
-    let clock = read_clock(first, &life, options)?;
+    let clock = read_clock(first, &witness, options)?;
     let at = clock.moment();
     for row in &rows {
         let id: &str = row.try_get(4)?;

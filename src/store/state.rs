@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::columns::{Micros, RowPlace};
 use super::connection::Connection;
-use super::liveness::Life;
+use super::histories::{Witness, moment};
 use super::{StoreOptions, WorkError, events};
 use crate::arbitration::{
-    Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, Instant, Moment, Outage, Reason, Role,
-    Session, Term, Transition, Vacancy,
+    Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, History, HistoryId, Instant, Moment, Outage,
+    Reason, Role, Session, Term, Transition, Vacancy,
 };
 use crate::ids::GroupKey;
 use crate::seeded_bugs::{self, SeededBug, active};
@@ -28,12 +28,19 @@ pub struct Clock {
     /// Read once, after the snapshot.
     pub now: DateTime<Utc>,
     outages: Vec<Outage>,
+    history: Option<History>,
+    in_history_since: Option<std::time::Instant>,
 }
 
 impl Clock {
     /// As arbitration wants it.
     pub fn moment(&self) -> Moment<'_> {
-        Moment { now: instant(self.now), outages: &self.outages }
+        Moment { now: instant(self.now), outages: &self.outages, history: self.history }
+    }
+
+    /// Whether what reached this replica then was sent after the present history of the database was noticed, for certain.
+    pub fn is_of_present_history(&self, arrived_at: std::time::Instant) -> bool {
+        self.in_history_since.is_some_and(|since| arrived_at >= since)
     }
 }
 
@@ -69,6 +76,8 @@ struct Found {
     vacancy: Vacancy,
     handover: Option<Handover>,
     watermark_base: Option<Instant>,
+    history: HistoryId,
+    in_doubt_until: Option<Instant>,
     roles: Vec<Role>,
     /// Where each session's heartbeat lies, if it has one.
     heartbeats: Vec<Option<RowPlace>>,
@@ -112,6 +121,16 @@ pub async fn load(
     Ok((read.clock, read.groups))
 }
 
+/// The clock alone, for a serializable transaction that decides on no state of a group. It comes first in it.
+pub async fn read_moment(connection: &mut Connection, options: &StoreOptions) -> Result<Clock, WorkError> {
+    let witness = connection.call_witness();
+    let asked = sqlx::query(moment!("$1")).bind(witness.asks()).fetch_optional(connection).await?;
+    let row = asked.ok_or_else(|| WorkError::Inconsistent(NO_LIVENESS.to_owned()))?;
+    read_clock(&row, &witness, options)
+}
+
+const NO_LIVENESS: &str = "service_liveness has no row";
+
 /// What [`load`] reads.
 struct StateRead {
     clock: Clock,
@@ -129,22 +148,25 @@ async fn read_state(
     options: &StoreOptions,
 ) -> Result<StateRead, WorkError> {
     // The clock comes with the first row, and only with it. Of a group that is not there, only its place comes.
-    const LOAD: &str = "
-        WITH moment AS MATERIALIZED (SELECT * FROM service_moment),
+    const LOAD: &str = concat!(
+        "WITH moment AS MATERIALIZED (",
+        moment!("$2"),
+        "),
         k AS MATERIALIZED (SELECT * FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place))
         SELECT
             k.place, 0::smallint AS kind, g.handover_from AS id,
             g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
-            NULL::timestamptz AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
+            g.in_doubt_until AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
             g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
-            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back
+            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back,
+            m.told, g.history_id
         FROM k
         LEFT JOIN groups g ON g.group_key = k.group_key
         LEFT JOIN moment m ON k.place = 1
         UNION ALL
         SELECT
             k.place, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, NULL, s.role, NULL,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM k CROSS JOIN LATERAL (
             SELECT * FROM sessions s WHERE s.group_key = k.group_key OFFSET 0
         ) s
@@ -152,12 +174,13 @@ async fn read_state(
         SELECT
             k.place, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
             h.heard_counts_until, NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM k CROSS JOIN LATERAL (
             SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = k.group_key OFFSET 0
-        ) h";
-    let life = connection.life();
-    let rows = sqlx::query(LOAD).bind(keys).fetch_all(connection).await?;
+        ) h"
+    );
+    let witness = connection.call_witness();
+    let rows = sqlx::query(LOAD).bind(keys).bind(witness.asks()).fetch_all(connection).await?;
     let mut found: Vec<Rows<'_>> = keys.iter().map(|_| Rows::default()).collect();
     let mut clock = None;
     let mut set_back = 0;
@@ -168,7 +191,7 @@ async fn read_state(
         match row.try_get(1)? {
             KIND_GROUP => {
                 if place == 1 && row.try_get::<Option<DateTime<Utc>>, _>("now")?.is_some() {
-                    clock = Some(read_clock(row, &life, options)?);
+                    clock = Some(read_clock(row, &witness, options)?);
                     set_back = row.try_get(20)?;
                 }
                 // The first row is the first of the first group's, and groups come first.
@@ -184,8 +207,10 @@ async fn read_state(
     let clock = match (clock, keys) {
         (Some(clock), _) => clock,
         // Without groups there is no row to bring the clock, and nothing to decide by it.
-        (None, []) => Clock { now: DateTime::<Utc>::MIN_UTC, outages: Vec::new() },
-        (None, _) => return Err(WorkError::Inconsistent("service_liveness has no row".to_owned())),
+        (None, []) => {
+            Clock { now: DateTime::<Utc>::MIN_UTC, outages: Vec::new(), history: None, in_history_since: None }
+        }
+        (None, _) => return Err(WorkError::Inconsistent(NO_LIVENESS.to_owned())),
     };
     let groups = std::iter::zip(keys, found)
         .map(|(key, rows)| read_group(GroupKey(*key), rows))
@@ -207,8 +232,11 @@ struct Rows<'r> {
     heartbeats: Vec<(&'r str, &'r PgRow)>,
 }
 
-/// Where the last sign of life is too old, or the clock was set since it was given: nothing is decided before that is recorded.
-pub(super) fn read_clock(row: &PgRow, life: &Life, options: &StoreOptions) -> Result<Clock, WorkError> {
+/// Where the database is in another history, the last sign of life is too old, or the clock was set since it was given: nothing is
+/// decided before that is recorded.
+pub(super) fn read_clock(row: &PgRow, witness: &Witness, options: &StoreOptions) -> Result<Clock, WorkError> {
+    let history = witness.look_at(row)?;
+    let life = &witness.life;
     let now: DateTime<Utc> = row.try_get("now")?;
     let alive_at: DateTime<Utc> = row.try_get("alive_at")?;
     let is_alive = match (now - alive_at).to_std() {
@@ -231,7 +259,7 @@ pub(super) fn read_clock(row: &PgRow, life: &Life, options: &StoreOptions) -> Re
             clock_step_us,
         })
         .collect();
-    Ok(Clock { now, outages })
+    Ok(Clock { now, outages, history, in_history_since: witness.in_history_since() })
 }
 
 /// The outer error is the connection's; the inner one is the group's.
@@ -278,6 +306,8 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         vacancy,
         handover,
         watermark_base: get_instant(row, 3)?,
+        history: HistoryId(row.try_get(23)?),
+        in_doubt_until: get_instant(row, 6)?,
         sessions: read,
     };
     if !group.is_consistent() {
@@ -289,6 +319,8 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         vacancy: group.vacancy,
         handover: group.handover,
         watermark_base: group.watermark_base,
+        history: group.history,
+        in_doubt_until: group.in_doubt_until,
         roles: group.sessions.iter().map(|session| session.role).collect(),
         heartbeats: places,
     };
@@ -434,10 +466,11 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         UPDATE groups g
         SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
             handover_from = n.handover_from, handover_until = n.handover_until,
-            handover_heard_until = n.handover_heard_until
+            handover_heard_until = n.handover_heard_until, history_id = n.history_id, in_doubt_until = n.in_doubt_until
         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[],
-            $6::timestamptz[], $7::timestamptz[])
-            AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until)
+            $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::timestamptz[])
+            AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until,
+                history_id, in_doubt_until)
         WHERE g.group_key = n.group_key";
 
     let changed: Vec<&StoredGroup> = groups.iter().filter(|stored| stored.shared_changed()).collect();
@@ -450,6 +483,8 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         Former::Gone => None,
     };
     let keys: Vec<Uuid> = changed.iter().map(|stored| stored.key.0).collect();
+    let life = connection.life();
+    changed.iter().for_each(|stored| life.note_term(stored.group.term.0));
     let written = sqlx::query(UPDATE)
         .bind(&keys)
         .bind(changed.iter().map(|stored| stored.term_to_store().0).collect::<Vec<_>>())
@@ -463,6 +498,8 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         )
         .bind(changed.iter().map(|stored| handover(stored).map(|h| Micros::from(h.until))).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| yielding(stored).map(|(_, heard)| Micros(heard.0))).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.group.history.0).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.group.in_doubt_until.map(Micros::from)).collect::<Vec<_>>())
         .execute(connection)
         .await?
         .rows_affected();
@@ -529,7 +566,7 @@ async fn save_trace(
             ORDER BY n.place
             RETURNING transition_id
         )
-        SELECT count(*), pg_notify($9, '') FROM written";
+        SELECT count(*), max(transition_id), pg_notify($9, '') FROM written";
 
     let rows: Vec<(&StoredGroup, &Transition)> = groups
         .iter()
@@ -539,7 +576,8 @@ async fn save_trace(
     if rows.is_empty() {
         return Ok(());
     }
-    let written: i64 = sqlx::query(INSERT)
+    let life = connection.life();
+    let written = sqlx::query(INSERT)
         .bind(rows.iter().map(|(stored, _)| stored.key.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|(stored, t)| stored.session_ids[t.session].as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, t)| t.from.number()).collect::<Vec<_>>())
@@ -550,9 +588,9 @@ async fn save_trace(
         .bind(clock.now)
         .bind(events::CHANNEL)
         .fetch_one(connection)
-        .await?
-        .try_get(0)?;
-    check_count("role_transitions", rows.len(), written.unsigned_abs())
+        .await?;
+    life.note_event(written.try_get(1)?);
+    check_count("role_transitions", rows.len(), written.try_get::<i64, _>(0)?.unsigned_abs())
 }
 
 impl StoredGroup {
@@ -565,6 +603,8 @@ impl StoredGroup {
             || self.group.vacancy != self.found.vacancy
             || self.group.handover != self.found.handover
             || self.group.watermark_base != self.found.watermark_base
+            || self.group.history != self.found.history
+            || self.group.in_doubt_until != self.found.in_doubt_until
     }
 }
 

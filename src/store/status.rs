@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::groups::timeout_of;
+use super::histories::moment;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
 use crate::arbitration::{FailoverTimeout, Role, lease_end};
@@ -77,26 +78,29 @@ pub async fn read_status(
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupStatus>, WorkError> {
-    const READ: &str = "
-        WITH moment AS MATERIALIZED (SELECT * FROM service_moment)
+    const READ: &str = concat!(
+        "WITH moment AS MATERIALIZED (",
+        moment!("$2"),
+        ")
         SELECT
             m.now, m.alive_at, m.began, m.recovered,
             g.group_key, g.tenant_id, g.namespace_id, g.group_id, g.name, g.failover_timeout_ticks, g.term,
             g.watermark_base_at, CASE WHEN g.handover_until > m.now THEN g.handover_from END,
             s.session_id, s.name, s.role, s.role_changed_at,
             h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until,
-            m.gaps_us, g.description, m.steps_us
+            m.gaps_us, g.description, m.steps_us, m.told
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         JOIN groups g ON g.group_key = k.group_key
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
-        ORDER BY k.place, s.session_id";
-    let life = connection.life();
-    let rows = sqlx::query(READ).bind(keys).fetch_all(connection).await?;
+        ORDER BY k.place, s.session_id"
+    );
+    let witness = connection.call_witness();
+    let rows = sqlx::query(READ).bind(keys).bind(witness.asks()).fetch_all(connection).await?;
     let mut groups: Vec<GroupStatus> = Vec::with_capacity(keys.len());
     let Some(first) = rows.first() else { return Ok(groups) };
-    let clock = read_clock(first, &life, options)?;
+    let clock = read_clock(first, &witness, options)?;
     let at = clock.moment();
     for row in &rows {
         let key: Uuid = row.try_get(4)?;
