@@ -139,7 +139,7 @@ fn account() -> Option<User> {
     geteuid().is_root().then(|| named("postgres").or_else(|| named("nobody")).expect("there is an account for servers"))
 }
 
-fn as_server(program: &Path) -> Command {
+pub fn as_server(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
     if let Some(account) = account() {
@@ -163,13 +163,18 @@ fn spawn(bin: &Path, data: &Path, port: u16) -> Child {
 fn folder(name: &str) -> PathBuf {
     let dir = scratch_dir(name);
     remove_after_the_run(&dir);
-    if let Some(account) = account() {
-        std::os::unix::fs::chown(&dir, Some(account.uid.as_raw()), Some(account.gid.as_raw())).expect("we are root");
-    }
+    give_to_servers(&dir);
     dir.join("data")
 }
 
-fn append(file: &Path, text: &str) {
+/// Has a folder belong to the account of servers.
+pub fn give_to_servers(dir: &Path) {
+    if let Some(account) = account() {
+        std::os::unix::fs::chown(dir, Some(account.uid.as_raw()), Some(account.gid.as_raw())).expect("we are root");
+    }
+}
+
+pub fn append(file: &Path, text: &str) {
     let before = std::fs::read_to_string(file).expect("it is there");
     std::fs::write(file, before + text).expect("it can be written");
 }

@@ -1,21 +1,13 @@
 //! A TCP proxy that cuts, holds, swallows and delays what passes through it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// Where a proxy passes things on to.
-#[derive(Clone, Debug)]
-pub enum Upstream {
-    Port(u16),
-    Socket(PathBuf),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
@@ -45,7 +37,8 @@ struct Controls {
 }
 
 impl Proxy {
-    pub async fn start(upstream: Upstream) -> Proxy {
+    /// A proxy to that port of this machine.
+    pub async fn start(upstream: u16) -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let controls = Arc::new(Controls {
@@ -62,7 +55,7 @@ impl Proxy {
             loop {
                 let Ok((downstream, _)) = listener.accept().await else { continue };
                 if *shared.gate.borrow() != Gate::Closed {
-                    tokio::spawn(pass(downstream, upstream.clone(), shared.clone()));
+                    tokio::spawn(pass(downstream, upstream, shared.clone()));
                 }
             }
         });
@@ -129,24 +122,15 @@ fn take_one(count: &AtomicU32) -> bool {
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
-async fn pass(downstream: TcpStream, upstream: Upstream, controls: Arc<Controls>) {
+async fn pass(downstream: TcpStream, upstream: u16, controls: Arc<Controls>) {
     let mut cuts = controls.cuts.subscribe();
     let _ = downstream.set_nodelay(true);
     let (from_client, to_client) = downstream.into_split();
     let relay = async {
-        match upstream {
-            Upstream::Port(port) => {
-                let Ok(stream) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-                let _ = stream.set_nodelay(true);
-                let (read, write) = stream.into_split();
-                both_ways(from_client, write, read, to_client, &controls).await;
-            }
-            Upstream::Socket(path) => {
-                let Ok(stream) = UnixStream::connect(path).await else { return };
-                let (read, write) = stream.into_split();
-                both_ways(from_client, write, read, to_client, &controls).await;
-            }
-        }
+        let Ok(stream) = TcpStream::connect(("127.0.0.1", upstream)).await else { return };
+        let _ = stream.set_nodelay(true);
+        let (read, write) = stream.into_split();
+        both_ways(from_client, write, read, to_client, &controls).await;
     };
     tokio::select! {
         () = relay => {}

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::record::FaultKind::{CommitsHang, DiskStalled, TablesLocked};
-use super::super::record::{Fault, OutageRow, PRIMARY, Record, SECONDARY, Transition};
-use super::{Findings, GroupRecord, Kind, seconds};
+use super::super::record::{OutageRow, PRIMARY, Record, SECONDARY, Transition};
+use super::{Findings, GroupRecord, Kind, TAKES_EFFECT_US, seconds};
 
 /// A time in which a session was Primary, by the trace.
 #[derive(Clone, Debug)]
@@ -87,8 +86,11 @@ fn replay(group: &GroupRecord<'_>, findings: &mut Findings) {
                 findings.add(Kind::TwoGranted, group.id, format!("at {at} {holders} sessions have role {role}"));
             }
         }
-        let expected = if row.to == PRIMARY { term + 1 } else { term };
-        if row.term != expected {
+        // In a new history of the database the terms go on from its base.
+        let granted = i64::from(row.to == PRIMARY);
+        let expected = term + granted;
+        let is_expected = |before: i64| before >= term && row.term == before + granted;
+        if !is_expected(term) && !group.bases_until(row.at).any(is_expected) {
             let what = format!("at {at} {} became {} with term {}, not {expected}", row.session, row.to, row.term);
             findings.add(Kind::Term, group.id, what);
         }
@@ -105,7 +107,7 @@ fn replay(group: &GroupRecord<'_>, findings: &mut Findings) {
         findings.add(Kind::TraceBroken, group.id, format!("{session} is gone, but by the trace has role {role}"));
     }
     let stored = group.record.groups.iter().find(|stored| stored.group == group.id).map_or(0, |stored| stored.term);
-    if stored != term {
+    if stored != term && !group.bases_until(i64::MAX).any(|base| base > term && base == stored) {
         findings.add(Kind::Term, group.id, format!("the group has term {stored}, but by the trace {term}"));
     }
 }
@@ -120,8 +122,13 @@ fn leases(group: &GroupRecord<'_>, findings: &mut Findings) {
         if tenure.session != beat.session {
             continue;
         }
+        // Where a history of the database is lost, a client that does not say that it acts is not believed, and one that says
+        // that it does not act is.
+        let is_believed = !group.is_in_doubt(tenure.end.map_or(0, |(end, _)| end))
+            || (group.tells_its_role(beat.session) && !has_given_up(group, beat.session, beat.sent, stands_until));
         if let Some((end, "lease_lapsed")) = tenure.end
             && end < stands_until
+            && is_believed
         {
             let what = format!(
                 "the lease of {} stood until {}, but lapsed at {}",
@@ -164,17 +171,13 @@ fn has_given_up(group: &GroupRecord<'_>, session: &str, after: i64, before: i64)
 /// rightly have been judged for so long after it: the service was not away yet, as far as anybody could know.
 const LONGEST_SILENCE_US: i64 = 250_000;
 
-/// A fault may be noted so much before it takes effect, and after it is undone.
-const TAKES_EFFECT_US: i64 = 300_000;
-
 /// A lease that stood when the service went away for long enough does not lapse before a whole one has passed since its return.
 ///
 /// What kept everybody from committing is an outage whether or not the service says so.
 fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
-    let kept_from_committing = |fault: &&Fault| matches!(fault.kind, CommitsHang | DiskStalled | TablesLocked);
-    let unseen = group.record.faults.iter().filter(kept_from_committing).map(|fault| OutageRow {
-        began_at: fault.from + TAKES_EFFECT_US,
-        recovered_at: fault.until - TAKES_EFFECT_US,
+    let unseen = group.record.nothing_commits.iter().map(|(from, until)| OutageRow {
+        began_at: from + TAKES_EFFECT_US,
+        recovered_at: until - TAKES_EFFECT_US,
         counts_from: 2_000_000,
     });
     for outage in group.record.outages.iter().cloned().chain(unseen) {
