@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 
 use super::FailoverError;
-use crate::ids::{GroupKey, NamespaceId, NamespacePath, TenantId};
+use crate::ids::{GroupKey, Groups, NamespaceId, NamespacePath, TenantId};
 use crate::metrics;
 use crate::store::events::{self, Event, EventScope};
 use crate::store::{Store, StoreError};
@@ -99,8 +99,13 @@ impl Feed {
         }))
     }
 
-    /// Listens to a scope: to what comes from now on, or to everything after an id, however old.
-    pub async fn listen(&self, scope: EventScope, after: Option<i64>) -> Result<Listener, FailoverError> {
+    /// Listens to such groups of a scope: to what comes from now on, or to everything after an id, however old.
+    pub async fn listen(
+        &self,
+        scope: EventScope,
+        groups: Groups,
+        after: Option<i64>,
+    ) -> Result<Listener, FailoverError> {
         let place = self.take_place().ok_or(FailoverError::TooManyStreams { limit: self.0.most_streams })?;
         self.wait_for_start().await?;
         let receiver = self.join(&scope);
@@ -131,6 +136,7 @@ impl Feed {
         Ok(Listener {
             feed: self.clone(),
             scope,
+            groups,
             receiver,
             at,
             catch_up_to,
@@ -248,6 +254,8 @@ impl Drop for Place {
 pub struct Listener {
     feed: Feed,
     scope: EventScope,
+    /// Those of the scope that are listened to.
+    groups: Groups,
     receiver: broadcast::Receiver<Arc<Published>>,
     /// Everything up to this id has been given out or is in `ready`.
     at: i64,
@@ -296,6 +304,7 @@ impl Listener {
             match self.receiver.recv().await {
                 // What was read from the database may be in memory too.
                 Ok(published) if published.event.id <= self.at => {}
+                Ok(published) if !self.groups.include(&published.event.group) => self.at = published.event.id,
                 Ok(published) => {
                     self.at = published.event.id;
                     return Ok(published);
@@ -338,7 +347,8 @@ impl Listener {
             })
             .await?;
         self.at = page.complete_to;
-        self.ready.extend(page.events.into_iter().map(Published::new));
+        let wanted = page.events.into_iter().filter(|event| self.groups.include(&event.group));
+        self.ready.extend(wanted.map(Published::new));
         Ok(())
     }
 }
