@@ -433,6 +433,10 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 
+    /// The account to go on as where the service is started as root, once the port is open and the TLS key is read [default: the one that starts it]
+    #[arg(long, env = "CLIENT_FAILOVER_RUN_AS", value_name = "ACCOUNT")]
+    run_as: Option<String>,
+
     /// How long /health/ready says 503 on SIGTERM before connections are refused: time for a load balancer to look elsewhere [default: 0s]
     #[arg(long, env = "CLIENT_FAILOVER_DRAIN", value_name = "TIME")]
     drain: Option<Span>,
@@ -492,6 +496,8 @@ pub struct Settings {
     pub auth: AuthOptions,
     /// The server's TLS; `None` for plain HTTP.
     pub tls: Option<TlsOptions>,
+    /// The account to go on as, where it is started as root.
+    pub run_as: Option<String>,
     /// How long the service drains before it stops.
     pub drain: Duration,
     /// What is logged.
@@ -595,6 +601,7 @@ impl Given {
             tls_certificate: self.tls_certificate.or(file.tls_certificate),
             tls_key: self.tls_key.or(file.tls_key),
             tls_client_ca: self.tls_client_ca.or(file.tls_client_ca),
+            run_as: self.run_as.or(file.run_as),
             drain: self.drain.or(file.drain),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
@@ -667,6 +674,7 @@ impl Given {
                 lists_per_caller: bounded("lists-per-caller", self.lists_per_caller.unwrap_or(8), 1, 1_000_000)?,
                 docs: self.docs.unwrap_or(true),
             },
+            run_as: self.run_as,
             drain: span("drain", self.drain, 0, 0)?,
             traces: traces(self.otlp_endpoint, self.trace_ratio)?,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
