@@ -396,11 +396,15 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_NAMESPACES_CLAIM", value_name = "CLAIM")]
     oidc_namespaces_claim: Option<String>,
 
+    /// The claim with patterns of group ids, such as 'line-*' [default: every group there]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_GROUPS_CLAIM", value_name = "CLAIM")]
+    oidc_groups_claim: Option<String>,
+
     /// The claim with the roles; dots lead into objects, as in realm_access.roles [default: roles]
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES_CLAIM", value_name = "CLAIM")]
     oidc_roles_claim: Option<String>,
 
-    /// What the values of that claim mean, as adapters=client,operators=admin [default: viewer, client and admin mean themselves]
+    /// What the values of that claim mean, as adapters=client,operators=admin [default: metrics, viewer, client and admin mean themselves]
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES", value_name = "MAP", value_delimiter = ',')]
     oidc_roles: Option<Vec<String>>,
 
@@ -443,6 +447,10 @@ pub struct Given {
     /// The authority that client certificates have to come from (PEM)
     #[arg(long, env = "CLIENT_FAILOVER_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
+
+    /// The account to go on as where the service is started as root, once the port is open and the TLS key is read [default: the one that starts it]
+    #[arg(long, env = "CLIENT_FAILOVER_RUN_AS", value_name = "ACCOUNT")]
+    run_as: Option<String>,
 
     /// How long /health/ready says 503 on SIGTERM before connections are refused: time for a load balancer to look elsewhere [default: 0s]
     #[arg(long, env = "CLIENT_FAILOVER_DRAIN", value_name = "TIME")]
@@ -503,6 +511,8 @@ pub struct Settings {
     pub auth: AuthOptions,
     /// The server's TLS; `None` for plain HTTP.
     pub tls: Option<TlsOptions>,
+    /// The account to go on as, where it is started as root.
+    pub run_as: Option<String>,
     /// How long the service drains before it stops.
     pub drain: Duration,
     /// What is logged.
@@ -594,6 +604,7 @@ impl Given {
             oidc_name_claim: self.oidc_name_claim.or(file.oidc_name_claim),
             oidc_tenant_claim: self.oidc_tenant_claim.or(file.oidc_tenant_claim),
             oidc_namespaces_claim: self.oidc_namespaces_claim.or(file.oidc_namespaces_claim),
+            oidc_groups_claim: self.oidc_groups_claim.or(file.oidc_groups_claim),
             oidc_roles_claim: self.oidc_roles_claim.or(file.oidc_roles_claim),
             oidc_roles: self.oidc_roles.or(file.oidc_roles),
             users_file: self.users_file.or(file.users_file),
@@ -606,6 +617,7 @@ impl Given {
             tls_certificate: self.tls_certificate.or(file.tls_certificate),
             tls_key: self.tls_key.or(file.tls_key),
             tls_client_ca: self.tls_client_ca.or(file.tls_client_ca),
+            run_as: self.run_as.or(file.run_as),
             drain: self.drain.or(file.drain),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
@@ -682,6 +694,7 @@ impl Given {
                 lists_per_caller: bounded("lists-per-caller", self.lists_per_caller.unwrap_or(8), 1, 1_000_000)?,
                 docs: self.docs.unwrap_or(true),
             },
+            run_as: self.run_as,
             drain: span("drain", self.drain, 0, 0)?,
             traces: traces(self.otlp_endpoint, self.trace_ratio)?,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
@@ -793,9 +806,9 @@ impl Given {
             given => Ok(given.unwrap_or(default).to_owned()),
         };
         let leeway = span("oidc-leeway", self.oidc_leeway, 30_000, 0)?;
-        let namespaces_claim = match &self.oidc_namespaces_claim {
-            None => None,
-            given => Some(claim("oidc-namespaces-claim", given, "")?),
+        let claim_if_given = |setting, given: &Option<String>| match given {
+            None => Ok(None),
+            given => claim(setting, given, "").map(Some),
         };
         Ok(OidcOptions {
             issuer,
@@ -805,7 +818,8 @@ impl Given {
             leeway: leeway.min(Duration::from_secs(600)),
             name_claim: claim("oidc-name-claim", &self.oidc_name_claim, "sub")?,
             tenant_claim: claim("oidc-tenant-claim", &self.oidc_tenant_claim, "tenant")?,
-            namespaces_claim,
+            namespaces_claim: claim_if_given("oidc-namespaces-claim", &self.oidc_namespaces_claim)?,
+            groups_claim: claim_if_given("oidc-groups-claim", &self.oidc_groups_claim)?,
             roles_claim: claim("oidc-roles-claim", &self.oidc_roles_claim, "roles")?,
             roles: self.oidc_role_map()?,
         })
@@ -813,7 +827,7 @@ impl Given {
 
     fn oidc_role_map(&self) -> Result<HashMap<String, Role>, ConfigError> {
         let Some(given) = &self.oidc_roles else {
-            return Ok([Role::Viewer, Role::Client, Role::Admin].map(|role| (role.text().to_owned(), role)).into());
+            return Ok(Role::ALL.map(|role| (role.text().to_owned(), role)).into());
         };
         let pair = |pair: &String| {
             let (value, role) = pair.rsplit_once('=')?;
@@ -823,7 +837,7 @@ impl Given {
             pair(text).ok_or_else(|| ConfigError::OutOfBounds {
                 setting: "oidc-roles",
                 value: text.clone(),
-                wanted: "it must be VALUE=ROLE, where ROLE is viewer, client or admin".to_owned(),
+                wanted: "it must be VALUE=ROLE, where ROLE is metrics, viewer, client or admin".to_owned(),
             })
         };
         given.iter().map(one).collect()

@@ -9,7 +9,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, By, FailoverTimeout, Rules};
-use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId, TenantId};
+use crate::ids::{GroupId, GroupPath, Groups, NamespacePath, SessionId, TenantId};
 use crate::log_limits::Lines;
 use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
@@ -185,6 +185,8 @@ pub struct Caller {
     pub arrived_at: Instant,
     /// Whether they may change what they did not make.
     pub is_admin: bool,
+    /// Of what is told of many groups, or done to one that the path does not name, those that are theirs.
+    pub groups: Groups,
     /// Whether they said who they are.
     pub recognition: Recognition,
 }
@@ -437,33 +439,34 @@ impl Failover {
         found.ok_or_else(|| no_such_group(path))
     }
 
-    /// How many groups a namespace has.
-    pub async fn count_groups(&self, namespace: &NamespacePath) -> Result<i64, FailoverError> {
-        let namespace = Arc::new(namespace.clone());
+    /// How many such groups a namespace has.
+    pub async fn count_groups(&self, namespace: &NamespacePath, groups: &Groups) -> Result<i64, FailoverError> {
+        let wanted = Arc::new((namespace.clone(), groups.clone()));
         let count = self.store.read("count_groups", move |connection| {
-            let namespace = namespace.clone();
-            Box::pin(async move { reads::count_groups(connection, &namespace).await })
+            let wanted = wanted.clone();
+            Box::pin(async move { reads::count_groups(connection, &wanted.0, &wanted.1).await })
         });
         Ok(count.await?)
     }
 
-    /// The groups of a namespace in order of id, page by page as they are asked for.
+    /// Such groups of a namespace in order of id, page by page as they are asked for.
     ///
     /// Each page is a read of its own: a list of any length holds neither memory nor a snapshot that would keep
     /// the database from clearing up after heartbeats.
     pub fn list_groups(
         &self,
         namespace: NamespacePath,
+        groups: Groups,
         range: ListRange,
     ) -> impl Stream<Item = Result<Vec<GroupView>, FailoverError>> + use<> {
         let next = ListPosition { after_id: String::new(), skip: range.skip, left: range.count };
-        let namespace = Arc::new(namespace);
-        stream::try_unfold((self.clone(), namespace, next), |(failover, namespace, next)| async move {
+        let wanted = Arc::new((namespace, groups));
+        stream::try_unfold((self.clone(), wanted, next), |(failover, wanted, next)| async move {
             let limit = next.left.map_or(LIST_PAGE, |left| left.min(LIST_PAGE));
             if limit == 0 {
                 return Ok(None);
             }
-            let mut listed = failover.find_keys(namespace.clone(), &next, limit).await?;
+            let mut listed = failover.find_keys(wanted.clone(), &next, limit).await?;
             let is_last = (listed.len() as i64) < limit;
             let found = listed.len();
             let mut sessions = 0;
@@ -487,13 +490,13 @@ impl Failover {
                     false => next.left.map(|left| left - count),
                 },
             };
-            Ok(Some((page, (failover, namespace, next))))
+            Ok(Some((page, (failover, wanted, next))))
         })
     }
 
     async fn find_keys(
         &self,
-        namespace: Arc<NamespacePath>,
+        wanted: Arc<(NamespacePath, Groups)>,
         position: &ListPosition,
         limit: i64,
     ) -> Result<Vec<reads::Listed>, StoreError> {
@@ -501,9 +504,11 @@ impl Failover {
         let skip = position.skip;
         self.store
             .read("list_groups", move |connection| {
-                let namespace = namespace.clone();
+                let wanted = wanted.clone();
                 let after_id = after_id.clone();
-                Box::pin(async move { reads::find_keys(connection, &namespace, &after_id, skip, limit).await })
+                Box::pin(
+                    async move { reads::find_keys(connection, &wanted.0, &wanted.1, &after_id, skip, limit).await },
+                )
             })
             .await
     }

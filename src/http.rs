@@ -41,6 +41,7 @@ mod guard;
 mod health;
 mod history;
 mod json;
+pub(crate) mod keys;
 mod lists;
 mod page;
 mod paths;
@@ -225,7 +226,7 @@ fn enter_list(request: &ServiceRequest, resource: Option<&routes::Resource>) -> 
 }
 
 /// What may be long.
-const LONG: [&str; 10] = [
+const LONG: [&str; 12] = [
     paths::GROUPS,
     paths::GROUP,
     paths::GROUP_STATUS,
@@ -236,6 +237,8 @@ const LONG: [&str; 10] = [
     paths::NAMESPACE_TRANSITIONS,
     paths::ALL_TRANSITIONS,
     paths::LIFETIMES,
+    paths::KEYS,
+    paths::TENANT_KEYS,
 ];
 
 /// Says that the connection closes after an answer, in all cases in which it will: whoever is not told may lose the next

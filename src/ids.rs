@@ -3,6 +3,10 @@
 
 use uuid::Uuid;
 
+pub use patterns::{GroupPattern, Groups};
+
+mod patterns;
+
 /// The longest name, in characters.
 pub const MAX_CHARS: usize = 260;
 

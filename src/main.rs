@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use client_failover::credentials::{self, CredentialError, KeysCommand, UsersCommand};
+use client_failover::credentials::{self, KeysCommand, UsersCommand};
 use client_failover::operator::completion::{self, CompletionArgs};
 use client_failover::operator::{self, OperatorCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
@@ -122,12 +122,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             }
         }
         Command::Keys(command) => {
-            let said = credentials::run_keys(command).await.map_err(|error| match error {
-                CredentialError::Settings(error) => with(2)(error),
-                error @ CredentialError::Argument(_) => with(2)(error),
-                error @ CredentialError::NoSuchKey(_) => with(3)(error),
-                error => with(1)(error),
-            })?;
+            let said =
+                credentials::run_keys(command).await.map_err(|error| (error.exit_code(), error)).map_err(coded)?;
             say(&said.output);
             if let Some(note) = said.note {
                 let _ = writeln!(std::io::stderr(), "{note}");

@@ -35,6 +35,8 @@ pub enum Route {
     NamespaceStatus,
     /// Whatever operators ask about all tenants.
     Overview,
+    /// API keys.
+    Keys,
     /// The page for operators.
     Page,
     /// Health.
@@ -47,7 +49,7 @@ pub enum Route {
     Other,
 }
 
-const ROUTES: [(Route, &str); 15] = [
+const ROUTES: [(Route, &str); 16] = [
     (Route::Groups, "groups"),
     (Route::Group, "groups/{groupid}"),
     (Route::Sessions, "groups/{groupid}/clientsessions"),
@@ -58,6 +60,7 @@ const ROUTES: [(Route, &str); 15] = [
     (Route::NamespaceEvents, "events"),
     (Route::NamespaceStatus, "status"),
     (Route::Overview, "overview"),
+    (Route::Keys, "keys"),
     (Route::Page, "page"),
     (Route::Health, "health"),
     (Route::Metrics, "metrics"),
@@ -172,6 +175,7 @@ static CONNECTIONS_REFUSED: AtomicU64 = AtomicU64::new(0);
 static CONNECTIONS_FEW: AtomicU64 = AtomicU64::new(0);
 /// Seconds since 1970, or 0 where there is no certificate.
 static CERTIFICATE_EXPIRY: AtomicI64 = AtomicI64::new(0);
+static NEXT_KEY_END: Mutex<Option<Instant>> = Mutex::new(None);
 static COUNTED: Mutex<Option<(Counted, Instant)>> = Mutex::new(None);
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -276,6 +280,11 @@ pub fn connections_are_few(few: bool) {
 /// When the certificate in use ends, in seconds since 1970.
 pub fn certificate_expires_at(unix_seconds: i64) {
     CERTIFICATE_EXPIRY.store(unix_seconds, Ordering::Relaxed);
+}
+
+/// When the next caller is left without a valid API key; `None` where none of their keys ends.
+pub fn next_key_ends(at: Option<Instant>) {
+    *NEXT_KEY_END.lock().unwrap_or_else(PoisonError::into_inner) = at;
 }
 
 /// What is true of all groups and sessions, as a census found it.
@@ -384,6 +393,11 @@ pub fn render(readings: &Readings) -> String {
     let expiry = CERTIFICATE_EXPIRY.load(Ordering::Relaxed);
     if expiry != 0 {
         single(&mut text, "certificate_expiry_timestamp_seconds", "gauge", "When the certificate in use ends.", expiry);
+    }
+    if let Some(end) = *NEXT_KEY_END.lock().unwrap_or_else(PoisonError::into_inner) {
+        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        let help = "In how many seconds the next caller is left without a valid API key.";
+        single(&mut text, "api_key_next_end_seconds", "gauge", help, left);
     }
     text
 }

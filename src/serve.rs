@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -22,16 +21,16 @@ use crate::http::{self, Life, Shared};
 use crate::log_limits;
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::migrate::{MigrateError, Readiness};
+use crate::store::private;
 use crate::store::reader::ReaderError;
 use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
+use account::AccountError;
 
+mod account;
 mod banner;
 mod signals;
-
-/// The database of the private server.
-const PRIVATE_DATABASE: &str = "client_failover";
 
 /// How often a database that is not there is tried again.
 const DATABASE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -147,6 +146,9 @@ pub enum ServeError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The account that it should go on as.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// The HTTP server.
     #[error("the HTTP server failed: {0}")]
     Server(#[from] std::io::Error),
@@ -176,6 +178,8 @@ impl Service {
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
         let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
         warn_about_exposure(settings, &addresses);
+        // The last thing that needs root is done: the port is open and the key of the certificate is read.
+        leave_root(settings)?;
         let (store, direct, postgres) = open_database(settings).await?;
         let authenticator = match Authenticator::open(&settings.auth, &store) {
             Ok(authenticator) => Arc::new(authenticator),
@@ -233,7 +237,7 @@ impl Service {
     pub fn private_database_url(&self) -> Option<String> {
         let postgres = self.postgres.as_ref()?;
         let folder = percent_encode(postgres.socket_dir().as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
-        Some(format!("postgres://{}@{folder}:{}/{PRIVATE_DATABASE}", postgres.user(), postgres.port()))
+        Some(format!("postgres://{}@{folder}:{}/{}", private::OWNER, postgres.port(), private::DATABASE))
     }
 
     /// Serves until `stop` completes, then ends in order: readiness, new connections, requests in flight,
@@ -320,11 +324,31 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Says what others could do who reach the address. It was asked for, so it is no error.
 fn warn_about_exposure(settings: &Settings, addresses: &[SocketAddr]) {
     let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return };
+    if settings.run_as.is_none() && nix::unistd::geteuid().is_root() {
+        tracing::warn!(%address, "this serves others with the rights of root: give --run-as an account without them");
+    }
     if settings.auth.is_open() {
         tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
     } else if settings.tls.is_none() {
         tracing::warn!(%address, "credentials travel in the clear unless a proxy in front of this address ends TLS");
     }
+}
+
+/// Goes on as the account of the settings, if there is one.
+fn leave_root(settings: &Settings) -> Result<(), AccountError> {
+    let Some(user) = &settings.run_as else { return Ok(()) };
+    let data_dir = match &settings.database {
+        Database::Private { data_dir, .. } => Some(data_dir.as_path()),
+        Database::Url { .. } => None,
+    };
+    account::become_user(user, data_dir)?;
+    let tls = settings.tls.iter();
+    account::warn_of_unreadable(
+        tls.flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref()])
+            .flatten()
+            .map(PathBuf::as_path),
+    );
+    Ok(())
 }
 
 /// The outcome of a task that may have panicked.
@@ -338,8 +362,13 @@ pub async fn migrate(settings: &Settings, readers: &[String]) -> Result<usize, S
     let (_, direct, postgres) = open_database(settings).await?;
     let migrate = async {
         let count = direct.migrate().await?;
+        // The owner of the private database may not make roles.
+        let maker = postgres.as_ref().map(|postgres| Store::open(as_superuser(postgres), settings.store.clone()));
         for role in readers {
-            direct.make_reader(role).await?;
+            maker.as_ref().unwrap_or(&direct).make_reader(role).await?;
+        }
+        if let Some(maker) = maker {
+            maker.close().await;
         }
         Ok(count)
     };
@@ -368,31 +397,23 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
         Database::Private { data_dir, bin_dir } => {
             let options = PostgresOptions { data_dir: data_dir.clone(), bin_dir: bin_dir.clone(), settings: vec![] };
             let postgres = Postgres::start(options).await?;
-            let connect = PgConnectOptions::new_without_pgpass()
-                .socket(postgres.socket_dir())
-                .port(postgres.port())
-                .username(postgres.user())
-                .ssl_mode(PgSslMode::Disable)
-                .database(PRIVATE_DATABASE);
-            create_private_database(&connect).await.map_err(MigrateError::from)?;
-            let store = Store::open(connect, settings.store.clone());
+            let superuser = as_superuser(&postgres);
+            private::prepare(&superuser).await.map_err(MigrateError::from)?;
+            let store = Store::open(superuser.username(private::OWNER), settings.store.clone());
             let direct = store.beside();
             Ok((store, direct, Some(postgres)))
         }
     }
 }
 
-async fn create_private_database(connect: &PgConnectOptions) -> Result<(), sqlx::Error> {
-    let mut connection = PgConnection::connect_with(&connect.clone().database("postgres")).await?;
-    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(PRIVATE_DATABASE)
-        .fetch_one(&mut connection)
-        .await?;
-    if !exists {
-        let create = format!("CREATE DATABASE {PRIVATE_DATABASE}");
-        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
-    }
-    connection.close().await
+/// The private database as the superuser of its server.
+fn as_superuser(postgres: &Postgres) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(postgres.socket_dir())
+        .port(postgres.port())
+        .username(postgres.user())
+        .ssl_mode(PgSslMode::Disable)
+        .database(private::DATABASE)
 }
 
 /// Waits for the database, brings it up to date, and keeps the service's upkeep going for ever. Ends only with an

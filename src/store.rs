@@ -44,6 +44,7 @@ pub mod migrate;
 mod notices;
 pub mod password;
 mod pool;
+pub mod private;
 pub mod reader;
 pub mod reads;
 pub mod state;

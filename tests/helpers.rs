@@ -306,6 +306,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
         },
         auth: AuthOptions::open(),
         tls: None,
+        run_as: None,
         drain: Duration::ZERO,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::credentials::program;
 use crate::helpers::{TestDatabase, copy_program, eventually, remove_after_the_run, scratch_dir};
 
-const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
+pub const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
 
 /// The program with a data directory of its own, on a free port.
 pub fn private(data_dir: &Path) -> Command {
@@ -37,7 +37,7 @@ pub struct Running {
     child: Child,
     pub url: String,
     pub banner: String,
-    http: reqwest::Client,
+    pub http: reqwest::Client,
 }
 
 impl Running {
@@ -54,7 +54,10 @@ impl Running {
                     panic!("it ended ({:?}): {banner}{said}", child.wait());
                 }
             }
-            let url = banner.split_whitespace().find(|word| word.starts_with("http://")).expect("it has a URL");
+            let url = banner
+                .split_whitespace()
+                .find(|word| word.starts_with("http://") || word.starts_with("https://"))
+                .expect("it has a URL");
             let url = url.trim_end_matches('.').to_owned();
             Running { child, url, banner, http: reqwest::Client::new() }
         })
@@ -82,6 +85,10 @@ impl Running {
         let (status, body) = self.ask(reqwest::Method::POST, &path, json!({"PercentHealthyStreams": 100})).await;
         assert_eq!(status, 200, "{body}");
         body["Role"].clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use super::watched_file::WatchedFile;
 use super::{AuthError, AuthSetupError, Grant, Identity, Role, unix_now};
+use crate::ids::GroupPattern;
 use crate::{outgoing, telemetry};
 
 /// For how long a verified token is remembered at most: a key that the issuer withdraws counts for so long more.
@@ -109,6 +110,8 @@ pub struct OidcOptions {
     pub tenant_claim: String,
     /// The claim with the namespaces; `None` for all of the tenant's.
     pub namespaces_claim: Option<String>,
+    /// The claim with patterns of the groups; `None` for all of the namespaces'.
+    pub groups_claim: Option<String>,
     /// The claim with the roles.
     pub roles_claim: String,
     /// What its values mean.
@@ -256,12 +259,15 @@ impl Oidc {
         let namespaces = self.options.namespaces_claim.as_deref().map(names);
         let roles = find_claim(claims, &self.options.roles_claim).map(words_of).unwrap_or_default();
         let role = roles.iter().filter_map(|role| self.options.roles.get(role)).max();
+        let groups = self.options.groups_claim.as_deref().map(names);
+        let groups = groups.map(|patterns| patterns.into_iter().map(GroupPattern::from).collect::<Vec<_>>());
         let grants = match (role, &namespaces) {
             (None, _) => Vec::new(),
             (_, Some(names)) if names.is_empty() => Vec::new(),
+            _ if groups.as_ref().is_some_and(Vec::is_empty) => Vec::new(),
             (Some(role), _) => names(&self.options.tenant_claim)
                 .into_iter()
-                .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), role: *role })
+                .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), groups: groups.clone(), role: *role })
                 .collect(),
         };
         Some(Identity { name: format!("oidc:{name}").into(), grants })
@@ -480,6 +486,7 @@ mod tests {
             name_claim: "sub".to_owned(),
             tenant_claim: "tenant".to_owned(),
             namespaces_claim: namespaces_claim.map(str::to_owned),
+            groups_claim: None,
             roles_claim: "realm_access.roles".to_owned(),
             roles: [("adapters".to_owned(), Role::Client), ("operators".to_owned(), Role::Admin)].into(),
         };
@@ -493,7 +500,8 @@ mod tests {
         }));
         let identity = oidc(None).identity(&token).expect("it names a subject");
         assert_eq!(&*identity.name, "oidc:me");
-        let grant = |tenant: &str| Grant { tenant: tenant.to_owned(), namespaces: None, role: Role::Admin };
+        let grant =
+            |tenant: &str| Grant { tenant: tenant.to_owned(), namespaces: None, groups: None, role: Role::Admin };
         assert_eq!(identity.grants, [grant("a"), grant("b")]);
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Failover, FailoverError, no_such_group};
 use crate::arbitration::Role;
-use crate::ids::GroupPath;
+use crate::ids::{GroupPath, Groups};
 use crate::metrics::{self, Counted};
 use crate::store::events;
 use crate::store::status::{self, CensusRow, FIRST_HISTORY, GroupSearch, GroupStatus, History};
@@ -209,6 +209,10 @@ impl Census {
 
     fn counted_in(&self, search: &GroupSearch) -> Option<CountedThere> {
         let age = self.ended_at?.elapsed();
+        // Namespaces are counted as a whole, which is not for those who see a part.
+        if search.groups != Groups::All {
+            return None;
+        }
         let count = match &search.namespace {
             None => self.everywhere,
             Some(path) => {
@@ -269,9 +273,11 @@ pub async fn keep_counting(failover: Failover, direct: Store) {
     }
 }
 
-/// Whether a namespace is among those that are searched.
-fn is_within(search: &GroupSearch, tenant: &str, namespace: &str) -> bool {
-    search.namespace.as_ref().is_none_or(|path| path.tenant.as_str() == tenant && path.namespace.as_str() == namespace)
+/// Whether a group is among those that are searched, whatever its name.
+fn is_within(search: &GroupSearch, tenant: &str, namespace: &str, group: &str) -> bool {
+    let path = search.namespace.as_ref();
+    path.is_none_or(|path| path.tenant.as_str() == tenant && path.namespace.as_str() == namespace)
+        && search.groups.include(group)
 }
 
 /// One census. The time it takes is that of its reads: between them it rests.
@@ -364,7 +370,9 @@ impl Failover {
         let changed = self.find_changed(&census).await?;
         let mut found: Vec<(Risk, Uuid)> = Vec::new();
         let mut known_safe = HashSet::new();
-        for group in changed.iter().filter(|group| is_within(&query.search, &group.tenant, &group.namespace)) {
+        for group in
+            changed.iter().filter(|group| is_within(&query.search, &group.tenant, &group.namespace, &group.group))
+        {
             match self.risks_of(&census, group).first() {
                 None => drop(known_safe.insert(group.key)),
                 Some(worst) => found.push((*worst, group.key)),
@@ -372,7 +380,9 @@ impl Failover {
         }
         let newly: HashSet<Uuid> = found.iter().map(|(_, key)| *key).collect();
         let from_census = census.at_risk.iter();
-        let from_census = from_census.filter(|found| is_within(&query.search, &found.path.0, &found.path.1));
+        let is_wanted =
+            |(tenant, namespace, group): &(String, String, String)| is_within(&query.search, tenant, namespace, group);
+        let from_census = from_census.filter(|found| is_wanted(&found.path));
         let from_census = from_census.map(|found| (found.worst, found.key));
         found.extend(from_census.filter(|(_, key)| !newly.contains(key) && !known_safe.contains(key)));
         // Of equal urgency those that have changed come first, the latest before the others.

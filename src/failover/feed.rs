@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 
 use super::FailoverError;
-use crate::ids::{GroupKey, NamespaceId, NamespacePath, TenantId};
+use crate::ids::{GroupKey, Groups, NamespaceId, NamespacePath, TenantId};
 use crate::metrics;
 use crate::store::events::{self, Event, EventGroup, EventScope};
 use crate::store::{Store, StoreError};
@@ -106,8 +106,13 @@ impl Feed {
         }))
     }
 
-    /// Listens to a scope: to what comes from now on, or to everything after an id, however old.
-    pub async fn listen(&self, scope: EventScope, after: Option<i64>) -> Result<Listener, FailoverError> {
+    /// Listens to such groups of a scope: to what comes from now on, or to everything after an id, however old.
+    pub async fn listen(
+        &self,
+        scope: EventScope,
+        groups: Groups,
+        after: Option<i64>,
+    ) -> Result<Listener, FailoverError> {
         let place = self.take_place().ok_or(FailoverError::TooManyStreams { limit: self.0.most_streams })?;
         self.wait_for_start().await?;
         let (receiver, epoch) = self.join(&scope);
@@ -138,6 +143,7 @@ impl Feed {
         Ok(Listener {
             feed: self.clone(),
             scope,
+            groups,
             receiver,
             epoch,
             at,
@@ -277,6 +283,8 @@ impl Drop for Place {
 pub struct Listener {
     feed: Feed,
     scope: EventScope,
+    /// Those of the scope that are listened to.
+    groups: Groups,
     receiver: broadcast::Receiver<Arc<Published>>,
     /// The one of the feed when it began.
     epoch: i64,
@@ -327,6 +335,7 @@ impl Listener {
             match self.receiver.recv().await {
                 // What was read from the database may be in memory too.
                 Ok(published) if published.event.id <= self.at => {}
+                Ok(published) if !self.groups.include(&published.event.group) => self.at = published.event.id,
                 Ok(published) => {
                     self.at = published.event.id;
                     return Ok(published);
@@ -374,7 +383,8 @@ impl Listener {
             })
             .await?;
         self.at = page.complete_to;
-        self.ready.extend(page.events.into_iter().map(Published::new));
+        let wanted = page.events.into_iter().filter(|event| self.groups.include(&event.group));
+        self.ready.extend(wanted.map(Published::new));
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Failover, FailoverError, no_such_group};
-use crate::ids::{GroupPath, NamespacePath};
+use crate::ids::{GroupPath, Groups, NamespacePath};
 use crate::metrics;
 use crate::store::events::{self, Event, EventTable};
 use crate::store::lifetimes::{self, Lifetime};
@@ -55,18 +55,19 @@ impl Failover {
 }
 
 impl Failover {
-    /// The latest changes of roles in a namespace or everywhere, the latest first.
+    /// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
     pub async fn list_latest_transitions(
         &self,
-        namespace: Option<NamespacePath>,
+        place: Option<(NamespacePath, Groups)>,
         count: i64,
     ) -> Result<Vec<Event>, FailoverError> {
-        let namespace = Arc::new(namespace);
+        let place = Arc::new(place);
         let found = self.store().read("latest_transitions", move |connection| {
-            let namespace = namespace.clone();
-            Box::pin(
-                async move { events::read_latest_transitions(connection, namespace.as_ref().as_ref(), count).await },
-            )
+            let place = place.clone();
+            Box::pin(async move {
+                let place = place.as_ref().as_ref().map(|(namespace, groups)| (namespace, groups));
+                events::read_latest_transitions(connection, place, count).await
+            })
         });
         Ok(found.await?)
     }

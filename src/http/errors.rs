@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::MAX_TARGET_BYTES;
+use crate::auth::api_keys::issue::IssueError;
 use crate::failover::FailoverError;
 use crate::ids::{GroupId, InvalidId, NamespaceId, NamespacePath, TenantId};
 use crate::store::StoreError;
@@ -83,6 +84,8 @@ pub enum ApiError {
         /// How.
         cause: String,
     },
+    /// A key was not made or revoked.
+    Keys(IssueError),
     /// A use case refused.
     Failover(FailoverError),
     /// The framework refused before the request reached us.
@@ -120,6 +123,13 @@ impl ApiError {
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::BodyBroken { .. } => StatusCode::BAD_REQUEST,
             ApiError::Framework(status) => *status,
+            ApiError::Keys(error) => match error {
+                IssueError::Wanted(_) => StatusCode::BAD_REQUEST,
+                IssueError::NoSuchKey(_) => StatusCode::NOT_FOUND,
+                IssueError::TooMany(_) => StatusCode::CONFLICT,
+                IssueError::NoSecret => StatusCode::INTERNAL_SERVER_ERROR,
+                IssueError::Store(error) => store_status(error),
+            },
             ApiError::Failover(error) => match error {
                 FailoverError::NoSuchGroup { .. } | FailoverError::NoSuchSession { .. } => StatusCode::NOT_FOUND,
                 FailoverError::GroupDiffers(_)
@@ -134,10 +144,7 @@ impl ApiError {
                 FailoverError::Overloaded(_)
                 | FailoverError::TooManyStreams { .. }
                 | FailoverError::SaidInAnotherHistory(_) => StatusCode::SERVICE_UNAVAILABLE,
-                FailoverError::Store(error) => match error {
-                    StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
-                    StoreError::Inconsistent(_) | StoreError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-                },
+                FailoverError::Store(error) => store_status(error),
             },
         }
     }
@@ -203,6 +210,7 @@ impl ApiError {
                 ("The body is not whole.", format!("The body could not be read: {cause}."), "Send the whole body.")
             }
             ApiError::Framework(status) => refused_unread(*status),
+            ApiError::Keys(error) => key_texts(error),
             ApiError::Failover(error) => failover_texts(error),
         }
     }
@@ -211,8 +219,27 @@ impl ApiError {
     pub fn cause(&self) -> String {
         match self {
             ApiError::Failover(error) => error.to_string(),
+            ApiError::Keys(error) => error.to_string(),
             other => other.texts().1,
         }
+    }
+}
+
+fn store_status(error: &StoreError) -> StatusCode {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        StoreError::Inconsistent(_) | StoreError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn key_texts(error: &IssueError) -> (&'static str, String, &'static str) {
+    let reason = format!("{}.", capital(&error.to_string()));
+    match error {
+        IssueError::Wanted(_) => ("The key cannot be made.", reason, "Correct what the reason names."),
+        IssueError::NoSecret => ("The key cannot be made.", reason, "Report it together with the OperationId."),
+        IssueError::NoSuchKey(_) => ("The key does not exist.", reason, "Use a number that the list of keys has."),
+        IssueError::TooMany(_) => ("The tenant has too many keys.", reason, "Revoke keys that are no longer used."),
+        IssueError::Store(error) => store_texts(error),
     }
 }
 
@@ -299,17 +326,23 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
             reason,
             "Close streams that are not needed, try again after the time in the Retry-After header, or raise the service's limit.",
         ),
-        FailoverError::Store(StoreError::Unavailable(_)) => (
+        FailoverError::Store(error) => store_texts(error),
+    }
+}
+
+fn store_texts(error: &StoreError) -> (&'static str, String, &'static str) {
+    match error {
+        StoreError::Unavailable(_) => (
             "The database cannot be reached in time.",
             "Nothing was changed, or the change is whole.".to_owned(),
             "Try again after the time in the Retry-After header.",
         ),
-        FailoverError::Store(StoreError::Contended { .. }) => (
+        StoreError::Contended { .. } => (
             "Too many changes of the same group at once.",
             "Nothing was changed: other requests for the group came between for as long as there was time.".to_owned(),
             "Try again after the time in the Retry-After header.",
         ),
-        FailoverError::Store(StoreError::Inconsistent(_) | StoreError::Failed { .. }) => (
+        StoreError::Inconsistent(_) | StoreError::Failed { .. } => (
             "The service has a defect.",
             "The request could not be carried out. Its cause is in the service's log.".to_owned(),
             "Report it together with the OperationId.",
@@ -331,6 +364,12 @@ fn capital(text: &str) -> String {
 impl From<FailoverError> for ApiError {
     fn from(error: FailoverError) -> ApiError {
         ApiError::Failover(error)
+    }
+}
+
+impl From<IssueError> for ApiError {
+    fn from(error: IssueError) -> ApiError {
+        ApiError::Keys(error)
     }
 }
 

@@ -82,7 +82,7 @@ async fn open(
 ) -> Result<HttpResponse, ApiError> {
     let after = last_event_id(request)?;
     let keep_alive = keep_alive(request)?;
-    let listener = failover.feed().listen(scope, after).await?;
+    let listener = failover.feed().listen(scope, admission.2.groups().clone(), after).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, CONTENT_TYPE_OF_STREAM))
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -17,8 +17,11 @@ use super::errors::ApiError;
 use super::paths;
 use super::routes::Resource;
 use crate::auth::certificates::ClientCertificate;
-use crate::auth::{ANONYMOUS, AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize};
+use crate::auth::{
+    ANONYMOUS, Allowed, AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize,
+};
 use crate::failover::{Caller, Recognition};
+use crate::ids::Groups;
 
 /// What anybody may ask for: it tells nothing about what is stored.
 const OPEN: [&str; 7] =
@@ -65,15 +68,16 @@ pub async fn admit(
     };
     let peer = request.peer_addr().map(|peer| peer.ip());
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
-    let role = check(request, resource, &identity, authenticator.clients_create_groups())?;
+    let allowed = check(request, resource, &identity, authenticator.clients_create_groups())?;
     if resource.is_some_and(|resource| STREAMS.contains(&resource.path)) {
-        request.extensions_mut().insert(Standing::of(request));
+        request.extensions_mut().insert(Standing::of(request, resource, allowed.groups.clone()));
     }
     request.extensions_mut().insert(Caller {
         identity: identity.name.clone(),
         operation_id: operation_id.clone(),
         arrived_at,
-        is_admin: role == Role::Admin,
+        is_admin: allowed.role == Role::Admin,
+        groups: allowed.groups,
         recognition: match &*identity.name {
             ANONYMOUS => Recognition::Nameless,
             _ => Recognition::ByName,
@@ -91,20 +95,27 @@ pub struct Standing {
     authorization: Option<Vec<u8>>,
     certificate: Option<ClientCertificate>,
     peer: Option<IpAddr>,
-    place: Option<(String, String)>,
+    place: Names,
+    groups: Groups,
 }
 
 impl Standing {
-    fn of(request: &ServiceRequest) -> Standing {
+    fn of(request: &ServiceRequest, resource: Option<&Resource>, groups: Groups) -> Standing {
         Standing {
             authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes().to_vec()),
             certificate: request.conn_data::<ClientCertificate>().cloned(),
             peer: request.peer_addr().map(|peer| peer.ip()),
-            place: place_of(request.path()),
+            place: Names::of(request.path(), resource),
+            groups,
         }
     }
 
-    /// Whether its caller may still read there. While that cannot be told, it is as it was.
+    /// The groups of its place that its caller may read.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Whether its caller may still read the same there. While that cannot be told, it is as it was.
     pub async fn holds(&self, authenticator: &Authenticator) -> bool {
         let presented = Presented {
             authorization: self.authorization.as_deref(),
@@ -113,8 +124,9 @@ impl Standing {
         };
         match authenticator.recognise(presented).await {
             Ok(identity) => {
-                authorize(&identity, as_place(&self.place), Permission::Read, authenticator.clients_create_groups())
-                    .is_ok()
+                let place = self.place.as_place();
+                authorize(&identity, place, Permission::Read, authenticator.clients_create_groups())
+                    .is_ok_and(|allowed| allowed.groups == self.groups)
             }
             Err(AuthError::Missing | AuthError::Invalid(_)) => false,
             Err(AuthError::Unavailable(_) | AuthError::TooMany(_)) => true,
@@ -132,17 +144,50 @@ impl FromRequest for Standing {
     }
 }
 
-/// The tenant and the namespace that a path names. A name that cannot be decoded is nobody's; those who may go everywhere are
-/// told what is wrong with it.
-fn place_of(path: &str) -> Option<(String, String)> {
-    let (tenant, namespace) = paths::raw_namespace(path)?;
-    Some((paths::decode(tenant)?.into_owned(), paths::decode(namespace)?.into_owned()))
+/// What takes as many of a namespace's groups as its caller has been granted: its handlers look at [`Caller::groups`]. Whatever
+/// else is in a namespace and in no group takes a grant for all of them.
+const FOR_SOME_GROUPS: [&str; 4] =
+    [paths::GROUPS, paths::NAMESPACE_EVENTS, paths::NAMESPACE_TRANSITIONS, paths::NAMESPACE_STATUS];
+
+/// The names in a path that say where something is to be done. A name that cannot be decoded is nobody's; those who may go there
+/// are told what is wrong with it.
+#[derive(Clone)]
+enum Names {
+    Everywhere,
+    Tenant(String),
+    Namespace { tenant: String, namespace: String, for_some_groups: bool },
+    Group { tenant: String, namespace: String, group: String },
 }
 
-fn as_place(names: &Option<(String, String)>) -> Place<'_> {
-    match names {
-        Some((tenant, namespace)) => Place::Namespace { tenant, namespace },
-        None => Place::Everywhere,
+impl Names {
+    fn of(path: &str, resource: Option<&Resource>) -> Names {
+        Names::find(path, resource).unwrap_or(Names::Everywhere)
+    }
+
+    fn find(path: &str, resource: Option<&Resource>) -> Option<Names> {
+        let name = |raw: &str| paths::decode(raw).map(|name| name.into_owned());
+        let raw = paths::raw_names(path)?;
+        let tenant = name(raw.tenant)?;
+        let Some(namespace) = raw.namespace else { return Some(Names::Tenant(tenant)) };
+        let namespace = name(namespace)?;
+        Some(match raw.group.and_then(name) {
+            Some(group) => Names::Group { tenant, namespace, group },
+            None => {
+                let for_some_groups =
+                    raw.group.is_none() && resource.is_some_and(|resource| FOR_SOME_GROUPS.contains(&resource.path));
+                Names::Namespace { tenant, namespace, for_some_groups }
+            }
+        })
+    }
+
+    fn as_place(&self) -> Place<'_> {
+        match self {
+            Names::Everywhere => Place::Everywhere,
+            Names::Tenant(tenant) => Place::Tenant { tenant },
+            Names::Namespace { tenant, namespace, for_some_groups: true } => Place::GroupsOf { tenant, namespace },
+            Names::Namespace { tenant, namespace, for_some_groups: false } => Place::Namespace { tenant, namespace },
+            Names::Group { tenant, namespace, group } => Place::Group { tenant, namespace, group },
+        }
     }
 }
 
@@ -184,10 +229,10 @@ fn check(
     resource: Option<&Resource>,
     identity: &Identity,
     clients_create_groups: bool,
-) -> Result<Role, ApiError> {
+) -> Result<Allowed, ApiError> {
     let permission = permission_for(request.method(), resource);
-    let names = place_of(request.path());
-    let place = as_place(&names);
+    let names = Names::of(request.path(), resource);
+    let place = names.as_place();
     authorize(identity, place, permission, clients_create_groups).map_err(|needed| ApiError::NotAllowed {
         reason: format!("'{}' is not '{}' {place}.", identity.name, needed.text()),
     })
@@ -195,6 +240,9 @@ fn check(
 
 fn permission_for(method: &Method, resource: Option<&Resource>) -> Permission {
     match (method, resource.map(|resource| resource.path)) {
+        (&Method::GET | &Method::HEAD, Some(paths::METRICS)) => Permission::ReadMetrics,
+        // Who else has keys, and for what, is for those alone who hand them out.
+        (_, Some(paths::KEYS | paths::KEY | paths::TENANT_KEYS | paths::TENANT_KEY)) => Permission::Administer,
         (&Method::GET | &Method::HEAD, _) => Permission::Read,
         (&Method::POST, Some(paths::GROUPS)) => Permission::CreateGroups,
         (&Method::PUT, Some(paths::GROUP)) => Permission::CreateGroups,

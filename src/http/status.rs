@@ -19,8 +19,8 @@ use super::timespan::TimeSpanText;
 use super::{datetime, query, timespan};
 use crate::arbitration::Role;
 use crate::failover::census::{CountedThere, Risk, StatusPage, StatusQuery};
-use crate::failover::{Failover, FailoverError};
-use crate::ids::NamespacePath;
+use crate::failover::{Caller, Failover, FailoverError};
+use crate::ids::{Groups, NamespacePath};
 use crate::store::status::{GroupSearch, GroupStatus, History, SessionStatus};
 
 /// How many groups are listed where nobody says, and the most that one answer lists.
@@ -34,16 +34,17 @@ pub const MOST_SEARCH_CHARS: usize = 260;
 /// `GET …/clientfailover/status`
 pub async fn of_namespace(
     failover: web::Data<Failover>,
+    caller: Caller,
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let page = failover.list_status(read_query(&request, Some(namespace))?).await?;
+    let page = failover.list_status(read_query(&request, Some(namespace), caller.groups)?).await?;
     Ok(write_page(&page))
 }
 
 /// `GET /api/v1/clientfailover/status`
 pub async fn of_everything(failover: web::Data<Failover>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let page = failover.list_status(read_query(&request, None)?).await?;
+    let page = failover.list_status(read_query(&request, None, Groups::All)?).await?;
     Ok(write_page(&page))
 }
 
@@ -93,9 +94,13 @@ fn read_search(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     Ok(text.map(|text| text.into_owned()))
 }
 
-fn read_query(request: &HttpRequest, namespace: Option<NamespacePath>) -> Result<StatusQuery, ApiError> {
+fn read_query(
+    request: &HttpRequest,
+    namespace: Option<NamespacePath>,
+    groups: Groups,
+) -> Result<StatusQuery, ApiError> {
     Ok(StatusQuery {
-        search: GroupSearch { namespace, text: read_search(request)? },
+        search: GroupSearch { namespace, groups, text: read_search(request)? },
         only_at_risk: query::truth(request, "at_risk")?.unwrap_or(false),
         skip: query::whole_number(request, "skip")?.unwrap_or(0),
         count: query::number_up_to(request, "count", MOST_COUNT)?.unwrap_or(DEFAULT_COUNT),

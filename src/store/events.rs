@@ -20,7 +20,7 @@ use super::pool::Line;
 use super::state::check_count;
 use super::{Pooler, Store, WorkError};
 use crate::arbitration::Role;
-use crate::ids::{GroupKey, GroupPath, NamespacePath, SessionId};
+use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId};
 
 /// The channel on which a transaction that wrote events says so when it commits.
 pub(super) const CHANNEL: &str = "client_failover_events";
@@ -351,10 +351,10 @@ pub async fn read_transitions(
 /// How many of the latest events of all are looked through for those of a namespace.
 const LATEST_WINDOW: i64 = 100_000;
 
-/// The latest changes of roles in a namespace or everywhere, the latest first.
+/// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
 pub async fn read_latest_transitions(
     connection: &mut Connection,
-    namespace: Option<&NamespacePath>,
+    namespace: Option<(&NamespacePath, &Groups)>,
     count: i64,
 ) -> Result<Vec<Event>, WorkError> {
     // Walks the index by id backwards. So many rows and not ids: these go up by far with a new history of the database.
@@ -363,15 +363,17 @@ pub async fn read_latest_transitions(
     let everywhere = format!("SELECT {COLUMNS} FROM role_transitions ORDER BY transition_id DESC LIMIT $1");
     let of_namespace = format!(
         "SELECT * FROM (SELECT {COLUMNS} FROM role_transitions ORDER BY transition_id DESC LIMIT $4) latest
-        WHERE tenant_id = $2 AND namespace_id = $3 ORDER BY transition_id DESC LIMIT $1"
+        WHERE tenant_id = $2 AND namespace_id = $3 AND ($5::text[] IS NULL OR group_id LIKE ANY($5))
+        ORDER BY transition_id DESC LIMIT $1"
     );
     let query = match namespace {
         None => sqlx::query(AssertSqlSafe(everywhere)).bind(count),
-        Some(path) => sqlx::query(AssertSqlSafe(of_namespace))
+        Some((path, groups)) => sqlx::query(AssertSqlSafe(of_namespace))
             .bind(count)
             .bind(path.tenant.as_str())
             .bind(path.namespace.as_str())
-            .bind(LATEST_WINDOW),
+            .bind(LATEST_WINDOW)
+            .bind(groups.as_likes()),
     };
     let rows = query.fetch_all(connection).await?;
     rows.iter().map(read_event).collect()

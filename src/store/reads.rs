@@ -12,7 +12,7 @@ use super::histories::moment;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
 use crate::arbitration::{Instant, Outage, Role, lease_end};
-use crate::ids::NamespacePath;
+use crate::ids::{Groups, NamespacePath};
 use crate::seeded_bugs::{SeededBug, active};
 
 /// A group as it is shown.
@@ -50,15 +50,20 @@ pub struct HeartbeatView {
     pub last_data_send_time: Option<DateTime<Utc>>,
 }
 
-/// How many groups a namespace has.
-pub async fn count_groups(connection: &mut Connection, namespace: &NamespacePath) -> Result<i64, WorkError> {
+/// How many such groups a namespace has.
+pub async fn count_groups(
+    connection: &mut Connection,
+    namespace: &NamespacePath,
+    groups: &Groups,
+) -> Result<i64, WorkError> {
     Ok(sqlx::query_scalar(
         "SELECT count(*) FROM groups
          WHERE hashtextextended(tenant_id || '/' || namespace_id, 0) = hashtextextended($1 || '/' || $2, 0)
-             AND tenant_id = $1 AND namespace_id = $2",
+             AND tenant_id = $1 AND namespace_id = $2 AND ($3::text[] IS NULL OR group_id LIKE ANY($3))",
     )
     .bind(namespace.tenant.as_str())
     .bind(namespace.namespace.as_str())
+    .bind(groups.as_likes())
     .fetch_one(connection)
     .await?)
 }
@@ -74,10 +79,11 @@ pub struct Listed {
     pub sessions: i64,
 }
 
-/// The groups after an id, in order of id, the first `skip` left out.
+/// Such groups after an id, in order of id, the first `skip` left out.
 pub async fn find_keys(
     connection: &mut Connection,
     namespace: &NamespacePath,
+    groups: &Groups,
     after_id: &str,
     skip: i64,
     limit: i64,
@@ -87,6 +93,7 @@ pub async fn find_keys(
          FROM groups
          WHERE hashtextextended(tenant_id || '/' || namespace_id, 0) = hashtextextended($1 || '/' || $2, 0)
              AND tenant_id = $1 AND namespace_id = $2 AND group_id > $3
+             AND ($6::text[] IS NULL OR group_id LIKE ANY($6))
          ORDER BY group_id OFFSET $4 LIMIT $5",
     )
     .bind(namespace.tenant.as_str())
@@ -94,6 +101,7 @@ pub async fn find_keys(
     .bind(after_id)
     .bind(skip)
     .bind(limit)
+    .bind(groups.as_likes())
     .fetch_all(connection)
     .await?)
 }

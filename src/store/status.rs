@@ -13,7 +13,7 @@ use super::histories::moment;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
 use crate::arbitration::{FailoverTimeout, Role, lease_end};
-use crate::ids::NamespacePath;
+use crate::ids::{Groups, NamespacePath};
 
 /// A group with what is true now.
 #[derive(Clone, Debug)]
@@ -168,6 +168,8 @@ fn read_group(row: &PgRow, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus,
 pub struct GroupSearch {
     /// Only those of that namespace.
     pub namespace: Option<NamespacePath>,
+    /// Only such groups of it.
+    pub groups: Groups,
     /// Only those whose id, name, tenant or namespace holds this text.
     pub text: Option<String>,
 }
@@ -181,7 +183,8 @@ macro_rules! groups_where {
             WHERE ($1::text IS NULL OR (hashtextextended(tenant_id || '/' || namespace_id, 0)
                     = hashtextextended($1 || '/' || $2, 0) AND tenant_id = $1 AND namespace_id = $2))
                 AND ($3::text IS NULL OR strpos(lower(group_id), $3) > 0 OR strpos(lower(coalesce(name, '')), $3) > 0
-                    OR ($1::text IS NULL AND (strpos(lower(tenant_id), $3) > 0 OR strpos(lower(namespace_id), $3) > 0)))",
+                    OR ($1::text IS NULL AND (strpos(lower(tenant_id), $3) > 0 OR strpos(lower(namespace_id), $3) > 0)))
+                AND ($4::text[] IS NULL OR group_id LIKE ANY($4))",
             $rest
         )
     };
@@ -198,6 +201,7 @@ impl GroupSearch {
             .bind(self.namespace.as_ref().map(|path| path.tenant.as_str().to_owned()))
             .bind(self.namespace.as_ref().map(|path| path.namespace.as_str().to_owned()))
             .bind(self.text.as_ref().map(|text| text.to_lowercase()))
+            .bind(self.groups.as_likes())
     }
 }
 
@@ -216,8 +220,8 @@ pub async fn keep_found(
 ) -> Result<Vec<Uuid>, WorkError> {
     let query = sqlx::query_as(concat!(
         "SELECT found.group_key FROM (",
-        groups_where!("SELECT g.group_key", " AND g.group_key = ANY($4)"),
-        ") found JOIN unnest($4) WITH ORDINALITY AS k (group_key, place) ON k.group_key = found.group_key ORDER BY k.place"
+        groups_where!("SELECT g.group_key", " AND g.group_key = ANY($5)"),
+        ") found JOIN unnest($5) WITH ORDINALITY AS k (group_key, place) ON k.group_key = found.group_key ORDER BY k.place"
     ));
     let found: Vec<(Uuid,)> = search.bind(query).bind(keys).fetch_all(connection).await?;
     Ok(found.into_iter().map(|(key,)| key).collect())
@@ -233,8 +237,8 @@ pub async fn find_others(
 ) -> Result<Vec<Uuid>, WorkError> {
     let query = sqlx::query_as(groups_where!(
         "SELECT g.group_key",
-        " AND NOT EXISTS (SELECT FROM unnest($4::uuid[]) w (group_key) WHERE w.group_key = g.group_key)
-        ORDER BY hashtextextended(tenant_id || '/' || namespace_id, 0), group_id OFFSET $5 LIMIT $6"
+        " AND NOT EXISTS (SELECT FROM unnest($5::uuid[]) w (group_key) WHERE w.group_key = g.group_key)
+        ORDER BY hashtextextended(tenant_id || '/' || namespace_id, 0), group_id OFFSET $6 LIMIT $7"
     ));
     let found: Vec<(Uuid,)> = search.bind(query).bind(without).bind(skip).bind(limit).fetch_all(connection).await?;
     Ok(found.into_iter().map(|(key,)| key).collect())
