@@ -462,6 +462,7 @@ impl Operator {
             session: None,
             identity: &self.identity,
             operation_id: &self.operation_id,
+            claimed_trace_id: None,
             before,
             after,
         }

@@ -28,6 +28,7 @@ use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
 
 mod banner;
+mod exposure;
 mod signals;
 
 /// The database of the private server.
@@ -62,6 +63,7 @@ impl ServeArgs {
     pub fn settle(self) -> Result<Settings, SettleError> {
         let settings = self.given.settle(self.config.as_deref())?;
         telemetry::start(&settings.log, settings.log_format, settings.traces.as_ref())?;
+        exposure::warn_about_arguments();
         Ok(settings)
     }
 
@@ -69,6 +71,7 @@ impl ServeArgs {
     pub fn settle_for_database(self) -> Result<Settings, SettleError> {
         let settings = self.given.settle_for_database(self.config.as_deref())?;
         telemetry::start(&settings.log, settings.log_format, None)?;
+        exposure::warn_about_arguments();
         Ok(settings)
     }
 }
@@ -174,11 +177,12 @@ impl Service {
         let addresses: Vec<SocketAddr> = listeners.iter().map(local_addr).collect::<Result<_, _>>()?;
         // Before the database: what is wrong with the settings is said at once, and nothing was begun.
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
-        let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
-        warn_about_exposure(settings, &addresses);
+        let tls_config = tls.as_ref().map(Tls::config);
+        let client_trust = tls.as_ref().and_then(Tls::client_trust);
+        exposure::warn(settings, &addresses);
         let (store, direct, postgres) = open_database(settings).await?;
         let authenticator = match Authenticator::open(&settings.auth, &store) {
-            Ok(authenticator) => Arc::new(authenticator),
+            Ok(authenticator) => Arc::new(authenticator.trusting(client_trust)),
             Err(error) => {
                 if let Some(postgres) = postgres {
                     postgres.stop().await?;
@@ -315,16 +319,6 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
-}
-
-/// Says what others could do who reach the address. It was asked for, so it is no error.
-fn warn_about_exposure(settings: &Settings, addresses: &[SocketAddr]) {
-    let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return };
-    if settings.auth.is_open() {
-        tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
-    } else if settings.tls.is_none() {
-        tracing::warn!(%address, "credentials travel in the clear unless a proxy in front of this address ends TLS");
-    }
 }
 
 /// The outcome of a task that may have panicked.

@@ -162,6 +162,7 @@ impl Certificate {
             certificate: file("server.crt", &self.certificate),
             key: file("server.key", &self.key),
             client_ca: None,
+            client_crl: None,
         }
     }
 
