@@ -10,7 +10,7 @@ use crate::serve::{self, ServeArgs, ServeError, SettleError, open_database};
 use crate::store::audit::{self, Range};
 use crate::store::{Store, StoreError};
 
-/// How many entries are read at a time.
+/// How many entries are looked at at a time.
 const PAGE: i64 = 1_000;
 
 /// What is done with the audit trail.
@@ -85,7 +85,7 @@ async fn export(store: &Store, range: Range) -> Result<(), AuditError> {
         let Some((last, _)) = page.last() else { return Ok(()) };
         after = *last;
         let mut output = std::io::stdout().lock();
-        for (_, line) in &page {
+        for line in page.iter().filter_map(|(_, line)| line.as_ref()) {
             writeln!(output, "{line}")?;
         }
         output.flush()?;

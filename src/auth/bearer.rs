@@ -290,11 +290,13 @@ fn is_type_of_access(name: &str) -> bool {
     matches!(name.strip_prefix("application/").unwrap_or(&name), "at+jwt" | "jwt")
 }
 
-/// Whether claims say what the header did not: an id token has a hash of another token with it, Keycloak names the kind in a claim,
-/// and a token of events holds them.
+/// Whether claims say what the header did not: an id token has a hash of another token with it, Keycloak and Cognito name the kind
+/// in a claim, and a token of events holds them.
 fn is_of_another_kind(claims: &Map<String, Value>) -> bool {
     ["at_hash", "c_hash", "s_hash", "events"].iter().any(|claim| claims.contains_key(*claim))
-        || claims.get("typ").is_some_and(|kind| kind.as_str().is_none_or(|kind| !kind.eq_ignore_ascii_case("bearer")))
+        || [("typ", "bearer"), ("token_use", "access")].iter().any(|(claim, access)| {
+            claims.get(*claim).is_some_and(|kind| kind.as_str().is_none_or(|kind| !kind.eq_ignore_ascii_case(access)))
+        })
 }
 
 fn validation(options: &OidcOptions, algorithm: TokenAlgorithm) -> Validation {
@@ -567,6 +569,7 @@ mod tests {
             json!({"typ": "ID"}),
             json!({"typ": "Refresh"}),
             json!({"typ": 1}),
+            json!({"token_use": "id"}),
             json!({"at_hash": "x"}),
             json!({"events": {}}),
         ] {
