@@ -3,6 +3,7 @@
 //!
 //! Never decides about a group or a session, and never logs or shows a credential.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -14,11 +15,13 @@ use tokio::time::Instant;
 use crate::ids::{EVERY_TENANT, GroupPattern, Groups};
 use crate::outgoing::NoAuthorities;
 use crate::store::Store;
+use crate::tls::ClientTrust;
 use api_keys::ApiKeys;
 use basic::Users;
 use bearer::{Oidc, OidcOptions};
 use certificates::{ClientCertificate, Subjects};
 use rates::Rates;
+use writes::{TooManyWrites, Write, WriteRates, Writes};
 
 pub mod api_keys;
 pub mod basic;
@@ -27,6 +30,7 @@ mod cache;
 pub mod certificates;
 mod rates;
 pub mod watched_file;
+pub mod writes;
 
 /// How often what credentials are checked against is looked at for changes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -314,6 +318,10 @@ pub struct AuthOptions {
     pub clients_create_groups: bool,
     /// The most requests per second of one identity; `None` for any number.
     pub rate_limit: Option<u32>,
+    /// How often one caller may change something; `None` for any number of times.
+    pub caller_writes: Option<WriteRates>,
+    /// How often something of one tenant may be changed; `None` for any number of times.
+    pub tenant_writes: Option<WriteRates>,
 }
 
 impl AuthOptions {
@@ -379,6 +387,8 @@ pub struct Authenticator {
     api_keys: Option<ApiKeys>,
     subjects: Option<Subjects>,
     rates: Option<Rates>,
+    writes: Writes,
+    client_trust: Option<Arc<ClientTrust>>,
     clients_create_groups: bool,
     challenge: String,
     challenge_for_scripts: String,
@@ -407,11 +417,22 @@ impl Authenticator {
             users: options.users_file.as_deref().map(Users::open).transpose()?,
             api_keys: options.api_keys.then(|| ApiKeys::open(store.background())),
             subjects: options.subjects_file.as_deref().map(Subjects::open).transpose()?,
-            rates: options.rate_limit.map(Rates::new),
+            rates: options.rate_limit.map(Rates::per_second),
+            writes: Writes::new(
+                options.caller_writes.unwrap_or(WriteRates::UNBOUNDED),
+                options.tenant_writes.unwrap_or(WriteRates::UNBOUNDED),
+            ),
+            client_trust: None,
             clients_create_groups: options.clients_create_groups,
             challenge_for_scripts: challenge.replace("Basic", "xBasic"),
             challenge,
         })
+    }
+
+    /// The same, where client certificates are believed for as long as this does.
+    #[must_use]
+    pub fn trusting(self, client_trust: Option<Arc<ClientTrust>>) -> Authenticator {
+        Authenticator { client_trust, ..self }
     }
 
     /// What the header `WWW-Authenticate` of an answer 401 says.
@@ -459,7 +480,13 @@ impl Authenticator {
         }
         let Some(authorization) = presented.authorization else {
             return match (presented.certificate, &self.subjects) {
-                (Some(certificate), Some(subjects)) => subjects.recognise(certificate),
+                (Some(certificate), Some(subjects)) => {
+                    // The connection may be older than a revocation.
+                    if self.client_trust.as_ref().is_some_and(|trust| !certificate.is_good(trust)) {
+                        return Err(AuthError::Invalid("the client certificate is not good any more"));
+                    }
+                    subjects.recognise(certificate)
+                }
                 _ => Err(AuthError::Missing),
             };
         };
@@ -482,14 +509,29 @@ impl Authenticator {
     }
 
     /// Counts a request of theirs. Those that nobody asked for a name are told apart by where they come from.
-    pub fn count_request(&self, identity: &Identity, peer: Option<std::net::IpAddr>) -> Result<(), AuthError> {
+    pub fn count_request(&self, identity: &Identity, peer: Option<IpAddr>) -> Result<(), AuthError> {
         let Some(rates) = &self.rates else { return Ok(()) };
-        let now = Instant::now();
-        let within = match (&self.anonymous, peer) {
-            (Some(_), Some(peer)) => rates.take(&peer.to_string(), now),
-            _ => rates.take(&identity.name, now),
-        };
-        within.then_some(()).ok_or(AuthError::TooMany("this identity has sent as many requests as it may in a second"))
+        rates
+            .take(&self.counted_as(identity, peer), Instant::now())
+            .map_err(|_| AuthError::TooMany("this identity has sent as many requests as it may in a second"))
+    }
+
+    /// Counts a change that they ask for, in that tenant.
+    pub fn count_write(
+        &self,
+        write: Write,
+        identity: &Identity,
+        peer: Option<IpAddr>,
+        tenant: Option<&str>,
+    ) -> Result<(), TooManyWrites> {
+        self.writes.count(write, &self.counted_as(identity, peer), tenant, Instant::now())
+    }
+
+    fn counted_as<'a>(&self, identity: &'a Identity, peer: Option<IpAddr>) -> Cow<'a, str> {
+        match (&self.anonymous, peer) {
+            (Some(_), Some(peer)) => network(peer).to_string().into(),
+            _ => Cow::Borrowed(&identity.name),
+        }
     }
 
     /// Follows changes of keys, files and the issuer's key set for ever.

@@ -9,7 +9,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, By, FailoverTimeout, Rules};
-use crate::ids::{GroupId, GroupPath, Groups, NamespacePath, SessionId, TenantId};
+use crate::ids::{self, GroupId, GroupPath, Groups, NamespacePath, SessionId, TenantId};
 use crate::log_limits::Lines;
 use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
@@ -60,6 +60,14 @@ pub enum FailoverError {
         group: GroupId,
         /// The id.
         session: SessionId,
+    },
+    /// A new name holds a character that makes it look like another.
+    #[error("the {what} holds the character U+{:04X}, which is not seen, or changes the order of what is", u32::from(*character))]
+    HiddenCharacter {
+        /// What is named.
+        what: &'static str,
+        /// The character.
+        character: char,
     },
     /// A group of that id exists with another configuration.
     #[error("group '{0}' exists with another Name, Description or FailoverTimeout")]
@@ -170,6 +178,8 @@ pub struct EventOptions {
     pub most_streams: usize,
     /// How long changes of roles and of configuration are kept.
     pub retention: Duration,
+    /// How long the audit trail is kept.
+    pub audit_retention: Duration,
     /// How often older ones are looked for.
     pub prune_interval: Duration,
 }
@@ -179,10 +189,12 @@ pub struct EventOptions {
 pub struct Caller {
     /// Their name in the audit trail.
     pub identity: Arc<str>,
-    /// The request's id.
+    /// The request's id, which is ours.
     pub operation_id: Arc<str>,
     /// When the request came.
     pub arrived_at: Instant,
+    /// The trace that it belongs to by the caller's word, which the answer names instead.
+    pub claimed_trace: Option<Arc<str>>,
     /// Whether they may change what they did not make.
     pub is_admin: bool,
     /// Of what is told of many groups, or done to one that the path does not name, those that are theirs.
@@ -289,8 +301,8 @@ impl Failover {
                     let (caller, path, wanted, full) = &*work;
                     let clock = state::read_moment(connection, store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => match full {
-                            Some(full) => Ok(Err(full.clone())),
+                        None => match hidden_in_path(path).or_else(|| full.clone()) {
+                            Some(refusal) => Ok(Err(refusal)),
                             None => {
                                 insert_group(connection, caller, path, &wanted.configuration(), &clock).await?;
                                 Ok(Ok(Some(GROUP_CREATED)))
@@ -328,8 +340,8 @@ impl Failover {
                     let (caller, path, configuration, full) = &*work;
                     let clock = state::read_moment(connection, store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => match full {
-                            Some(full) => Ok(Err(full.clone())),
+                        None => match hidden_in_path(path).or_else(|| full.clone()) {
+                            Some(refusal) => Ok(Err(refusal)),
                             None => {
                                 insert_group(connection, caller, path, configuration, &clock).await?;
                                 Ok(Ok(Some(GROUP_CREATED)))
@@ -558,6 +570,9 @@ impl Failover {
                         }
                         None => {}
                     }
+                    if let Some(hidden) = hidden_in("id of the client session", session.as_str()) {
+                        return Ok(Err(hidden));
+                    }
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
                     }
@@ -722,6 +737,17 @@ struct ListPosition {
     left: Option<i64>,
 }
 
+/// What a new group of that path is refused with, if a name in it holds what nobody sees. One that is there is served as ever.
+fn hidden_in_path(path: &GroupPath) -> Option<FailoverError> {
+    hidden_in("id of the tenant", path.parent.tenant.as_str())
+        .or_else(|| hidden_in("id of the namespace", path.parent.namespace.as_str()))
+        .or_else(|| hidden_in("id of the group", path.group.as_str()))
+}
+
+fn hidden_in(what: &'static str, name: &str) -> Option<FailoverError> {
+    ids::hidden_character(name).map(|character| FailoverError::HiddenCharacter { what, character })
+}
+
 /// The only group that was loaded.
 fn one_group(loaded: &mut Vec<state::Loaded>) -> Result<Option<StoredGroup>, WorkError> {
     loaded.pop().flatten().transpose().map_err(WorkError::Inconsistent)
@@ -773,6 +799,7 @@ async fn record(
         session: session.map(SessionId::as_str),
         identity: &caller.identity,
         operation_id: &caller.operation_id,
+        claimed_trace_id: caller.claimed_trace.as_deref(),
         before: change.before,
         after: change.after,
     };
@@ -815,11 +842,12 @@ const SESSION_DELETED: Lines = Lines::new("session deleted", Level::INFO).at_mos
 fn log_deed(deed: Option<Lines>, caller: &Caller, group: &str, session: Option<&SessionId>) {
     const DEED: Level = Level::INFO;
     let Some(deed) = deed else { return };
-    let Caller { identity, operation_id, .. } = caller;
+    let Caller { identity, operation_id, claimed_trace, .. } = caller;
+    let trace_id = claimed_trace.as_deref();
     let session = session.map(SessionId::as_str);
     match deed.admit(identity) {
-        true => tracing::event!(DEED, group, session, %identity, %operation_id, "{}", deed.name),
-        false => tracing::debug!(group, session, %identity, %operation_id, "{}", deed.name),
+        true => tracing::event!(DEED, group, session, %identity, %operation_id, trace_id, "{}", deed.name),
+        false => tracing::debug!(group, session, %identity, %operation_id, trace_id, "{}", deed.name),
     }
 }
 

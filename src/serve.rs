@@ -30,6 +30,7 @@ use account::AccountError;
 
 mod account;
 mod banner;
+mod exposure;
 mod signals;
 
 /// How often a database that is not there is tried again.
@@ -61,6 +62,7 @@ impl ServeArgs {
     pub fn settle(self) -> Result<Settings, SettleError> {
         let settings = self.given.settle(self.config.as_deref())?;
         telemetry::start(&settings.log, settings.log_format, settings.traces.as_ref())?;
+        exposure::warn_about_arguments();
         Ok(settings)
     }
 
@@ -68,6 +70,7 @@ impl ServeArgs {
     pub fn settle_for_database(self) -> Result<Settings, SettleError> {
         let settings = self.given.settle_for_database(self.config.as_deref())?;
         telemetry::start(&settings.log, settings.log_format, None)?;
+        exposure::warn_about_arguments();
         Ok(settings)
     }
 }
@@ -176,13 +179,14 @@ impl Service {
         let addresses: Vec<SocketAddr> = listeners.iter().map(local_addr).collect::<Result<_, _>>()?;
         // Before the database: what is wrong with the settings is said at once, and nothing was begun.
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
-        let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
-        warn_about_exposure(settings, &addresses);
+        let tls_config = tls.as_ref().map(Tls::config);
+        let client_trust = tls.as_ref().and_then(Tls::client_trust);
+        exposure::warn(settings, &addresses);
         // The last thing that needs root is done: the port is open and the key of the certificate is read.
         leave_root(settings)?;
         let (store, direct, postgres) = open_database(settings).await?;
         let authenticator = match Authenticator::open(&settings.auth, &store) {
-            Ok(authenticator) => Arc::new(authenticator),
+            Ok(authenticator) => Arc::new(authenticator.trusting(client_trust)),
             Err(error) => {
                 if let Some(postgres) = postgres {
                     postgres.stop().await?;
@@ -321,19 +325,6 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// Says what others could do who reach the address. It was asked for, so it is no error.
-fn warn_about_exposure(settings: &Settings, addresses: &[SocketAddr]) {
-    let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return };
-    if settings.run_as.is_none() && nix::unistd::geteuid().is_root() {
-        tracing::warn!(%address, "this serves others with the rights of root: give --run-as an account without them");
-    }
-    if settings.auth.is_open() {
-        tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
-    } else if settings.tls.is_none() {
-        tracing::warn!(%address, "credentials travel in the clear unless a proxy in front of this address ends TLS");
-    }
-}
-
 /// Goes on as the account of the settings, if there is one.
 fn leave_root(settings: &Settings) -> Result<(), AccountError> {
     let Some(user) = &settings.run_as else { return Ok(()) };
@@ -344,7 +335,7 @@ fn leave_root(settings: &Settings) -> Result<(), AccountError> {
     account::become_user(user, data_dir)?;
     let tls = settings.tls.iter();
     account::warn_of_unreadable(
-        tls.flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref()])
+        tls.flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref(), tls.client_crl.as_ref()])
             .flatten()
             .map(PathBuf::as_path),
     );

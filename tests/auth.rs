@@ -175,6 +175,8 @@ impl House {
             subjects_file: Some(subjects_file),
             clients_create_groups: true,
             rate_limit: None,
+            caller_writes: None,
+            tenant_writes: None,
         };
         settings.tls = Some(tls);
         let front = TestReplica::start(settings).await;
@@ -382,6 +384,12 @@ async fn every_operation_with_everything_that_is_wrong_with_a_credential() {
             token_by_hmac(&house.keys[2].public(), &json!({"alg": "EdDSA", "kid": "d"}), &claims),
         ),
         ("an algorithm that is not pinned", house.keys[0].token(&json!({"alg": "RS512", "kid": "r"}), &claims)),
+        (
+            "a token for logging out",
+            house.keys[0].token(&json!({"alg": "RS256", "kid": "r", "typ": "logout+jwt"}), &claims),
+        ),
+        ("an id token", house.token(|claims| claims["at_hash"] = json!("x"))),
+        ("a refresh token of Keycloak's", house.token(|claims| claims["typ"] = json!("Refresh"))),
         ("an algorithm that nobody knows", house.keys[0].token(&json!({"alg": "XX1", "kid": "r"}), &claims)),
         ("another algorithm than the key's", house.keys[0].token(&json!({"alg": "ES256", "kid": "r"}), &claims)),
         ("unknown kid", house.keys[0].token(&json!({"alg": "RS256", "kid": "x"}), &claims)),

@@ -15,7 +15,7 @@ use client_failover::arbitration::Rules;
 use client_failover::auth::AuthOptions;
 use client_failover::config::{Database, Settings};
 use client_failover::failover::{EventOptions, FailoverOptions};
-use client_failover::http::{ConnectionOptions, HttpOptions};
+use client_failover::http::{AllowedHosts, ConnectionOptions, HttpOptions};
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
 use client_failover::store::histories::DatabaseHistory;
@@ -294,6 +294,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
             events: EventOptions {
                 most_streams: 2_000,
                 retention: Duration::from_secs(90 * 86_400),
+                audit_retention: Duration::from_secs(400 * 86_400),
                 prune_interval: Duration::from_secs(300),
             },
         },
@@ -303,6 +304,8 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
             connections: ConnectionOptions { per_address: 20_000, ..ConnectionOptions::default() },
             lists_per_caller: 1_000,
             docs: true,
+            allowed_hosts: AllowedHosts::any(),
+            hsts: true,
         },
         auth: AuthOptions::open(),
         tls: None,
@@ -311,6 +314,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
         traces: None,
+        file: None,
     }
 }
 

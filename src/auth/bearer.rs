@@ -207,6 +207,9 @@ impl Oidc {
         if header.crit.is_some() {
             return Err(AuthError::Invalid("the token has a critical header that is not understood here"));
         }
+        if !header.typ.as_deref().is_none_or(is_type_of_access) {
+            return Err(AuthError::Invalid("the token is of another type than an access token (typ)"));
+        }
         let id = header.kid.as_deref();
         let mut candidates = self.keys.current().candidates(id, *algorithm);
         if candidates.is_empty() {
@@ -247,6 +250,9 @@ impl Oidc {
         if claims.get("iss").and_then(Value::as_str) != Some(&self.options.issuer) {
             return Err(AuthError::Invalid(fault_text(&ErrorKind::InvalidIssuer)));
         }
+        if is_of_another_kind(&claims) {
+            return Err(AuthError::Invalid("the token is no access token by its claims"));
+        }
         let expires_at = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0).clamp(0.0, 1e12) as i64;
         let identity = self.identity(&claims).ok_or(AuthError::Invalid("the token does not name its subject"))?;
         Ok((Arc::new(identity), expires_at))
@@ -281,6 +287,22 @@ impl Oidc {
             Keys::Fetched(_) => {}
         }
     }
+}
+
+/// Whether a token with that `typ` in its header may be one for access: by RFC 9068, or by what older issuers write of all their
+/// tokens. Those for logging out, for events and for proofs have types of their own.
+fn is_type_of_access(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(name.strip_prefix("application/").unwrap_or(&name), "at+jwt" | "jwt")
+}
+
+/// Whether claims say what the header did not: an id token has a hash of another token with it, Keycloak and Cognito name the kind
+/// in a claim, and a token of events holds them.
+fn is_of_another_kind(claims: &Map<String, Value>) -> bool {
+    ["at_hash", "c_hash", "s_hash", "events"].iter().any(|claim| claims.contains_key(*claim))
+        || [("typ", "bearer"), ("token_use", "access")].iter().any(|(claim, access)| {
+            claims.get(*claim).is_some_and(|kind| kind.as_str().is_none_or(|kind| !kind.eq_ignore_ascii_case(access)))
+        })
 }
 
 fn validation(options: &OidcOptions, algorithm: TokenAlgorithm) -> Validation {
@@ -539,6 +561,28 @@ mod tests {
         assert_eq!(grants(json!(["shop *"]), json!(["a b"])), one("shop *", "a b"));
         assert_eq!(grants(json!("* "), json!("n")), one("* ", "n"));
         assert_eq!(grants(json!(["", "t"]), json!(["", "n"])), one("t", "n"));
+    }
+
+    #[test]
+    fn a_token_for_another_purpose_is_told_by_its_type_and_its_claims() {
+        for good in ["JWT", "jwt", "at+jwt", "application/at+jwt", "AT+JWT"] {
+            assert!(is_type_of_access(good), "{good}");
+        }
+        for bad in ["", "logout+jwt", "dpop+jwt", "secevent+jwt", "id_token", "at+jwt+x", "JOSE"] {
+            assert!(!is_type_of_access(bad), "{bad}");
+        }
+        assert!(!is_of_another_kind(&claims(json!({"sub": "me", "nonce": "n"}))));
+        assert!(!is_of_another_kind(&claims(json!({"typ": "Bearer"}))));
+        for other in [
+            json!({"typ": "ID"}),
+            json!({"typ": "Refresh"}),
+            json!({"typ": 1}),
+            json!({"token_use": "id"}),
+            json!({"at_hash": "x"}),
+            json!({"events": {}}),
+        ] {
+            assert!(is_of_another_kind(&claims(other.clone())), "{other}");
+        }
     }
 
     #[test]

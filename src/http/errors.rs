@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::MAX_TARGET_BYTES;
 use crate::auth::api_keys::issue::IssueError;
+use crate::auth::writes::TooManyWrites;
 use crate::failover::FailoverError;
 use crate::ids::{GroupId, InvalidId, NamespaceId, NamespacePath, TenantId};
 use crate::store::StoreError;
@@ -52,6 +53,8 @@ pub enum ApiError {
     NotReady {
         /// Why.
         reason: String,
+        /// Whether a stranger asks, who is not told why.
+        is_for_stranger: bool,
     },
     /// Nobody knows who is asking.
     NotAuthenticated {
@@ -70,6 +73,13 @@ pub enum ApiError {
         /// What they lack.
         reason: String,
     },
+    /// The name by which the service was asked for is none of its own.
+    HostNotAllowed {
+        /// The name, with its port.
+        host: String,
+    },
+    /// Too many changes of one caller or of one tenant.
+    TooManyWrites(TooManyWrites),
     /// Too many requests of one identity.
     TooManyRequests {
         /// Of what.
@@ -117,8 +127,8 @@ impl ApiError {
             ApiError::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::NotAuthenticated { .. } => StatusCode::UNAUTHORIZED,
             ApiError::CannotAuthenticate { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::NotAllowed { .. } => StatusCode::FORBIDDEN,
-            ApiError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::NotAllowed { .. } | ApiError::HostNotAllowed { .. } => StatusCode::FORBIDDEN,
+            ApiError::TooManyRequests { .. } | ApiError::TooManyWrites(_) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::NoPlace => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::BodyBroken { .. } => StatusCode::BAD_REQUEST,
@@ -138,6 +148,7 @@ impl ApiError {
                 | FailoverError::TooManyGroups { .. }
                 | FailoverError::TooManySessionsOfTenant { .. }
                 | FailoverError::GroupIsLive { .. } => StatusCode::CONFLICT,
+                FailoverError::HiddenCharacter { .. } => StatusCode::BAD_REQUEST,
                 FailoverError::OnlyAdminsChangeGroups(_) | FailoverError::SessionOfAnother { .. } => {
                     StatusCode::FORBIDDEN
                 }
@@ -173,9 +184,14 @@ impl ApiError {
                 format!("It is declared as '{found}'."),
                 "Send JSON in UTF-8, uncompressed, with the header Content-Type: application/json.",
             ),
-            ApiError::NotReady { reason } => {
-                ("The service is not ready.", reason.clone(), "Try again after the time in the Retry-After header.")
-            }
+            ApiError::NotReady { reason, is_for_stranger } => (
+                "The service is not ready.",
+                match is_for_stranger {
+                    true => "It cannot serve requests now.".to_owned(),
+                    false => reason.clone(),
+                },
+                "Try again after the time in the Retry-After header.",
+            ),
             ApiError::NotAuthenticated { reason, .. } => (
                 "The caller is not known.",
                 format!("{}.", capital(reason)),
@@ -190,6 +206,16 @@ impl ApiError {
                 "The caller is not allowed to do this.",
                 reason.clone(),
                 "Use credentials that have the role there, or have it granted.",
+            ),
+            ApiError::HostNotAllowed { host } => (
+                "The service has no such name.",
+                format!("It was asked for as '{host}'."),
+                "Ask for it by a name of its own, or add this one to its setting allowed-hosts.",
+            ),
+            ApiError::TooManyWrites(too_many) => (
+                "There are too many changes.",
+                format!("{}.", capital(&too_many.to_string())),
+                "Try again after the time in the Retry-After header, change less, or raise the service's caller-write-rates or tenant-write-rates.",
             ),
             ApiError::TooManyRequests { reason } => (
                 "There are too many requests.",
@@ -220,6 +246,7 @@ impl ApiError {
         match self {
             ApiError::Failover(error) => error.to_string(),
             ApiError::Keys(error) => error.to_string(),
+            ApiError::NotReady { reason, .. } => reason.clone(),
             other => other.texts().1,
         }
     }
@@ -299,6 +326,11 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
             "The tenant is full.",
             reason,
             "Delete groups that are no longer used, or raise the service's group limit.",
+        ),
+        FailoverError::HiddenCharacter { .. } => (
+            "The request cannot be understood.",
+            reason,
+            "Use a name without characters that nobody can see or that change the order of the others.",
         ),
         FailoverError::OnlyAdminsChangeGroups(_) => (
             "The caller is not allowed to do this.",
@@ -465,7 +497,7 @@ impl Refusal {
             Refusal::Conflict => "It conflicts with what exists.",
             Refusal::BodyTooLarge => "The body is longer than 64 KiB.",
             Refusal::NotJson => "The body is not JSON.",
-            Refusal::TooManyRequests => "The caller is over its rate.",
+            Refusal::TooManyRequests => "The caller or the tenant is over its rate.",
             Refusal::Defect => "A defect of the service. The cause is in its log under the OperationId.",
             Refusal::Unavailable => {
                 "The database cannot be reached in time, others changed the same rows for too long, or too much waits already. Nothing was changed, or the change is whole."
@@ -531,7 +563,10 @@ impl ApiError {
     pub fn to_response(&self, operation_id: &str) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if let ApiError::TooManyWrites(too_many) = self {
+            let seconds = too_many.wait.as_secs_f64().ceil().max(1.0);
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        } else if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
         }
         if let ApiError::MethodNotAllowed { allow } = self {

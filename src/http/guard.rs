@@ -5,18 +5,19 @@
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::Method;
-use actix_web::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use super::errors::ApiError;
 use super::paths;
 use super::routes::Resource;
+use super::{OperationId, sites};
 use crate::auth::certificates::ClientCertificate;
+use crate::auth::writes::Write;
 use crate::auth::{
     ANONYMOUS, Allowed, AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize,
 };
@@ -36,18 +37,22 @@ pub async fn admit(
     request: &ServiceRequest,
     resource: Option<&Resource>,
     authenticator: &Authenticator,
-    operation_id: &Arc<str>,
+    operation_id: &OperationId,
 ) -> Result<(), ApiError> {
-    if resource.is_some_and(|resource| OPEN.contains(&resource.path)) {
+    let path = resource.map(|resource| resource.path);
+    // Health is asked for by machines, under names and addresses of all kinds.
+    if path == Some(paths::LIVE) {
+        return Ok(());
+    }
+    if path == Some(paths::READY) {
+        note_if_familiar(request, authenticator).await;
         return Ok(());
     }
     // Before anything is waited for.
     let arrived_at = Instant::now();
-    if !matches!(*request.method(), Method::GET | Method::HEAD) && is_from_another_site(request) {
-        return Err(ApiError::NotAllowed {
-            reason: "A page of another site had a browser send this (its header Sec-Fetch-Site or Origin says so)."
-                .to_owned(),
-        });
+    sites::check(request)?;
+    if path.is_some_and(|path| OPEN.contains(&path)) {
+        return Ok(());
     }
     let challenge = match request.headers().contains_key(SENT_BY_SCRIPT) {
         true => authenticator.challenge_for_scripts(),
@@ -56,25 +61,30 @@ pub async fn admit(
     if !authenticator.is_open() && request.headers().get_all(AUTHORIZATION).nth(1).is_some() {
         return Err(refused(AuthError::Invalid("there are several headers Authorization"), challenge));
     }
-    let presented = Presented {
-        peer: request.peer_addr().map(|peer| peer.ip()),
-        authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
-        certificate: request.conn_data::<ClientCertificate>(),
-    };
+    let presented = presented(request);
     let identity = match authenticator.recall(presented) {
         Some(known) => known,
         // Boxed: it is rare, and every request would carry its size.
         None => Box::pin(authenticator.recognise(presented)).await.map_err(|error| refused(error, challenge))?,
     };
-    let peer = request.peer_addr().map(|peer| peer.ip());
+    let peer = presented.peer;
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
     let allowed = check(request, resource, &identity, authenticator.clients_create_groups())?;
+    if let Some(write) = write_of(request.method(), resource) {
+        let place = place_of(request.path());
+        let tenant = place.as_ref().map(|(tenant, _)| tenant.as_str());
+        authenticator.count_write(write, &identity, peer, tenant).map_err(ApiError::TooManyWrites)?;
+    }
+    if is_familiar(&identity, peer) {
+        request.extensions_mut().insert(Familiar);
+    }
     if resource.is_some_and(|resource| STREAMS.contains(&resource.path)) {
         request.extensions_mut().insert(Standing::of(request, resource, allowed.groups.clone()));
     }
     request.extensions_mut().insert(Caller {
         identity: identity.name.clone(),
-        operation_id: operation_id.clone(),
+        operation_id: operation_id.own.clone(),
+        claimed_trace: operation_id.claimed.clone(),
         arrived_at,
         is_admin: allowed.role == Role::Admin,
         groups: allowed.groups,
@@ -84,6 +94,41 @@ pub async fn admit(
         },
     });
     Ok(())
+}
+
+fn presented(request: &ServiceRequest) -> Presented<'_> {
+    Presented {
+        peer: request.peer_addr().map(|peer| peer.ip()),
+        authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
+        certificate: request.conn_data::<ClientCertificate>(),
+    }
+}
+
+/// Noted on a request of somebody who is no stranger: known by name, or on this machine where nobody is asked for one.
+#[derive(Clone, Copy)]
+pub struct Familiar;
+
+fn is_familiar(identity: &Identity, peer: Option<IpAddr>) -> bool {
+    &*identity.name != ANONYMOUS || peer.is_some_and(|peer| peer.to_canonical().is_loopback())
+}
+
+/// How long it may take to find out who asks for what anybody may ask for.
+const BRIEFLY: Duration = Duration::from_millis(500);
+
+/// Whoever asks for readiness is answered; by who they are it is decided how much they are told.
+async fn note_if_familiar(request: &ServiceRequest, authenticator: &Authenticator) {
+    let presented = presented(request);
+    let known = match authenticator.recall(presented) {
+        Some(known) => Some(known),
+        None if presented.authorization.is_none() && presented.certificate.is_none() => None,
+        None => {
+            let known = tokio::time::timeout(BRIEFLY, Box::pin(authenticator.recognise(presented))).await;
+            known.ok().and_then(Result::ok)
+        }
+    };
+    if known.is_some_and(|identity| is_familiar(&identity, presented.peer)) {
+        request.extensions_mut().insert(Familiar);
+    }
 }
 
 /// What goes on for as long as its caller wants.
@@ -191,29 +236,6 @@ impl Names {
     }
 }
 
-/// Whether a browser says that a page from elsewhere made it ask. A browser adds credentials by itself where it has them (a
-/// client certificate, a password once typed), and on a loopback address none are needed; so any page that somebody opens
-/// could otherwise send heartbeats. Nothing but a browser sends this header, and no script can change it.
-///
-/// It is not sent over plain HTTP to a host's name; there the page's origin is, and has to be the host that was asked.
-fn is_from_another_site(request: &ServiceRequest) -> bool {
-    if let Some(site) = request.headers().get("Sec-Fetch-Site") {
-        return !matches!(site.as_bytes(), b"same-origin" | b"none");
-    }
-    let Some(origin) = request.headers().get(ORIGIN) else { return false };
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    !origin.is_some_and(|(scheme, authority)| {
-        without_port(authority, scheme).eq_ignore_ascii_case(without_port(host, scheme))
-    })
-}
-
-/// An authority without the port that its scheme has anyway.
-fn without_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
-    let port = if scheme == "https" { ":443" } else { ":80" };
-    authority.strip_suffix(port).unwrap_or(authority)
-}
-
 fn refused(error: AuthError, challenge: &str) -> ApiError {
     match error {
         AuthError::Missing | AuthError::Invalid(_) => {
@@ -252,6 +274,17 @@ fn permission_for(method: &Method, resource: Option<&Resource>) -> Permission {
     }
 }
 
+/// What a request would change, other than by a heartbeat. What is not listed is counted, too.
+fn write_of(method: &Method, resource: Option<&Resource>) -> Option<Write> {
+    match (method, resource.map(|resource| resource.path)) {
+        (&Method::GET | &Method::HEAD, _) | (&Method::POST, Some(paths::SESSION)) => None,
+        (&Method::POST, Some(paths::SESSIONS)) => Some(Write::Registration),
+        (&Method::POST, Some(paths::GROUPS)) | (&Method::PUT, Some(paths::GROUP)) => Some(Write::GroupChange),
+        (&Method::DELETE, Some(paths::GROUP | paths::SESSION)) => Some(Write::Deletion),
+        _ => Some(Write::Other),
+    }
+}
+
 impl FromRequest for Caller {
     type Error = ApiError;
     type Future = Ready<Result<Caller, ApiError>>;
@@ -267,6 +300,24 @@ impl FromRequest for Caller {
 mod tests {
     use super::*;
     use crate::http::routes;
+
+    #[test]
+    fn whatever_may_change_something_and_is_no_heartbeat_is_counted() {
+        let groups = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
+        let kind = |method: &str, below: &str| {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            write_of(&method, routes::find(&format!("{groups}{below}")))
+        };
+        assert_eq!(kind("POST", "/g/clientsessions/s"), None);
+        assert_eq!(kind("GET", "/g"), None);
+        assert_eq!(kind("POST", ""), Some(Write::GroupChange));
+        assert_eq!(kind("PUT", "/g"), Some(Write::GroupChange));
+        assert_eq!(kind("POST", "/g/clientsessions"), Some(Write::Registration));
+        assert_eq!(kind("DELETE", "/g"), Some(Write::Deletion));
+        assert_eq!(kind("DELETE", "/g/clientsessions/s"), Some(Write::Deletion));
+        assert_eq!(kind("PUT", "/g/override"), Some(Write::Other));
+        assert_eq!(kind("PATCH", "/g"), Some(Write::Other));
+    }
 
     #[test]
     fn what_is_not_listed_takes_an_administrator() {

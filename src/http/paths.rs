@@ -111,7 +111,7 @@ impl JsonSchema for IdText {
             "minLength": 1,
             "maxLength": MAX_CHARS,
             "pattern": id_pattern(""),
-            "description": "1 to 260 characters, with no control character, slash or backslash, no white space at the ends, and not '.' or '..'. Upper and lower case are different.",
+            "description": "1 to 260 characters, with no control character, slash or backslash, no white space at the ends, and not '.' or '..'. Upper and lower case are different. A new one holds no character that nobody can see, or that changes the order of others.",
         })
     }
 }

@@ -37,7 +37,7 @@ const fn for_people(handle: fn(Route) -> Route) -> Operation {
 }
 
 /// All of them. They are tried in this order, and nearly every request is a heartbeat.
-pub static RESOURCES: [Resource; 28] = [
+pub static RESOURCES: [Resource; 29] = [
     Resource {
         path: paths::SESSION,
         counted_as: metrics::Route::Session,

@@ -88,7 +88,7 @@ impl MigrateError {
 }
 
 /// Whether requests can be served.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// They can.
     Ready,
