@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client_failover::audit_export::{self, AuditCommand, AuditError};
-use client_failover::credentials::{self, CredentialError, KeysCommand, UsersCommand};
+use client_failover::credentials::{self, KeysCommand, UsersCommand};
 use client_failover::operator::completion::{self, CompletionArgs};
 use client_failover::operator::{self, OperatorCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};

@@ -1792,7 +1792,7 @@ mod histories {
                 let of_others = step.before.watermark();
                 let handover = step.before.handover.filter(|handover| matches!(handover.from, Former::Gone));
                 let mut part = Group { sessions, handover, watermark_base: of_others, ..step.before.clone() };
-                let moment = Moment { now: step.now, outages: step.outages };
+                let moment = Moment { now: step.now, outages: step.outages, history: None };
                 if step.before.handover != handover || !changes_nothing(&part, place, &report, moment, step.rules) {
                     return;
                 }

@@ -326,6 +326,11 @@ impl Listener {
         }
     }
 
+    /// Whether the listener may be told of it: of its groups, or of what concerns all.
+    fn is_for_caller(&self, event: &Event) -> bool {
+        event.group.as_ref().is_none_or(|group| self.groups.include(&group.id))
+    }
+
     /// The next event. Can be dropped while it waits, and loses nothing by it.
     pub async fn next(&mut self) -> Result<Arc<Published>, FailoverError> {
         loop {
@@ -335,7 +340,7 @@ impl Listener {
             match self.receiver.recv().await {
                 // What was read from the database may be in memory too.
                 Ok(published) if published.event.id <= self.at => {}
-                Ok(published) if !self.groups.include(&published.event.group) => self.at = published.event.id,
+                Ok(published) if !self.is_for_caller(&published.event) => self.at = published.event.id,
                 Ok(published) => {
                     self.at = published.event.id;
                     return Ok(published);
@@ -383,8 +388,8 @@ impl Listener {
             })
             .await?;
         self.at = page.complete_to;
-        let wanted = page.events.into_iter().filter(|event| self.groups.include(&event.group));
-        self.ready.extend(wanted.map(Published::new));
+        let wanted: Vec<_> = page.events.into_iter().filter(|event| self.is_for_caller(event)).collect();
+        self.ready.extend(wanted.into_iter().map(Published::new));
         Ok(())
     }
 }

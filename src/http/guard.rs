@@ -71,8 +71,8 @@ pub async fn admit(
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
     let allowed = check(request, resource, &identity, authenticator.clients_create_groups())?;
     if let Some(write) = write_of(request.method(), resource) {
-        let place = place_of(request.path());
-        let tenant = place.as_ref().map(|(tenant, _)| tenant.as_str());
+        let names = Names::of(request.path(), resource);
+        let tenant = names.tenant();
         authenticator.count_write(write, &identity, peer, tenant).map_err(ApiError::TooManyWrites)?;
     }
     if is_familiar(&identity, peer) {
@@ -223,6 +223,13 @@ impl Names {
                 Names::Namespace { tenant, namespace, for_some_groups }
             }
         })
+    }
+
+    fn tenant(&self) -> Option<&str> {
+        match self {
+            Names::Everywhere => None,
+            Names::Tenant(tenant) | Names::Namespace { tenant, .. } | Names::Group { tenant, .. } => Some(tenant),
+        }
     }
 
     fn as_place(&self) -> Place<'_> {

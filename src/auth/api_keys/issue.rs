@@ -239,6 +239,7 @@ async fn record(
         session: None,
         identity: &issuer.identity,
         operation_id: &issuer.operation_id,
+        claimed_trace_id: None,
         before,
         after,
     };
