@@ -102,7 +102,7 @@ pub fn reasons() -> impl Iterator<Item = &'static str> {
 }
 
 /// How a new history of the database is noticed.
-const HISTORIES: [&str; 5] = ["another_server", "another_database", "another_timeline", "came_back", "went_back"];
+pub const HISTORIES: [&str; 5] = ["another_server", "another_database", "another_timeline", "came_back", "went_back"];
 
 /// How many buckets a histogram has, the one without a bound included.
 const BUCKETS: usize = 15;

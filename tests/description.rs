@@ -35,7 +35,7 @@ async fn every_path_has_the_methods_that_are_described_and_no_others() {
     let app = TestApp::start().await;
     let described = Described::of(&app).await;
     let operations = described.operations();
-    assert_eq!(operations.len(), 23);
+    assert_eq!(operations.len(), 25);
     let mut ids: Vec<&str> = operations.iter().map(|operation| operation.id()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -130,6 +130,8 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
         format!("{groups}/g/status"),
         format!("{NAMESPACE}/status?search=G&at_risk=false&skip=0&count=200"),
         "/api/v1/clientfailover/status?at_risk=true".to_owned(),
+        format!("{NAMESPACE}/histories"),
+        "/api/v1/clientfailover/histories".to_owned(),
         format!("{groups}/g/transitions?since=2019-08-24T14:15:22Z&until=2999-01-01T00%3A00%3A00Z&count=1000"),
         format!("{groups}/g/lifetimes"),
         format!("{NAMESPACE}/transitions?count=200"),

@@ -172,7 +172,7 @@ impl Server {
 
     /// Starts it again where it was, after it was killed, and does not wait for it.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.bin, &self.data, self.port);
+        self.child = Server::spawn(&self.bin, &self.data, self.port);
     }
 
     /// As its superuser.
@@ -226,17 +226,6 @@ pub fn as_server(program: &Path) -> Command {
         command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
     }
     command
-}
-
-fn spawn(bin: &Path, data: &Path, port: u16) -> Child {
-    as_server(&bin.join("postgres"))
-        .arg("-D")
-        .arg(data)
-        .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("postgres runs")
 }
 
 /// A place for a server's files, in a folder of its account.

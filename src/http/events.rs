@@ -35,10 +35,6 @@ pub const KEEP_ALIVE_S: i64 = 15;
 /// The header by which a client says what it has had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
-/// What a history of the database is noticed by.
-pub const HISTORY_REASONS: [&str; 6] =
-    ["first", "another_server", "another_database", "another_timeline", "came_back", "went_back"];
-
 const NEW_HISTORY_DESCRIPTION: &str = "The database has a new history: a standby was promoted, or an older state was restored. \
     What happened last before may be lost. It concerns every group, and every stream has it.";
 
@@ -325,7 +321,7 @@ struct NewHistoryBody<'a> {
     #[schemars(with = "String", extend("format" = "uuid"))]
     history: String,
     /// What it was noticed by.
-    #[schemars(extend("enum" = HISTORY_REASONS[1..]))]
+    #[schemars(extend("enum" = metrics::HISTORIES))]
     reason: &'a str,
     /// When the service last gave a sign of life that the database still has: what was answered after it may be lost.
     #[schemars(with = "DateTimeText")]

@@ -11,7 +11,6 @@ use serde_json::value::RawValue;
 
 use super::datetime::DateTimeText;
 use super::errors::ApiError;
-use super::events::HISTORY_REASONS;
 use super::groups::{MAX_DESCRIPTION_CHARS, Milliseconds};
 use super::paths::{IdText, InGroup, InNamespace};
 use super::sessions::{Percent, RoleNumber};
@@ -21,7 +20,8 @@ use crate::arbitration::Role;
 use crate::failover::census::{CountedThere, Risk, StatusPage, StatusQuery};
 use crate::failover::{Caller, Failover, FailoverError};
 use crate::ids::{Groups, NamespacePath};
-use crate::store::status::{GroupSearch, GroupStatus, History, SessionStatus};
+use crate::metrics;
+use crate::store::status::{FIRST_HISTORY, GroupSearch, GroupStatus, History, SessionStatus};
 
 /// How many groups are listed where nobody says, and the most that one answer lists.
 pub const DEFAULT_COUNT: i64 = 50;
@@ -207,8 +207,8 @@ pub struct HistoryBody<'a> {
     /// When it was noticed.
     #[schemars(with = "DateTimeText")]
     time: String,
-    /// What it was noticed by.
-    #[schemars(extend("enum" = HISTORY_REASONS))]
+    /// What it was noticed by; `first` for the one that a database begins with.
+    #[schemars(extend("enum" = [FIRST_HISTORY].iter().chain(&metrics::HISTORIES).collect::<Vec<_>>()))]
     reason: &'a str,
     /// When the service last gave a sign of life that the database still has: what was answered after it may be lost. Null for
     /// the first.
