@@ -336,7 +336,8 @@ mod tests {
 
     /// Set forward by 100 at 1,000, and back by 300 at 2,000; all in milliseconds.
     fn clock() -> DatabaseClock {
-        let step = |at, off_us, last_change| ClockStep { at: at * 1_000, off_us: off_us * 1_000, last_change };
+        let step =
+            |at: i64, off_ms: i64, last_change| ClockStep { at: at * 1_000, off_us: off_ms * 1_000, last_change };
         DatabaseClock(vec![step(1_000, 100, 10), step(2_000, -200, 20)])
     }
 

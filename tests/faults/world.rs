@@ -190,7 +190,7 @@ impl World {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), all_have).await.expect("every group has a Primary soon");
+        tokio::time::timeout(Duration::from_secs(60), all_have).await.expect("every group has a Primary soon");
     }
 
     pub fn note(&self, fault: Fault) {
