@@ -257,6 +257,13 @@ impl DatabaseClock {
         (shown - nearest.2).clamp(nearest.0, nearest.1)
     }
 
+    /// By how much the clock was set, each time until then.
+    pub fn steps_until(&self, at: i64) -> impl Iterator<Item = i64> {
+        let before = std::iter::once(0).chain(self.0.iter().map(|step| step.off_us));
+        let steps = self.0.iter().zip(before).filter(move |(step, _)| step.at <= at);
+        steps.map(|(step, before)| step.off_us - before)
+    }
+
     /// By how much the clock was off at times between two: the least, which is negative where it was behind.
     pub fn least_off_between(&self, from: i64, until: i64) -> i64 {
         let within = self.spells().filter(|(begins, ends, _)| *begins <= until && *ends >= from);

@@ -193,12 +193,14 @@ fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
             let given = group.beats.iter().filter(|beat| {
                 beat.session == tenure.session && beat.ok.is_some_and(|ok| ok.term == tenure.term && ok.role == PRIMARY)
             });
-            for (beat, ok) in given.filter_map(|beat| Some((beat, beat.ok?))) {
+            // Of the leases that it was told of before, the one that goes furthest: a later one may have been given for less time.
+            let before = given.filter_map(|beat| Some((beat, beat.ok?))).filter(|(_, ok)| ok.at < outage.began_at);
+            if let Some((beat, ok)) = before.max_by_key(|(beat, ok)| beat.sent + ok.lease_us) {
                 let lasted = outage.recovered_at - outage.began_at;
                 if lasted <= outage.counts_from.min(ok.lease_us / 4) {
                     continue;
                 }
-                let stood = ok.at < outage.began_at && beat.sent + ok.lease_us > outage.began_at;
+                let stood = beat.sent + ok.lease_us > outage.began_at;
                 let stands_until = outage.recovered_at + ok.lease_us;
                 if stood && end < stands_until && !is_disbelieved(group, tenure, beat.sent, stands_until) {
                     let what = format!(
