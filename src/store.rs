@@ -448,13 +448,13 @@ impl Store {
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
             // Nobody waits for the standby any more: it is committed here, and whether it survives this server is unknown.
-            Ok(Ok((_, Some(warning)))) => {
+            Ok(Ok((_, Some(warning)))) if !active(SeededBug::CancelledWaitTakenForDone) => {
                 tracing::warn!(transaction = name, warning, "a COMMIT is not known to be replicated");
                 Fault::LostInCommit(warning)
             }
             // Committed where nobody looks any more, it may be.
             Ok(Ok(_)) if self.life.epoch() != epoch => Fault::LostInCommit(LEFT_HISTORY.to_owned()),
-            Ok(Ok((done, None))) => {
+            Ok(Ok((done, _))) => {
                 if let Some(uncertain) = uncertain {
                     self.line.note_certain_commit(uncertain);
                 }

@@ -5,6 +5,7 @@ mod credentials;
 mod described;
 mod helpers;
 mod issuer;
+#[allow(dead_code, reason = "the other binary fills disks too")]
 mod preload;
 mod servers;
 mod sse;

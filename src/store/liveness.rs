@@ -5,7 +5,7 @@
 //! heartbeat does, so that one which cannot be committed is none. It also says in which history of the database it is given: see
 //! [`super::histories`].
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::clock_watch::{ClockWatch, Reading, Step};
 use super::histories::{DatabaseHistory, Place, Remembered};
-use super::{Store, StoreError, StoreOptions};
+use super::{Connection, Store, StoreError, StoreOptions, WRITE_SOMETHING, WorkError, fault, notices};
 use crate::metrics;
 use crate::seeded_bugs::{SeededBug, active};
 
@@ -39,6 +39,8 @@ pub struct Life {
     known: Mutex<Known>,
     /// One sign at a time: whoever waits for it finds it given.
     noting: tokio::sync::Mutex<()>,
+    /// Whether the last sign that was asked for may be on one server alone, where others are waited for.
+    is_sign_uncertain: AtomicBool,
     /// How often this replica went over into another history.
     epoch: AtomicU64,
     /// The highest id of an event and the highest term that it knows of, given out in whatever history.
@@ -69,7 +71,7 @@ impl Life {
 
     /// Whether a clock that has just been read is ahead of the time that passed, so that leases would end early by it.
     pub fn is_ahead(&self, now: DateTime<Utc>) -> bool {
-        self.known().clock.is_ahead(now.timestamp_micros(), Instant::now())
+        self.known().clock.is_ahead(now.timestamp_micros(), Instant::now()) && !active(SeededBug::ClockStepMissed)
     }
 
     /// How long ago the last sign of life was given that this replica knows of.
@@ -163,7 +165,7 @@ impl Store {
 
     async fn give_sign(&self) -> Result<DateTime<Utc>, StoreError> {
         let reading = self.read_clock().await?;
-        let step = self.life.known().clock.step_in(reading);
+        let step = self.life.known().clock.step_in(reading).filter(|_| !active(SeededBug::ClockStepMissed));
         let silence = self.life.longest_silence(self.options());
         let fresh = FRESH + self.life.commit_time();
         let spans = Spans { gap: self.options().outage_gap, silence, fresh, step };
@@ -171,13 +173,7 @@ impl Store {
         let trusts = self.options().database_history == DatabaseHistory::Trusted;
         let newest = (self.life.newest_event.load(Ordering::Acquire), self.life.highest_term.load(Ordering::Acquire));
         let began = Instant::now();
-        let sign = self
-            .ask_in_one_message(
-                "note_alive",
-                move |place| statement(&spans, place, remembered, newest, trusts),
-                Sign::read,
-            )
-            .await?;
+        let sign = self.write_sign(move |place| statement(&spans, place, remembered, newest, trusts)).await?;
         let took = began.elapsed();
         let noted_us = sign.noted_us;
         let noted = DateTime::from_timestamp_micros(noted_us)
@@ -240,37 +236,71 @@ impl Store {
     /// Before the sign: what another replica decides by must not have been noted by a clock that nobody had compared.
     async fn read_clock(&self) -> Result<Reading, StoreError> {
         let asked = Instant::now();
-        let clock_us = self
-            .ask_in_one_message(
-                "read_clock",
-                |_| "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned(),
-                |row| row.try_get::<i64, _>(0),
-            )
-            .await?;
+        let store = self.background().for_signs_of_life();
+        let clock_us = store.read("read_clock", |connection| {
+            let question = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+            Box::pin(async move { Ok(sqlx::raw_sql(question).fetch_one(connection).await?.try_get::<i64, _>(0)?) })
+        });
+        let clock_us = clock_us.await?;
         Ok(Reading { clock_us, asked, answered: Instant::now() })
     }
 
-    /// Through a pooler other reads are a BEGIN, a statement and a COMMIT, and a replica that is paused between two of them would
-    /// keep the row from all others until the server ends it, which would look like an outage.
-    async fn ask_in_one_message<T: Send + 'static>(
-        &self,
-        name: &'static str,
-        statement: impl Fn(Option<Place>) -> String,
-        read: fn(&PgRow) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
+    /// Writes a sign, and waits until it lasts.
+    ///
+    /// In one message: through a pooler other reads are a BEGIN, a statement and a COMMIT, and a replica that is paused between two
+    /// of them would keep the row from all others until the server ends it, which would look like an outage.
+    async fn write_sign(&self, statement: impl Fn(Option<Place>) -> String) -> Result<Sign, StoreError> {
         let store = self.background().for_signs_of_life();
-        let asked = store.read(name, move |connection| {
-            let statement = AssertSqlSafe(statement(connection.place()));
-            Box::pin(async move { Ok(read(&sqlx::raw_sql(statement).fetch_one(connection).await?)?) })
+        let written = store.read("note_alive", move |connection| {
+            let statement = statement(connection.place());
+            Box::pin(async move {
+                let life = connection.life();
+                // A sign whose wait was ended, however that came, can be seen and may not last. Whoever found it fresh would go by it
+                // without having waited for anything, so one more commit is waited for first.
+                if life.is_sign_uncertain.load(Ordering::Acquire)
+                    && let Err(unsure) = commit(connection, WRITE_SOMETHING.to_owned()).await?
+                {
+                    return Ok(Err(unsure));
+                }
+                life.is_sign_uncertain.store(true, Ordering::Release);
+                let written = commit(connection, statement).await;
+                let is_certain = match &written {
+                    Ok(lasts) => lasts.is_ok(),
+                    // It was rolled back.
+                    Err(WorkError::Statement(error)) => fault::is_of_a_lock(error),
+                    Err(_) => false,
+                };
+                life.is_sign_uncertain.store(!is_certain, Ordering::Release);
+                Ok(match written? {
+                    Ok(row) => Ok(Sign::read(&row)?),
+                    Err(unsure) => Err(unsure),
+                })
+            })
         });
-        asked.await.map_err(|error| match error {
-            // A lock is waited for that every heartbeat needs: the database is as good as gone.
-            StoreError::Contended { .. } => {
-                StoreError::Unavailable("no heartbeat can be committed: a lock is waited for".to_owned())
+        match written.await {
+            Ok(Ok(sign)) => Ok(sign),
+            Ok(Err(Unsure(warning))) => {
+                Err(StoreError::Unavailable(format!("no heartbeat can be committed for certain: {warning}")))
             }
-            other => other,
-        })
+            // A lock is waited for that every heartbeat needs: the database is as good as gone.
+            Err(StoreError::Contended { .. }) => {
+                Err(StoreError::Unavailable("no heartbeat can be committed: a lock is waited for".to_owned()))
+            }
+            Err(error) => Err(error),
+        }
     }
+}
+
+/// Why what was committed may not last: the server's warning.
+struct Unsure(String);
+
+/// Runs a statement with one row, which commits by itself, to its end: the warning that nobody waits for a standby any more comes
+/// after the row.
+async fn commit(connection: &mut Connection, statement: String) -> Result<Result<PgRow, Unsure>, WorkError> {
+    let run = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut **connection);
+    let (rows, warning) = notices::listening_for_warnings(run).await;
+    let row = rows?.pop().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(warning.map_or(Ok(row), |warning| Err(Unsure(warning))))
 }
 
 /// What is said of a history that something was fenced off at, and of one that is trusted.

@@ -198,12 +198,12 @@ impl Client {
     async fn register(&mut self) {
         loop {
             let request = self.http.post(self.url("")).json(&json!({"Id": self.part.session}));
-            let answer = request.timeout(Duration::from_millis(500)).send().await;
+            let answer = request.timeout(Duration::from_secs(1)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
             self.replica += 1;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::process::{Child, Command};
 
 use super::proxy::{Gate, Proxy};
-use crate::helpers::{eventually, free_port};
+use crate::helpers::free_port;
 use crate::preload::{Disk, Shim};
 use crate::servers::{append, as_server, give_to_servers};
 
@@ -261,12 +261,9 @@ impl Database {
     /// Makes the standby the primary. The old one is left as it is.
     pub async fn promote(&mut self) {
         let (old, new) = (self.primary(), 1 - self.primary());
-        eventually("the standby is promoted", async || {
-            let Some(mut connection) = connect(self.nodes[new].port, NAME).await else { return false };
-            let promoted = sqlx::query_scalar("SELECT NOT pg_is_in_recovery() OR pg_promote(true, 10)");
-            promoted.fetch_one(&mut connection).await.unwrap_or(false)
-        })
-        .await;
+        let mut connection = connect(self.nodes[new].port, NAME).await.expect("the standby answers");
+        let promoted = sqlx::query_scalar("SELECT pg_promote(true, 20)").fetch_one(&mut connection).await;
+        assert!(promoted.unwrap_or(false), "the standby is promoted");
         self.replication[old].set_gate(Gate::Open);
         self.way.primary.store(new, Ordering::Release);
     }
@@ -331,15 +328,17 @@ impl Node {
 
     /// Takes over all data of a server, as its standby.
     async fn copy_from(&self, port: u16) {
-        eventually("the data is copied", async || {
+        for _ in 0..3 {
             let _ = std::fs::remove_dir_all(self.data());
             let mut copied = self.command("pg_basebackup");
             copied.args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-p"]);
             copied.arg(port.to_string()).arg("-D").arg(self.data());
-            let until = tokio::time::timeout(Duration::from_secs(15), copied.status());
-            until.await.is_ok_and(|status| status.expect("pg_basebackup runs").success())
-        })
-        .await;
+            let status = tokio::time::timeout(Duration::from_secs(20), copied.status()).await;
+            if status.is_ok_and(|status| status.expect("pg_basebackup runs").success()) {
+                return;
+            }
+        }
+        panic!("the data is not copied: {}", self.dir.join("log").display());
     }
 
     /// Starts it if it does not run, and waits until it answers. What is left of one that was killed is waited for.

@@ -1,7 +1,7 @@
 //! A TCP proxy that cuts, holds, swallows and delays what passes through it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -34,6 +34,7 @@ struct Controls {
     requests_to_delay: AtomicU32,
     delay_ms: AtomicU64,
     slow_ms: AtomicU64,
+    lets_nobody_in: AtomicBool,
 }
 
 impl Proxy {
@@ -49,12 +50,14 @@ impl Proxy {
             requests_to_delay: AtomicU32::new(0),
             delay_ms: AtomicU64::new(0),
             slow_ms: AtomicU64::new(0),
+            lets_nobody_in: AtomicBool::new(false),
         });
         let shared = controls.clone();
         let accepting = tokio::spawn(async move {
             loop {
                 let Ok((downstream, _)) = listener.accept().await else { continue };
-                if *shared.gate.borrow() != Gate::Closed {
+                let is_open = !shared.lets_nobody_in.load(Ordering::Relaxed);
+                if is_open && *shared.gate.borrow() != Gate::Closed {
                     tokio::spawn(pass(downstream, upstream, shared.clone()));
                 }
             }
@@ -67,6 +70,11 @@ impl Proxy {
         if gate == Gate::Closed {
             self.cut();
         }
+    }
+
+    /// Refuses new connections, and leaves those that there are; or takes new ones again.
+    pub fn let_nobody_in(&self, nobody: bool) {
+        self.controls.lets_nobody_in.store(nobody, Ordering::Relaxed);
     }
 
     /// Cuts every connection there is.

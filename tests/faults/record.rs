@@ -257,6 +257,13 @@ impl DatabaseClock {
         (shown - nearest.2).clamp(nearest.0, nearest.1)
     }
 
+    /// By how much the clock was set, each time until then.
+    pub fn steps_until(&self, at: i64) -> impl Iterator<Item = i64> {
+        let before = std::iter::once(0).chain(self.0.iter().map(|step| step.off_us));
+        let steps = self.0.iter().zip(before).filter(move |(step, _)| step.at <= at);
+        steps.map(|(step, before)| step.off_us - before)
+    }
+
     /// By how much the clock was off at times between two: the least, which is negative where it was behind.
     pub fn least_off_between(&self, from: i64, until: i64) -> i64 {
         let within = self.spells().filter(|(begins, ends, _)| *begins <= until && *ends >= from);
@@ -336,7 +343,8 @@ mod tests {
 
     /// Set forward by 100 at 1,000, and back by 300 at 2,000; all in milliseconds.
     fn clock() -> DatabaseClock {
-        let step = |at, off_us, last_change| ClockStep { at: at * 1_000, off_us: off_us * 1_000, last_change };
+        let step =
+            |at: i64, off_ms: i64, last_change| ClockStep { at: at * 1_000, off_us: off_ms * 1_000, last_change };
         DatabaseClock(vec![step(1_000, 100, 10), step(2_000, -200, 20)])
     }
 

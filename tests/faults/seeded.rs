@@ -110,6 +110,19 @@ mod with_the_feature {
                     Scenario { kinds: &[(SessionDeleted, 1)], every_ms: 150, ..usual }
                 }
                 SeededBug::SignOfLifeNotDurable => Scenario { kinds: &[(CommitsHang, 1)], every_ms: 4_000, ..usual },
+                SeededBug::CancelledWaitTakenForDone => {
+                    Scenario { kinds: &[(StandbyPromoted, 1)], every_ms: 4_000, with_standby: true, ..usual }
+                }
+                SeededBug::ClockStepMissed => {
+                    Scenario { kinds: &[(DatabaseClockStepped, 1)], every_ms: 1_500, ..usual }
+                }
+                // The old Primary must have renewed, or another been granted, in what is lost.
+                SeededBug::TermsNotLifted | SeededBug::GrantBeforeWait => Scenario {
+                    kinds: &[(StandbyPromotedWithLoss, 3), (ClientHealthChanged, 8), (ClientKilled, 2)],
+                    every_ms: 400,
+                    with_standby: true,
+                    ..usual
+                },
                 SeededBug::LapsedRoleShown => Scenario {
                     kinds: &[(ClientKilled, 1)],
                     sessions: 1..=2,

@@ -91,6 +91,7 @@ pub struct Notes {
     former_outages: Vec<OutageRow>,
     promotions: usize,
     losses: Vec<(i64, i64)>,
+    histories: BTreeMap<i64, HistoryRow>,
 }
 
 impl World {
@@ -190,7 +191,7 @@ impl World {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), all_have).await.expect("every group has a Primary soon");
+        tokio::time::timeout(Duration::from_secs(60), all_have).await.expect("every group has a Primary soon");
     }
 
     pub fn note(&self, fault: Fault) {
@@ -229,16 +230,25 @@ impl World {
         self.notes.lock().expect("nobody panics over the notes").clock.set_last_change(last_change);
     }
 
-    /// Notes the outages that are new, while it is clear when they were.
+    /// Notes the outages and histories that are new, while it is clear when they were.
     pub async fn audit_outages(&self, connection: &mut PgConnection) -> Option<()> {
         let rows = sqlx::query(
             "SELECT outage_id, (extract(epoch FROM began_at) * 1000000)::bigint,
                  (extract(epoch FROM recovered_at) * 1000000)::bigint, (extract(epoch FROM counts_from) * 1000000)::bigint
              FROM service_outages",
         );
-        let rows = rows.fetch_all(connection).await.ok()?;
+        let rows = rows.fetch_all(&mut *connection).await.ok()?;
+        let histories = sqlx::query(
+            "SELECT history_id, (extract(epoch FROM noticed_at) * 1000000)::bigint, base
+             FROM service_histories WHERE reason <> 'first'",
+        );
+        let histories = histories.fetch_all(connection).await.ok()?;
         let now = Stamp::now().wall;
         let mut notes = self.notes.lock().expect("nobody panics over the notes");
+        for row in histories {
+            let noticed_at = notes.clock.last_shown(row.get(1), now);
+            notes.histories.entry(row.get(0)).or_insert(HistoryRow { noticed_at, base: row.get(2) });
+        }
         for row in rows {
             let recovered_at = notes.clock.last_shown(row.get(2), now);
             let began_at = notes.clock.last_shown(row.get(1), recovered_at);
@@ -382,6 +392,7 @@ impl World {
         record.outages.extend(notes.outages.into_values());
         record.promotions = notes.promotions;
         record.losses = notes.losses;
+        record.histories = notes.histories.into_values().collect();
         record.nothing_commits = notes.nothing_commits;
         record.clock = notes.clock;
         let logs = std::fs::read_dir(self.dir.join("records")).expect("the records are there");
@@ -426,16 +437,7 @@ impl World {
             row.received_at = clock.last_shown(row.received_at, Stamp::now().wall);
         }
         self.audit_outages(&mut rows).await.expect("it runs");
-        let histories = sqlx::query(
-            "SELECT (extract(epoch FROM noticed_at) * 1000000)::bigint, base
-             FROM service_histories WHERE reason <> 'first' ORDER BY history_id",
-        );
-        let histories = histories.fetch_all(&mut *rows).await.expect("it runs").into_iter();
-        let now = Stamp::now().wall;
-        let histories = histories
-            .map(|row| HistoryRow { noticed_at: clock.last_shown(row.get(0), now), base: row.get(1) })
-            .collect();
-        Record { histories, transitions, sessions, groups, heartbeats, ended_at: at, ..Record::default() }
+        Record { transitions, sessions, groups, heartbeats, ended_at: at, ..Record::default() }
     }
 
     /// Where records and logs are.

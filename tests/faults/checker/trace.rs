@@ -122,10 +122,7 @@ fn leases(group: &GroupRecord<'_>, findings: &mut Findings) {
         if tenure.session != beat.session {
             continue;
         }
-        // Where a history of the database is lost, a client that does not say that it acts is not believed, and one that says
-        // that it does not act is.
-        let is_believed = !group.is_in_doubt(tenure.end.map_or(0, |(end, _)| end))
-            || (group.tells_its_role(beat.session) && !has_given_up(group, beat.session, beat.sent, stands_until));
+        let is_believed = !is_disbelieved(group, tenure, beat.sent, stands_until);
         if let Some((end, "lease_lapsed")) = tenure.end
             && end < stands_until
             && is_believed
@@ -154,6 +151,13 @@ fn leases(group: &GroupRecord<'_>, findings: &mut Findings) {
         );
         findings.add(Kind::TwoGranted, group.id, what);
     }
+}
+
+/// Whether the tenure ended because a history of the database is lost: then a client that does not say that it acts is not believed,
+/// and one that says that it does not act is.
+fn is_disbelieved(group: &GroupRecord<'_>, tenure: &Tenure<'_>, sent: i64, stands_until: i64) -> bool {
+    let in_doubt = tenure.end.is_some_and(|(end, _)| group.is_in_doubt(end));
+    in_doubt && (!group.tells_its_role(tenure.session) || has_given_up(group, tenure.session, sent, stands_until))
 }
 
 /// Whether the session said between the two instants that it does not act, or said goodbye.
@@ -189,13 +193,16 @@ fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
             let given = group.beats.iter().filter(|beat| {
                 beat.session == tenure.session && beat.ok.is_some_and(|ok| ok.term == tenure.term && ok.role == PRIMARY)
             });
-            for (beat, ok) in given.filter_map(|beat| Some((beat, beat.ok?))) {
+            // Of the leases that it was told of before, the one that goes furthest: a later one may have been given for less time.
+            let before = given.filter_map(|beat| Some((beat, beat.ok?))).filter(|(_, ok)| ok.at < outage.began_at);
+            if let Some((beat, ok)) = before.max_by_key(|(beat, ok)| beat.sent + ok.lease_us) {
                 let lasted = outage.recovered_at - outage.began_at;
                 if lasted <= outage.counts_from.min(ok.lease_us / 4) {
                     continue;
                 }
-                let stood = ok.at < outage.began_at && beat.sent + ok.lease_us > outage.began_at;
-                if stood && end < outage.recovered_at + ok.lease_us {
+                let stood = beat.sent + ok.lease_us > outage.began_at;
+                let stands_until = outage.recovered_at + ok.lease_us;
+                if stood && end < stands_until && !is_disbelieved(group, tenure, beat.sent, stands_until) {
                     let what = format!(
                         "{} lapsed at {}, though the service was away until {}",
                         tenure.session,

@@ -247,6 +247,9 @@ async fn promote_with_loss(world: &World, database: &mut Database, random: &mut 
     // One that is suspended meanwhile, or made anew, could not know that the old primary is none any more.
     let awake: Vec<_> = world.replicas.iter().filter_map(|replica| replica.try_lock().ok()).collect();
     let wakes_up = random.bool() && awake.len() == world.replicas.len();
+    // Whoever leads the replicas to the primary does not lead them to the old one. What is connected to it stays connected.
+    let to_old: Vec<_> = world.lines.iter().map(|lines| lines.to_database()).collect();
+    to_old.iter().for_each(|proxy| proxy.let_nobody_in(true));
     match wakes_up {
         true => database.freeze_primary(true),
         false => database.end_with(Signal::SIGKILL).await,
@@ -254,15 +257,16 @@ async fn promote_with_loss(world: &World, database: &mut Database, random: &mut 
     let until = Stamp::now().wall;
     database.promote().await;
     world.note_promotion(Some((from, until)));
-    if wakes_up {
-        let mut connection = world.way.connect().await?;
-        // One that cannot reach the new primary would go on with the old one, and nobody could tell.
-        if database.is_used_by(&mut connection, awake.len()).await.is_some() {
-            database.freeze_standby(false);
-            sleep(Duration::from_millis(1_500)).await;
-        }
+    // A replica that cannot reach the new primary would go on with the old one, and nobody could tell.
+    if wakes_up
+        && let Some(mut connection) = world.way.connect().await
+        && database.is_used_by(&mut connection, awake.len()).await.is_some()
+    {
+        database.freeze_standby(false);
+        sleep(Duration::from_millis(1_500)).await;
     }
     drop(awake);
     database.take_back_as_standby().await;
+    to_old.iter().for_each(|proxy| proxy.let_nobody_in(false));
     Some(())
 }
