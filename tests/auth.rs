@@ -460,7 +460,7 @@ async fn every_operation_with_everything_that_is_wrong_with_a_credential() {
         OPERATIONS.len(),
         whos.len()
     );
-    assert_eq!(cases.len(), 11 * 48);
+    assert_eq!(cases.len(), 15 * 48);
 }
 
 #[tokio::test]

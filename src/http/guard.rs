@@ -194,6 +194,9 @@ impl FromRequest for Standing {
 const FOR_SOME_GROUPS: [&str; 4] =
     [paths::GROUPS, paths::NAMESPACE_EVENTS, paths::NAMESPACE_TRANSITIONS, paths::NAMESPACE_STATUS];
 
+/// What is in a tenant and in none of its namespaces. Whatever else is there, or is not, takes a grant for all tenants.
+const OF_A_TENANT: [&str; 2] = [paths::TENANT_KEYS, paths::TENANT_KEY];
+
 /// The names in a path that say where something is to be done. A name that cannot be decoded is nobody's; those who may go there
 /// are told what is wrong with it.
 #[derive(Clone)]
@@ -213,7 +216,10 @@ impl Names {
         let name = |raw: &str| paths::decode(raw).map(|name| name.into_owned());
         let raw = paths::raw_names(path)?;
         let tenant = name(raw.tenant)?;
-        let Some(namespace) = raw.namespace else { return Some(Names::Tenant(tenant)) };
+        let Some(namespace) = raw.namespace else {
+            let is_of_tenant = resource.is_some_and(|resource| OF_A_TENANT.contains(&resource.path));
+            return is_of_tenant.then_some(Names::Tenant(tenant));
+        };
         let namespace = name(namespace)?;
         Some(match raw.group.and_then(name) {
             Some(group) => Names::Group { tenant, namespace, group },

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::datetime::{self, DateTimeText};
 use super::errors::ApiError;
 use super::json::JsonBody;
-use super::paths::{InKeys, OneKey};
+use super::paths::{IdText, InKeys, OneKey};
 use super::{query, timespan};
 use crate::auth::api_keys::issue::{self, Issuer, Lifetime, MAX_NAME_CHARS, MAX_PLACES, Replaced, WantedKey};
 use crate::auth::{Authenticator, Grant, Role, may_hand_on};
@@ -188,10 +188,11 @@ impl JsonSchema for WantedKeyBody {
 
     fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
         let pattern = r"^[^/\\\u0000-\u001f\u007f-\u009f]*$";
-        let names = |description: &str| {
+        let id_pattern = json_schema!({"type": "string", "minLength": 1, "maxLength": MAX_CHARS, "pattern": pattern});
+        let names = |items: Schema, description: &str| {
             json_schema!({
                 "type": ["array", "null"],
-                "items": {"type": "string", "minLength": 1, "maxLength": MAX_CHARS, "pattern": pattern},
+                "items": items,
                 "minItems": 1,
                 "maxItems": MAX_PLACES,
                 "description": description,
@@ -213,8 +214,8 @@ impl JsonSchema for WantedKeyBody {
                     "maxLength": MAX_CHARS,
                     "description": "The tenant that it is good in, or * for all. Below a tenant's path it is that one, and may be left out.",
                 },
-                "Namespaces": names("The namespaces that it is good in; all where it is absent."),
-                "Groups": names("Patterns of the groups that it is good for, in which * stands for any characters; all where it is absent."),
+                "Namespaces": names(schemas.subschema_for::<IdText>(), "The namespaces that it is good in; all where it is absent."),
+                "Groups": names(id_pattern, "Patterns of the groups that it is good for, in which * stands for any characters; all where it is absent."),
                 "Role": schemas.subschema_for::<RoleText>(),
                 "ValidFor": {
                     "type": ["string", "null"],
