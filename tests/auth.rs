@@ -134,7 +134,7 @@ impl House {
             add_user(&users_file, &name, PASSWORD, &grants).await;
             let namespaces = if limited { ", namespaces = [\"n\"]" } else { "" };
             let grant = format!("{{ tenant = \"t\", role = \"{role}\"{namespaces} }}");
-            write!(subjects, "[subjects.\"{name}\"]\ngrants = [{grant}]\n").expect("it is text");
+            write!(subjects, "[subjects.\"cn:{name}\"]\ngrants = [{grant}]\n").expect("it is text");
         }
         let subjects_file = dir.join("subjects.toml");
         std::fs::write(&subjects_file, subjects).expect("it can be written");
@@ -410,7 +410,7 @@ async fn every_operation_with_everything_that_is_wrong_with_a_credential() {
         OPERATIONS.len(),
         whos.len()
     );
-    assert_eq!(cases.len(), 11 * 48);
+    assert_eq!(cases.len(), 11 * 51);
 }
 
 #[tokio::test]
