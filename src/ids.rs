@@ -65,7 +65,7 @@ pub fn hidden_character(name: &str) -> Option<char> {
 }
 
 /// Characters of no width, marks of direction, fillers, and what only machines read. Marks that choose between forms of the
-/// character before (U+FE00 and following) are none: people type them with symbols.
+/// character before (U+FE00 and U+E0100 and following) are none: people type them with symbols and in names.
 pub const HIDDEN: [(char, char); 16] = [
     ('\u{00ad}', '\u{00ad}'),
     ('\u{034f}', '\u{034f}'),
@@ -82,7 +82,7 @@ pub const HIDDEN: [(char, char); 16] = [
     ('\u{fff0}', '\u{fffb}'),
     ('\u{1bca0}', '\u{1bca3}'),
     ('\u{1d173}', '\u{1d17a}'),
-    ('\u{e0000}', '\u{e0fff}'),
+    ('\u{e0000}', '\u{e007f}'),
 ];
 
 macro_rules! id {

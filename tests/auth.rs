@@ -158,10 +158,10 @@ impl House {
             add_user(&users_file, &name, PASSWORD, &grants).await;
             let namespaces = if limited { ", namespaces = [\"n\"]" } else { "" };
             let grant = format!("{{ tenant = \"t\", role = \"{role}\"{namespaces} }}");
-            write!(subjects, "[subjects.\"{name}\"]\ngrants = [{grant}]\n").expect("it is text");
+            write!(subjects, "[subjects.\"cn:{name}\"]\ngrants = [{grant}]\n").expect("it is text");
         }
         add_user(&users_file, "metrics-false", PASSWORD, &["--role", "metrics"]).await;
-        subjects += "[subjects.metrics-false]\ngrants = [{ tenant = \"*\", role = \"metrics\" }]\n";
+        subjects += "[subjects.\"cn:metrics-false\"]\ngrants = [{ tenant = \"*\", role = \"metrics\" }]\n";
         let subjects_file = dir.join("subjects.toml");
         std::fs::write(&subjects_file, subjects).expect("it can be written");
         let mut settings = settings(database.connect_options());
@@ -460,7 +460,7 @@ async fn every_operation_with_everything_that_is_wrong_with_a_credential() {
         OPERATIONS.len(),
         whos.len()
     );
-    assert_eq!(cases.len(), 15 * 48);
+    assert_eq!(cases.len(), 15 * 51);
 }
 
 #[tokio::test]
