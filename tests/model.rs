@@ -1233,6 +1233,7 @@ fn a_database_that_loses_its_last_commits() {
         Protocol {
             clients: vec![client(Telling, &[50], 2), client(Telling, &[60], 2)],
             losses: 1,
+            lost_commits: 1,
             last_tick: 3,
             ..Protocol::default()
         },
@@ -1552,6 +1553,15 @@ fn wider_bounds() {
             recreations: 2,
             reports_data: true,
             last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "lost commits, wider",
+        Protocol {
+            clients: vec![telling(&[50], 2), telling(&[60], 2)],
+            losses: 1,
+            last_tick: 3,
             ..Protocol::default()
         },
     );
