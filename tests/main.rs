@@ -33,6 +33,7 @@ mod few_connections;
 mod foreign_database;
 mod framing;
 mod generated;
+mod histories;
 mod history;
 mod hosts;
 mod http;
