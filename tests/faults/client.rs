@@ -93,6 +93,8 @@ struct Client {
     told: i16,
     may_until: i64,
     term: i64,
+    /// The highest term that it was told.
+    term_seen: i64,
     data_time: Option<i64>,
     replica: usize,
     answers: mpsc::UnboundedSender<Answered>,
@@ -115,6 +117,7 @@ impl Client {
             told: SECONDARY,
             may_until: 0,
             term: 0,
+            term_seen: 0,
             data_time: None,
             replica,
             answers,
@@ -254,6 +257,7 @@ impl Client {
         if let Some(role) = acting_as {
             request = request.header("Failover-Role", role);
         }
+        request = request.header("Failover-Term", self.term_seen);
         // An answer that comes late but before that of a later heartbeat is still an answer.
         let request = request.timeout(self.timeout().max(Duration::from_secs(1)));
         let answers = self.answers.clone();
@@ -269,6 +273,7 @@ impl Client {
         self.log.write(&ClientEvent::Answered { n, at, outcome: outcome.clone() });
         match outcome {
             Outcome::Ok { role, term, lease_ms, .. } => {
+                self.term_seen = self.term_seen.max(term);
                 // Out of date; or it would take back what a later heartbeat has said since.
                 if n < self.heeded || (self.part.telling && n < self.said_idle) {
                     return;
