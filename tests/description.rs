@@ -286,8 +286,8 @@ async fn errors_of_the_database(described: &Described) {
             app.database.execute(&spoil).await;
         }
         for operation in described.operations().iter().filter(|it| it.statuses().any(|status| status == 500)) {
-            // A stream that was open already would go on.
-            if operation.path.ends_with("/events") {
+            // A stream that was open already would go on; and the table of histories is whole, without which nothing is decided at all.
+            if operation.path.ends_with("/events") || operation.path.ends_with("/histories") {
                 continue;
             }
             let target = operation.path.replace("{groupid}", "g").replace("{sessionId}", "s");
