@@ -624,7 +624,7 @@ impl Group {
     /// Who was believed to be acting since the present history was noticed.
     fn believed(&self, at: Moment<'_>) -> Option<usize> {
         let noticed_at = at.history?.noticed_at;
-        let is_since = |p: &usize| self.sessions[*p].beat.is_some_and(|beat| beat.received_at >= noticed_at);
+        let is_since = |p: &usize| self.sessions[*p].beat.is_some_and(|beat| beat.received_at > noticed_at);
         self.holder(Role::Primary).filter(is_since)
     }
 
@@ -695,6 +695,13 @@ fn believes(
     if group.sessions[s].role == Role::Primary {
         set_role(group, s, Role::Secondary, Reason::LeaseLapsed, trace);
         group.vacancy = Vacancy::Lapsed;
+        // One that was believed has a lease that may outlast the doubt. Unless it says that it stands by, it is waited for as one
+        // that yields is.
+        let stands_by = report.acting_as == Some(Role::Secondary)
+            && !before.is_some_and(|before| before.is_leapt_by(report.sent_at, at.now));
+        if believed == Some(s) && !stands_by {
+            group.handover = wait_for(group, s, before.map(|before| before.lease_until), at);
+        }
     }
     false
 }
@@ -766,10 +773,14 @@ fn open_handover(
     at: Moment<'_>,
     rules: &Rules,
 ) -> Option<Handover> {
+    wait_for(group, p, lease_before, at).filter(|_| rules.handover == HandoverMode::Strict)
+}
+
+/// A handover from `p`, which may act on the lease that it held before this heartbeat.
+fn wait_for(group: &Group, p: usize, lease_before: Option<Instant>, at: Moment<'_>) -> Option<Handover> {
     let until = lease_before.filter(|until| may_act_until(group, p, *until, at) > at.now)?;
     let heard_until = group.sessions[p].beat?.heard_until;
-    let from = Former::Yielding { session: p, heard_until };
-    (rules.handover == HandoverMode::Strict).then_some(Handover { from, until })
+    Some(Handover { from: Former::Yielding { session: p, heard_until }, until })
 }
 
 /// The first of the live sessions: by health; then the Primary, the PendingPrimary, the one that is

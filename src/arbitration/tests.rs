@@ -945,6 +945,20 @@ mod another_history {
     }
 
     #[test]
+    fn whoever_was_believed_and_does_not_say_any_more_what_it_acts_as_is_waited_for() {
+        for (acting_as, waits) in [(Some(Secondary), false), (Some(PendingPrimary), true), (None, true)] {
+            let mut table = of_two();
+            table.hears(0, says(100).sent_at(80).acting_as(Primary), 80);
+            table.hears(0, Report { acting_as, ..says(50).sent_at(85) }, 85);
+            assert_eq!(table.group.handover.is_some(), waits, "{acting_as:?}");
+            let role = table.hears(1, says(100).sent_at(90).acting_as(Secondary), 90).role;
+            assert_eq!(role == Primary, !waits, "{acting_as:?}: its lease outlasts the doubt");
+            assert_eq!(table.hears(1, says(100).sent_at(139), 139).role == Primary, !waits);
+            assert_eq!(table.hears(1, says(100).sent_at(140), 140).role, Primary);
+        }
+    }
+
+    #[test]
     fn whoever_was_believed_is_not_outranked_before_the_doubt_is_over_and_yields_then() {
         let mut table = of_two();
         table.hears(1, says(100).sent_at(31).acting_as(Secondary), 31);
