@@ -154,10 +154,20 @@ fn leases(group: &GroupRecord<'_>, findings: &mut Findings) {
 }
 
 /// Whether the tenure ended because a history of the database is lost: then a client that does not say that it acts is not believed,
-/// and one that says that it does not act is.
+/// and one that says that it does not act is. One whose clock was set back says what may be old.
 fn is_disbelieved(group: &GroupRecord<'_>, tenure: &Tenure<'_>, sent: i64, stands_until: i64) -> bool {
     let in_doubt = tenure.end.is_some_and(|(end, _)| group.is_in_doubt(end));
-    in_doubt && (!group.tells_its_role(tenure.session) || has_given_up(group, tenure.session, sent, stands_until))
+    in_doubt
+        && (!group.tells_its_role(tenure.session)
+            || has_given_up(group, tenure.session, sent, stands_until)
+            || is_set_back(group, tenure.session, stands_until))
+}
+
+/// Whether the session's clock was further once than in its latest heartbeat until then.
+fn is_set_back(group: &GroupRecord<'_>, session: &str, until: i64) -> bool {
+    let own = group.beats.iter().filter(|beat| beat.session == session && beat.sent <= until);
+    let latest = own.clone().last().and_then(|beat| beat.heartbeat_time);
+    own.filter_map(|beat| beat.heartbeat_time).max() > latest
 }
 
 /// Whether the session said between the two instants that it does not act, or said goodbye.
