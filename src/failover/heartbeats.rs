@@ -83,10 +83,13 @@ impl Drop for Entrance {
     }
 }
 
+/// What a heartbeat is answered with.
+type Outcome = Result<Answer, FailoverError>;
+
 struct Waiting {
     request: Arc<Request>,
     deadline: Instant,
-    reply: oneshot::Sender<Result<Answer, FailoverError>>,
+    reply: oneshot::Sender<Outcome>,
 }
 
 struct Request {
@@ -140,7 +143,7 @@ impl Waits for Waiting {
 
 /// What a committed transaction answers, one outcome per request, and what it changed.
 struct Committed {
-    outcomes: Vec<Result<Answer, FailoverError>>,
+    outcomes: Vec<Outcome>,
     changes: Vec<RoleChange>,
     leases: Leases,
     /// How many sessions the groups have.
@@ -197,7 +200,7 @@ impl HeartbeatQueue {
         message: HeartbeatMessage,
         caller: &Caller,
         is_bound: bool,
-    ) -> Result<Answer, FailoverError> {
+    ) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.patience;
         let key = path.key().0;
@@ -590,7 +593,7 @@ fn decide_in_part(
     loaded: Loaded,
     clock: &state::Clock,
     rules: &Rules,
-) -> Option<(Vec<Result<Answer, FailoverError>>, [Loaded; 1])> {
+) -> Option<(Vec<Outcome>, [Loaded; 1])> {
     let mut loaded = [loaded];
     let mut outcomes = Vec::with_capacity(requests.len());
     for (i, request) in requests.iter().enumerate() {
@@ -610,12 +613,7 @@ fn decide_in_part(
 }
 
 /// One heartbeat on the state of its group, as those before it in the batch have left it.
-fn decide(
-    request: &Request,
-    loaded: &mut Loaded,
-    clock: &state::Clock,
-    rules: &Rules,
-) -> Result<Answer, FailoverError> {
+fn decide(request: &Request, loaded: &mut Loaded, clock: &state::Clock, rules: &Rules) -> Outcome {
     let stored = match loaded {
         None => return Err(no_such_group(&request.path)),
         Some(Err(what)) => return Err(StoreError::Inconsistent(what.clone()).into()),
