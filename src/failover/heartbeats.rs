@@ -449,44 +449,48 @@ impl Writer {
                 let first_reading = first_reading.clone();
                 Box::pin(async move {
                     let (keys, places) = distinct_keys(&requests);
-                    let mut first_clock = None;
-                    if let (true, [key]) = (is_large, &keys[..]) {
-                        let (clock, in_part) = load_in_part(connection, *key, &requests, store.options()).await?;
-                        let read_at = Instant::now();
-                        let strangers = find_strangers(connection, &requests).await?;
-                        if let Some(loaded) = in_part
-                            && let Some((outcomes, loaded)) =
-                                decide_in_part(&requests, &strangers, loaded, &clock, &rules)
-                        {
-                            let leases = match notes_leases {
-                                true => Leases { left: leases_left(&loaded, &clock), read_at },
-                                false => Leases::none(),
-                            };
-                            let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
-                            state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
-                            return Ok(Committed { outcomes, changes: Vec::new(), leases, sizes: Vec::new() });
+                    let options = store.options();
+                    let (clock, part, whole) = match (is_large, &keys[..]) {
+                        (true, [key]) => {
+                            let (clock, part) = load_in_part(connection, *key, &requests, options).await?;
+                            (clock, part, None)
                         }
-                        first_clock = Some(clock);
-                    }
-                    let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
+                        _ => {
+                            let (clock, whole) = state::load(connection, &keys, options).await?;
+                            (clock, None, Some(whole))
+                        }
+                    };
                     let read_at = Instant::now();
-                    // The clock of the statement that took the snapshot.
-                    let clock = first_reading.or(first_clock.unwrap_or(clock));
+                    let clock = first_reading.or(clock);
                     let strangers = find_strangers(connection, &requests).await?;
-                    let outcomes = std::iter::zip(requests.iter(), places.iter())
-                        .enumerate()
-                        .map(|(i, (request, place))| match strangers.contains(&i) {
-                            true => Err(session_of_another(&request.path, &request.session)),
-                            false => decide(request, &mut loaded[*place], &clock, &rules),
-                        })
-                        .collect();
+                    let in_part = part.and_then(|part| decide_in_part(&requests, &strangers, part, &clock, &rules));
+                    let is_whole = in_part.is_none();
+                    let (outcomes, loaded) = match in_part {
+                        Some((outcomes, part)) => (outcomes, Vec::from(part)),
+                        None => {
+                            // Where a part was not enough, by the clock of the statement that took the snapshot all the same.
+                            let mut whole = match whole {
+                                Some(whole) => whole,
+                                None => state::load(connection, &keys, options).await?.1,
+                            };
+                            let outcomes = std::iter::zip(requests.iter(), places.iter())
+                                .enumerate()
+                                .map(|(i, (request, place))| match strangers.contains(&i) {
+                                    true => Err(session_of_another(&request.path, &request.session)),
+                                    false => decide(request, &mut whole[*place], &clock, &rules),
+                                })
+                                .collect();
+                            (outcomes, whole)
+                        }
+                    };
                     let changes = changes_in(&requests, &places, &loaded);
                     let leases = match notes_leases {
                         true => Leases { left: leases_left(&loaded, &clock), read_at },
                         false => Leases::none(),
                     };
                     let size = |stored: &StoredGroup| (stored.key.0, stored.session_ids.len());
-                    let sizes = loaded.iter().flatten().flatten().map(size).collect();
+                    // Of a part of a group it is not known how large that is.
+                    let sizes = loaded.iter().flatten().flatten().filter(|_| is_whole).map(size).collect();
                     let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
                     state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
                     Ok(Committed { outcomes, changes, leases, sizes })
