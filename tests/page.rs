@@ -29,7 +29,12 @@ async fn no_faults(browser: &Browser) {
 impl TestApp {
     /// A group of a Primary `a` and a standby `b`.
     pub async fn pair(&self, group: &str) {
-        self.group_of(group, MINUTE, &["a", "b"]).await;
+        self.pair_with(group, MINUTE).await;
+    }
+
+    /// As [`TestApp::pair`], with that timeout: a long one, where no lease is to lapse however busy the machine is.
+    pub async fn pair_with(&self, group: &str, timeout_ms: i64) {
+        self.group_of(group, timeout_ms, &["a", "b"]).await;
         assert_eq!(self.beat(group, "a", 100.0).await, 1);
         assert_eq!(self.beat(group, "b", 100.0).await, 0);
     }
