@@ -23,6 +23,11 @@ pub const IS_READ_ONLY: &str = "the server is read-only";
 /// What is said of a database that is in another history than the one that this replica works in.
 pub const IS_OF_ANOTHER_HISTORY: &str = "the database is in another history";
 
+/// The error that says so.
+pub(super) fn is_of_another_history() -> sqlx::Error {
+    sqlx::Error::Protocol(IS_OF_ANOTHER_HISTORY.to_owned())
+}
+
 /// What a server is and how it commits.
 const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
 
@@ -127,8 +132,12 @@ impl Admission {
         more: &str,
         of: Of,
     ) -> Result<PgRow, sqlx::Error> {
-        let known = self.life.history().filter(|_| of == Of::KnownHistory);
-        let history = if known.is_some() { LOOK_AT_HISTORY } else { "NULL" };
+        let known = self.life.history().filter(|_| of != Of::AnyHistory);
+        let history = match (known, of) {
+            (None, _) => "NULL".to_owned(),
+            (Some(_), Of::KnownHistory) => LOOK_AT_HISTORY.to_owned(),
+            (Some(known), _) => format!("(SELECT history::text FROM service_histories WHERE history = '{known}')"),
+        };
         let asking = AssertSqlSafe(format!("{before}{LOOK}, {history}, {more}"));
         let seen = sqlx::raw_sql(asking).fetch_one(connection).await?;
         let refused = match (seen.try_get(0)?, seen.try_get(1)?, self.target) {
@@ -138,12 +147,13 @@ impl Admission {
         };
         let refused = match known {
             Some(known) if refused.is_none() => {
-                let latest: Option<String> = seen.try_get(3)?;
-                (latest != Some(known.to_string())).then_some(IS_OF_ANOTHER_HISTORY)
+                let found: Option<String> = seen.try_get(3)?;
+                (found != Some(known.to_string())).then_some(IS_OF_ANOTHER_HISTORY)
             }
             _ => refused,
         };
         match refused {
+            Some(IS_OF_ANOTHER_HISTORY) => Err(is_of_another_history()),
             Some(why) => Err(sqlx::Error::Protocol(why.to_owned())),
             None => Ok(seen),
         }

@@ -32,6 +32,8 @@ pub enum DatabaseHistory {
 pub(super) enum Of {
     /// One to a database in the history that this replica works in.
     KnownHistory,
+    /// One to a database that has been in the history that this replica works in: it may have gone on into another one since.
+    Successor,
     /// One to whatever database there is: a sign of life is given on it, which says in which history it is.
     AnyHistory,
 }

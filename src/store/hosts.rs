@@ -15,6 +15,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::fault;
+
 /// How long one host is waited for before the next is tried beside it. One that is there answers sooner, and one that went dark
 /// never does.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -232,9 +234,12 @@ impl Hosts {
         (place, opened)
     }
 
-    /// One error for all: what a server says of itself says more than that another one is not there.
+    /// One error for all: that a server leads in another history says what is to be done, and what one says of itself says more than
+    /// that another one is not there.
     fn summary(&self, mut failures: Vec<(usize, sqlx::Error)>) -> sqlx::Error {
-        let Some(told) = failures.iter().position(|(_, error)| matches!(error, sqlx::Error::Database(_))) else {
+        let stranger = failures.iter().position(|(_, error)| fault::is_of_another_history(error));
+        let told = || failures.iter().position(|(_, error)| matches!(error, sqlx::Error::Database(_)));
+        let Some(told) = stranger.or_else(told) else {
             if failures.len() == 1
                 && let Some((_, error)) = failures.pop()
             {

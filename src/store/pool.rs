@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::admission::Admission;
+use super::admission::{self, Admission};
 use super::fault;
 use super::histories::{Of, Place};
 use super::hosts::Hosts;
@@ -42,6 +43,10 @@ const ROOM_TRIES: u32 = 5;
 /// How many connections the server should have to spare: what another replica needs to begin with.
 const SPARE_CONNECTIONS: i64 = 3;
 
+/// For how long every host that answers must have been in another history before this replica follows one there. The one that it
+/// worked on may only be slow to answer, beside a former primary that woke up.
+const STRANGERS_AFTER: Duration = Duration::from_secs(10);
+
 /// What connections are for, the least important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
@@ -66,6 +71,8 @@ pub struct Line {
     /// Connections that were not seen well since then are looked at before use.
     suspected_at: Mutex<Option<Instant>>,
     refused_at: Mutex<Option<Instant>>,
+    /// Since when no host is found that has been in the history that this replica works in, though others answer.
+    strangers_since: Mutex<Option<Instant>>,
     few_left: AtomicBool,
     /// Told when the connection that listens is to make room.
     room_wanted: Notify,
@@ -86,6 +93,7 @@ impl Line {
             generation: AtomicU64::new(0),
             suspected_at: Mutex::default(),
             refused_at: Mutex::default(),
+            strangers_since: Mutex::default(),
             few_left: AtomicBool::new(false),
             room_wanted: Notify::new(),
             pools: Mutex::default(),
@@ -167,16 +175,47 @@ impl Line {
         &self.admission
     }
 
-    async fn connect(
+    /// Where any history will do, and there are several hosts, one that has been in the history that this replica works in comes
+    /// first: a former primary that wakes up must not be followed because it answers sooner than its successor.
+    async fn connect(&self, change: &Change, of: Of) -> Result<(PgConnection, Option<Place>), sqlx::Error> {
+        if of != Of::AnyHistory || !self.hosts.are_several() {
+            return self.connect_to(change, of, &AtomicBool::default()).await;
+        }
+        let is_stranger_there = AtomicBool::default();
+        let mut connecting = pin!(self.connect_to(change, Of::Successor, &is_stranger_there));
+        let connected = match tokio::time::timeout(self.patience / 2, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) if is_stranger_there.load(Ordering::Relaxed) => Err(admission::is_of_another_history()),
+            Err(_) => connecting.await,
+        };
+        if connected.is_ok() {
+            *lock(&self.strangers_since) = None;
+            return connected;
+        }
+        if !is_stranger_there.load(Ordering::Relaxed) {
+            return connected;
+        }
+        let since = *lock(&self.strangers_since).get_or_insert_with(Instant::now);
+        if since.elapsed() < STRANGERS_AFTER {
+            return connected;
+        }
+        self.connect_to(change, Of::AnyHistory, &AtomicBool::default()).await
+    }
+
+    /// Says in the last whether there was a server that was refused for its history.
+    async fn connect_to(
         &self,
-        change: &(dyn Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync),
+        change: &Change,
         of: Of,
+        is_stranger_there: &AtomicBool,
     ) -> Result<(PgConnection, Option<Place>), sqlx::Error> {
         self.hosts
             .first(|options| async move {
                 let shaped = change(self.admission.shape(options)?);
                 let mut connection = PgConnection::connect_with(&shaped).await?;
-                let place = self.admission.admit_new(&mut connection, of).await?;
+                let place = self.admission.admit_new(&mut connection, of).await.inspect_err(|error| {
+                    is_stranger_there.fetch_or(fault::is_of_another_history(error), Ordering::Relaxed);
+                })?;
                 Ok((connection, place))
             })
             .await
@@ -294,14 +333,14 @@ impl Clone for Pool {
     }
 }
 
-type Change = Box<dyn Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync>;
+type Change = dyn Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync;
 
 struct Inner {
     line: Arc<Line>,
     rank: Rank,
     most: u32,
     kept: u32,
-    change: Change,
+    change: Box<Change>,
     /// Whose connections are used where the server gives this pool none.
     instead: Option<Pool>,
     /// One for each connection that may be in use.
@@ -403,7 +442,7 @@ impl Pool {
             }
             let generation = pool.line.generation.load(Ordering::Acquire);
             let epoch = pool.line.admission.epoch();
-            let error = match pool.line.connect(&pool.change, of).await {
+            let error = match pool.line.connect(&*pool.change, of).await {
                 Ok((connection, place)) => {
                     pool.open.fetch_add(1, Ordering::AcqRel);
                     pool.is_starved.store(false, Ordering::Relaxed);
