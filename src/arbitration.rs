@@ -5,8 +5,8 @@
 //! attempt of a transaction and passes it in. Sessions are named by their place in [`Group::sessions`], which
 //! is their order of registration, so that a decision compares numbers and not names.
 //!
-//! Four entries: [`heartbeat`] decides (and [`changes_nothing`] tells where it need not see the whole group), [`lapse`] takes
-//! away what has run out, [`remove`] deletes a session, and [`end`] a group; [`Group::begin`] makes the one that follows it.
+//! Five entries: [`heartbeat`] decides (and [`changes_nothing`] tells where it need not see the whole group), [`lapse`] takes
+//! away what has run out, [`remove`] deletes a session, and [`end`] a group, [`doubt_for`] holds back grants; [`Group::begin`] makes the one that follows it.
 //! Whichever comes first in a new history of the database leads the group over into it.
 
 use rust_decimal::Decimal;
@@ -547,6 +547,15 @@ pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
         }
         set_role(group, i, Role::Secondary, Reason::LeaseLapsed, trace);
     }
+}
+
+/// Has a group be in doubt for as long as somebody may act on a lease that was given for so long in a history that is lost. The
+/// change that made its timeout as long may be lost, too.
+pub fn doubt_for(group: &mut Group, given_for: FailoverTimeout, at: Moment<'_>) {
+    group.begin_anew(at);
+    let Some(history) = at.history else { return };
+    group.in_doubt_until = group.in_doubt_until.max(Some(history.noticed_at.plus(given_for)));
+    group.in_doubt_until = group.in_doubt_until.filter(|_| group.is_in_doubt(at));
 }
 
 /// Takes the role from session `s`, which is about to be deleted, and keeps what it contributed to the watermark. The

@@ -25,6 +25,7 @@ use deadlines::Deadlines;
 use feed::Feed;
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
+use longer_leases::LongerLeases;
 use room::Room;
 
 pub mod census;
@@ -34,6 +35,7 @@ mod heartbeats;
 mod held;
 pub mod history;
 mod line;
+mod longer_leases;
 mod room;
 mod turns;
 pub mod upkeep;
@@ -221,6 +223,7 @@ pub struct Failover {
     feed: Feed,
     census: LatestCensus,
     room: Arc<Room>,
+    longer_leases: Arc<LongerLeases>,
     /// What works in the background, once it does.
     direct: Arc<OnceLock<Store>>,
     options: Arc<FailoverOptions>,
@@ -231,7 +234,9 @@ impl Failover {
     /// this value lives.
     pub fn start(store: Store, options: FailoverOptions) -> Failover {
         let deadlines = Deadlines::new();
-        let heartbeats = HeartbeatQueue::start(&store, &options, options.prompt_lapses.then(|| deadlines.clone()));
+        let longer_leases = Arc::default();
+        let watched = options.prompt_lapses.then(|| deadlines.clone());
+        let heartbeats = HeartbeatQueue::start(&store, &options, watched, &longer_leases);
         let feed = Feed::new(store.clone(), options.events.most_streams);
         let census = LatestCensus::default();
         Failover {
@@ -241,6 +246,7 @@ impl Failover {
             feed,
             census,
             room: Arc::default(),
+            longer_leases,
             direct: Arc::default(),
             options: Arc::new(options),
         }

@@ -424,6 +424,7 @@ async fn prepare(
         // Each on a thread of its own: signs of life and sweeps do not wait for them. They go with this task.
         let mut apart = JoinSet::new();
         apart.spawn(failover.feed().clone().run(direct.clone()));
+        apart.spawn(upkeep::remember_longer_leases(failover.clone()));
         if failover.looks_at_leases() {
             apart.spawn(upkeep::watch_leases(failover.clone()));
         }

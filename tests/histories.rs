@@ -209,6 +209,39 @@ async fn a_promotion_that_lost_the_last_grants_lets_nobody_act_beside_another() 
     replica.stop().await;
 }
 
+/// What the database does not know any more, the replica that gave the lease does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_of_a_lengthened_timeout_that_a_promotion_lost_is_waited_for() {
+    let longer = Duration::from_secs(6);
+    let mut primary = Server::start(&[]).await;
+    let standby = primary.standby().await;
+    let replica = TestReplica::start(settings_of(&[&primary, &standby])).await;
+    replica.wait_until_ready().await;
+    replica.group_of("g", 500, &["a", "b"]).await;
+    assert_eq!(replica.beat_acting_as("g", "a", 100.0, 0).await, 1);
+    primary.wait_for(&standby).await;
+    standby.execute("ALTER SYSTEM SET primary_conninfo = ''").await;
+    standby.execute("SELECT pg_reload_conf()").await;
+    let streaming = "SELECT count(*)::text FROM pg_stat_replication";
+    eventually("nobody receives", async || primary.value(streaming).await == "0").await;
+    replica.put("/g", json!({"Milliseconds": 6_000})).await.expect_ok();
+    let acts_since = Instant::now();
+    assert_eq!(replica.beat_acting_as("g", "a", 100.0, 1).await, 1);
+    primary.kill();
+    standby.promote().await;
+    eventually("the other is worked on", async || histories(&standby).await == "first, another_timeline above").await;
+    assert_eq!(standby.value("SELECT failover_timeout_ticks::text FROM groups").await, "5000000", "the change is lost");
+    let message = json!({"PercentHealthyStreams": 100});
+    let beat = async || {
+        let answer = replica.heartbeat_acting_as("g", "b", message.clone(), 0).await;
+        answer.status == 200 && answer.expect_ok()["Role"] == 1
+    };
+    eventually("the other is Primary", beat).await;
+    let waited = acts_since.elapsed();
+    assert!(waited >= longer, "it was granted {waited:?} after a lease of {longer:?} was given");
+    replica.stop().await;
+}
+
 #[tokio::test]
 async fn a_promotion_that_lost_nothing_changes_no_role_of_whoever_says_that_it_acts() {
     let mut primary = Server::start(&[]).await;

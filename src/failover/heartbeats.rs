@@ -18,12 +18,13 @@ use tracing::Level;
 use super::deadlines::Deadlines;
 use super::held::HeldGroups;
 use super::line::{EXPENSIVE, Line, Waits};
+use super::longer_leases::LongerLeases;
 use super::turns::Turns;
 use super::{
     Caller, FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
     session_of_another,
 };
-use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules, Term};
+use crate::arbitration::{self, Answer, ClientInstant, FailoverTimeout, Health, Report, Role, Rules, Term};
 use crate::ids::{GroupPath, SessionId};
 use crate::limited;
 use crate::log_limits::Lines;
@@ -148,6 +149,8 @@ struct Committed {
     leases: Leases,
     /// How many sessions the groups have.
     sizes: Vec<(uuid::Uuid, usize)>,
+    /// Groups with a lease that is longer than what its session had before, and for how long it was given.
+    longer: Vec<(uuid::Uuid, FailoverTimeout)>,
 }
 
 /// The leases that the holders of roles have, as the transaction leaves them.
@@ -162,7 +165,13 @@ impl HeartbeatQueue {
     ///
     /// On a runtime shared with other work each answer of the database would be heard by one thread and acted on by another, and
     /// that hand-over, several times in a transaction, costs as much as the transaction.
-    pub fn start(store: &Store, options: &FailoverOptions, deadlines: Option<Deadlines>) -> HeartbeatQueue {
+    pub fn start(
+        store: &Store,
+        options: &FailoverOptions,
+        deadlines: Option<Deadlines>,
+        longer_leases: &Arc<LongerLeases>,
+    ) -> HeartbeatQueue {
+        let longer = longer_leases.clone();
         let line = Arc::new(Line::new(options.heartbeat_queue));
         let entrance = Arc::new(Entrance(line.clone()));
         let patience = store.options().operation_timeout;
@@ -172,7 +181,7 @@ impl HeartbeatQueue {
         let place = writers_store.clone();
         let thread = std::thread::Builder::new().name("heartbeats".to_owned());
         let started = thread.spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run_writers(store, options, line, others, deadlines, &place)),
+            Ok(runtime) => runtime.block_on(run_writers(store, options, line, others, deadlines, longer, &place)),
             Err(error) => tracing::error!(%error, "no runtime for heartbeats: each is answered 503"),
         });
         if let Err(error) = started {
@@ -225,6 +234,7 @@ async fn run_writers(
     line: Arc<Line<Waiting>>,
     others: Handle,
     deadlines: Option<Deadlines>,
+    longer_leases: Arc<LongerLeases>,
     place: &OnceLock<Store>,
 ) {
     let connections = options.heartbeat_writers + MOST_ALONE;
@@ -251,6 +261,7 @@ async fn run_writers(
                 others: others.clone(),
                 deadlines: deadlines.clone(),
                 turns: turns.clone(),
+                longer_leases: longer_leases.clone(),
             };
             tokio::spawn(writer.keep_running())
         })
@@ -280,6 +291,7 @@ struct Writer {
     /// Where leases are noted, if somebody looks when they end.
     deadlines: Option<Deadlines>,
     turns: Arc<Turns>,
+    longer_leases: Arc<LongerLeases>,
 }
 
 impl Writer {
@@ -433,9 +445,11 @@ impl Writer {
                 changes: Vec::new(),
                 leases: Leases::none(),
                 sizes: Vec::new(),
+                longer: Vec::new(),
             });
         };
         let requests: Arc<[Arc<Request>]> = part.iter().map(|waiting| waiting.request.clone()).collect();
+        let epoch = self.store.life().epoch();
         let store = self.store.clone();
         let rules = self.rules;
         let notes_leases = self.deadlines.is_some();
@@ -463,7 +477,9 @@ impl Writer {
                     let read_at = Instant::now();
                     let clock = first_reading.or(clock);
                     let strangers = find_strangers(connection, &requests).await?;
-                    let in_part = part.and_then(|part| decide_in_part(&requests, &strangers, part, &clock, &rules));
+                    let mut longer = Vec::new();
+                    let in_part =
+                        part.and_then(|part| decide_in_part(&requests, &strangers, part, &clock, &rules, &mut longer));
                     let is_whole = in_part.is_none();
                     let (outcomes, loaded) = match in_part {
                         Some((outcomes, part)) => (outcomes, Vec::from(part)),
@@ -477,7 +493,7 @@ impl Writer {
                                 .enumerate()
                                 .map(|(i, (request, place))| match strangers.contains(&i) {
                                     true => Err(session_of_another(&request.path, &request.session)),
-                                    false => decide(request, &mut whole[*place], &clock, &rules),
+                                    false => decide(request, &mut whole[*place], &clock, &rules, &mut longer),
                                 })
                                 .collect();
                             (outcomes, whole)
@@ -493,10 +509,12 @@ impl Writer {
                     let sizes = loaded.iter().flatten().flatten().filter(|_| is_whole).map(size).collect();
                     let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
                     state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
-                    Ok(Committed { outcomes, changes, leases, sizes })
+                    Ok(Committed { outcomes, changes, leases, sizes, longer })
                 })
             })
             .await
+            // Before anybody is answered.
+            .inspect(|committed| self.longer_leases.note(&committed.longer, epoch))
     }
 
     /// Answers every request of a part.
@@ -597,6 +615,7 @@ fn decide_in_part(
     loaded: Loaded,
     clock: &state::Clock,
     rules: &Rules,
+    longer: &mut Vec<(uuid::Uuid, FailoverTimeout)>,
 ) -> Option<(Vec<Outcome>, [Loaded; 1])> {
     let mut loaded = [loaded];
     let mut outcomes = Vec::with_capacity(requests.len());
@@ -611,13 +630,20 @@ fn decide_in_part(
         {
             return None;
         }
-        outcomes.push(decide(request, &mut loaded[0], clock, rules));
+        outcomes.push(decide(request, &mut loaded[0], clock, rules, longer));
     }
     Some((outcomes, loaded))
 }
 
-/// One heartbeat on the state of its group, as those before it in the batch have left it.
-fn decide(request: &Request, loaded: &mut Loaded, clock: &state::Clock, rules: &Rules) -> Outcome {
+/// One heartbeat on the state of its group, as those before it in the batch have left it. Notes a lease that is longer than the
+/// one before.
+fn decide(
+    request: &Request,
+    loaded: &mut Loaded,
+    clock: &state::Clock,
+    rules: &Rules,
+    longer: &mut Vec<(uuid::Uuid, FailoverTimeout)>,
+) -> Outcome {
     let stored = match loaded {
         None => return Err(no_such_group(&request.path)),
         Some(Err(what)) => return Err(StoreError::Inconsistent(what.clone()).into()),
@@ -638,7 +664,9 @@ fn decide(request: &Request, loaded: &mut Loaded, clock: &state::Clock, rules: &
     }
     let report = request.report(clock);
     let StoredGroup { group, trace, .. } = stored;
+    let given_for_us = group.sessions[s].beat.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
     let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
+    longer.extend(answer.lease.filter(|lease| lease.micros() > given_for_us).map(|lease| (request.key, lease)));
     seeded_bugs::after_heartbeat(group, s, &report);
     stored.received.insert(s, request.times(clock));
     Ok(answer)

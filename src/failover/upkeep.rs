@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::deadlines::Deadlines;
 use super::{Failover, changes_of, log_changes};
-use crate::arbitration;
+use crate::arbitration::{self, FailoverTimeout};
 use crate::metrics;
 use crate::store::groups::{self, HeldRole, LeaseLeft};
 use crate::store::liveness::SHORTEST_OUTAGE;
@@ -24,6 +24,9 @@ const MANY_LAPSES: usize = 8;
 
 /// How often the connections that the server has to spare are counted.
 const SPARE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the database is in another history: several times in the shortest timeout.
+const LOOK_AT_EPOCH: Duration = Duration::from_millis(25);
 
 /// How many leases are looked at together as they end.
 const LOOK_PAGE: usize = 1_000;
@@ -46,6 +49,56 @@ pub async fn keep_alive(store: Store) {
         reached = noted.is_ok();
         tokio::time::sleep(interval).await;
     }
+}
+
+/// Looks for ever whether the database went over into another history, and has groups be in doubt for as long as the longest lease
+/// that this replica remembers to have given in the one before.
+pub async fn remember_longer_leases(failover: Failover) {
+    let store = failover.store.background();
+    let mut epoch = store.life().epoch();
+    loop {
+        tokio::time::sleep(LOOK_AT_EPOCH).await;
+        if store.life().epoch() == epoch {
+            continue;
+        }
+        let next = store.life().epoch();
+        let lost = failover.longer_leases.take_lost(next);
+        let mut is_said = true;
+        for leases in lost.chunks(LAPSE_BATCH) {
+            if let Err(error) = doubt_for(&store, leases).await {
+                tracing::warn!(%error, "groups with a longer lease in another history of the database: tried again");
+                failover.longer_leases.note(leases, epoch);
+                is_said = false;
+            }
+        }
+        if is_said {
+            epoch = next;
+        }
+    }
+}
+
+async fn doubt_for(store: &Store, leases: &[(Uuid, FailoverTimeout)]) -> Result<(), StoreError> {
+    let leases: Arc<[(Uuid, FailoverTimeout)]> = leases.into();
+    let own = store.clone();
+    store
+        .serializable("remember_leases", LostCommit::Repeat, move |connection| {
+            let leases = leases.clone();
+            let store = own.clone();
+            Box::pin(async move {
+                let keys: Vec<Uuid> = leases.iter().map(|(group, _)| *group).collect();
+                let (clock, loaded) = state::load(connection, &keys, store.options()).await?;
+                let mut doubted = Vec::new();
+                for ((_, given_for), loaded) in std::iter::zip(&*leases, loaded) {
+                    // One with bad rows is left to its heartbeats, which say so.
+                    if let Some(Ok(mut stored)) = loaded {
+                        arbitration::doubt_for(&mut stored.group, *given_for, clock.moment());
+                        doubted.push(stored);
+                    }
+                }
+                state::save(connection, &clock, &mut doubted, Actor::Sweep).await
+            })
+        })
+        .await
 }
 
 /// Looks for ever how many connections the server has to spare, so that another replica finds some.

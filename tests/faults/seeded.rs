@@ -45,6 +45,7 @@ mod with_the_feature {
         /// How slow the way to the database is: transactions that take longer meet more often.
         slow_ms: u64,
         with_standby: bool,
+        lasts: Duration,
         arguments: &'static [&'static str],
     }
 
@@ -58,6 +59,7 @@ mod with_the_feature {
             timeouts_ms: &[500, 700],
             slow_ms: 30,
             with_standby: false,
+            lasts: ROUND,
             arguments: &["--heartbeat-writers", "2"],
         };
 
@@ -70,6 +72,7 @@ mod with_the_feature {
                 timeouts_ms: &[500, 1_000],
                 slow_ms: 0,
                 with_standby: false,
+                lasts: ROUND,
                 arguments: &[],
             };
             match bug {
@@ -113,8 +116,19 @@ mod with_the_feature {
                 SeededBug::CancelledWaitTakenForDone => {
                     Scenario { kinds: &[(StandbyPromoted, 1)], every_ms: 4_000, with_standby: true, ..usual }
                 }
+                // Another must have been granted in what is lost, on a lease that outlasts the promotion.
+                SeededBug::GrantBeforeWait => Scenario {
+                    kinds: &[(StandbyPromotedWithLoss, 4), (ClientPaused, 6), (ClientKilled, 2)],
+                    every_ms: 250,
+                    groups: 10,
+                    sessions: 2..=2,
+                    timeouts_ms: &[2_000, 3_000],
+                    with_standby: true,
+                    lasts: 2 * ROUND,
+                    ..usual
+                },
                 // The old Primary must have renewed, or another been granted, in what is lost.
-                SeededBug::TermsNotLifted | SeededBug::GrantBeforeWait => Scenario {
+                SeededBug::TermsNotLifted => Scenario {
                     kinds: &[(StandbyPromotedWithLoss, 3), (ClientHealthChanged, 8), (ClientKilled, 2)],
                     every_ms: 400,
                     with_standby: true,
@@ -145,7 +159,7 @@ mod with_the_feature {
                 lines.slow_the_database_down(Duration::from_millis(self.slow_ms));
             }
             let every = Duration::from_millis(self.every_ms);
-            injector::inject(&world, &Plan { kinds: self.kinds, every, lasts: ROUND }).await;
+            injector::inject(&world, &Plan { kinds: self.kinds, every, lasts: self.lasts }).await;
             settle(&world).await;
             let record = world.end().await;
             remove_after_the_run(world.dir());
