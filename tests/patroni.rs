@@ -477,7 +477,7 @@ async fn run(cluster: &mut Cluster, disturb: impl AsyncFnOnce(&mut Cluster)) -> 
     for client in clients {
         heard.extend(client.await.expect("a client does not panic"));
     }
-    cluster.wait_until_whole(Duration::from_secs(60)).await;
+    // At once: leases that nobody renews any more end soon.
     let mut connection = PgConnection::connect_with(&cluster.connect_options(&name)).await.expect("the leader answers");
     let rows = sqlx::raw_sql(
         "SELECT group_id || ' ' || session_id || ' ' || from_role || '>' || to_role || ' ' || reason || ' ' || term
@@ -491,6 +491,7 @@ async fn run(cluster: &mut Cluster, disturb: impl AsyncFnOnce(&mut Cluster)) -> 
     for replica in replicas {
         replica.stop().await;
     }
+    cluster.wait_until_whole(Duration::from_secs(60)).await;
     judge(&heard, changes, led_at)
 }
 
