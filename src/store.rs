@@ -44,6 +44,7 @@ pub mod password;
 mod pool;
 pub mod reader;
 pub mod reads;
+pub mod spread;
 pub mod state;
 pub mod status;
 pub mod turns;
@@ -149,6 +150,7 @@ pub struct Store {
     /// Signs of life, the sweep, leases that end, and readiness: work that must not wait behind requests.
     own_pool: Pool,
     texts: Arc<Texts>,
+    places: Arc<spread::Places>,
     /// Whether a read has to be a transaction.
     reads_in_transactions: bool,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
@@ -188,6 +190,7 @@ impl Store {
             pool,
             line,
             texts: Arc::new(texts),
+            places: Arc::default(),
             reads_in_transactions: options.pooler == Pooler::Transaction,
             asking_for_readiness: Arc::default(),
             life: Arc::default(),
@@ -598,7 +601,8 @@ impl Store {
     }
 
     fn begins(&self) -> &Begins {
-        &self.texts.by_commit[usize::from(self.line.admission().synchronous_commit() == "remote_apply")]
+        let by_commit = if self.is_spread() { &self.texts.spread_by_commit } else { &self.texts.by_commit };
+        &by_commit[usize::from(self.line.admission().synchronous_commit() == "remote_apply")]
     }
 
     /// A connection of its own, outside the pools: for what needs a session, and for telling why one cannot be had.
@@ -611,6 +615,8 @@ impl Store {
 struct Texts {
     /// Where a server commits durably, and where it waits until a standby shows what is committed.
     by_commit: [Begins; 2],
+    /// The same where groups are spread over several servers.
+    spread_by_commit: [Begins; 2],
 }
 
 struct Begins {
@@ -623,14 +629,16 @@ struct Begins {
 impl Texts {
     fn new(settings: &[(&'static str, String)], pooler: Pooler) -> Texts {
         let level = if active(SeededBug::ReadCommitted) { "READ COMMITTED" } else { "SERIALIZABLE" };
-        let begins = |commit: &str| {
+        let begins = |commit: &str, is_spread: bool| {
             let commit = if active(SeededBug::CommitNotDurable) { "off" } else { commit };
-            // Behind a pooler nothing of a session outlives a transaction.
-            let set: String = match pooler {
-                Pooler::None => String::new(),
-                Pooler::Transaction => settings
-                    .iter()
-                    .map(|(name, value)| (*name, value.as_str()))
+            // Behind a pooler nothing of a session outlives a transaction. And a server that others are behind hands on to them
+            // what is set in it.
+            let set: String = match (pooler, is_spread) {
+                (Pooler::None, false) => String::new(),
+                (Pooler::Transaction, _) | (Pooler::None, true) => spread::SETTINGS
+                    .into_iter()
+                    .filter(|_| is_spread)
+                    .chain(settings.iter().map(|(name, value)| (*name, value.as_str())))
                     .chain([("synchronous_commit", commit)])
                     .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
                     .collect(),
@@ -644,7 +652,11 @@ impl Texts {
                 read: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; {}", admission::LOOK).into(),
             }
         };
-        Texts { by_commit: ["on", "remote_apply"].map(begins) }
+        let commits = ["on", "remote_apply"];
+        Texts {
+            by_commit: commits.map(|commit| begins(commit, false)),
+            spread_by_commit: commits.map(|commit| begins(commit, true)),
+        }
     }
 }
 

@@ -319,7 +319,7 @@ impl Writer {
 
     /// Writes a batch and answers every request in it.
     async fn write(&self, kept: &mut Kept, batch: Vec<Waiting>) {
-        let mut parts = vec![batch];
+        let mut parts = self.store.by_place(batch, |waiting| waiting.request.key).await;
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
             for held in self.held.take_out(&mut part, |waiting| waiting.request.key) {

@@ -100,9 +100,7 @@ async fn look(store: &Store, deadlines: &Deadlines, due: &[Uuid]) -> Result<(), 
     deadlines.note(&running, Instant::now());
     let mut lapsed: Vec<Uuid> = lapsed.into_iter().map(|lease| lease.group_key).collect();
     lapsed.sort_unstable();
-    for keys in lapsed.chunks(LAPSE_BATCH) {
-        lapse(store, keys.to_vec()).await?;
-    }
+    lapse_all(store, &lapsed).await?;
     // Looked at once more: somebody else may have held a group, or another role in it may lapse later.
     note_again(deadlines, &lapsed);
     Ok(())
@@ -134,9 +132,7 @@ impl Sweeper {
         let mut lapsed = [primaries.lapsed, pending.lapsed].concat();
         lapsed.sort_unstable();
         lapsed.dedup();
-        for keys in lapsed.chunks(LAPSE_BATCH) {
-            lapse(&self.store, keys.to_vec()).await?;
-        }
+        lapse_all(&self.store, &lapsed).await?;
         self.primaries = primaries.next_after.unwrap_or(Uuid::nil());
         self.pending = pending.next_after.unwrap_or(Uuid::nil());
         Ok(())
@@ -161,7 +157,7 @@ impl Sweeper {
                 Some(last) => after = *last,
             }
             if !page.is_empty() {
-                lapse(&self.store, page).await?;
+                lapse_all(&self.store, &page).await?;
             }
         }
         Ok(())
@@ -174,6 +170,16 @@ impl Sweeper {
             })
             .await
     }
+}
+
+/// The same on any number of groups, so many in a transaction, and where they are spread, those of one place.
+async fn lapse_all(store: &Store, keys: &[Uuid]) -> Result<(), StoreError> {
+    for part in store.by_place(keys.to_vec(), |key| *key).await {
+        for keys in part.chunks(LAPSE_BATCH) {
+            lapse(store, keys.to_vec()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later word.

@@ -19,7 +19,9 @@ pub const IS_READ_ONLY: &str = "the server is read-only";
 
 /// What a server is and how it commits. Asked in one message: a pooler need not send the second of two to the same server
 /// connection. Behind a pooler the server may become another one under a connection that stays.
-pub const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
+///
+/// And whether groups are spread over several servers: there is a function then that tells a group's place.
+pub const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit'), to_regproc('place_of_group') IS NOT NULL";
 
 /// How every connection of a store begins.
 pub struct Admission {
@@ -32,6 +34,7 @@ pub struct Admission {
     /// and must not say less.
     applies_remotely: AtomicBool,
     said_that_commits_are_weak: AtomicBool,
+    is_spread: AtomicBool,
 }
 
 impl Admission {
@@ -49,6 +52,7 @@ impl Admission {
             password_file,
             applies_remotely: AtomicBool::new(false),
             said_that_commits_are_weak: AtomicBool::new(false),
+            is_spread: AtomicBool::new(false),
         }
     }
 
@@ -95,9 +99,15 @@ impl Admission {
             (false, _, _) => None,
         };
         match refused {
-            Some(why) => Err(sqlx::Error::Protocol(why.to_owned())),
-            None => Ok(seen),
+            Some(why) => return Err(sqlx::Error::Protocol(why.to_owned())),
+            None => self.is_spread.store(seen.try_get(3)?, Ordering::Relaxed),
         }
+        Ok(seen)
+    }
+
+    /// Whether groups are spread over several servers, as the last look has shown.
+    pub fn is_spread(&self) -> bool {
+        self.is_spread.load(Ordering::Relaxed)
     }
 
     /// How a transaction commits whose settings are given with its BEGIN.

@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
 use super::pool::Line;
 use super::state::check_count;
-use super::{Pooler, Store, WorkError};
+use super::{Pooler, Store, WorkError, spread};
 use crate::arbitration::Role;
 use crate::ids::{GroupKey, GroupPath, NamespacePath, SessionId};
 
@@ -99,14 +99,21 @@ pub async fn record_change(
     path: &GroupPath,
     change: ConfigurationChange<'_>,
 ) -> Result<(), WorkError> {
-    const INSERT: &str = "
-        WITH written AS (
-            INSERT INTO configuration_changes (group_key, tenant_id, namespace_id, group_id, session_id, kind,
+    macro_rules! insert {
+        () => {
+            "INSERT INTO configuration_changes (group_key, tenant_id, namespace_id, group_id, session_id, kind,
                 name, description, failover_timeout_ticks)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-            RETURNING change_id
-        )
-        SELECT count(*), pg_notify($10, '') FROM written";
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+        };
+    }
+    let statement = match connection.is_spread() {
+        false => concat!(
+            "WITH written AS (",
+            insert!(),
+            " RETURNING change_id) SELECT count(*), pg_notify($10, '') FROM written"
+        ),
+        true => insert!(),
+    };
     use ConfigurationChange as Change;
     let (kind, session, name, configuration) = match change {
         Change::GroupCreated(configuration) => ("group_created", None, None, Some(configuration)),
@@ -115,7 +122,7 @@ pub async fn record_change(
         Change::SessionRegistered(session, name) => ("session_registered", Some(session), name, None),
         Change::SessionDeleted(session) => ("session_deleted", Some(session), None, None),
     };
-    let written: i64 = sqlx::query(INSERT)
+    let query = sqlx::query(statement)
         .bind(path.key().0)
         .bind(path.parent.tenant.as_str())
         .bind(path.parent.namespace.as_str())
@@ -124,12 +131,16 @@ pub async fn record_change(
         .bind(kind)
         .bind(name.or(configuration.and_then(|configuration| configuration.name.as_deref())))
         .bind(configuration.and_then(|configuration| configuration.description.as_deref()))
-        .bind(configuration.map(|configuration| configuration.timeout.ticks()))
-        .bind(CHANNEL)
-        .fetch_one(connection)
-        .await?
-        .try_get(0)?;
-    check_count("configuration_changes", 1, written.unsigned_abs())
+        .bind(configuration.map(|configuration| configuration.timeout.ticks()));
+    let written = match connection.is_spread() {
+        false => query.bind(CHANNEL).fetch_one(connection).await?.try_get::<i64, _>(0)?.unsigned_abs(),
+        true => {
+            let written = query.execute(&mut *connection).await?.rows_affected();
+            spread::wake_readers(connection).await?;
+            written
+        }
+    };
+    check_count("configuration_changes", 1, written)
 }
 
 /// Which events are wanted.
@@ -401,7 +412,7 @@ pub async fn prune_events(
                 " t USING oldest o
                     WHERE t.group_key = o.group_key AND t.",
                 $id,
-                " = o.id AND o.recorded_at < clock_timestamp() - make_interval(secs => $1)
+                " = o.id AND o.recorded_at < statement_timestamp() - make_interval(secs => $1)
                     RETURNING o.id
                 )
                 SELECT count(*), coalesce(max(id), $2) FROM deleted"

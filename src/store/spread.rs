@@ -1,0 +1,237 @@
+//! Statements for a database whose groups are spread over several servers (Citus), and what spreads them.
+//!
+//! The tables with a group's key are cut into *places* (shards) by it, each on one node. A transaction touches the groups of one
+//! place, so that all of it is one serializable transaction of that node, and every statement of it names the keys
+//! of its groups: then each is one message to one node. Nothing is told by where a row lies (`ctid`), which is true in
+//! one place only.
+//!
+//! The clock, the signs of life, outages and whatever names no group stay with the coordinator, to which the service connects. See
+//! `docs/decisions/0019-beyond-one-postgresql.md`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use uuid::Uuid;
+
+use super::columns::Micros;
+use super::connection::Connection;
+use super::events::CHANNEL;
+use super::groups::LeaseLeft;
+use super::migrate::MigrateError;
+use super::state::check_count;
+use super::{Pooler, Store, WorkError};
+use crate::arbitration::Role;
+
+
+/// What each transaction sets besides: its nodes are told what is set with its BEGIN, and each has one connection for it, so that
+/// what it does there is one transaction.
+pub(super) const SETTINGS: [(&str, &str); 3] = [
+    ("citus.propagate_set_commands", "local"),
+    ("citus.multi_shard_modify_mode", "sequential"),
+    ("citus.max_adaptive_executor_pool_size", "1"),
+];
+
+/// How many places are kept in mind, and for how long: the cluster may be given other places meanwhile. A wrong one costs time, and
+/// nothing else: every group is whole at its place, and a transaction of two places is one at each.
+const MOST_PLACES: usize = 200_000;
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// Where groups are, as far as that was asked.
+#[derive(Default)]
+pub(super) struct Places(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    places: HashMap<Uuid, i64>,
+    since: Option<Instant>,
+}
+
+impl Places {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of the keys whose place is not known.
+    fn unknown(&self, keys: &[Uuid]) -> Vec<Uuid> {
+        let mut known = self.known();
+        if known.places.len() >= MOST_PLACES || known.since.is_none_or(|since| since.elapsed() >= KNOWN_FOR) {
+            *known = Known { places: HashMap::new(), since: Some(Instant::now()) };
+        }
+        keys.iter().filter(|key| !known.places.contains_key(key)).copied().collect()
+    }
+}
+
+impl Store {
+    /// Whether the database's groups are spread over several places, as far as its connections have shown.
+    pub fn is_spread(&self) -> bool {
+        self.line.admission().is_spread()
+    }
+
+    /// Cuts up by the places of their groups what a transaction each is to be made of. All is of one place where the database
+    /// is one, or does not say.
+    pub async fn by_place<T>(&self, all: Vec<T>, key_of: impl Fn(&T) -> Uuid) -> Vec<Vec<T>> {
+        if !self.is_spread() || all.len() < 2 {
+            return vec![all];
+        }
+        let mut keys: Vec<Uuid> = all.iter().map(&key_of).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let unknown: Arc<[Uuid]> = self.places.unknown(&keys).into();
+        if !unknown.is_empty() {
+            let asked = unknown.clone();
+            let store = self.background();
+            let places = store.read("find_places", move |connection| {
+                let asked = asked.clone();
+                Box::pin(async move { find_places(connection, &asked).await })
+            });
+            match places.await {
+                Ok(places) => self.places.known().places.extend(std::iter::zip(unknown.iter().copied(), places)),
+                // Whatever is wrong, the transaction finds it too.
+                Err(_) => return vec![all],
+            }
+        }
+        let known = self.places.known();
+        let mut parts: BTreeMap<Option<i64>, Vec<T>> = BTreeMap::new();
+        for one in all {
+            parts.entry(known.places.get(&key_of(&one)).copied()).or_default().push(one);
+        }
+        parts.into_values().collect()
+    }
+}
+
+async fn find_places(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<i64>, WorkError> {
+    const FIND: &str =
+        "SELECT place_of_group(group_key) FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, n) ORDER BY n";
+    let places: Vec<i64> = sqlx::query_scalar(FIND).bind(keys).fetch_all(connection).await?;
+    check_count("places", keys.len(), places.len() as u64)?;
+    Ok(places)
+}
+
+/// The state of these groups in rows of the form that [`super::state`] reads, and after that the moment of the decision, which is
+/// the coordinator's: the snapshot is that of the groups' node, and the clock is read after it.
+pub(super) async fn load(
+    connection: &mut Connection,
+    keys: &[Uuid],
+) -> Result<(Vec<PgRow>, Option<PgRow>), WorkError> {
+    // What a row's place in the table is does not matter here; that there is a row does.
+    const LOAD: &str = "
+        SELECT array_position($1::uuid[], g.group_key)::bigint AS place, 0::smallint AS kind, g.handover_from AS id,
+            g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
+            NULL::timestamptz AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
+            g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
+            NULL::timestamptz AS now, NULL::timestamptz AS alive_at, NULL::timestamptz[] AS began,
+            NULL::timestamptz[] AS recovered, NULL::bigint[] AS gaps_us, NULL::bigint[] AS steps_us,
+            NULL::bigint AS latest_set_back, g.clock_set_back
+        FROM groups g WHERE g.group_key = ANY($1)
+        UNION ALL
+        SELECT array_position($1::uuid[], s.group_key)::bigint, 1::smallint, s.session_id, s.registered_at, NULL, NULL,
+            NULL, NULL, s.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM sessions s WHERE s.group_key = ANY($1)
+        UNION ALL
+        SELECT array_position($1::uuid[], h.group_key)::bigint, 2::smallint, h.session_id, h.received_at, h.lease_until,
+            h.primary_sent_until, h.heard_until, h.heard_counts_until, NULL, h.percent_healthy_streams,
+            NULL, NULL, NULL, '(0,1)'::tid, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM heartbeats h WHERE h.group_key = ANY($1)";
+    if keys.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let rows = sqlx::query(LOAD).bind(keys).fetch_all(&mut *connection).await?;
+    let moment = sqlx::query("SELECT * FROM service_moment").fetch_optional(connection).await?;
+    Ok((rows, moment))
+}
+
+/// Heartbeats that are there already, by key.
+pub(super) const UPDATE_HEARTBEATS: &str = "
+    UPDATE heartbeats h
+    SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
+        last_data_send_time = n.last_data_send_time, received_at = n.received_at,
+        lease_until = n.lease_until, primary_sent_until = n.primary_sent_until, heard_until = n.heard_until,
+        heard_counts_until = n.heard_counts_until
+    FROM (
+        SELECT unnest($1::uuid[]) AS group_key, unnest($2::text[]) AS session_id, unnest($3::numeric[]) AS health,
+            unnest($4::timestamptz[]) AS heartbeat_time, unnest($5::timestamptz[]) AS last_data_send_time,
+            unnest($6::timestamptz[]) AS received_at, unnest($7::timestamptz[]) AS lease_until,
+            unnest($8::timestamptz[]) AS primary_sent_until, unnest($9::timestamptz[]) AS heard_until,
+            unnest($10::timestamptz[]) AS heard_counts_until
+    ) n
+    WHERE h.group_key = ANY($1) AND h.group_key = n.group_key AND h.session_id = n.session_id";
+
+/// A change of a role to be written down.
+pub(super) struct TraceRow<'a> {
+    pub(super) key: Uuid,
+    pub(super) session: &'a str,
+    pub(super) from: Role,
+    pub(super) to: Role,
+    pub(super) term: i64,
+    pub(super) reason: &'static str,
+}
+
+/// Writes changes of roles down, each with an id from the coordinator, and has the commit wake the readers.
+pub(super) async fn save_trace(
+    connection: &mut Connection,
+    rows: &[TraceRow<'_>],
+    actor: &str,
+    now: DateTime<Utc>,
+) -> Result<(), WorkError> {
+    const PATHS: &str = "SELECT group_key, tenant_id, namespace_id, group_id FROM groups WHERE group_key = ANY($1)";
+    const INSERT: &str = "
+        INSERT INTO role_transitions (group_key, tenant_id, namespace_id, group_id, session_id,
+            from_role, to_role, term, reason, actor, recorded_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    let keys: Vec<Uuid> = rows.iter().map(|row| row.key).collect();
+    let paths: Vec<(Uuid, String, String, String)> =
+        sqlx::query_as(PATHS).bind(&keys).fetch_all(&mut *connection).await?;
+    let paths: HashMap<Uuid, _> = paths.into_iter().map(|(key, t, n, g)| (key, (t, n, g))).collect();
+    // One by one: a row that is computed from others would be sent to the coordinator and back. Roles change seldom.
+    for row in rows {
+        let Some((tenant, namespace, group)) = paths.get(&row.key) else {
+            return Err(WorkError::Inconsistent(format!("group {} of a change of role is not there", row.key)));
+        };
+        let insert = sqlx::query(INSERT).bind(row.key).bind(tenant).bind(namespace).bind(group).bind(row.session);
+        let insert = insert.bind(row.from.number()).bind(row.to.number()).bind(row.term).bind(row.reason);
+        let written = insert.bind(actor).bind(now).execute(&mut *connection).await?.rows_affected();
+        check_count("role_transitions", 1, written)?;
+    }
+    wake_readers(connection).await
+}
+
+/// Has the commit wake whoever listens. They listen at the coordinator: said within a statement on rows of a node, it
+/// would be said there.
+pub(super) async fn wake_readers(connection: &mut Connection) -> Result<(), WorkError> {
+    sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(connection).await?;
+    Ok(())
+}
+
+/// How many sessions each of these groups has, in their order.
+pub(super) async fn count_sessions(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<usize>, WorkError> {
+    const COUNT: &str = "SELECT group_key, count(*) FROM sessions WHERE group_key = ANY($1) GROUP BY group_key";
+    let counts: Vec<(Uuid, i64)> = sqlx::query_as(COUNT).bind(keys).fetch_all(connection).await?;
+    let counts: HashMap<Uuid, i64> = counts.into_iter().collect();
+    let of = |key| usize::try_from(counts.get(key).copied().unwrap_or(0)).unwrap_or(usize::MAX);
+    Ok(keys.iter().map(of).collect())
+}
+
+/// Of those of the groups in which somebody holds a role, how long until the first of their leases ends.
+///
+/// Outages, which are the coordinator's, are left out of account: a lease that one of them extends is looked at too early, and judged
+/// by the transaction that would take the role.
+pub(super) async fn find_leases_left(
+    connection: &mut Connection,
+    keys: &[Uuid],
+) -> Result<Vec<LeaseLeft>, WorkError> {
+    const READ: &str = "
+        SELECT s.group_key, min(h.lease_until)
+        FROM sessions s
+        JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        WHERE s.group_key = ANY($1) AND h.group_key = ANY($1) AND s.role IN (1, 2)
+        GROUP BY s.group_key";
+    let ends: Vec<(Uuid, Micros)> = sqlx::query_as(READ).bind(keys).fetch_all(&mut *connection).await?;
+    // The coordinator's clock, by which leases are given.
+    let Micros(now) = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await?;
+    Ok(ends.into_iter().map(|(group_key, Micros(ends))| LeaseLeft { group_key, left_us: ends - now }).collect())
+}
