@@ -242,8 +242,7 @@ pub async fn find_registrants(
         false => registrants!(""),
         true => registrants!(" AND s.group_key = ANY($1)"),
     };
-    let rows: Vec<(Option<String>,)> =
-        sqlx::query_as(statement).bind(keys).bind(names).fetch_all(connection).await?;
+    let rows: Vec<(Option<String>,)> = sqlx::query_as(statement).bind(keys).bind(names).fetch_all(connection).await?;
     check_count("sessions", keys.len(), rows.len() as u64)?;
     Ok(Registrants(rows.into_iter().map(|(registrant,)| registrant).collect()))
 }

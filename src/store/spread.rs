@@ -14,25 +14,24 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _};
 use uuid::Uuid;
 
 use super::columns::Micros;
 use super::connection::Connection;
 use super::events::CHANNEL;
 use super::groups::LeaseLeft;
-use super::migrate::MigrateError;
 use super::state::check_count;
-use super::{Pooler, Store, WorkError};
+use super::{Store, WorkError};
 use crate::arbitration::Role;
 
-
 /// What each transaction sets besides: its nodes are told what is set with its BEGIN, and each has one connection for it, so that
-/// what it does there is one transaction.
-pub(super) const SETTINGS: [(&str, &str); 3] = [
+/// what it does there is one transaction. A plan for keys that are not known yet would be one for no place.
+pub(super) const SETTINGS: [(&str, &str); 4] = [
     ("citus.propagate_set_commands", "local"),
     ("citus.multi_shard_modify_mode", "sequential"),
     ("citus.max_adaptive_executor_pool_size", "1"),
+    ("plan_cache_mode", "force_custom_plan"),
 ];
 
 /// How many places are kept in mind, and for how long: the cluster may be given other places meanwhile. A wrong one costs time, and
@@ -114,10 +113,7 @@ async fn find_places(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<i
 
 /// The state of these groups in rows of the form that [`super::state`] reads, and after that the moment of the decision, which is
 /// the coordinator's: the snapshot is that of the groups' node, and the clock is read after it.
-pub(super) async fn load(
-    connection: &mut Connection,
-    keys: &[Uuid],
-) -> Result<(Vec<PgRow>, Option<PgRow>), WorkError> {
+pub(super) async fn load(connection: &mut Connection, keys: &[Uuid]) -> Result<(Vec<PgRow>, Option<PgRow>), WorkError> {
     // What a row's place in the table is does not matter here; that there is a row does.
     const LOAD: &str = "
         SELECT array_position($1::uuid[], g.group_key)::bigint AS place, 0::smallint AS kind, g.handover_from AS id,
@@ -220,10 +216,7 @@ pub(super) async fn count_sessions(connection: &mut Connection, keys: &[Uuid]) -
 ///
 /// Outages, which are the coordinator's, are left out of account: a lease that one of them extends is looked at too early, and judged
 /// by the transaction that would take the role.
-pub(super) async fn find_leases_left(
-    connection: &mut Connection,
-    keys: &[Uuid],
-) -> Result<Vec<LeaseLeft>, WorkError> {
+pub(super) async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
     const READ: &str = "
         SELECT s.group_key, min(h.lease_until)
         FROM sessions s
@@ -234,4 +227,152 @@ pub(super) async fn find_leases_left(
     // The coordinator's clock, by which leases are given.
     let Micros(now) = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await?;
     Ok(ends.into_iter().map(|(group_key, Micros(ends))| LeaseLeft { group_key, left_us: ends - now }).collect())
+}
+
+/// The tables that are cut up: those with a group's key.
+const OF_GROUPS: [&str; 6] =
+    ["groups", "sessions", "heartbeats", "role_transitions", "configuration_changes", "former_groups"];
+
+/// The oldest extension that hands on the isolation of a transaction and takes these statements, as far as that was tried.
+const OLDEST_EXTENSION: (u32, u32) = (12, 1);
+
+/// How long a session of the service may take to end that was just closed.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why groups cannot be spread.
+#[derive(Debug, thiserror::Error)]
+pub enum DistributeError {
+    /// The server has no notion of other servers.
+    #[error(
+        "groups cannot be spread: the database has no extension 'citus'. Make it one of a Citus cluster's coordinator (CREATE EXTENSION citus), or leave --distribute out: on one server nothing is to be spread"
+    )]
+    NoExtension,
+    /// Too old.
+    #[error("groups cannot be spread: the extension 'citus' has version {0}, and 12.1 or later is needed")]
+    ExtensionTooOld(String),
+    /// The cluster is not complete.
+    #[error("groups cannot be spread: {0}")]
+    NoNodes(&'static str),
+    /// Replicas use the tables.
+    #[error(
+        "groups cannot be spread while the service runs: {0} of its sessions are connected. Stop all replicas, and run this again"
+    )]
+    InUse(i64),
+    /// The database failed, or cannot be reached.
+    #[error("the database cannot be used: {0}")]
+    Failed(#[from] sqlx::Error),
+}
+
+impl Store {
+    /// Spreads the groups of a migrated database over the nodes of its cluster; false where they are spread already. All of it is
+    /// one transaction. No replica may run: one that began on one server tells rows by where they lie.
+    pub async fn distribute(&self) -> Result<bool, DistributeError> {
+        // Those of the migration before.
+        self.leave_connections();
+        let mut connection = self.connect().await?;
+        let _lock = self.lock_migrations(&mut connection).await?;
+        if sqlx::query_scalar("SELECT to_regproc('place_of_group') IS NOT NULL").fetch_one(&mut connection).await? {
+            return Ok(false);
+        }
+        let version: Option<String> = sqlx::query_scalar("SELECT extversion FROM pg_extension WHERE extname = 'citus'")
+            .fetch_optional(&mut connection)
+            .await?;
+        let version = version.ok_or(DistributeError::NoExtension)?;
+        if !is_new_enough(&version) {
+            return Err(DistributeError::ExtensionTooOld(version));
+        }
+        let (coordinators, nodes): (i64, i64) = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE groupid = 0), count(*) FILTER (WHERE shouldhaveshards AND isactive) FROM pg_dist_node",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        if coordinators == 0 {
+            let what = "the coordinator is not known to its nodes: SELECT citus_set_coordinator_host('…') tells them";
+            return Err(DistributeError::NoNodes(what));
+        }
+        if nodes == 0 {
+            return Err(DistributeError::NoNodes("no node takes groups: SELECT citus_add_node('…', 5432) adds one"));
+        }
+        let began = Instant::now();
+        loop {
+            let others: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE application_name = 'client-failover' AND datname = current_database() AND pid <> pg_backend_pid()",
+            )
+            .fetch_one(&mut connection)
+            .await?;
+            match others {
+                0 => break,
+                others if began.elapsed() >= PATIENCE => return Err(DistributeError::InUse(others)),
+                _ => tokio::time::sleep(PATIENCE / 20).await,
+            }
+        }
+        let mut transaction = connection.begin().await?;
+        for statement in statements_that_distribute() {
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_EXTENSION
+}
+
+fn statements_that_distribute() -> Vec<String> {
+    let mut statements = vec![
+        // One connection to each node: what one statement makes, the next refers to.
+        "SET LOCAL citus.multi_shard_modify_mode = 'sequential'".to_owned(),
+        "SET LOCAL statement_timeout = 0".to_owned(),
+        "SET LOCAL client_min_messages = 'warning'".to_owned(),
+    ];
+    statements.extend(OF_GROUPS.map(|table| match table {
+        "groups" => "SELECT create_distributed_table('groups', 'group_key')".to_owned(),
+        table => format!("SELECT create_distributed_table('{table}', 'group_key', colocate_with => 'groups')"),
+    }));
+    // A sign of life needs what a heartbeat needs, and that is a commit on every node: the row that all replicas share is written at
+    // the coordinator, and with it one on each, in the same transaction. Every node has to have prepared it.
+    statements.extend(
+        [
+            "CREATE TABLE service_signs_of_nodes (
+                only_row boolean NOT NULL DEFAULT true,
+                signed_at timestamptz NOT NULL,
+                CONSTRAINT service_signs_of_nodes_has_one_row PRIMARY KEY (only_row),
+                CONSTRAINT service_signs_of_nodes_only_row_is_true CHECK (only_row)
+            )",
+            "COMMENT ON TABLE service_signs_of_nodes IS 'The last sign of life of any replica, as each node has committed it.'",
+            "INSERT INTO service_signs_of_nodes (signed_at) VALUES (clock_timestamp())",
+            "SELECT create_reference_table('service_signs_of_nodes')",
+            "CREATE FUNCTION sign_on_every_node() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                UPDATE service_signs_of_nodes SET signed_at = NEW.alive_at;
+                RETURN NULL;
+            END
+            $$",
+            "CREATE TRIGGER signs_are_given_on_every_node AFTER UPDATE ON service_liveness
+                FOR EACH ROW EXECUTE FUNCTION sign_on_every_node()",
+            // Known to the coordinator's bookkeeping, so that it commits together with what it is about on a node.
+            "SELECT citus_add_local_table_to_metadata('audit_log')",
+            "CREATE FUNCTION place_of_group(key uuid) RETURNS bigint LANGUAGE sql STABLE
+                RETURN get_shard_id_for_distribution_column('groups', key)",
+            "COMMENT ON FUNCTION place_of_group(uuid) IS 'Where the rows of a group are. That there is this function tells the service that groups are spread.'",
+        ]
+        .map(str::to_owned),
+    );
+    // What was copied to the nodes is still here, unseen.
+    statements.extend(OF_GROUPS.map(|table| format!("SELECT truncate_local_data_after_distributing_table('{table}')")));
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_is_new_enough_from_12_1_on() {
+        assert!(["12.1-1", "12.2", "13.0-1", "14.0"].into_iter().all(is_new_enough));
+        assert!(!["11.3-1", "12.0-2", "", "x"].into_iter().any(is_new_enough));
+    }
 }
