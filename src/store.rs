@@ -397,6 +397,9 @@ impl Store {
             if !has_begun {
                 sqlx::raw_sql(begin).execute(&mut *connection).await?;
             }
+            if connection.is_spread() {
+                spread::set_for_nodes(&mut connection).await?;
+            }
             let done = work(&mut connection).await?;
             if uncertain.is_some() {
                 // A commit that writes nothing waits for no standby.
@@ -466,6 +469,9 @@ impl Store {
     /// Begins the next transaction on a kept connection and waits for its turn among those of all replicas. False where it
     /// was waited for in vain, or cannot be waited for: the transaction goes on without, or says what is wrong.
     pub async fn begin_in_turn(&self, kept: &mut Kept) -> bool {
+        if self.is_spread() {
+            return false;
+        }
         let patience = self.options.operation_timeout;
         let (mut connection, has_begun) = match kept.take() {
             Keeping::Nothing => match self.connection(patience).await {
@@ -601,8 +607,7 @@ impl Store {
     }
 
     fn begins(&self) -> &Begins {
-        let by_commit = if self.is_spread() { &self.texts.spread_by_commit } else { &self.texts.by_commit };
-        &by_commit[usize::from(self.line.admission().synchronous_commit() == "remote_apply")]
+        &self.texts.by_commit[usize::from(self.line.admission().synchronous_commit() == "remote_apply")]
     }
 
     /// A connection of its own, outside the pools: for what needs a session, and for telling why one cannot be had.
@@ -615,8 +620,6 @@ impl Store {
 struct Texts {
     /// Where a server commits durably, and where it waits until a standby shows what is committed.
     by_commit: [Begins; 2],
-    /// The same where groups are spread over several servers.
-    spread_by_commit: [Begins; 2],
 }
 
 struct Begins {
@@ -629,16 +632,14 @@ struct Begins {
 impl Texts {
     fn new(settings: &[(&'static str, String)], pooler: Pooler) -> Texts {
         let level = if active(SeededBug::ReadCommitted) { "READ COMMITTED" } else { "SERIALIZABLE" };
-        let begins = |commit: &str, is_spread: bool| {
+        let begins = |commit: &str| {
             let commit = if active(SeededBug::CommitNotDurable) { "off" } else { commit };
-            // Behind a pooler nothing of a session outlives a transaction. And a server that others are behind hands on to them
-            // what is set in it.
-            let set: String = match (pooler, is_spread) {
-                (Pooler::None, false) => String::new(),
-                (Pooler::Transaction, _) | (Pooler::None, true) => spread::SETTINGS
-                    .into_iter()
-                    .filter(|_| is_spread)
-                    .chain(settings.iter().map(|(name, value)| (*name, value.as_str())))
+            // Behind a pooler nothing of a session outlives a transaction.
+            let set: String = match pooler {
+                Pooler::None => String::new(),
+                Pooler::Transaction => settings
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
                     .chain([("synchronous_commit", commit)])
                     .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
                     .collect(),
@@ -652,11 +653,7 @@ impl Texts {
                 read: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; {}", admission::LOOK).into(),
             }
         };
-        let commits = ["on", "remote_apply"];
-        Texts {
-            by_commit: commits.map(|commit| begins(commit, false)),
-            spread_by_commit: commits.map(|commit| begins(commit, true)),
-        }
+        Texts { by_commit: ["on", "remote_apply"].map(begins) }
     }
 }
 

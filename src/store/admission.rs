@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 
 use super::hosts::Target;
 use super::password::PasswordFile;
-use super::{Pooler, columns};
+use super::{Pooler, columns, spread};
 use crate::seeded_bugs::{SeededBug, active};
 
 /// What is said of a physical standby.
@@ -78,9 +78,13 @@ impl Admission {
     pub async fn admit_new(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let seen = self.look(connection, LOOK).await?;
         self.commit_durably(connection, seen.try_get(2)?).await?;
-        match self.pooler {
-            Pooler::None => Ok(()),
-            Pooler::Transaction => columns::learn_types(connection).await,
+        match (self.pooler, self.is_spread()) {
+            (Pooler::None, false) => Ok(()),
+            (Pooler::None, true) => sqlx::raw_sql(spread::SETTINGS).execute(connection).await.map(drop),
+            (Pooler::Transaction, false) => columns::learn_types(connection).await,
+            (Pooler::Transaction, true) => Err(sqlx::Error::Protocol(
+                "groups are spread over several servers, and their coordinator is not used through a pooler".to_owned(),
+            )),
         }
     }
 

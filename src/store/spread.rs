@@ -22,17 +22,30 @@ use super::connection::Connection;
 use super::events::CHANNEL;
 use super::groups::LeaseLeft;
 use super::state::check_count;
-use super::{Store, WorkError};
+use super::status::CensusRow;
+use super::{LOCK_TIMEOUT, Store, WorkError};
 use crate::arbitration::Role;
 
-/// What each transaction sets besides: its nodes are told what is set with its BEGIN, and each has one connection for it, so that
-/// what it does there is one transaction. A plan for keys that are not known yet would be one for no place.
-pub(super) const SETTINGS: [(&str, &str); 4] = [
-    ("citus.propagate_set_commands", "local"),
-    ("citus.multi_shard_modify_mode", "sequential"),
-    ("citus.max_adaptive_executor_pool_size", "1"),
-    ("plan_cache_mode", "force_custom_plan"),
-];
+/// What every connection sets. A transaction has one connection to each node, so that what it does there is one transaction; what
+/// is set in it, the nodes are told. A plan for keys that are not known yet would be one for no place.
+pub(super) const SETTINGS: &str = "
+    SET citus.multi_shard_modify_mode = 'sequential';
+    SET citus.max_adaptive_executor_pool_size = 1;
+    SET citus.propagate_set_commands = 'local';
+    SET plan_cache_mode = 'force_custom_plan'";
+
+/// What the nodes are told of that has to hold there: what the coordinator's own sessions begin with. They are told with the first
+/// statement that goes to them, and so without a message more.
+///
+/// One message each: of several statements in one, the nodes would be told all, the BEGIN among them.
+pub(super) async fn set_for_nodes(connection: &mut Connection) -> Result<(), WorkError> {
+    let settings = [("lock_timeout", LOCK_TIMEOUT), ("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
+    for (name, value) in settings {
+        let set = format!("SET LOCAL {name} = '{value}'");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut **connection).await?;
+    }
+    Ok(())
+}
 
 /// How many places are kept in mind, and for how long: the cluster may be given other places meanwhile. A wrong one costs time, and
 /// nothing else: every group is whole at its place, and a transaction of two places is one at each.
@@ -227,6 +240,51 @@ pub(super) async fn find_leases_left(connection: &mut Connection, keys: &[Uuid])
     // The coordinator's clock, by which leases are given.
     let Micros(now) = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await?;
     Ok(ends.into_iter().map(|(group_key, Micros(ends))| LeaseLeft { group_key, left_us: ends - now }).collect())
+}
+
+/// What is counted of the next groups in order of key: see [`super::status::read_census_page`].
+///
+/// By the coordinator's clock and the latest outage that counted for every lease: the function that judges by all of them is not
+/// where the rows are, and the difference is over within a timeout.
+pub(super) async fn read_census_page(
+    connection: &mut Connection,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<CensusRow>, WorkError> {
+    const PAGE: &str = "SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2";
+    const MOMENT: &str = "
+        SELECT clock_timestamp(), began_at, recovered_at FROM (VALUES (1)) one (row) LEFT JOIN (
+            SELECT began_at, recovered_at FROM service_outages
+            WHERE recovered_at - began_at > counts_from ORDER BY outage_id DESC LIMIT 1
+        ) latest ON true";
+    const READ: &str = "
+        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, count(m.session_id) AS sessions,
+            coalesce(array_agg(trunc(least(3, 4 * date_part('epoch', $3 - m.received_at)
+                    / nullif(date_part('epoch', m.ends - m.received_at), 0)))::smallint)
+                FILTER (WHERE m.ends > $3), '{}') AS lease_ages,
+            (max(m.percent_healthy_streams) FILTER (WHERE m.role = 1 AND m.ends > $3))::float8 AS primary_health,
+            coalesce(g.handover_until > $3, false) AS is_handing_over
+        FROM groups g
+        LEFT JOIN (
+            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at,
+                CASE
+                    WHEN h.received_at < $5 AND h.lease_until > $4
+                        THEN greatest(h.lease_until, $5 + (h.lease_until - h.received_at))
+                    ELSE h.lease_until
+                END AS ends
+            FROM sessions s
+            LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+                AND h.group_key > $1 AND h.group_key <= $2
+            WHERE s.group_key > $1 AND s.group_key <= $2
+        ) m ON m.group_key = g.group_key
+        WHERE g.group_key > $1 AND g.group_key <= $2
+        GROUP BY g.group_key ORDER BY g.group_key";
+    let page: Vec<Uuid> = sqlx::query_scalar(PAGE).bind(after).bind(limit).fetch_all(&mut *connection).await?;
+    let Some(last) = page.last() else { return Ok(Vec::new()) };
+    let (now, began, recovered): (Micros, Option<Micros>, Option<Micros>) =
+        sqlx::query_as(MOMENT).fetch_one(&mut *connection).await?;
+    let read = sqlx::query_as(READ).bind(after).bind(last).bind(now).bind(began).bind(recovered);
+    Ok(read.fetch_all(connection).await?)
 }
 
 /// The tables that are cut up: those with a group's key.
