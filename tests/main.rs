@@ -53,6 +53,7 @@ mod proxy;
 mod reader;
 mod readme;
 mod replicas;
+mod spread;
 mod status;
 mod sweep;
 mod takeover;

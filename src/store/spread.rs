@@ -288,7 +288,7 @@ pub(super) async fn read_census_page(
 }
 
 /// The tables that are cut up: those with a group's key.
-const OF_GROUPS: [&str; 6] =
+pub const OF_GROUPS: [&str; 6] =
     ["groups", "sessions", "heartbeats", "role_transitions", "configuration_changes", "former_groups"];
 
 /// The oldest extension that hands on the isolation of a transaction and takes these statements, as far as that was tried.
