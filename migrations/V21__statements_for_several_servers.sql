@@ -1,5 +1,5 @@
--- For groups that are spread over several servers: a statement that writes rows of them may compute nothing from them that a session's
--- settings could change, as the sum of an instant and an interval is for the server. It is computed in a reading
+-- For groups that are spread over several servers: a statement that writes rows of them may compute nothing from them that
+-- a session's settings could change, as the sum of an instant and an interval is for the server. It is computed in a reading
 -- statement, and written by key. On one server the outcome is what it was.
 CREATE OR REPLACE FUNCTION base_leases_anew(keys uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

@@ -5,8 +5,8 @@
 //! of its groups: then each is one message to one node. Nothing is told by where a row lies (`ctid`), which is true in
 //! one place only.
 //!
-//! The clock, the signs of life, outages and whatever names no group stay with the coordinator, to which the service connects. See
-//! `docs/decisions/0019-beyond-one-postgresql.md`.
+//! The clock, the signs of life, outages and whatever names no group stay with the coordinator, to which the service
+//! connects. See `docs/decisions/0019-beyond-one-postgresql.md`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,8 +34,8 @@ pub(super) const SETTINGS: &str = "
     SET citus.propagate_set_commands = 'local';
     SET plan_cache_mode = 'force_custom_plan'";
 
-/// What the nodes are told of that has to hold there: what the coordinator's own sessions begin with. They are told with the first
-/// statement that goes to them, and so without a message more.
+/// What the nodes are told, because it has to hold there as well: some of what sessions of the coordinator begin with. They are
+/// told with the first statement that goes to them, and so without a message more.
 ///
 /// One message each: of several statements in one, the nodes would be told all, the BEGIN among them.
 pub(super) async fn set_for_nodes(connection: &mut Connection) -> Result<(), WorkError> {
@@ -47,8 +47,8 @@ pub(super) async fn set_for_nodes(connection: &mut Connection) -> Result<(), Wor
     Ok(())
 }
 
-/// How many places are kept in mind, and for how long: the cluster may be given other places meanwhile. A wrong one costs time, and
-/// nothing else: every group is whole at its place, and a transaction of two places is one at each.
+/// How many places are kept in mind, and for how long: the cluster may be given other places meanwhile. A wrong one costs time,
+/// and nothing else: every group is whole at its place, and a transaction of two places is one at each.
 const MOST_PLACES: usize = 200_000;
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
@@ -227,8 +227,8 @@ pub(super) async fn count_sessions(connection: &mut Connection, keys: &[Uuid]) -
 
 /// Of those of the groups in which somebody holds a role, how long until the first of their leases ends.
 ///
-/// Outages, which are the coordinator's, are left out of account: a lease that one of them extends is looked at too early, and judged
-/// by the transaction that would take the role.
+/// Outages, which are the coordinator's, are left out of account: a lease that one of them extends is looked at too early, and
+/// judged by the transaction that would take the role.
 pub(super) async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
     const READ: &str = "
         SELECT s.group_key, min(h.lease_until)
@@ -390,8 +390,8 @@ fn statements_that_distribute() -> Vec<String> {
         "groups" => "SELECT create_distributed_table('groups', 'group_key')".to_owned(),
         table => format!("SELECT create_distributed_table('{table}', 'group_key', colocate_with => 'groups')"),
     }));
-    // A sign of life needs what a heartbeat needs, and that is a commit on every node: the row that all replicas share is written at
-    // the coordinator, and with it one on each, in the same transaction. Every node has to have prepared it.
+    // A sign of life needs what a heartbeat needs, and that is a commit on every node: the row that all replicas share is written
+    // at the coordinator, and with it one on each, in the same transaction. Every node has to have prepared it.
     statements.extend(
         [
             "CREATE TABLE service_signs_of_nodes (
