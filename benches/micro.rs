@@ -22,6 +22,8 @@ fn group_of(sessions: usize) -> Group {
         vacancy: Vacancy::NeverHeld,
         handover: None,
         watermark_base: None,
+        history: Default::default(),
+        in_doubt_until: None,
         sessions: vec![silent; sessions],
     };
     for session in 0..sessions {
@@ -37,9 +39,17 @@ fn beat(group: &mut Group, session: usize, now_us: i64) -> Answer {
         sent_at: ClientInstant(now.0),
         data_sent_until: Some(now),
         acting_as: Some(group.sessions[session].role),
+        term_seen: None,
     };
     let mut trace = Vec::new();
-    arbitration::heartbeat(group, session, &report, Moment { now, outages: &[] }, &Rules::default(), &mut trace)
+    arbitration::heartbeat(
+        group,
+        session,
+        &report,
+        Moment { now, outages: &[], history: None },
+        &Rules::default(),
+        &mut trace,
+    )
 }
 
 /// One decision: a heartbeat of each session in turn.

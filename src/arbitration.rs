@@ -5,8 +5,9 @@
 //! attempt of a transaction and passes it in. Sessions are named by their place in [`Group::sessions`], which
 //! is their order of registration, so that a decision compares numbers and not names.
 //!
-//! Four entries: [`heartbeat`] decides, [`lapse`] takes away what has run out, [`remove`] deletes a session, and
-//! [`end`] a group; [`Group::begin`] makes the one that follows it.
+//! Four entries: [`heartbeat`] decides (and [`changes_nothing`] tells where it need not see the whole group), [`lapse`] takes
+//! away what has run out, [`remove`] deletes a session, and [`end`] a group; [`Group::begin`] makes the one that follows it.
+//! Whichever comes first in a new history of the database leads the group over into it.
 
 use rust_decimal::Decimal;
 
@@ -124,6 +125,21 @@ impl Role {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub i64);
 
+/// The number of a history of the database among those that it knows; 0 for none that was ever noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HistoryId(pub i64);
+
+/// A history of the database that began without all of the one before: grants that clients were told of may be missing in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct History {
+    /// Its number.
+    pub id: HistoryId,
+    /// When it was noticed. Whatever was lost was answered before that.
+    pub noticed_at: Instant,
+    /// A term that nobody was given before.
+    pub base: Term,
+}
+
 /// Why nobody holds Primary, so that the next grant can say what it follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Vacancy {
@@ -150,7 +166,8 @@ pub enum Reason {
     Yielded,
     /// The yielding Primary has stopped for certain, and its successor is granted.
     HandoverCompleted,
-    /// The yielding Primary ranked first again before its handover closed.
+    /// The yielding Primary ranked first again before its handover closed; or a session that was acting already was believed, and
+    /// the grant that it acts on was lost with a history of the database.
     Recovered,
     /// The session was deleted, or the Primary before the new holder was.
     SessionDeleted,
@@ -296,6 +313,10 @@ pub struct Group {
     pub handover: Option<Handover>,
     /// What sessions that are gone had contributed to the watermark.
     pub watermark_base: Option<Instant>,
+    /// The history that its roles and its term belong to.
+    pub history: HistoryId,
+    /// Until then somebody may act on a lease that was given in a history that is lost.
+    pub in_doubt_until: Option<Instant>,
     /// The sessions in order of registration (equal times: by id).
     pub sessions: Vec<Session>,
 }
@@ -328,6 +349,8 @@ pub struct Moment<'a> {
     pub now: Instant,
     /// Past outages of the service, oldest first.
     pub outages: &'a [Outage],
+    /// The present history of the database, if it is not the first.
+    pub history: Option<History>,
 }
 
 /// Whether a yielding Primary is waited for.
@@ -343,7 +366,7 @@ pub enum HandoverMode {
 /// The settings that decisions depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// By how many per cent more a challenger must be healthier than a live Primary.
+    /// By how many per cent more a challenger must be healthier than a live Primary whose health is not 0.
     pub handover_margin: Decimal,
     /// What happens when a Primary yields.
     pub handover: HandoverMode,
@@ -366,6 +389,8 @@ pub struct Report {
     pub data_sent_until: Option<Instant>,
     /// The role it was acting in when it sent, where it says so.
     pub acting_as: Option<Role>,
+    /// The highest term that it has been told, where it says so.
+    pub term_seen: Option<Term>,
 }
 
 /// What a heartbeat is answered with.
@@ -439,10 +464,18 @@ pub fn heartbeat(
     trace: &mut Vec<Transition>,
 ) -> Answer {
     lapse(group, at, trace);
+    heed_term(group, report, at);
     let before = group.sessions[s].beat;
     let lease_before = before.map(|beat| beat.lease_until);
+    let believed = group.believed(at);
     record(group, s, report, at);
     close_handover(group, s, before, report, at);
+    let in_doubt = group.is_in_doubt(at);
+    match in_doubt {
+        false => group.in_doubt_until = None,
+        true if believes(group, s, believed, before, report, at, trace) => return answer(group, s),
+        true => {}
+    }
 
     let best = first_in_rank(group, s, at, rules);
     match group.holder(Role::Primary) {
@@ -455,7 +488,7 @@ pub fn heartbeat(
                 group.handover = open_handover(group, p, lease_before, at, rules);
             }
         }
-        None if best != s => {
+        None if best != s || in_doubt => {
             let reason = why_pending(group);
             replace_pending(group, Some(best), reason, trace);
         }
@@ -465,11 +498,14 @@ pub fn heartbeat(
                 replace_pending(group, Some(s), reason, trace);
             }
             // Either nobody can still be acting, or only S itself can.
-            _ => grant(group, s, trace),
+            _ => grant(group, s, why_granted(group), trace),
         },
     }
-    debug_assert!(group.is_consistent());
+    answer(group, s)
+}
 
+fn answer(group: &Group, s: usize) -> Answer {
+    debug_assert!(group.is_consistent());
     let role = group.sessions[s].role;
     Answer {
         role,
@@ -480,8 +516,27 @@ pub fn heartbeat(
     }
 }
 
-/// Makes every session whose lease has run out Secondary. Never grants.
+/// Whether a heartbeat renews its session's lease and changes nothing else, whatever other sessions the group has, as can be
+/// told from `s` and the holders of roles alone: `group` need have no others.
+///
+/// The Primary lives and stays: nobody is about to take over, it does not fall behind itself, and `s` does not overtake it.
+/// A third session that is healthier than the Primary would have become PendingPrimary with its own last heartbeat. Where
+/// it did and the PendingPrimary was taken from it since, it does so again with its next.
+pub fn changes_nothing(group: &Group, s: usize, report: &Report, at: Moment<'_>, rules: &Rules) -> bool {
+    let Some(p) = group.holder(Role::Primary).filter(|p| group.is_live(*p, at)) else { return false };
+    let Some(primary) = group.sessions[p].beat else { return false };
+    let stays = match s == p {
+        true => report.health >= primary.health,
+        false => !overtakes(report.health, primary.health, rules),
+    };
+    let is_settled = at.history.is_none_or(|history| history.id == group.history) && group.in_doubt_until.is_none();
+    let is_news = report.term_seen.is_some_and(|seen| seen > group.term);
+    stays && is_settled && !is_news && group.holder(Role::PendingPrimary).is_none() && group.handover.is_none()
+}
+
+/// Makes every session whose lease has run out Secondary. Never grants. A group of an earlier history begins anew.
 pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
+    group.begin_anew(at);
     for i in 0..group.sessions.len() {
         let role = group.sessions[i].role;
         if role == Role::Secondary || group.is_live(i, at) {
@@ -500,6 +555,7 @@ pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
 /// A session that says goodbye takes along any handover from it: it has stopped. Of one that somebody else deletes
 /// nobody knows that, so what it may still act on is waited for, whatever the mode.
 pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut Vec<Transition>) {
+    group.begin_anew(at);
     let waited_for = group.handover.filter(|handover| handover.is_from(s)).map(|handover| handover.until);
     let mut acts_until = waited_for;
     if group.sessions[s].role == Role::Primary {
@@ -521,11 +577,14 @@ pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut V
 /// Takes all roles from a group that is about to be deleted with its sessions, none of which knows of it. What it leaves
 /// behind is for the next group at its path to go on from.
 pub fn end(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) -> Remains {
+    group.begin_anew(at);
     for s in 0..group.sessions.len() {
         remove(group, s, By::Another, at, trace);
     }
     let waited_for = group.handover.filter(|handover| waited_until(group, *handover, at) > at.now);
-    Remains { term: group.term, acted_on_until: waited_for.map(|handover| handover.until) }
+    // Who acts on a lease that was lost does not know of the deletion either.
+    let in_doubt_until = group.in_doubt_until.filter(|_| group.is_in_doubt(at));
+    Remains { term: group.term, acted_on_until: waited_for.map(|handover| handover.until).max(in_doubt_until) }
 }
 
 impl Handover {
@@ -538,15 +597,53 @@ impl Handover {
 impl Group {
     /// A new group, which goes on from what one that was deleted at its path left behind: its first term is the one above,
     /// and nobody is granted while a client may act on a lease of the old one. All else begins anew.
-    pub fn begin(timeout: FailoverTimeout, remains: Remains) -> Group {
-        Group {
+    ///
+    /// Where the database is in another history than the first, there may have been such a group in the one that is lost.
+    pub fn begin(timeout: FailoverTimeout, remains: Remains, at: Moment<'_>) -> Group {
+        let mut group = Group {
             timeout,
             term: remains.term,
             vacancy: if remains == Remains::default() { Vacancy::NeverHeld } else { Vacancy::Deleted },
             handover: remains.acted_on_until.map(|until| Handover { from: Former::Gone, until }),
             watermark_base: None,
+            history: HistoryId::default(),
+            in_doubt_until: None,
             sessions: Vec::new(),
-        }
+        };
+        group.begin_anew(at);
+        group
+    }
+
+    /// Goes over into the present history, if it comes from another one.
+    ///
+    /// Whatever was lost was answered before the history was noticed, so nobody acts on it for longer than a lease after that; and
+    /// what terms it gave are below the base. Whoever holds Primary keeps it: its term is the base, which nobody else ever had.
+    pub fn begin_anew(&mut self, at: Moment<'_>) {
+        let Some(history) = at.history.filter(|history| history.id != self.history) else { return };
+        self.history = history.id;
+        self.term = self.term.max(history.base);
+        let given_for_us = self.sessions.iter().filter_map(|session| session.beat);
+        let given_for_us = given_for_us.map(|beat| beat.lease_until.0 - beat.received_at.0).max();
+        let longest_us = given_for_us.unwrap_or(0).max(self.timeout.micros());
+        let until = Instant(history.noticed_at.0.saturating_add(longest_us));
+        self.in_doubt_until = self.in_doubt_until.max(Some(until));
+        self.in_doubt_until = self.in_doubt_until.filter(|_| self.is_in_doubt(at));
+    }
+
+    /// Whether somebody may act on a lease that was given in a history that is lost.
+    pub fn is_in_doubt(&self, at: Moment<'_>) -> bool {
+        let noticed_at = at.history.map(|history| history.noticed_at);
+        self.in_doubt_until.is_some_and(|until| {
+            let given_for_us = noticed_at.map_or(0, |noticed_at| until.0.saturating_sub(noticed_at.0));
+            at.now < acted_on_until(until, given_for_us, at.outages)
+        })
+    }
+
+    /// Who was believed to be acting since the present history was noticed.
+    fn believed(&self, at: Moment<'_>) -> Option<usize> {
+        let noticed_at = at.history?.noticed_at;
+        let is_since = |p: &usize| self.sessions[*p].beat.is_some_and(|beat| beat.received_at > noticed_at);
+        self.holder(Role::Primary).filter(is_since)
     }
 
     /// The latest time of data sent that any session reported while Primary.
@@ -576,6 +673,65 @@ impl Group {
                 Former::Gone => true,
             })
     }
+}
+
+/// A client that was told a higher term than is known here was told so in a history that is lost: the next one is above it.
+///
+/// A second net, beneath the base of a history. No term is believed that no base can have reached, so that nobody can use them up.
+fn heed_term(group: &mut Group, report: &Report, at: Moment<'_>) {
+    let Some(seen) = report.term_seen.filter(|seen| *seen > group.term && seen.0 <= at.now.0 / 1_000) else { return };
+    // Whoever holds Primary has a term of its own, as always.
+    let is_held = group.holder(Role::Primary).is_some();
+    group.term = Term(seen.0 + i64::from(is_held));
+}
+
+/// Whether S, which heartbeats while it is in doubt who acts, is Primary by its own word.
+///
+/// One client at most acts, whether the grant that it acts on is known here or lost; and it says so. An older message than the last
+/// one that was heard may be of a time before that. Nobody else is granted, whatever the rank: not before all leases that can
+/// have been lost are over. Whoever is Primary here and does not act is none any more, for another may.
+fn believes(
+    group: &mut Group,
+    s: usize,
+    believed: Option<usize>,
+    before: Option<Beat>,
+    report: &Report,
+    at: Moment<'_>,
+    trace: &mut Vec<Transition>,
+) -> bool {
+    let is_newer = before.is_none_or(|before| report.sent_at > before.heard_by(at.now));
+    let says_so = report.acting_as == Some(Role::Primary);
+    match believed {
+        Some(p) if p == s && (says_so || !is_newer) => return true,
+        Some(p) if p != s => return false,
+        None if says_so && is_newer => {
+            take_up(group, s, trace);
+            return true;
+        }
+        _ => {}
+    }
+    if group.sessions[s].role == Role::Primary {
+        set_role(group, s, Role::Secondary, Reason::LeaseLapsed, trace);
+        group.vacancy = Vacancy::Lapsed;
+        // One that was believed has a lease that may outlast the doubt. Unless it says that it stands by, it is waited for as one
+        // that yields is.
+        let stands_by = report.acting_as == Some(Role::Secondary)
+            && !before.is_some_and(|before| before.is_leapt_by(report.sent_at, at.now));
+        if believed == Some(s) && !stands_by {
+            group.handover = wait_for(group, s, before.map(|before| before.lease_until), at);
+        }
+    }
+    false
+}
+
+/// Makes S Primary, which acts as one already: on a grant that is known here, or on one that is lost.
+fn take_up(group: &mut Group, s: usize, trace: &mut Vec<Transition>) {
+    match group.holder(Role::Primary) {
+        Some(p) if p == s => return,
+        Some(p) => set_role(group, p, Role::Secondary, Reason::Superseded, trace),
+        None => {}
+    }
+    grant(group, s, Reason::Recovered, trace);
 }
 
 /// Stores the heartbeat. No stored time of the session moves backwards, whatever the clock or the timeout did.
@@ -635,10 +791,14 @@ fn open_handover(
     at: Moment<'_>,
     rules: &Rules,
 ) -> Option<Handover> {
+    wait_for(group, p, lease_before, at).filter(|_| rules.handover == HandoverMode::Strict)
+}
+
+/// A handover from `p`, which may act on the lease that it held before this heartbeat.
+fn wait_for(group: &Group, p: usize, lease_before: Option<Instant>, at: Moment<'_>) -> Option<Handover> {
     let until = lease_before.filter(|until| may_act_until(group, p, *until, at) > at.now)?;
     let heard_until = group.sessions[p].beat?.heard_until;
-    let from = Former::Yielding { session: p, heard_until };
-    (rules.handover == HandoverMode::Strict).then_some(Handover { from, until })
+    Some(Handover { from: Former::Yielding { session: p, heard_until }, until })
 }
 
 /// The first of the live sessions: by health; then the Primary, the PendingPrimary, the one that is
@@ -662,19 +822,29 @@ fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> usiz
         }
     }
     match group.holder(Role::Primary) {
-        Some(p) if health(best).percent() <= health(p).percent() + rules.handover_margin => p,
+        Some(p) if !overtakes(health(best), health(p), rules) => p,
         _ => best,
     }
 }
 
-fn grant(group: &mut Group, s: usize, trace: &mut Vec<Transition>) {
-    let reason = match group.vacancy {
+/// Whether one of that health outranks a live Primary of another: by more than the margin, or by anything where the Primary
+/// has no health at all.
+fn overtakes(challenger: Health, primary: Health, rules: &Rules) -> bool {
+    let margin = if primary == Health::default() { Decimal::ZERO } else { rules.handover_margin };
+    challenger.percent() > primary.percent() + margin
+}
+
+fn why_granted(group: &Group) -> Reason {
+    match group.vacancy {
         Vacancy::NeverHeld => Reason::FirstHeartbeat,
         Vacancy::Lapsed => Reason::LeaseLapsed,
         Vacancy::Deleted => Reason::SessionDeleted,
         Vacancy::Yielded if group.handover.is_some() => Reason::Recovered,
         Vacancy::Yielded => Reason::HandoverCompleted,
-    };
+    }
+}
+
+fn grant(group: &mut Group, s: usize, reason: Reason, trace: &mut Vec<Transition>) {
     if group.sessions[s].role != Role::PendingPrimary {
         replace_pending(group, None, Reason::Superseded, trace);
     }

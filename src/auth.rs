@@ -3,6 +3,7 @@
 //!
 //! Never decides about a group or a session, and never logs or shows a credential.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -11,14 +12,16 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::ids::EVERY_TENANT;
+use crate::ids::{EVERY_TENANT, GroupPattern, Groups};
 use crate::outgoing::NoAuthorities;
 use crate::store::Store;
+use crate::tls::ClientTrust;
 use api_keys::ApiKeys;
 use basic::Users;
 use bearer::{Oidc, OidcOptions};
 use certificates::{ClientCertificate, Subjects};
 use rates::Rates;
+use writes::{TooManyWrites, Write, WriteRates, Writes};
 
 pub mod api_keys;
 pub mod basic;
@@ -27,6 +30,7 @@ mod cache;
 pub mod certificates;
 mod rates;
 pub mod watched_file;
+pub mod writes;
 
 /// How often what credentials are checked against is looked at for changes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,6 +55,8 @@ pub enum Method {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// Read the metrics, which are of all tenants, and nothing else.
+    Metrics,
     /// Read.
     Viewer,
     /// Also register sessions, send heartbeats, delete sessions; create groups where a setting lets it.
@@ -60,9 +66,13 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them, the least first.
+    pub const ALL: [Role; 4] = [Role::Metrics, Role::Viewer, Role::Client, Role::Admin];
+
     /// As it is written in files, tables and tokens.
     pub fn text(self) -> &'static str {
         match self {
+            Role::Metrics => "metrics",
             Role::Viewer => "viewer",
             Role::Client => "client",
             Role::Admin => "admin",
@@ -71,11 +81,11 @@ impl Role {
 
     /// The role of that text.
     pub fn from_text(text: &str) -> Option<Role> {
-        [Role::Viewer, Role::Client, Role::Admin].into_iter().find(|role| role.text() == text)
+        Role::ALL.into_iter().find(|role| role.text() == text)
     }
 }
 
-/// A role in a tenant, or in some of its namespaces.
+/// A role in a tenant, or in some of its namespaces, or for some of the groups there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
@@ -84,22 +94,49 @@ pub struct Grant {
     /// The namespaces; `None` for all.
     #[serde(default)]
     pub namespaces: Option<Vec<String>>,
+    /// Patterns of the groups there; `None` for all.
+    #[serde(default)]
+    pub groups: Option<Vec<GroupPattern>>,
     /// What may be done there.
     pub role: Role,
 }
 
 impl Grant {
-    fn covers(&self, tenant: &str, namespace: &str) -> bool {
-        (self.tenant == EVERY_TENANT || self.tenant == tenant)
-            && self.namespaces.as_ref().is_none_or(|names| names.iter().any(|name| name == namespace))
-    }
-
-    fn covers_everything(&self) -> bool {
-        self.tenant == EVERY_TENANT && self.namespaces.is_none()
+    /// Whether it has something to say about a place.
+    fn reaches(&self, place: Place<'_>) -> bool {
+        let in_tenant = |tenant: &str| self.tenant == EVERY_TENANT || self.tenant == tenant;
+        let in_namespace = |namespace: &str| match &self.namespaces {
+            None => true,
+            Some(names) => names.iter().any(|name| name == namespace),
+        };
+        let for_group = |id: &str| self.groups.as_ref().is_none_or(|patterns| patterns.iter().any(|p| p.fits(id)));
+        let for_all_groups = self.groups.is_none();
+        match place {
+            Place::Group { tenant, namespace, group } => {
+                in_tenant(tenant) && in_namespace(namespace) && for_group(group)
+            }
+            Place::GroupsOf { tenant, namespace } => in_tenant(tenant) && in_namespace(namespace),
+            Place::Namespace { tenant, namespace } => in_tenant(tenant) && in_namespace(namespace) && for_all_groups,
+            Place::Tenant { tenant } => in_tenant(tenant) && self.namespaces.is_none() && for_all_groups,
+            Place::Everywhere => self.tenant == EVERY_TENANT && self.namespaces.is_none() && for_all_groups,
+        }
     }
 
     /// What makes it useless, if anything: an empty name can never be meant.
-    fn fault(&self) -> Option<&'static str> {
+    pub fn fault(&self) -> Option<&'static str> {
+        let for_some = self.tenant != EVERY_TENANT || self.namespaces.is_some() || self.groups.is_some();
+        match &self.groups {
+            _ if self.role == Role::Metrics && for_some => {
+                return Some("the metrics are of all tenants: the role metrics takes tenant '*' and nothing narrower");
+            }
+            Some(patterns) if patterns.is_empty() => return Some("groups is empty: leave it out to mean all"),
+            Some(patterns) => {
+                if let Some(fault) = patterns.iter().find_map(GroupPattern::fault) {
+                    return Some(fault);
+                }
+            }
+            None => {}
+        }
         let names = self.namespaces.iter().flatten().chain([&self.tenant]);
         match self.namespaces.as_ref().is_some_and(Vec::is_empty) {
             true => Some("namespaces is empty: leave it out to mean all"),
@@ -122,17 +159,9 @@ pub struct Identity {
 impl Identity {
     /// Everybody, where nobody is asked.
     fn anonymous() -> Identity {
-        let everything = Grant { tenant: EVERY_TENANT.to_owned(), namespaces: None, role: Role::Admin };
+        let tenant = EVERY_TENANT.to_owned();
+        let everything = Grant { tenant, namespaces: None, groups: None, role: Role::Admin };
         Identity { name: ANONYMOUS.into(), grants: vec![everything] }
-    }
-
-    /// The highest role that they have there.
-    fn role_in(&self, place: Place<'_>) -> Option<Role> {
-        let there = |grant: &&Grant| match place {
-            Place::Namespace { tenant, namespace } => grant.covers(tenant, namespace),
-            Place::Everywhere => grant.covers_everything(),
-        };
-        self.grants.iter().filter(there).map(|grant| grant.role).max()
     }
 }
 
@@ -142,12 +171,33 @@ pub const ANONYMOUS: &str = "anonymous";
 /// Where something is to be done.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
-    /// In a tenant's namespace.
+    /// In a group, whether or not there is one.
+    Group {
+        /// The tenant.
+        tenant: &'a str,
+        /// The namespace.
+        namespace: &'a str,
+        /// The group.
+        group: &'a str,
+    },
+    /// In as many of a namespace's groups as are granted, for whoever then looks at [`Allowed::groups`].
+    GroupsOf {
+        /// The tenant.
+        tenant: &'a str,
+        /// The namespace.
+        namespace: &'a str,
+    },
+    /// In a tenant's namespace, all of its groups included.
     Namespace {
         /// The tenant.
         tenant: &'a str,
         /// The namespace.
         namespace: &'a str,
+    },
+    /// In a tenant, outside of its namespaces, which takes a grant for all of them.
+    Tenant {
+        /// The tenant.
+        tenant: &'a str,
     },
     /// Outside of any, which takes a grant for all tenants.
     Everywhere,
@@ -156,7 +206,14 @@ pub enum Place<'a> {
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Namespace { tenant, namespace } => write!(f, "in namespace '{namespace}' of tenant '{tenant}'"),
+            // Not by its name: the same words for every group that is refused.
+            Place::Group { tenant, namespace, .. } => {
+                write!(f, "for this group in namespace '{namespace}' of tenant '{tenant}'")
+            }
+            Place::GroupsOf { tenant, namespace } | Place::Namespace { tenant, namespace } => {
+                write!(f, "in namespace '{namespace}' of tenant '{tenant}'")
+            }
+            Place::Tenant { tenant } => write!(f, "in tenant '{tenant}' as a whole"),
             Place::Everywhere => f.write_str("outside of a tenant's namespaces"),
         }
     }
@@ -165,6 +222,8 @@ impl fmt::Display for Place<'_> {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
+    /// Look at what is counted.
+    ReadMetrics,
     /// Look.
     Read,
     /// Register sessions, send heartbeats, delete sessions.
@@ -179,6 +238,7 @@ impl Permission {
     /// The least role that has it.
     fn needs(self, clients_create_groups: bool) -> Role {
         match self {
+            Permission::ReadMetrics => Role::Metrics,
             Permission::Read => Role::Viewer,
             Permission::UseSessions => Role::Client,
             Permission::CreateGroups if clients_create_groups => Role::Client,
@@ -187,7 +247,16 @@ impl Permission {
     }
 }
 
-/// Whether an identity may do something somewhere: the role by which it may, or the one that it lacks.
+/// How far somebody may do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The role that they have for it.
+    pub role: Role,
+    /// For which groups, where the place is that of many.
+    pub groups: Groups,
+}
+
+/// Whether an identity may do something somewhere: how far, or the role that it lacks.
 ///
 /// The outcome depends on the identity, the place and the permission alone, never on what exists there.
 pub fn authorize(
@@ -195,9 +264,26 @@ pub fn authorize(
     place: Place<'_>,
     permission: Permission,
     clients_create_groups: bool,
-) -> Result<Role, Role> {
+) -> Result<Allowed, Role> {
     let needed = permission.needs(clients_create_groups);
-    identity.role_in(place).filter(|role| *role >= needed).ok_or(needed)
+    let sufficient = || identity.grants.iter().filter(|grant| grant.role >= needed && grant.reaches(place));
+    let is_of_many = matches!(place, Place::GroupsOf { .. });
+    let whole = sufficient().filter(|grant| !is_of_many || grant.groups.is_none()).map(|grant| grant.role).max();
+    if let Some(role) = whole {
+        return Ok(Allowed { role, groups: Groups::All });
+    }
+    let mut patterns = sufficient().flat_map(|grant| grant.groups.iter().flatten()).cloned().peekable();
+    match patterns.peek() {
+        // Of several roles the one that holds for all of these groups.
+        Some(_) => Ok(Allowed { role: needed, groups: Groups::fitting(patterns) }),
+        None => Err(needed),
+    }
+}
+
+/// Whether somebody with that role in a tenant as a whole (`None`: everywhere) may give that to another: nothing beyond
+/// the tenant, and no more than they have.
+pub fn may_hand_on(role: Role, tenant: Option<&str>, grant: &Grant) -> bool {
+    grant.role <= role && tenant.is_none_or(|tenant| grant.tenant == tenant)
 }
 
 /// Why somebody was not recognised.
@@ -232,6 +318,10 @@ pub struct AuthOptions {
     pub clients_create_groups: bool,
     /// The most requests per second of one identity; `None` for any number.
     pub rate_limit: Option<u32>,
+    /// How often one caller may change something; `None` for any number of times.
+    pub caller_writes: Option<WriteRates>,
+    /// How often something of one tenant may be changed; `None` for any number of times.
+    pub tenant_writes: Option<WriteRates>,
 }
 
 impl AuthOptions {
@@ -297,6 +387,8 @@ pub struct Authenticator {
     api_keys: Option<ApiKeys>,
     subjects: Option<Subjects>,
     rates: Option<Rates>,
+    writes: Writes,
+    client_trust: Option<Arc<ClientTrust>>,
     clients_create_groups: bool,
     challenge: String,
     challenge_for_scripts: String,
@@ -325,11 +417,22 @@ impl Authenticator {
             users: options.users_file.as_deref().map(Users::open).transpose()?,
             api_keys: options.api_keys.then(|| ApiKeys::open(store.background())),
             subjects: options.subjects_file.as_deref().map(Subjects::open).transpose()?,
-            rates: options.rate_limit.map(Rates::new),
+            rates: options.rate_limit.map(Rates::per_second),
+            writes: Writes::new(
+                options.caller_writes.unwrap_or(WriteRates::UNBOUNDED),
+                options.tenant_writes.unwrap_or(WriteRates::UNBOUNDED),
+            ),
+            client_trust: None,
             clients_create_groups: options.clients_create_groups,
             challenge_for_scripts: challenge.replace("Basic", "xBasic"),
             challenge,
         })
+    }
+
+    /// The same, where client certificates are believed for as long as this does.
+    #[must_use]
+    pub fn trusting(self, client_trust: Option<Arc<ClientTrust>>) -> Authenticator {
+        Authenticator { client_trust, ..self }
     }
 
     /// What the header `WWW-Authenticate` of an answer 401 says.
@@ -346,6 +449,11 @@ impl Authenticator {
     /// Whether nobody is asked who they are.
     pub fn is_open(&self) -> bool {
         self.anonymous.is_some()
+    }
+
+    /// Whether API keys are among the ways to say who one is.
+    pub fn takes_api_keys(&self) -> bool {
+        self.api_keys.is_some()
     }
 
     /// Whether the role client may create groups.
@@ -372,7 +480,13 @@ impl Authenticator {
         }
         let Some(authorization) = presented.authorization else {
             return match (presented.certificate, &self.subjects) {
-                (Some(certificate), Some(subjects)) => subjects.recognise(certificate),
+                (Some(certificate), Some(subjects)) => {
+                    // The connection may be older than a revocation.
+                    if self.client_trust.as_ref().is_some_and(|trust| !certificate.is_good(trust)) {
+                        return Err(AuthError::Invalid("the client certificate is not good any more"));
+                    }
+                    subjects.recognise(certificate)
+                }
                 _ => Err(AuthError::Missing),
             };
         };
@@ -395,14 +509,29 @@ impl Authenticator {
     }
 
     /// Counts a request of theirs. Those that nobody asked for a name are told apart by where they come from.
-    pub fn count_request(&self, identity: &Identity, peer: Option<std::net::IpAddr>) -> Result<(), AuthError> {
+    pub fn count_request(&self, identity: &Identity, peer: Option<IpAddr>) -> Result<(), AuthError> {
         let Some(rates) = &self.rates else { return Ok(()) };
-        let now = Instant::now();
-        let within = match (&self.anonymous, peer) {
-            (Some(_), Some(peer)) => rates.take(&peer.to_string(), now),
-            _ => rates.take(&identity.name, now),
-        };
-        within.then_some(()).ok_or(AuthError::TooMany("this identity has sent as many requests as it may in a second"))
+        rates
+            .take(&self.counted_as(identity, peer), Instant::now())
+            .map_err(|_| AuthError::TooMany("this identity has sent as many requests as it may in a second"))
+    }
+
+    /// Counts a change that they ask for, in that tenant.
+    pub fn count_write(
+        &self,
+        write: Write,
+        identity: &Identity,
+        peer: Option<IpAddr>,
+        tenant: Option<&str>,
+    ) -> Result<(), TooManyWrites> {
+        self.writes.count(write, &self.counted_as(identity, peer), tenant, Instant::now())
+    }
+
+    fn counted_as<'a>(&self, identity: &'a Identity, peer: Option<IpAddr>) -> Cow<'a, str> {
+        match (&self.anonymous, peer) {
+            (Some(_), Some(peer)) => network(peer).to_string().into(),
+            _ => Cow::Borrowed(&identity.name),
+        }
     }
 
     /// Follows changes of keys, files and the issuer's key set for ever.
@@ -472,7 +601,11 @@ mod tests {
 
     fn grant(tenant: &str, namespaces: Option<&[&str]>, role: Role) -> Grant {
         let namespaces = namespaces.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Grant { tenant: tenant.to_owned(), namespaces, role }
+        Grant { tenant: tenant.to_owned(), namespaces, groups: None, role }
+    }
+
+    fn for_groups(pattern: &str, role: Role) -> Grant {
+        Grant { groups: Some(vec![GroupPattern::from(pattern.to_owned())]), ..grant("a", Some(&["n"]), role) }
     }
 
     #[test]
@@ -482,7 +615,7 @@ mod tests {
             grants: vec![grant("a", None, Role::Viewer), grant("a", Some(&["n"]), Role::Client)],
         };
         let may = |tenant, namespace, permission| {
-            authorize(&identity, Place::Namespace { tenant, namespace }, permission, true)
+            authorize(&identity, Place::Namespace { tenant, namespace }, permission, true).map(|allowed| allowed.role)
         };
         assert_eq!(may("a", "n", Permission::UseSessions), Ok(Role::Client));
         assert_eq!(may("a", "n", Permission::CreateGroups), Ok(Role::Client));
@@ -493,6 +626,61 @@ mod tests {
         assert_eq!(authorize(&identity, Place::Everywhere, Permission::Read, true), Err(Role::Viewer));
         let in_n = Place::Namespace { tenant: "a", namespace: "n" };
         assert_eq!(authorize(&identity, in_n, Permission::CreateGroups, false), Err(Role::Admin));
+    }
+
+    #[test]
+    fn a_grant_for_some_groups_is_good_for_these_and_for_what_is_told_of_them_alone() {
+        let grants = vec![for_groups("line-*", Role::Client), for_groups("pump", Role::Admin)];
+        let identity = Identity { name: "x".into(), grants };
+        let (tenant, namespace) = ("a", "n");
+        let may = |place, permission| authorize(&identity, place, permission, true);
+        let on = |group, permission| may(Place::Group { tenant, namespace, group }, permission).map(|a| a.role);
+        assert_eq!(on("line-7", Permission::UseSessions), Ok(Role::Client));
+        assert_eq!(on("line-7", Permission::Administer), Err(Role::Admin));
+        assert_eq!(on("pump", Permission::Administer), Ok(Role::Admin));
+        assert_eq!(on("valve", Permission::Read), Err(Role::Viewer));
+        let some = may(Place::GroupsOf { tenant, namespace }, Permission::Read).unwrap();
+        assert_eq!(some.role, Role::Viewer, "the role that holds for all of them");
+        for (group, expected) in [("line-7", true), ("pump", true), ("valve", false)] {
+            assert_eq!(some.groups.include(group), expected, "{group}");
+        }
+        let change = may(Place::GroupsOf { tenant, namespace }, Permission::Administer).unwrap();
+        assert!(change.groups.include("pump") && !change.groups.include("line-7"));
+        for place in [Place::Namespace { tenant, namespace }, Place::Tenant { tenant }, Place::Everywhere] {
+            assert_eq!(may(place, Permission::Read), Err(Role::Viewer), "{place:?}");
+        }
+        assert_eq!(may(Place::GroupsOf { tenant, namespace: "m" }, Permission::Read), Err(Role::Viewer));
+    }
+
+    #[test]
+    fn a_tenant_as_a_whole_takes_a_grant_for_all_of_it() {
+        let may = |grant| {
+            let identity = Identity { name: "x".into(), grants: vec![grant] };
+            authorize(&identity, Place::Tenant { tenant: "a" }, Permission::Administer, true).is_ok()
+        };
+        assert!(may(grant("a", None, Role::Admin)));
+        assert!(may(grant("*", None, Role::Admin)));
+        assert!(!may(grant("a", Some(&["n"]), Role::Admin)));
+        assert!(!may(grant("b", None, Role::Admin)));
+        assert!(!may(grant("a", None, Role::Client)));
+    }
+
+    #[test]
+    fn nobody_hands_on_more_than_they_have() {
+        let handed = |role, tenant| may_hand_on(Role::Client, Some("a"), &grant(tenant, None, role));
+        assert!(handed(Role::Client, "a") && handed(Role::Viewer, "a"));
+        assert!(!handed(Role::Admin, "a") && !handed(Role::Client, "b") && !handed(Role::Viewer, "*"));
+        assert!(may_hand_on(Role::Admin, None, &grant("*", None, Role::Admin)));
+    }
+
+    #[test]
+    fn the_role_metrics_reads_what_is_counted_and_nothing_else() {
+        let identity = Identity { name: "x".into(), grants: vec![grant("*", None, Role::Metrics)] };
+        let may = |place, permission| authorize(&identity, place, permission, true).is_ok();
+        assert!(may(Place::Everywhere, Permission::ReadMetrics));
+        assert!(!may(Place::Everywhere, Permission::Read));
+        assert!(!may(Place::Group { tenant: "a", namespace: "n", group: "g" }, Permission::Read));
+        assert!(grant("a", None, Role::Metrics).fault().is_some(), "they are of all tenants");
     }
 
     #[test]
@@ -509,9 +697,12 @@ mod tests {
     #[test]
     fn a_grant_that_can_never_be_meant_is_a_fault() {
         assert_eq!(grant("a", Some(&["n"]), Role::Client).fault(), None);
-        for grant in
-            [grant("", None, Role::Client), grant("a", Some(&[]), Role::Client), grant("a", Some(&[""]), Role::Client)]
-        {
+        for grant in [
+            grant("", None, Role::Client),
+            grant("a", Some(&[]), Role::Client),
+            grant("a", Some(&[""]), Role::Client),
+            for_groups("", Role::Client),
+        ] {
             assert!(grant.fault().is_some(), "{grant:?}");
         }
     }

@@ -17,9 +17,11 @@ use serde::de::{self, Deserializer};
 
 use crate::arbitration::{HandoverMode, Rules};
 use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
+use crate::auth::writes::WriteRates;
 use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
-use crate::http::{ConnectionOptions, HttpOptions};
+use crate::http::{AllowedHosts, ConnectionOptions, HttpOptions};
+use crate::store::histories::DatabaseHistory;
 use crate::store::hosts::Hosts;
 use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
@@ -211,6 +213,16 @@ pub enum HandoverSetting {
     Prompt,
 }
 
+/// What a promotion of a standby is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseHistorySetting {
+    /// The latest commits may be lost: for one failover timeout nobody is Primary who does not act already.
+    Fenced,
+    /// Nothing that was committed is lost: commits wait for a standby, and no other is promoted.
+    Trusted,
+}
+
 /// What stands between the service and PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -289,6 +301,14 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_HISTORY_RETENTION", value_name = "TIME")]
     history_retention: Option<Span>,
 
+    /// How long the audit trail is kept [default: 400d]
+    #[arg(long, env = "CLIENT_FAILOVER_AUDIT_RETENTION", value_name = "TIME")]
+    audit_retention: Option<Span>,
+
+    /// What a promotion of a standby is taken for: 'fenced' expects that the latest commits are lost, 'trusted' that a standby has all of them [default: fenced]
+    #[arg(long, env = "CLIENT_FAILOVER_DATABASE_HISTORY", value_name = "MODE")]
+    database_history: Option<DatabaseHistorySetting>,
+
     /// When a Primary yields: 'strict' waits until it cannot be acting any more, 'prompt' does not wait [default: strict]
     #[arg(long, env = "CLIENT_FAILOVER_HANDOVER", value_name = "MODE")]
     handover: Option<HandoverSetting>,
@@ -332,6 +352,10 @@ pub struct Given {
     /// Whether there is the page /docs to try the API on [default: true]
     #[arg(long, env = "CLIENT_FAILOVER_DOCS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     docs: Option<bool>,
+
+    /// Names by which the service may be asked for, several with commas between, beside those of loopback [default: these alone where nobody is asked who they are on a loopback address, any elsewhere]
+    #[arg(long, env = "CLIENT_FAILOVER_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
+    allowed_hosts: Option<Vec<String>>,
 
     /// How callers say who they are: oidc, basic, api-key, certificate, several with commas between, or none for no question asked [default: none on a loopback address, and nothing elsewhere]
     #[arg(
@@ -381,11 +405,15 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_NAMESPACES_CLAIM", value_name = "CLAIM")]
     oidc_namespaces_claim: Option<String>,
 
+    /// The claim with patterns of group ids, such as 'line-*' [default: every group there]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_GROUPS_CLAIM", value_name = "CLAIM")]
+    oidc_groups_claim: Option<String>,
+
     /// The claim with the roles; dots lead into objects, as in realm_access.roles [default: roles]
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES_CLAIM", value_name = "CLAIM")]
     oidc_roles_claim: Option<String>,
 
-    /// What the values of that claim mean, as adapters=client,operators=admin [default: viewer, client and admin mean themselves]
+    /// What the values of that claim mean, as adapters=client,operators=admin [default: metrics, viewer, client and admin mean themselves]
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES", value_name = "MAP", value_delimiter = ',')]
     oidc_roles: Option<Vec<String>>,
 
@@ -409,6 +437,14 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_RATE_LIMIT", value_name = "N")]
     rate_limit: Option<u32>,
 
+    /// How often one caller may change something in an hour, on a replica, as registrations=20000,changes=6000,deletions=20000,other=2000; those left out stay as they are, 'none' is any number [default: these where callers are asked who they are]
+    #[arg(long, env = "CLIENT_FAILOVER_CALLER_WRITE_RATES", value_name = "MAP", value_delimiter = ',')]
+    caller_write_rates: Option<Vec<String>>,
+
+    /// The same for all callers of a tenant together [default: registrations=40000,changes=12000,deletions=40000,other=4000]
+    #[arg(long, env = "CLIENT_FAILOVER_TENANT_WRITE_RATES", value_name = "MAP", value_delimiter = ',')]
+    tenant_write_rates: Option<Vec<String>>,
+
     /// The most client sessions of a tenant [default: 50000]
     #[arg(long, env = "CLIENT_FAILOVER_TENANT_SESSION_LIMIT", value_name = "N")]
     tenant_session_limit: Option<u32>,
@@ -425,9 +461,21 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
 
-    /// The authority that client certificates have to come from (PEM)
+    /// The authority that client certificates have to come from (PEM), reread when it changes
     #[arg(long, env = "CLIENT_FAILOVER_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
+
+    /// What the authorities of client certificates have revoked (PEM, or one list in DER), reread when it changes; each of a chain needs a list
+    #[arg(long, env = "CLIENT_FAILOVER_TLS_CLIENT_CRL", value_name = "FILE")]
+    tls_client_crl: Option<PathBuf>,
+
+    /// Whether browsers are told, over TLS, to come over TLS alone from then on [default: true]
+    #[arg(long, env = "CLIENT_FAILOVER_HSTS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    hsts: Option<bool>,
+
+    /// The account to go on as where the service is started as root, once the port is open and the TLS key is read [default: the one that starts it]
+    #[arg(long, env = "CLIENT_FAILOVER_RUN_AS", value_name = "ACCOUNT")]
+    run_as: Option<String>,
 
     /// How long /health/ready says 503 on SIGTERM before connections are refused: time for a load balancer to look elsewhere [default: 0s]
     #[arg(long, env = "CLIENT_FAILOVER_DRAIN", value_name = "TIME")]
@@ -488,6 +536,8 @@ pub struct Settings {
     pub auth: AuthOptions,
     /// The server's TLS; `None` for plain HTTP.
     pub tls: Option<TlsOptions>,
+    /// The account to go on as, where it is started as root.
+    pub run_as: Option<String>,
     /// How long the service drains before it stops.
     pub drain: Duration,
     /// What is logged.
@@ -496,6 +546,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Where traces go, if they are sent anywhere.
     pub traces: Option<TraceOptions>,
+    /// The file that settings are from, if there is one.
+    pub file: Option<PathBuf>,
 }
 
 const DEFAULT_LOG: &str = "info";
@@ -514,7 +566,10 @@ impl Given {
     pub fn settle(self, file: Option<&Path>) -> Result<Settings, ConfigError> {
         match file {
             None => self.complete(),
-            Some(path) => self.or(read_file(path)?).complete(),
+            Some(path) => {
+                let settings = self.or(read_file(path)?).complete()?;
+                Ok(Settings { file: Some(path.to_owned()), ..settings })
+            }
         }
     }
 
@@ -558,7 +613,9 @@ impl Given {
             prompt_lapses: self.prompt_lapses.or(file.prompt_lapses),
             event_streams: self.event_streams.or(file.event_streams),
             history_retention: self.history_retention.or(file.history_retention),
+            audit_retention: self.audit_retention.or(file.audit_retention),
             handover: self.handover.or(file.handover),
+            database_history: self.database_history.or(file.database_history),
             handover_margin: self.handover_margin.or(file.handover_margin),
             session_limit: self.session_limit.or(file.session_limit),
             heartbeat_writers: self.heartbeat_writers.or(file.heartbeat_writers),
@@ -569,6 +626,7 @@ impl Given {
             connections_per_address: self.connections_per_address.or(file.connections_per_address),
             lists_per_caller: self.lists_per_caller.or(file.lists_per_caller),
             docs: self.docs.or(file.docs),
+            allowed_hosts: self.allowed_hosts.or(file.allowed_hosts),
             auth: self.auth.or(file.auth),
             oidc_issuer: self.oidc_issuer.or(file.oidc_issuer),
             oidc_audience: self.oidc_audience.or(file.oidc_audience),
@@ -578,6 +636,7 @@ impl Given {
             oidc_name_claim: self.oidc_name_claim.or(file.oidc_name_claim),
             oidc_tenant_claim: self.oidc_tenant_claim.or(file.oidc_tenant_claim),
             oidc_namespaces_claim: self.oidc_namespaces_claim.or(file.oidc_namespaces_claim),
+            oidc_groups_claim: self.oidc_groups_claim.or(file.oidc_groups_claim),
             oidc_roles_claim: self.oidc_roles_claim.or(file.oidc_roles_claim),
             oidc_roles: self.oidc_roles.or(file.oidc_roles),
             users_file: self.users_file.or(file.users_file),
@@ -585,11 +644,16 @@ impl Given {
             clients_create_groups: self.clients_create_groups.or(file.clients_create_groups),
             bind_sessions: self.bind_sessions.or(file.bind_sessions),
             rate_limit: self.rate_limit.or(file.rate_limit),
+            caller_write_rates: self.caller_write_rates.or(file.caller_write_rates),
+            tenant_write_rates: self.tenant_write_rates.or(file.tenant_write_rates),
             tenant_session_limit: self.tenant_session_limit.or(file.tenant_session_limit),
             group_limit: self.group_limit.or(file.group_limit),
             tls_certificate: self.tls_certificate.or(file.tls_certificate),
             tls_key: self.tls_key.or(file.tls_key),
             tls_client_ca: self.tls_client_ca.or(file.tls_client_ca),
+            tls_client_crl: self.tls_client_crl.or(file.tls_client_crl),
+            hsts: self.hsts.or(file.hsts),
+            run_as: self.run_as.or(file.run_as),
             drain: self.drain.or(file.drain),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
@@ -604,6 +668,7 @@ impl Given {
         let listen = self.listen_addresses()?;
         let auth = self.auth(&listen, tls.as_ref())?;
         let asks = !auth.is_open();
+        let allowed_hosts = self.allowed_hosts(&listen, asks)?;
         Ok(Settings {
             database: self.database()?,
             auth,
@@ -623,6 +688,10 @@ impl Given {
                 pooler: match self.pooler.unwrap_or(PoolerSetting::None) {
                     PoolerSetting::None => Pooler::None,
                     PoolerSetting::Transaction => Pooler::Transaction,
+                },
+                database_history: match self.database_history.unwrap_or(DatabaseHistorySetting::Fenced) {
+                    DatabaseHistorySetting::Fenced => DatabaseHistory::Fenced,
+                    DatabaseHistorySetting::Trusted => DatabaseHistory::Trusted,
                 },
                 password_file: self.password_file()?,
             },
@@ -651,7 +720,8 @@ impl Given {
                 census_interval: CENSUS_INTERVAL,
                 events: EventOptions {
                     most_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,
-                    retention: retention(self.history_retention)?,
+                    retention: retention("history-retention", self.history_retention, 90)?,
+                    audit_retention: retention("audit-retention", self.audit_retention, 400)?,
                     prune_interval: PRUNE_INTERVAL,
                 },
             },
@@ -661,9 +731,13 @@ impl Given {
                 connections: connections(self.connection_limit, self.connections_per_address)?,
                 lists_per_caller: bounded("lists-per-caller", self.lists_per_caller.unwrap_or(8), 1, 1_000_000)?,
                 docs: self.docs.unwrap_or(true),
+                allowed_hosts,
+                hsts: self.hsts.unwrap_or(true),
             },
+            run_as: self.run_as,
             drain: span("drain", self.drain, 0, 0)?,
             traces: traces(self.otlp_endpoint, self.trace_ratio)?,
+            file: None,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
         })
@@ -677,12 +751,16 @@ impl Given {
     }
 
     fn tls(&self) -> Result<Option<TlsOptions>, ConfigError> {
+        if self.tls_client_crl.is_some() && self.tls_client_ca.is_none() {
+            return Err(missing("tls-client-ca", "tls-client-crl is set"));
+        }
         match (&self.tls_certificate, &self.tls_key, &self.tls_client_ca) {
             (None, None, None) => Ok(None),
             (Some(certificate), Some(key), client_ca) => Ok(Some(TlsOptions {
                 certificate: certificate.clone(),
                 key: key.clone(),
                 client_ca: client_ca.clone(),
+                client_crl: self.tls_client_crl.clone(),
             })),
             (None, ..) => Err(missing("tls-certificate", "a certificate and its key are given together")),
             (_, None, _) => Err(missing("tls-key", "a certificate and its key are given together")),
@@ -743,7 +821,32 @@ impl Given {
                 let usual = (!options.is_open()).then_some(5_000);
                 let rate = self.rate_limit.or(usual);
                 options.rate_limit = rate.map(|n| bounded("rate-limit", n, 1, 1_000_000)).transpose()?;
+                let usual = if options.is_open() { WriteRates::UNBOUNDED } else { WriteRates::OF_CALLERS };
+                options.caller_writes = Some(write_rates("caller-write-rates", usual, &self.caller_write_rates)?);
+                let usual = WriteRates::OF_TENANTS;
+                options.tenant_writes = Some(write_rates("tenant-write-rates", usual, &self.tenant_write_rates)?);
                 Ok(options)
+            }
+        }
+    }
+
+    /// Where nobody is asked who they are, a page of somebody else that a browser takes for one of ours may do everything.
+    fn allowed_hosts(&self, listen: &ListenAddresses, asks: bool) -> Result<AllowedHosts, ConfigError> {
+        let is_name = |name: &String| !name.is_empty() && !name.contains(['/', '*', '@', ' ']);
+        if let Some(wrong) = self.allowed_hosts.iter().flatten().find(|name| !is_name(name)) {
+            return Err(ConfigError::OutOfBounds {
+                setting: "allowed-hosts",
+                value: format!("'{wrong}'"),
+                wanted: "it must be names or addresses, without scheme, port or wildcard".to_owned(),
+            });
+        }
+        match &self.allowed_hosts {
+            None if asks || listen.first_open().is_some() => Ok(AllowedHosts::any()),
+            given => {
+                // The name that was given to listen on is the service's own, too.
+                let own =
+                    self.listen.as_deref().and_then(|text| text.rsplit_once(':')).map(|(host, _)| host.to_owned());
+                Ok(AllowedHosts::only(given.iter().flatten().cloned().chain(own)))
             }
         }
     }
@@ -773,9 +876,9 @@ impl Given {
             given => Ok(given.unwrap_or(default).to_owned()),
         };
         let leeway = span("oidc-leeway", self.oidc_leeway, 30_000, 0)?;
-        let namespaces_claim = match &self.oidc_namespaces_claim {
-            None => None,
-            given => Some(claim("oidc-namespaces-claim", given, "")?),
+        let claim_if_given = |setting, given: &Option<String>| match given {
+            None => Ok(None),
+            given => claim(setting, given, "").map(Some),
         };
         Ok(OidcOptions {
             issuer,
@@ -785,7 +888,8 @@ impl Given {
             leeway: leeway.min(Duration::from_secs(600)),
             name_claim: claim("oidc-name-claim", &self.oidc_name_claim, "sub")?,
             tenant_claim: claim("oidc-tenant-claim", &self.oidc_tenant_claim, "tenant")?,
-            namespaces_claim,
+            namespaces_claim: claim_if_given("oidc-namespaces-claim", &self.oidc_namespaces_claim)?,
+            groups_claim: claim_if_given("oidc-groups-claim", &self.oidc_groups_claim)?,
             roles_claim: claim("oidc-roles-claim", &self.oidc_roles_claim, "roles")?,
             roles: self.oidc_role_map()?,
         })
@@ -793,7 +897,7 @@ impl Given {
 
     fn oidc_role_map(&self) -> Result<HashMap<String, Role>, ConfigError> {
         let Some(given) = &self.oidc_roles else {
-            return Ok([Role::Viewer, Role::Client, Role::Admin].map(|role| (role.text().to_owned(), role)).into());
+            return Ok(Role::ALL.map(|role| (role.text().to_owned(), role)).into());
         };
         let pair = |pair: &String| {
             let (value, role) = pair.rsplit_once('=')?;
@@ -803,7 +907,7 @@ impl Given {
             pair(text).ok_or_else(|| ConfigError::OutOfBounds {
                 setting: "oidc-roles",
                 value: text.clone(),
-                wanted: "it must be VALUE=ROLE, where ROLE is viewer, client or admin".to_owned(),
+                wanted: "it must be VALUE=ROLE, where ROLE is metrics, viewer, client or admin".to_owned(),
             })
         };
         given.iter().map(one).collect()
@@ -919,6 +1023,21 @@ fn traces(endpoint: Option<String>, ratio: Option<f64>) -> Result<Option<TraceOp
     }
 }
 
+fn write_rates(
+    setting: &'static str,
+    usual: WriteRates,
+    given: &Option<Vec<String>>,
+) -> Result<WriteRates, ConfigError> {
+    given.iter().flatten().try_fold(usual, |rates, text| {
+        rates.with(text).ok_or_else(|| ConfigError::OutOfBounds {
+            setting,
+            value: format!("'{text}'"),
+            wanted: "it must be KIND=NUMBER or KIND=none, where KIND is registrations, changes, deletions or other"
+                .to_owned(),
+        })
+    })
+}
+
 fn connections(limit: Option<usize>, per_address: Option<usize>) -> Result<ConnectionOptions, ConfigError> {
     let usual = ConnectionOptions::default();
     let limit = bounded("connection-limit", limit.unwrap_or(usual.limit), 1, 10_000_000)?;
@@ -927,14 +1046,14 @@ fn connections(limit: Option<usize>, per_address: Option<usize>) -> Result<Conne
     Ok(ConnectionOptions { limit, per_address, ..usual })
 }
 
-fn retention(given: Option<Span>) -> Result<Duration, ConfigError> {
+fn retention(setting: &'static str, given: Option<Span>, default_days: u64) -> Result<Duration, ConfigError> {
     const DAY_S: u64 = 86_400;
-    let value = given.map_or(Duration::from_secs(90 * DAY_S), |Span(value)| value);
+    let value = given.map_or(Duration::from_secs(default_days * DAY_S), |Span(value)| value);
     let bounds = Duration::from_secs(3_600)..=Duration::from_secs(36_500 * DAY_S);
     match bounds.contains(&value) {
         true => Ok(value),
         false => Err(ConfigError::OutOfBounds {
-            setting: "history-retention",
+            setting,
             value: humantime::format_duration(value).to_string(),
             wanted: "it must be from 1h to 36500d".to_owned(),
         }),

@@ -6,24 +6,27 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::str::FromStr;
+use std::time::Duration;
 
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{User, geteuid};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::auth::api_keys;
+use crate::auth::api_keys::issue::{self, IssueError, Issuer, Lifetime, Replaced, USUAL_LIFETIME, WantedKey};
 use crate::auth::basic::{self, Users};
-use crate::auth::{AuthSetupError, Role};
+use crate::auth::{AuthSetupError, Grant, Role};
 use crate::config::{Settings, Span};
-use crate::ids::{NamespaceId, TenantId};
+use crate::http::keys::KeyBody;
+use crate::ids::{EVERY_TENANT, GroupPattern, NamespaceId, TenantId};
+use crate::operator::OperatorError;
+use crate::operator::connection::{self, ConnectionArgs};
+use crate::operator::keys::Keys;
 use crate::operator::output::{self, Format};
 use crate::serve::{self, ServeArgs, ServeError, SettleError, open_database};
-use crate::store::api_keys::{self as stored, ListedKey, NewKey};
-use crate::store::audit::{self, Action, Entry};
-use crate::store::connection::Connection;
 use crate::store::migrate::MigrateError;
-use crate::store::{LostCommit, Store, StoreError, Work};
+use crate::store::{Store, StoreError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +59,12 @@ pub enum CredentialError {
     /// What was read cannot be printed.
     #[error("{0}")]
     Output(String),
-    /// There is no such key that could be revoked.
-    #[error("there is no key {0}, or it was revoked already")]
-    NoSuchKey(i64),
+    /// The key was not made or revoked.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The service that was asked refused, or did not answer.
+    #[error(transparent)]
+    Service(#[from] OperatorError),
     /// The settings that lead to the database.
     #[error(transparent)]
     Settings(#[from] SettleError),
@@ -70,6 +76,21 @@ pub enum CredentialError {
     Store(#[from] StoreError),
 }
 
+impl CredentialError {
+    /// The exit code that scripts tell it by.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CredentialError::Settings(_)
+            | CredentialError::Argument(_)
+            | CredentialError::Issue(IssueError::Wanted(_)) => 2,
+            CredentialError::Issue(IssueError::NoSuchKey(_)) => 3,
+            CredentialError::Issue(IssueError::TooMany(_)) => 5,
+            CredentialError::Service(error) => error.exit_code(),
+            _ => 1,
+        }
+    }
+}
+
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> CredentialError {
     let what = what.into();
     move |cause| CredentialError::Io { what, cause }
@@ -78,32 +99,60 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> CredentialErro
 /// What a new credential may do, and where.
 #[derive(Clone, Debug, clap::Args)]
 pub struct GrantArgs {
-    /// The tenant it is good in; '*' for all
+    /// The tenant it is good in; '*' for all, which the role metrics needs and takes by itself
     #[arg(long, value_name = "TENANT")]
-    tenant: String,
+    tenant: Option<String>,
     /// A namespace it is good in; may be given several times [default: all of the tenant's]
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Vec<String>,
-    /// viewer reads, client also registers sessions and sends heartbeats, admin does everything
+    /// A pattern of the groups it is good for, such as 'line-*'; may be given several times [default: all]
+    #[arg(long, value_name = "PATTERN")]
+    group: Vec<String>,
+    /// metrics reads what is counted and nothing else, viewer reads, client also registers sessions and sends heartbeats, admin does everything
     #[arg(long, value_name = "ROLE")]
     role: Role,
 }
 
 impl GrantArgs {
-    fn check(&self) -> Result<(), CredentialError> {
+    /// The grant, if it makes sense.
+    fn grant(&self) -> Result<Grant, CredentialError> {
         let wrong = |what: &str, error| CredentialError::Argument(format!("{what} is not valid: {error}"));
-        if self.tenant != "*" {
-            TenantId::parse(self.tenant.as_str()).map_err(|error| wrong("the tenant", error))?;
+        let tenant = match (&self.tenant, self.role) {
+            (Some(tenant), _) => tenant.clone(),
+            (None, Role::Metrics) => EVERY_TENANT.to_owned(),
+            (None, _) => return Err(CredentialError::Argument("which tenant? Give --tenant, '*' for all".to_owned())),
+        };
+        if tenant != EVERY_TENANT {
+            TenantId::parse(tenant.as_str()).map_err(|error| wrong("the tenant", error))?;
         }
         for namespace in &self.namespace {
             NamespaceId::parse(namespace.as_str()).map_err(|error| wrong("a namespace", error))?;
         }
-        Ok(())
+        let distinct = |texts: &[String]| {
+            let distinct: BTreeSet<&String> = texts.iter().collect();
+            (!distinct.is_empty()).then(|| distinct.into_iter().cloned().collect::<Vec<_>>())
+        };
+        let groups = distinct(&self.group).map(|texts| texts.into_iter().map(GroupPattern::from).collect());
+        let grant = Grant { tenant, namespaces: distinct(&self.namespace), groups, role: self.role };
+        match grant.fault() {
+            Some(fault) => Err(CredentialError::Argument(fault.to_owned())),
+            None => Ok(grant),
+        }
     }
+}
 
-    fn namespaces(&self) -> Option<Vec<String>> {
-        let distinct: BTreeSet<&String> = self.namespace.iter().collect();
-        (!distinct.is_empty()).then(|| distinct.into_iter().cloned().collect())
+/// How long a key is good, as it is given.
+#[derive(Clone, Copy, Debug)]
+struct Expires(Lifetime);
+
+impl FromStr for Expires {
+    type Err = humantime::DurationError;
+
+    fn from_str(text: &str) -> Result<Expires, Self::Err> {
+        match text {
+            "never" => Ok(Expires(Lifetime::Never)),
+            text => text.parse().map(|Span(duration)| Expires(Lifetime::Ends(duration))),
+        }
     }
 }
 
@@ -114,42 +163,90 @@ pub struct NewKeyArgs {
     name: String,
     #[command(flatten)]
     grant: GrantArgs,
-    /// How long it is good, such as 90days [default: for ever]
-    #[arg(long, value_name = "TIME")]
-    expires_in: Option<Span>,
-    /// The number of a key of the same tenant whose place it takes: it counts as the same caller, so sessions that are bound to that one go on; both are good until that one is revoked
+    /// How long it is good, such as 90days, or 'never' for one that does not end [default: 365days]
+    #[arg(long, alias = "expires-in", value_name = "TIME")]
+    expires: Option<Expires>,
+    /// The number of a key of the same tenant whose place it takes: it counts as the same caller, so sessions that are bound to that one go on
     #[arg(long, value_name = "KEY")]
     replaces: Option<i64>,
+    /// For how long the replaced key is still good, such as 1h [default: until its end, or until it is revoked]
+    #[arg(long, value_name = "TIME", requires = "replaces")]
+    overlap: Option<Span>,
 }
+
+impl NewKeyArgs {
+    fn wanted(&self) -> Result<WantedKey, CredentialError> {
+        let overlap = self.overlap.map(|Span(overlap)| overlap);
+        Ok(WantedKey {
+            name: self.name.clone(),
+            grant: self.grant.grant()?,
+            lifetime: self.expires.map_or(Lifetime::Ends(USUAL_LIFETIME), |Expires(lifetime)| lifetime),
+            replaces: self.replaces.map(|key| Replaced { key, overlap }),
+        })
+    }
+}
+
+const BY_SERVICE: &str = "\
+With --server (or --url), or with --profile, a running service is asked over HTTP, as an admin of the tenant or of all \
+tenants; the other flags and variables for that are those of 'client-failover groups'. Without them the keys are \
+changed in the database of the settings.";
 
 /// What is done with keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum KeysCommand {
     /// Make a key and print it: the one time that it is shown
-    #[command(mut_args = serve::only_for_database)]
-    Create {
-        #[command(flatten)]
-        key: NewKeyArgs,
-        #[command(flatten)]
-        serve: ServeArgs,
-    },
-    /// List all keys, without their secrets
-    #[command(mut_args = serve::only_for_database)]
-    List {
-        /// How to print
-        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-        output: Format,
-        #[command(flatten)]
-        serve: ServeArgs,
-    },
+    #[command(mut_args = only_for_keys, after_help = BY_SERVICE)]
+    Create(Box<CreateArgs>),
+    /// List all keys and when they end, without their secrets
+    #[command(mut_args = only_for_keys, after_help = BY_SERVICE)]
+    List(Box<ListArgs>),
     /// Revoke a key; every replica refuses it within seconds
-    #[command(mut_args = serve::only_for_database)]
-    Revoke {
-        /// The key's number in the list
-        key: i64,
-        #[command(flatten)]
-        serve: ServeArgs,
-    },
+    #[command(mut_args = only_for_keys, after_help = BY_SERVICE)]
+    Revoke(Box<RevokeArgs>),
+}
+
+/// Which key is made, and where.
+#[derive(Debug, clap::Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    key: NewKeyArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten, next_help_heading = "Database")]
+    serve: ServeArgs,
+}
+
+/// Which keys are listed, and where.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Only those of that tenant [default: all]
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten, next_help_heading = "Database")]
+    serve: ServeArgs,
+}
+
+/// Which key is revoked, and where.
+#[derive(Debug, clap::Args)]
+pub struct RevokeArgs {
+    /// The key's number in the list
+    key: i64,
+    /// Only if it is one of that tenant; an admin of one tenant names it [default: of any]
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten, next_help_heading = "Database")]
+    serve: ServeArgs,
+}
+
+fn only_for_keys(argument: clap::Arg) -> clap::Arg {
+    connection::by_flag_alone(serve::only_for_database(argument))
 }
 
 /// What a command says.
@@ -164,21 +261,9 @@ pub struct Said {
 /// Runs a command on keys.
 pub async fn run_keys(command: KeysCommand) -> Result<Said, CredentialError> {
     match command {
-        KeysCommand::Create { key, serve } => {
-            let (text, key_id) = create_key(&serve.settle_for_database()?, key).await?;
-            let note = format!(
-                "This is key {key_id}. It is shown this once and kept nowhere: put it where its user finds it."
-            );
-            Ok(Said { output: text, note: Some(note) })
-        }
-        KeysCommand::List { output, serve } => {
-            let output = list_keys(&serve.settle_for_database()?, output).await?;
-            Ok(Said { output, note: None })
-        }
-        KeysCommand::Revoke { key, serve } => {
-            let output = revoke_key(&serve.settle_for_database()?, key).await?;
-            Ok(Said { output, note: None })
-        }
+        KeysCommand::Create(args) => create_key(*args).await,
+        KeysCommand::List(args) => list_keys(*args).await,
+        KeysCommand::Revoke(args) => revoke_key(*args).await,
     }
 }
 
@@ -204,7 +289,7 @@ pub fn run_users(command: UsersCommand) -> Result<String, CredentialError> {
     match command {
         UsersCommand::Hash => hash_password(),
         UsersCommand::Add { file, name, grant } => {
-            grant.check()?;
+            let grant = grant.grant()?;
             if let Some(fault) = basic::name_fault(&name) {
                 return Err(CredentialError::Argument(format!("'{name}': {fault}")));
             }
@@ -219,7 +304,7 @@ fn hash_password() -> Result<String, CredentialError> {
     basic::hash_password(&password).map_err(|error| CredentialError::NoSecret(error.to_string()))
 }
 
-fn add_user(path: &Path, name: &str, grant: &GrantArgs) -> Result<(), CredentialError> {
+fn add_user(path: &Path, name: &str, grant: &Grant) -> Result<(), CredentialError> {
     let before = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -230,10 +315,12 @@ fn add_user(path: &Path, name: &str, grant: &GrantArgs) -> Result<(), Credential
     }
     let hash = hash_password()?;
     // JSON's strings and arrays are TOML's.
-    let namespaces = grant.namespaces().map_or(String::new(), |names| format!(", namespaces = {}", json!(names)));
+    let namespaces =
+        grant.namespaces.as_ref().map_or(String::new(), |names| format!(", namespaces = {}", json!(names)));
+    let groups = grant.groups.as_ref().map_or(String::new(), |patterns| format!(", groups = {}", json!(patterns)));
     let separator = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
     let text = format!(
-        "{before}{separator}\n[users.{}]\npassword = {}\ngrants = [{{ tenant = {}{namespaces}, role = \"{}\" }}]\n",
+        "{before}{separator}\n[users.{}]\npassword = {}\ngrants = [{{ tenant = {}{namespaces}{groups}, role = \"{}\" }}]\n",
         json!(name),
         json!(hash),
         json!(grant.tenant),
@@ -303,122 +390,150 @@ fn without_echo(prompt: &str) -> Result<String, CredentialError> {
     restored.and(line)
 }
 
-/// Makes a key; its text and its number.
-async fn create_key(settings: &Settings, args: NewKeyArgs) -> Result<(String, i64), CredentialError> {
-    args.grant.check()?;
-    if args.name.trim().is_empty() || args.name.chars().any(char::is_control) {
-        return Err(CredentialError::Argument("the name is empty or holds a control character".to_owned()));
-    }
-    let (text, key_hash) = api_keys::generate().map_err(|error| CredentialError::NoSecret(error.to_string()))?;
-    let key = NewKey {
-        key_hash,
-        name: args.name,
-        tenant_id: args.grant.tenant.clone(),
-        namespaces: args.grant.namespaces(),
-        role: args.grant.role.text(),
-        valid_for_s: args.expires_in.map(|Span(duration)| duration.as_secs_f64()),
-        replaces: args.replaces,
+/// Makes a key: its text alone is the output, the rest is for people.
+async fn create_key(args: CreateArgs) -> Result<Said, CredentialError> {
+    let wanted = args.key.wanted()?;
+    let tenant = wanted.grant.tenant.clone();
+    let (secret, key, ends, replaced_ends) = if args.connection.names_a_service() {
+        let made = Keys::at(&args.connection, Some(&tenant))?.create(&wanted).await?;
+        let end = |at: Option<String>| at.map(|at| output::instant(&at));
+        (made.secret, made.key, end(made.expires_at), end(made.replaced_expires_at))
+    } else {
+        let settings = args.serve.settle_for_database()?;
+        let made = in_database(&settings, async |store| Ok(issue::create(store, here(), wanted).await?)).await?;
+        let end = |at: Option<chrono::DateTime<chrono::Utc>>| at.map(|at| at.format("%Y-%m-%d %H:%M:%S").to_string());
+        (made.secret, made.key, end(made.ends_at), end(made.replaced_ends_at))
     };
-    let operator = Operator::here();
-    let work = Arc::new((key, operator));
-    let key_id = in_database(settings, "create_key", move |connection| {
-        let work = work.clone();
-        Box::pin(async move {
-            let (key, operator) = &*work;
-            let Some(key_id) = stored::insert_key(connection, key).await? else { return Ok(None) };
-            let after = json!({
-                "Key": key_id, "Name": key.name, "Namespaces": key.namespaces, "Role": key.role,
-                "ValidForSeconds": key.valid_for_s, "Replaces": key.replaces,
-            });
-            audit::record(connection, operator.entry(Action::KeyCreated, &key.tenant_id, None, Some(after))).await?;
-            Ok(Some(key_id))
-        })
-    })
-    .await?;
-    let key_id = key_id.ok_or(CredentialError::NoSuchKey(args.replaces.unwrap_or_default()))?;
-    Ok((text, key_id))
-}
-
-/// Revokes a key; what to print.
-async fn revoke_key(settings: &Settings, key_id: i64) -> Result<String, CredentialError> {
-    let operator = Arc::new(Operator::here());
-    let revoked = in_database(settings, "revoke_key", move |connection| {
-        let operator = operator.clone();
-        Box::pin(async move {
-            let Some((name, tenant)) = stored::revoke_key(connection, key_id).await? else { return Ok(None) };
-            let before = json!({"Key": key_id, "Name": name});
-            audit::record(connection, operator.entry(Action::KeyRevoked, &tenant, Some(before), None)).await?;
-            Ok(Some(name))
-        })
-    })
-    .await?;
-    let name = revoked.ok_or(CredentialError::NoSuchKey(key_id))?;
-    Ok(format!("key {key_id} '{name}' is revoked; every replica refuses it within seconds"))
-}
-
-/// Lists the keys; what to print.
-async fn list_keys(settings: &Settings, format: Format) -> Result<String, CredentialError> {
-    let keys = in_database(settings, "list_keys", |connection| Box::pin(stored::list_keys(connection))).await?;
-    if format != Format::Table {
-        let list = Value::from(keys.iter().map(json_of).collect::<Vec<Value>>()).to_string();
-        return output::text_of(format, &list).map_err(|error| CredentialError::Output(error.to_string()));
+    let mut note =
+        format!("This is key {key}. It is shown this once and kept nowhere: put it where its user finds it.");
+    note += &ends.map_or("\nIt does not end.".to_owned(), |at| format!("\nIt ends {at} UTC."));
+    if let (Some(at), Some(replaced)) = (replaced_ends, args.key.replaces) {
+        note += &format!("\nKey {replaced}, whose place it takes, ends {at} UTC.");
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["key", "name", "tenant", "namespaces", "role", "created", "expires", "last used", "state"]);
-    for key in keys {
-        table.add_row(row_of(&key));
+    Ok(Said { output: secret, note: Some(note) })
+}
+
+/// Revokes a key.
+async fn revoke_key(args: RevokeArgs) -> Result<Said, CredentialError> {
+    let (key, tenant) = (args.key, args.tenant.as_deref());
+    let shown = if args.connection.names_a_service() {
+        Keys::at(&args.connection, tenant)?.revoke(key).await?;
+        format!("key {key}")
+    } else {
+        let settings = args.serve.settle_for_database()?;
+        let name = in_database(&settings, async |store| Ok(issue::revoke(store, here(), tenant, key).await?)).await?;
+        format!("key {key} '{name}'")
+    };
+    let output = format!("{shown} is revoked; every replica refuses it within seconds");
+    Ok(Said { output, note: None })
+}
+
+/// Lists the keys.
+async fn list_keys(args: ListArgs) -> Result<Said, CredentialError> {
+    let tenant = args.tenant.as_deref();
+    let keys: Vec<Value> = if args.connection.names_a_service() {
+        Keys::at(&args.connection, tenant)?.list().await?
+    } else {
+        let settings = args.serve.settle_for_database()?;
+        let (keys, _) = in_database(&settings, async |store| Ok(issue::list(store, tenant, 0, None).await?)).await?;
+        keys.iter().map(|key| json!(KeyBody::of(key))).collect()
+    };
+    let unreadable = |error: String| CredentialError::Output(error);
+    let output = if args.output != Format::Table {
+        let list = Value::from(keys).to_string();
+        output::text_of(args.output, &list).map_err(|error| unreadable(error.to_string()))?
+    } else {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_header([
+            "key",
+            "name",
+            "tenant",
+            "namespaces",
+            "groups",
+            "role",
+            "created",
+            "expires",
+            "last used",
+            "state",
+        ]);
+        for key in keys {
+            let key: ShownKey = serde_json::from_value(key).map_err(|error| unreadable(error.to_string()))?;
+            table.add_row(key.row());
+        }
+        table.to_string()
+    };
+    Ok(Said { output, note: None })
+}
+
+/// What a table shows of a key.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ShownKey {
+    key: i64,
+    name: String,
+    tenant_id: String,
+    namespaces: Option<Vec<String>>,
+    groups: Option<Vec<String>>,
+    role: String,
+    valid: bool,
+    created_at: String,
+    expires_at: Option<String>,
+    valid_for_seconds: Option<u64>,
+    last_used_at: Option<String>,
+    revoked_at: Option<String>,
+}
+
+impl ShownKey {
+    /// From how many days before its end that is said.
+    const SOON_DAYS: u64 = 30;
+
+    fn row(&self) -> [String; 10] {
+        let text = |text: &str| output::printable(text);
+        // Up to the minute: 2026-11-23T03:12:04.251Z.
+        let time = |time: Option<&String>| {
+            time.map_or("-".to_owned(), |time| text(&time.replacen('T', " ", 1).chars().take(16).collect::<String>()))
+        };
+        let list =
+            |names: &Option<Vec<String>>| names.as_ref().map_or("all".to_owned(), |names| text(&names.join(", ")));
+        let state = match (self.valid, &self.revoked_at) {
+            (true, _) => match self.valid_for_seconds {
+                Some(seconds) if seconds < Self::SOON_DAYS * 86_400 => {
+                    format!("ends in {}", brief(Duration::from_secs(seconds)))
+                }
+                _ => "valid".to_owned(),
+            },
+            (false, Some(at)) => format!("revoked {}", time(Some(at))),
+            (false, None) => "expired".to_owned(),
+        };
+        [
+            self.key.to_string(),
+            text(&self.name),
+            text(&self.tenant_id),
+            list(&self.namespaces),
+            list(&self.groups),
+            text(&self.role),
+            time(Some(&self.created_at)),
+            self.expires_at.as_ref().map_or("never".to_owned(), |at| time(Some(at))),
+            time(self.last_used_at.as_ref()),
+            state,
+        ]
     }
-    Ok(table.to_string())
 }
 
-/// A key for programs.
-fn json_of(key: &ListedKey) -> Value {
-    let time = |time: Option<chrono::DateTime<chrono::Utc>>| time.map(crate::operator::wire_time);
-    json!({
-        "Key": key.key_id,
-        "Name": key.name,
-        "TenantId": key.tenant_id,
-        "Namespaces": key.namespaces,
-        "Role": key.role,
-        "Valid": key.valid,
-        "CreatedAt": time(Some(key.created_at)),
-        "ExpiresAt": time(key.expires_at),
-        "LastUsedAt": time(key.last_used_at),
-        "RevokedAt": time(key.revoked_at),
-    })
+/// A duration by its greatest unit.
+fn brief(duration: Duration) -> String {
+    let whole = humantime::format_duration(duration).to_string();
+    whole.split(' ').next().unwrap_or_default().to_owned()
 }
 
-fn row_of(key: &ListedKey) -> [String; 9] {
-    let time = |time: Option<chrono::DateTime<chrono::Utc>>| {
-        time.map_or("-".to_owned(), |time| time.format("%Y-%m-%d %H:%M").to_string())
-    };
-    let state = match (key.valid, key.revoked_at) {
-        (true, _) => "valid".to_owned(),
-        (false, Some(at)) => format!("revoked {}", time(Some(at))),
-        (false, None) => "expired".to_owned(),
-    };
-    [
-        key.key_id.to_string(),
-        key.name.clone(),
-        key.tenant_id.clone(),
-        key.namespaces.as_ref().map_or("all".to_owned(), |names| names.join(", ")),
-        key.role.clone(),
-        time(Some(key.created_at)),
-        time(key.expires_at),
-        time(key.last_used_at),
-        state,
-    ]
-}
-
-/// One transaction in the database of the settings, which is brought up to date first.
+/// Something done in the database of the settings, which is brought up to date first.
 async fn in_database<T>(
     settings: &Settings,
-    name: &'static str,
-    work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+    work: impl AsyncFnOnce(&Store) -> Result<T, CredentialError>,
 ) -> Result<T, CredentialError> {
     let (store, direct, postgres) = open_database(settings).await?;
-    let outcome = migrate_and_run(&store, &direct, settings.migrate, name, work).await;
+    let outcome = migrate_and_run(&store, &direct, settings.migrate, work).await;
     store.close().await;
     if let Some(postgres) = postgres {
         postgres.stop().await.map_err(ServeError::from)?;
@@ -430,40 +545,20 @@ async fn migrate_and_run<T>(
     store: &Store,
     direct: &Store,
     migrate: bool,
-    name: &'static str,
-    work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+    work: impl AsyncFnOnce(&Store) -> Result<T, CredentialError>,
 ) -> Result<T, CredentialError> {
     if migrate {
         direct.migrate().await.map_err(|error: MigrateError| ServeError::from(error))?;
     }
-    // Told where it is not known whether it was done: a second key would be nobody's.
-    Ok(store.serializable(name, LostCommit::Report, work).await?)
+    work(store).await
 }
 
 /// Whoever runs the command.
-struct Operator {
-    identity: String,
-    operation_id: String,
-}
-
-impl Operator {
-    fn here() -> Operator {
-        let uid = geteuid();
-        let account = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-        Operator { identity: format!("command:{account}"), operation_id: format!("{:032x}", fastrand::u128(1..)) }
-    }
-
-    fn entry<'a>(&'a self, action: Action, tenant: &'a str, before: Option<Value>, after: Option<Value>) -> Entry<'a> {
-        Entry {
-            action,
-            tenant,
-            namespace: None,
-            group: None,
-            session: None,
-            identity: &self.identity,
-            operation_id: &self.operation_id,
-            before,
-            after,
-        }
+fn here() -> Issuer {
+    let uid = geteuid();
+    let account = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    Issuer {
+        identity: format!("command:{account}").into(),
+        operation_id: format!("{:032x}", fastrand::u128(1..)).into(),
     }
 }

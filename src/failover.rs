@@ -1,7 +1,7 @@
 //! The use cases: what a client or an operator can ask for. Each is one transaction around a pure decision.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
@@ -9,14 +9,14 @@ use tracing::Level;
 use uuid::Uuid;
 
 use crate::arbitration::{self, Answer, By, FailoverTimeout, Rules};
-use crate::ids::{GroupId, GroupPath, NamespacePath, SessionId, TenantId};
+use crate::ids::{self, GroupId, GroupPath, Groups, NamespacePath, SessionId, TenantId};
 use crate::log_limits::Lines;
 use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
-use crate::store::state::{self, Actor, StoredGroup};
+use crate::store::state::{self, Actor, Clock, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
 use crate::{limited, metrics};
 
@@ -60,6 +60,14 @@ pub enum FailoverError {
         group: GroupId,
         /// The id.
         session: SessionId,
+    },
+    /// A new name holds a character that makes it look like another.
+    #[error("the {what} holds the character U+{:04X}, which is not seen, or changes the order of what is", u32::from(*character))]
+    HiddenCharacter {
+        /// What is named.
+        what: &'static str,
+        /// The character.
+        character: char,
     },
     /// A group of that id exists with another configuration.
     #[error("group '{0}' exists with another Name, Description or FailoverTimeout")]
@@ -121,6 +129,11 @@ pub enum FailoverError {
         /// The limit.
         limit: usize,
     },
+    /// A heartbeat that says that its client acts came before the history of the database that it would be decided in was noticed.
+    #[error(
+        "the database entered another history while group '{0}' was waited for, and who acts in it has to be said anew"
+    )]
+    SaidInAnotherHistory(GroupId),
     /// More heartbeats wait than there is room for, or this one waited in vain.
     #[error("{0}")]
     Overloaded(&'static str),
@@ -165,6 +178,8 @@ pub struct EventOptions {
     pub most_streams: usize,
     /// How long changes of roles and of configuration are kept.
     pub retention: Duration,
+    /// How long the audit trail is kept.
+    pub audit_retention: Duration,
     /// How often older ones are looked for.
     pub prune_interval: Duration,
 }
@@ -174,10 +189,16 @@ pub struct EventOptions {
 pub struct Caller {
     /// Their name in the audit trail.
     pub identity: Arc<str>,
-    /// The request's id.
+    /// The request's id, which is ours.
     pub operation_id: Arc<str>,
+    /// When the request came.
+    pub arrived_at: Instant,
+    /// The trace that it belongs to by the caller's word, which the answer names instead.
+    pub claimed_trace: Option<Arc<str>>,
     /// Whether they may change what they did not make.
     pub is_admin: bool,
+    /// Of what is told of many groups, or done to one that the path does not name, those that are theirs.
+    pub groups: Groups,
     /// Whether they said who they are.
     pub recognition: Recognition,
 }
@@ -270,17 +291,20 @@ impl Failover {
         let (id, label) = (path.group.clone(), path.label());
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, wanted, full));
+        let store = self.store.clone();
         let done = self
             .store
             .serializable("create_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
+                let store = store.clone();
                 Box::pin(async move {
                     let (caller, path, wanted, full) = &*work;
+                    let clock = state::read_moment(connection, store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => match full {
-                            Some(full) => Ok(Err(full.clone())),
+                        None => match hidden_in_path(path).or_else(|| full.clone()) {
+                            Some(refusal) => Ok(Err(refusal)),
                             None => {
-                                insert_group(connection, caller, path, &wanted.configuration()).await?;
+                                insert_group(connection, caller, path, &wanted.configuration(), &clock).await?;
                                 Ok(Ok(Some(GROUP_CREATED)))
                             }
                         },
@@ -306,17 +330,20 @@ impl Failover {
         let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, configuration, full));
+        let store = self.store.clone();
         let done = self
             .store
             .serializable("put_group", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
+                let store = store.clone();
                 Box::pin(async move {
                     let (caller, path, configuration, full) = &*work;
+                    let clock = state::read_moment(connection, store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => match full {
-                            Some(full) => Ok(Err(full.clone())),
+                        None => match hidden_in_path(path).or_else(|| full.clone()) {
+                            Some(refusal) => Ok(Err(refusal)),
                             None => {
-                                insert_group(connection, caller, path, configuration).await?;
+                                insert_group(connection, caller, path, configuration, &clock).await?;
                                 Ok(Ok(Some(GROUP_CREATED)))
                             }
                         },
@@ -424,33 +451,34 @@ impl Failover {
         found.ok_or_else(|| no_such_group(path))
     }
 
-    /// How many groups a namespace has.
-    pub async fn count_groups(&self, namespace: &NamespacePath) -> Result<i64, FailoverError> {
-        let namespace = Arc::new(namespace.clone());
+    /// How many such groups a namespace has.
+    pub async fn count_groups(&self, namespace: &NamespacePath, groups: &Groups) -> Result<i64, FailoverError> {
+        let wanted = Arc::new((namespace.clone(), groups.clone()));
         let count = self.store.read("count_groups", move |connection| {
-            let namespace = namespace.clone();
-            Box::pin(async move { reads::count_groups(connection, &namespace).await })
+            let wanted = wanted.clone();
+            Box::pin(async move { reads::count_groups(connection, &wanted.0, &wanted.1).await })
         });
         Ok(count.await?)
     }
 
-    /// The groups of a namespace in order of id, page by page as they are asked for.
+    /// Such groups of a namespace in order of id, page by page as they are asked for.
     ///
     /// Each page is a read of its own: a list of any length holds neither memory nor a snapshot that would keep
     /// the database from clearing up after heartbeats.
     pub fn list_groups(
         &self,
         namespace: NamespacePath,
+        groups: Groups,
         range: ListRange,
     ) -> impl Stream<Item = Result<Vec<GroupView>, FailoverError>> + use<> {
         let next = ListPosition { after_id: String::new(), skip: range.skip, left: range.count };
-        let namespace = Arc::new(namespace);
-        stream::try_unfold((self.clone(), namespace, next), |(failover, namespace, next)| async move {
+        let wanted = Arc::new((namespace, groups));
+        stream::try_unfold((self.clone(), wanted, next), |(failover, wanted, next)| async move {
             let limit = next.left.map_or(LIST_PAGE, |left| left.min(LIST_PAGE));
             if limit == 0 {
                 return Ok(None);
             }
-            let mut listed = failover.find_keys(namespace.clone(), &next, limit).await?;
+            let mut listed = failover.find_keys(wanted.clone(), &next, limit).await?;
             let is_last = (listed.len() as i64) < limit;
             let found = listed.len();
             let mut sessions = 0;
@@ -474,13 +502,13 @@ impl Failover {
                     false => next.left.map(|left| left - count),
                 },
             };
-            Ok(Some((page, (failover, namespace, next))))
+            Ok(Some((page, (failover, wanted, next))))
         })
     }
 
     async fn find_keys(
         &self,
-        namespace: Arc<NamespacePath>,
+        wanted: Arc<(NamespacePath, Groups)>,
         position: &ListPosition,
         limit: i64,
     ) -> Result<Vec<reads::Listed>, StoreError> {
@@ -488,9 +516,11 @@ impl Failover {
         let skip = position.skip;
         self.store
             .read("list_groups", move |connection| {
-                let namespace = namespace.clone();
+                let wanted = wanted.clone();
                 let after_id = after_id.clone();
-                Box::pin(async move { reads::find_keys(connection, &namespace, &after_id, skip, limit).await })
+                Box::pin(
+                    async move { reads::find_keys(connection, &wanted.0, &wanted.1, &after_id, skip, limit).await },
+                )
             })
             .await
     }
@@ -518,12 +548,15 @@ impl Failover {
         let limit = self.options.session_limit;
         let full = self.full_of_sessions(&path.parent.tenant).await?;
         let work = Arc::new((caller.identity.clone(), path.clone(), session.clone(), name, full));
+        let store = self.store.clone();
         let done = self
             .store
             .serializable("register_session", LostCommit::Repeat, move |connection| {
                 let work = work.clone();
+                let store = store.clone();
                 Box::pin(async move {
                     let (identity, path, session, name, full) = &*work;
+                    state::read_moment(connection, store.options()).await?;
                     let key = path.key();
                     let group = path.group.clone();
                     if groups::find_configuration(connection, key).await?.is_none() {
@@ -536,6 +569,9 @@ impl Failover {
                             return Ok(Err(FailoverError::SessionDiffers { group, session }));
                         }
                         None => {}
+                    }
+                    if let Some(hidden) = hidden_in("id of the client session", session.as_str()) {
+                        return Ok(Err(hidden));
                     }
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
                         return Ok(Err(FailoverError::TooManySessions { group, limit }));
@@ -628,8 +664,7 @@ impl Failover {
         session: SessionId,
         message: HeartbeatMessage,
     ) -> Result<Answer, FailoverError> {
-        let identity = caller.identity.clone();
-        self.heartbeats.send(path, session, message, identity, self.options.bind_sessions).await
+        self.heartbeats.send(path, session, message, caller, self.options.bind_sessions).await
     }
 }
 
@@ -702,6 +737,17 @@ struct ListPosition {
     left: Option<i64>,
 }
 
+/// What a new group of that path is refused with, if a name in it holds what nobody sees. One that is there is served as ever.
+fn hidden_in_path(path: &GroupPath) -> Option<FailoverError> {
+    hidden_in("id of the tenant", path.parent.tenant.as_str())
+        .or_else(|| hidden_in("id of the namespace", path.parent.namespace.as_str()))
+        .or_else(|| hidden_in("id of the group", path.group.as_str()))
+}
+
+fn hidden_in(what: &'static str, name: &str) -> Option<FailoverError> {
+    ids::hidden_character(name).map(|character| FailoverError::HiddenCharacter { what, character })
+}
+
 /// The only group that was loaded.
 fn one_group(loaded: &mut Vec<state::Loaded>) -> Result<Option<StoredGroup>, WorkError> {
     loaded.pop().flatten().transpose().map_err(WorkError::Inconsistent)
@@ -724,8 +770,9 @@ async fn insert_group(
     caller: &Caller,
     path: &GroupPath,
     configuration: &GroupConfiguration,
+    clock: &Clock,
 ) -> Result<(), WorkError> {
-    groups::insert_group(connection, path, configuration).await?;
+    groups::insert_group(connection, path, configuration, clock).await?;
     let change = Change { before: None, after: Some(configuration_json(configuration)) };
     record(connection, caller, Action::GroupCreated, path, None, change).await
 }
@@ -752,6 +799,7 @@ async fn record(
         session: session.map(SessionId::as_str),
         identity: &caller.identity,
         operation_id: &caller.operation_id,
+        claimed_trace_id: caller.claimed_trace.as_deref(),
         before: change.before,
         after: change.after,
     };
@@ -794,11 +842,12 @@ const SESSION_DELETED: Lines = Lines::new("session deleted", Level::INFO).at_mos
 fn log_deed(deed: Option<Lines>, caller: &Caller, group: &str, session: Option<&SessionId>) {
     const DEED: Level = Level::INFO;
     let Some(deed) = deed else { return };
-    let Caller { identity, operation_id, .. } = caller;
+    let Caller { identity, operation_id, claimed_trace, .. } = caller;
+    let trace_id = claimed_trace.as_deref();
     let session = session.map(SessionId::as_str);
     match deed.admit(identity) {
-        true => tracing::event!(DEED, group, session, %identity, %operation_id, "{}", deed.name),
-        false => tracing::debug!(group, session, %identity, %operation_id, "{}", deed.name),
+        true => tracing::event!(DEED, group, session, %identity, %operation_id, trace_id, "{}", deed.name),
+        false => tracing::debug!(group, session, %identity, %operation_id, trace_id, "{}", deed.name),
     }
 }
 

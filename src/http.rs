@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage as _, HttpRequest, web};
 use bytes::Bytes;
-use rustls::ServerConfig;
 use tokio::sync::Notify;
 use tracing::{Instrument as _, Level};
 
@@ -24,11 +25,13 @@ use crate::arbitration::Answer;
 use crate::auth::{ANONYMOUS, Authenticator, network};
 use crate::failover::{Caller, Failover, HeartbeatMessage};
 use crate::log_limits::Lines;
+use crate::tls::TlsConfig;
 use crate::{limited, metrics, telemetry};
 use connection::Connection;
 pub use connection::ConnectionOptions;
 use errors::ApiError;
 use lists::{Lists, OpenList};
+pub use sites::AllowedHosts;
 
 mod connection;
 mod datetime;
@@ -41,12 +44,14 @@ mod guard;
 mod health;
 mod history;
 mod json;
+pub(crate) mod keys;
 mod lists;
 mod page;
 mod paths;
 mod query;
 mod routes;
 mod sessions;
+mod sites;
 mod status;
 pub(crate) mod timespan;
 
@@ -82,11 +87,16 @@ pub struct HttpOptions {
     pub lists_per_caller: usize,
     /// Whether there is the page to try the API on.
     pub docs: bool,
+    /// The names by which the service may be asked for.
+    pub allowed_hosts: AllowedHosts,
+    /// Whether browsers are told, over TLS, to come over TLS alone from then on.
+    pub hsts: bool,
 }
 
 /// What is offered beside the API.
 pub struct Offers {
     docs: bool,
+    only_tls: bool,
 }
 
 /// Whether the service is on its way out. Shared by all workers.
@@ -136,17 +146,21 @@ pub struct Shared {
 pub fn server(
     listeners: Vec<TcpListener>,
     shared: Shared,
-    tls: Option<ServerConfig>,
+    tls: Option<TlsConfig>,
     options: &HttpOptions,
 ) -> std::io::Result<Server> {
     let failover = web::Data::new(shared.failover);
     let life = web::Data::new(shared.life);
     let authenticator = web::Data::from(shared.authenticator);
-    let offers = web::Data::new(Offers { docs: options.docs });
+    let offers = web::Data::new(Offers { docs: options.docs, only_tls: options.hsts && tls.is_some() });
+    let allowed_hosts = web::Data::new(options.allowed_hosts.clone());
+    let latest_look = web::Data::new(health::LatestLook::default());
     let lists = Lists::new(options.lists_per_caller);
     let app = move || {
         App::new()
             .app_data(offers.clone())
+            .app_data(allowed_hosts.clone())
+            .app_data(latest_look.clone())
             .app_data(lists.clone())
             .app_data(failover.clone())
             .app_data(life.clone())
@@ -170,39 +184,44 @@ async fn around_everything(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
     let began = Instant::now();
-    let operation_id: Arc<str> = operation_id(request.headers()).into();
+    let operation_id = OperationId::of(request.headers());
     let connection = Connection::begin(&request);
     let target_bytes = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     paths::normalise(&mut request);
 
     let resource = routes::find(request.path());
     let route = resource.map_or(metrics::Route::Other, |resource| resource.counted_as);
-    let span = telemetry::request_span(request.headers(), request.method().as_str(), route.label(), &operation_id);
 
+    let is_only_tls = request.app_data::<web::Data<Offers>>().is_some_and(|offers| offers.only_tls);
     let is_for_health = connection.as_ref().is_some_and(Connection::is_for_health);
     let admitted = match request.app_data::<web::Data<Authenticator>>() {
         _ if target_bytes > MAX_TARGET_BYTES => Err(ApiError::Framework(StatusCode::URI_TOO_LONG)),
         _ if is_for_health && route != metrics::Route::Health => Err(ApiError::NoPlace),
-        Some(authenticator) => {
-            guard::admit(&request, resource, authenticator, &operation_id).instrument(span.clone()).await
-        }
+        Some(authenticator) => guard::admit(&request, resource, authenticator, &operation_id).await,
         None => Err(ApiError::NotAllowed { reason: "There is nobody at the door.".to_owned() }),
     };
+    // Within the caller's trace only where we know them: a stranger's word would have every request recorded.
+    let trace = request.extensions().get::<guard::Familiar>().map(|_| request.headers());
+    let operation_id = operation_id.answered();
+    let span = telemetry::request_span(trace, request.method().as_str(), route.label(), operation_id);
     let (mut response, list) = match admitted.and_then(|()| enter_list(&request, resource)) {
         Ok(list) => (next.call(request).instrument(span.clone()).await?, list),
         Err(refusal) => (request.error_response(refusal), None),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = with_error_body(response, &operation_id);
+        response = with_error_body(response, operation_id);
     }
     let status = response.status().as_u16();
     metrics::request_answered(route, response.request().method().as_str(), status, began.elapsed());
     span.record("http.response.status_code", status);
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&operation_id) {
+    if let Ok(value) = HeaderValue::from_str(operation_id) {
         headers.insert(OPERATION_ID, value);
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_only_tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     say_whether_it_closes(&mut response, is_for_health);
     let response = connection::give_out(response, connection, list);
     Ok(match *response.request().method() {
@@ -225,7 +244,7 @@ fn enter_list(request: &ServiceRequest, resource: Option<&routes::Resource>) -> 
 }
 
 /// What may be long.
-const LONG: [&str; 10] = [
+const LONG: [&str; 12] = [
     paths::GROUPS,
     paths::GROUP,
     paths::GROUP_STATUS,
@@ -236,6 +255,8 @@ const LONG: [&str; 10] = [
     paths::NAMESPACE_TRANSITIONS,
     paths::ALL_TRANSITIONS,
     paths::LIFETIMES,
+    paths::KEYS,
+    paths::TENANT_KEYS,
 ];
 
 /// Says that the connection closes after an answer, in all cases in which it will: whoever is not told may lose the next
@@ -321,9 +342,27 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
     }
 }
 
-/// The request's id: the trace id of a well-formed `traceparent`, else a new one. 32 hexadecimal digits.
-fn operation_id(headers: &HeaderMap) -> String {
-    let trace_id = || {
+/// The ids of a request. 32 hexadecimal digits each.
+pub struct OperationId {
+    /// Our own, which nobody else can choose.
+    own: Arc<str>,
+    /// The trace id of a well-formed `traceparent`: the caller's word.
+    claimed: Option<Arc<str>>,
+}
+
+impl OperationId {
+    fn of(headers: &HeaderMap) -> OperationId {
+        OperationId { own: new_operation_id().into(), claimed: claimed_trace_id(headers).map(Into::into) }
+    }
+
+    /// The one that its caller finds it by, in the answer and in the log.
+    fn answered(&self) -> &str {
+        self.claimed.as_deref().unwrap_or(&self.own)
+    }
+}
+
+fn claimed_trace_id(headers: &HeaderMap) -> Option<String> {
+    {
         let mut parts = headers.get("traceparent")?.to_str().ok()?.split('-');
         let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let hex = |text: &str, length: usize| {
@@ -338,8 +377,7 @@ fn operation_id(headers: &HeaderMap) -> String {
             && hex(flags, 2)
             && (version != "00" || parts.next().is_none());
         well_formed.then(|| trace.to_owned())
-    };
-    trace_id().unwrap_or_else(new_operation_id)
+    }
 }
 
 /// Only to find a request again: it need not be hard to guess, and must not cost a system call per heartbeat.

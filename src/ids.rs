@@ -3,6 +3,10 @@
 
 use uuid::Uuid;
 
+pub use patterns::{GroupPattern, Groups};
+
+mod patterns;
+
 /// The longest name, in characters.
 pub const MAX_CHARS: usize = 260;
 
@@ -53,6 +57,33 @@ fn check(text: &str) -> Result<(), InvalidId> {
     }
     Ok(())
 }
+
+/// The first character of a name that nobody can see or that changes the order of the others, so that two names look alike and
+/// are not, or a name looks like another. No new thing is given such a name; what has one keeps it.
+pub fn hidden_character(name: &str) -> Option<char> {
+    name.chars().find(|character| HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(character)))
+}
+
+/// Characters of no width, marks of direction, fillers, and what only machines read. Marks that choose between forms of the
+/// character before (U+FE00 and U+E0100 and following) are none: people type them with symbols and in names.
+pub const HIDDEN: [(char, char); 16] = [
+    ('\u{00ad}', '\u{00ad}'),
+    ('\u{034f}', '\u{034f}'),
+    ('\u{061c}', '\u{061c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e007f}'),
+];
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $more:expr) => {
@@ -177,6 +208,14 @@ mod tests {
             ("..".into(), InvalidId::Dots),
         ] {
             assert_eq!(GroupId::parse(text.clone()), Err(wrong), "{text:?}");
+        }
+        for hidden in ["a\u{200b}b", "\u{202e}a", "a\u{2066}", "\u{feff}a", "pump\u{ad}", "a\u{e0041}"] {
+            assert!(hidden_character(hidden).is_some(), "{hidden:?}");
+            // What is stored can be named.
+            assert!(GroupId::parse(hidden).is_ok(), "{hidden:?}");
+        }
+        for seen in ["pump", "Größe", "насос", "泵 1", "a\u{0301}", "❤\u{fe0f}", "مضخة"] {
+            assert_eq!(hidden_character(seen), None, "{seen}");
         }
         assert_eq!(TenantId::parse("*"), Err(InvalidId::EveryTenant));
         assert!(TenantId::parse("* ").is_err() && TenantId::parse("a*").is_ok() && GroupId::parse("*").is_ok());

@@ -70,6 +70,7 @@ pub mod http;
 
 pub mod postgres;
 
+pub mod audit_export;
 pub mod config;
 pub mod credentials;
 pub mod environment;

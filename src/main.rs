@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use client_failover::credentials::{self, CredentialError, KeysCommand, UsersCommand};
+use client_failover::audit_export::{self, AuditCommand, AuditError};
+use client_failover::credentials::{self, KeysCommand, UsersCommand};
 use client_failover::operator::completion::{self, CompletionArgs};
 use client_failover::operator::{self, OperatorCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
@@ -43,6 +44,9 @@ enum Command {
     /// Make, list and revoke API keys, in the database of the same settings as serve
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Export the audit trail, from the database of the same settings as serve
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Write entries of the users file for Basic authentication
     #[command(subcommand)]
     Users(UsersCommand),
@@ -128,17 +132,19 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             }
         }
         Command::Keys(command) => {
-            let said = credentials::run_keys(command).await.map_err(|error| match error {
-                CredentialError::Settings(error) => with(2)(error),
-                error @ CredentialError::Argument(_) => with(2)(error),
-                error @ CredentialError::NoSuchKey(_) => with(3)(error),
-                error => with(1)(error),
-            })?;
+            let said =
+                credentials::run_keys(command).await.map_err(|error| (error.exit_code(), error)).map_err(coded)?;
             say(&said.output);
             if let Some(note) = said.note {
                 let _ = writeln!(std::io::stderr(), "{note}");
             }
         }
+        Command::Audit(command) => audit_export::run(command).await.or_else(|error| match error {
+            // Whoever reads has gone, as `head` does.
+            AuditError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            AuditError::Settings(error) => Err(with(2)(error)),
+            error => Err(with(1)(error)),
+        })?,
         Command::Users(command) => say(&credentials::run_users(command).map_err(with(2))?),
         Command::Operator(command) => {
             return operator::run(command).await.map_err(|error| (error.exit_code(), error)).map_err(coded);

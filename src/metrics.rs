@@ -35,6 +35,8 @@ pub enum Route {
     NamespaceStatus,
     /// Whatever operators ask about all tenants.
     Overview,
+    /// API keys.
+    Keys,
     /// The page for operators.
     Page,
     /// Health.
@@ -47,7 +49,7 @@ pub enum Route {
     Other,
 }
 
-const ROUTES: [(Route, &str); 15] = [
+const ROUTES: [(Route, &str); 16] = [
     (Route::Groups, "groups"),
     (Route::Group, "groups/{groupid}"),
     (Route::Sessions, "groups/{groupid}/clientsessions"),
@@ -58,6 +60,7 @@ const ROUTES: [(Route, &str); 15] = [
     (Route::NamespaceEvents, "events"),
     (Route::NamespaceStatus, "status"),
     (Route::Overview, "overview"),
+    (Route::Keys, "keys"),
     (Route::Page, "page"),
     (Route::Health, "health"),
     (Route::Metrics, "metrics"),
@@ -97,6 +100,9 @@ const REASONS: [(Reason, &str); 8] = [
 pub fn reasons() -> impl Iterator<Item = &'static str> {
     REASONS.iter().map(|(_, text)| *text)
 }
+
+/// How a new history of the database is noticed.
+pub const HISTORIES: [&str; 5] = ["another_server", "another_database", "another_timeline", "came_back", "went_back"];
 
 /// How many buckets a histogram has, the one without a bound included.
 const BUCKETS: usize = 15;
@@ -157,6 +163,7 @@ static HEARTBEATS: AtomicU64 = AtomicU64::new(0);
 static BATCHES: Histogram = Histogram::new();
 static RETRIES: [AtomicU64; TRANSACTIONS.len()] = [const { AtomicU64::new(0) }; TRANSACTIONS.len()];
 static ROLE_CHANGES: [AtomicU64; REASONS.len()] = [const { AtomicU64::new(0) }; REASONS.len()];
+static HISTORIES_ENTERED: [AtomicU64; HISTORIES.len()] = [const { AtomicU64::new(0) }; HISTORIES.len()];
 static TURNS: AtomicU64 = AtomicU64::new(0);
 static SWEEPS: Histogram = Histogram::new();
 static SWEEPS_FAILED: AtomicU64 = AtomicU64::new(0);
@@ -168,6 +175,7 @@ static CONNECTIONS_REFUSED: AtomicU64 = AtomicU64::new(0);
 static CONNECTIONS_FEW: AtomicU64 = AtomicU64::new(0);
 /// Seconds since 1970, or 0 where there is no certificate.
 static CERTIFICATE_EXPIRY: AtomicI64 = AtomicI64::new(0);
+static NEXT_KEY_END: Mutex<Option<Instant>> = Mutex::new(None);
 static COUNTED: Mutex<Option<(Counted, Instant)>> = Mutex::new(None);
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -212,6 +220,13 @@ pub fn turn_taken() {
 pub fn role_changed(reason: Reason) {
     if let Some(place) = REASONS.iter().position(|(known, _)| *known == reason) {
         add(&ROLE_CHANGES[place], 1);
+    }
+}
+
+/// This replica went over into another history of the database, which was noticed so.
+pub fn history_entered(reason: &str) {
+    if let Some(place) = HISTORIES.iter().position(|known| *known == reason) {
+        add(&HISTORIES_ENTERED[place], 1);
     }
 }
 
@@ -267,6 +282,11 @@ pub fn certificate_expires_at(unix_seconds: i64) {
     CERTIFICATE_EXPIRY.store(unix_seconds, Ordering::Relaxed);
 }
 
+/// When the next caller is left without a valid API key; `None` where none of their keys ends.
+pub fn next_key_ends(at: Option<Instant>) {
+    *NEXT_KEY_END.lock().unwrap_or_else(PoisonError::into_inner) = at;
+}
+
 /// What is true of all groups and sessions, as a census found it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -282,6 +302,8 @@ pub struct Counted {
     pub groups_with_unhealthy_primary: i64,
     /// Groups that changed their Primary several times of late.
     pub groups_flapping: i64,
+    /// Groups in which somebody may act on a lease that was lost with a history of the database.
+    pub groups_in_doubt: i64,
     /// Sessions.
     pub sessions: i64,
     /// Sessions whose lease has not run out.
@@ -290,6 +312,8 @@ pub struct Counted {
     pub lease_ages: [i64; 4],
     /// Outages of the service ever recorded in this database.
     pub outages: i64,
+    /// When the history that the database is in was noticed, in seconds since 1970; 0 while it is the first.
+    pub history_noticed_at_s: i64,
     /// How long the count took, in microseconds.
     pub took_us: u64,
 }
@@ -370,6 +394,11 @@ pub fn render(readings: &Readings) -> String {
     if expiry != 0 {
         single(&mut text, "certificate_expiry_timestamp_seconds", "gauge", "When the certificate in use ends.", expiry);
     }
+    if let Some(end) = *NEXT_KEY_END.lock().unwrap_or_else(PoisonError::into_inner) {
+        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        let help = "In how many seconds the next caller is left without a valid API key.";
+        single(&mut text, "api_key_next_end_seconds", "gauge", help, left);
+    }
     text
 }
 
@@ -420,6 +449,11 @@ fn render_heartbeats(text: &mut String, readings: &Readings) {
     family(text, "role_changes_total", "counter", "Changes of roles committed by this replica, by reason.");
     for ((_, reason), count) in std::iter::zip(REASONS, &ROLE_CHANGES) {
         line(text, format_args!("client_failover_role_changes_total{{reason=\"{reason}\"}} {}", read(count)));
+    }
+    let help = "Histories of the database that this replica went over into, by how they were noticed.";
+    family(text, "histories_entered_total", "counter", help);
+    for (reason, count) in std::iter::zip(HISTORIES, &HISTORIES_ENTERED) {
+        line(text, format_args!("client_failover_histories_entered_total{{reason=\"{reason}\"}} {}", read(count)));
     }
     family(text, "sweep_duration_seconds", "histogram", "Time that a round of the sweep for lapsed roles takes.");
     SWEEPS.write(text, "client_failover_sweep_duration_seconds", "", &DURATIONS_US, 1e6);
@@ -479,6 +513,11 @@ fn render_counted(text: &mut String) {
             counted.groups_with_unhealthy_primary,
         ),
         ("groups_flapping", "Groups that changed their Primary several times in ten minutes.", counted.groups_flapping),
+        (
+            "groups_in_doubt",
+            "Groups in which only a session that says it acts is Primary, for the database has a new history.",
+            counted.groups_in_doubt,
+        ),
         ("sessions_registered", "Registered client sessions.", counted.sessions),
         ("sessions_live", "Client sessions whose lease has not run out.", counted.live_sessions),
     ] {
@@ -489,6 +528,8 @@ fn render_counted(text: &mut String) {
         line(text, format_args!("client_failover_leases{{age_up_to=\"{part}\"}} {count}"));
     }
     single(text, "outages_total", "counter", "Outages of the whole service recorded in the database.", counted.outages);
+    let help = "When the history that the database is in was noticed, in seconds since 1970; 0 while it is the first.";
+    single(text, "database_history_timestamp_seconds", "gauge", help, counted.history_noticed_at_s);
     let took = counted.took_us as f64 / 1e6;
     single(text, "census_duration_seconds", "gauge", "How long the last count of groups and sessions took.", took);
     let age = at.elapsed().as_secs_f64();

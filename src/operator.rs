@@ -8,20 +8,20 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use reqwest::StatusCode;
 
-pub(crate) use self::history::wire_time;
-
 use self::connection::{ConnectionArgs, PlaceArgs};
 use self::output::Format;
 
 mod apply;
 pub mod completion;
 mod confirmation;
-mod connection;
+pub(crate) mod connection;
 mod document;
 mod events;
 mod group_file;
 mod groups;
+mod histories;
 mod history;
+pub(crate) mod keys;
 mod missing;
 pub(crate) mod output;
 mod profile;

@@ -4,7 +4,7 @@
 //! feature [`active`] is a constant `false` and the variable means nothing. The defects are found by
 //! `tests/faults/seeded.rs`; docs/guarantees.md says by what and how soon.
 
-use crate::arbitration::{By, ClientInstant, Former, Group, Handover, Instant, Report};
+use crate::arbitration::{By, ClientInstant, Former, Group, Handover, History, Instant, Report, Term};
 use crate::store::state::Clock;
 
 /// The variable that chooses one.
@@ -37,6 +37,10 @@ pub enum SeededBug {
     OldAcknowledgementBelieved,
     /// Leases are judged by the time in which the service was away.
     OutageForgotten,
+    /// A COMMIT whose wait for a synchronous standby was cancelled is taken for one that was waited for.
+    CancelledWaitTakenForDone,
+    /// Leases are judged by a clock that was set forward.
+    ClockStepMissed,
     /// A sign of life is acknowledged before it is on disk, and so is given while no heartbeat can be committed.
     SignOfLifeNotDurable,
     /// A grant does not raise the stored term.
@@ -49,11 +53,15 @@ pub enum SeededBug {
     TermBeginsAgain,
     /// A deletion by somebody else is taken for the session's goodbye.
     DeletionTakenForGoodbye,
+    /// Terms go on in a new history of the database as they are in it, whatever was given in the one that is lost.
+    TermsNotLifted,
+    /// Primary is granted in a new history of the database while somebody may act on a lease that is lost.
+    GrantBeforeWait,
 }
 
 impl SeededBug {
     /// All of them, with the names that the variable knows them by.
-    pub const ALL: [(&'static str, SeededBug); 18] = [
+    pub const ALL: [(&'static str, SeededBug); 22] = [
         ("read-committed", SeededBug::ReadCommitted),
         ("commit-not-durable", SeededBug::CommitNotDurable),
         ("answered-before-commit", SeededBug::AnsweredBeforeCommit),
@@ -66,12 +74,16 @@ impl SeededBug {
         ("handover-forgotten", SeededBug::HandoverForgotten),
         ("old-acknowledgement-believed", SeededBug::OldAcknowledgementBelieved),
         ("outage-forgotten", SeededBug::OutageForgotten),
+        ("cancelled-wait-taken-for-done", SeededBug::CancelledWaitTakenForDone),
+        ("clock-step-missed", SeededBug::ClockStepMissed),
         ("sign-of-life-not-durable", SeededBug::SignOfLifeNotDurable),
         ("term-not-stored", SeededBug::TermNotStored),
         ("role-without-row", SeededBug::RoleWithoutRow),
         ("lapsed-role-shown", SeededBug::LapsedRoleShown),
         ("term-begins-again", SeededBug::TermBeginsAgain),
         ("deletion-taken-for-goodbye", SeededBug::DeletionTakenForGoodbye),
+        ("terms-not-lifted", SeededBug::TermsNotLifted),
+        ("grant-before-wait", SeededBug::GrantBeforeWait),
     ];
 }
 
@@ -129,6 +141,18 @@ pub fn after_reading(group: &mut Group) {
     {
         *heard_until = ClientInstant(0);
     }
+}
+
+/// What a defect makes of a history that decisions are made in.
+pub fn of_history(history: History) -> History {
+    let base = if active(SeededBug::TermsNotLifted) { Term(0) } else { history.base };
+    let noticed_at = if active(SeededBug::GrantBeforeWait) { Instant(0) } else { history.noticed_at };
+    History { base, noticed_at, ..history }
+}
+
+/// The term that a client says it has seen, as far as it is heeded.
+pub fn term_heeded(seen: Option<Term>) -> Option<Term> {
+    seen.filter(|_| !active(SeededBug::TermsNotLifted))
 }
 
 /// For whose a deletion is taken.

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -22,17 +21,18 @@ use crate::http::{self, Life, Shared};
 use crate::log_limits;
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::migrate::{MigrateError, Readiness};
+use crate::store::private;
 use crate::store::reader::ReaderError;
 use crate::store::spread::DistributeError;
 use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
+use account::AccountError;
 
+mod account;
 mod banner;
+mod exposure;
 mod signals;
-
-/// The database of the private server.
-const PRIVATE_DATABASE: &str = "client_failover";
 
 /// How often a database that is not there is tried again.
 const DATABASE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -63,6 +63,7 @@ impl ServeArgs {
     pub fn settle(self) -> Result<Settings, SettleError> {
         let settings = self.given.settle(self.config.as_deref())?;
         telemetry::start(&settings.log, settings.log_format, settings.traces.as_ref())?;
+        exposure::warn_about_arguments();
         Ok(settings)
     }
 
@@ -70,6 +71,7 @@ impl ServeArgs {
     pub fn settle_for_database(self) -> Result<Settings, SettleError> {
         let settings = self.given.settle_for_database(self.config.as_deref())?;
         telemetry::start(&settings.log, settings.log_format, None)?;
+        exposure::warn_about_arguments();
         Ok(settings)
     }
 }
@@ -151,6 +153,9 @@ pub enum ServeError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The account that it should go on as.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// The HTTP server.
     #[error("the HTTP server failed: {0}")]
     Server(#[from] std::io::Error),
@@ -178,11 +183,14 @@ impl Service {
         let addresses: Vec<SocketAddr> = listeners.iter().map(local_addr).collect::<Result<_, _>>()?;
         // Before the database: what is wrong with the settings is said at once, and nothing was begun.
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
-        let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
-        warn_about_exposure(settings, &addresses);
+        let tls_config = tls.as_ref().map(Tls::config);
+        let client_trust = tls.as_ref().and_then(Tls::client_trust);
+        exposure::warn(settings, &addresses);
+        // The last thing that needs root is done: the port is open and the key of the certificate is read.
+        leave_root(settings)?;
         let (store, direct, postgres) = open_database(settings).await?;
         let authenticator = match Authenticator::open(&settings.auth, &store) {
-            Ok(authenticator) => Arc::new(authenticator),
+            Ok(authenticator) => Arc::new(authenticator.trusting(client_trust)),
             Err(error) => {
                 if let Some(postgres) = postgres {
                     postgres.stop().await?;
@@ -237,7 +245,7 @@ impl Service {
     pub fn private_database_url(&self) -> Option<String> {
         let postgres = self.postgres.as_ref()?;
         let folder = percent_encode(postgres.socket_dir().as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
-        Some(format!("postgres://{}@{folder}:{}/{PRIVATE_DATABASE}", postgres.user(), postgres.port()))
+        Some(format!("postgres://{}@{folder}:{}/{}", private::OWNER, postgres.port(), private::DATABASE))
     }
 
     /// Serves until `stop` completes, then ends in order: readiness, new connections, requests in flight,
@@ -321,14 +329,21 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// Says what others could do who reach the address. It was asked for, so it is no error.
-fn warn_about_exposure(settings: &Settings, addresses: &[SocketAddr]) {
-    let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return };
-    if settings.auth.is_open() {
-        tracing::warn!(%address, "there is no authentication: whoever reaches this address may do everything");
-    } else if settings.tls.is_none() {
-        tracing::warn!(%address, "credentials travel in the clear unless a proxy in front of this address ends TLS");
-    }
+/// Goes on as the account of the settings, if there is one.
+fn leave_root(settings: &Settings) -> Result<(), AccountError> {
+    let Some(user) = &settings.run_as else { return Ok(()) };
+    let data_dir = match &settings.database {
+        Database::Private { data_dir, .. } => Some(data_dir.as_path()),
+        Database::Url { .. } => None,
+    };
+    account::become_user(user, data_dir)?;
+    let tls = settings.tls.iter();
+    account::warn_of_unreadable(
+        tls.flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref(), tls.client_crl.as_ref()])
+            .flatten()
+            .map(PathBuf::as_path),
+    );
+    Ok(())
 }
 
 /// The outcome of a task that may have panicked.
@@ -345,8 +360,13 @@ pub async fn migrate(settings: &Settings, readers: &[String], distribute: bool) 
         if distribute {
             direct.distribute().await?;
         }
+        // The owner of the private database may not make roles.
+        let maker = postgres.as_ref().map(|postgres| Store::open(as_superuser(postgres), settings.store.clone()));
         for role in readers {
-            direct.make_reader(role).await?;
+            maker.as_ref().unwrap_or(&direct).make_reader(role).await?;
+        }
+        if let Some(maker) = maker {
+            maker.close().await;
         }
         Ok(count)
     };
@@ -365,9 +385,9 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
             let direct = if pooled.are_those_of(direct) {
                 store.clone()
             } else if pooled.are_at_the_place_of(direct) {
-                Store::open(direct.clone(), settings.store.clone())
+                store.open_beside(direct.clone(), settings.store.clone())
             } else {
-                Store::open(direct.clone(), StoreOptions { pooler: Pooler::None, ..settings.store.clone() })
+                store.open_beside(direct.clone(), StoreOptions { pooler: Pooler::None, ..settings.store.clone() })
             };
             let direct = direct.beside();
             Ok((store, direct, None))
@@ -375,31 +395,23 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
         Database::Private { data_dir, bin_dir } => {
             let options = PostgresOptions { data_dir: data_dir.clone(), bin_dir: bin_dir.clone(), settings: vec![] };
             let postgres = Postgres::start(options).await?;
-            let connect = PgConnectOptions::new_without_pgpass()
-                .socket(postgres.socket_dir())
-                .port(postgres.port())
-                .username(postgres.user())
-                .ssl_mode(PgSslMode::Disable)
-                .database(PRIVATE_DATABASE);
-            create_private_database(&connect).await.map_err(MigrateError::from)?;
-            let store = Store::open(connect, settings.store.clone());
+            let superuser = as_superuser(&postgres);
+            private::prepare(&superuser).await.map_err(MigrateError::from)?;
+            let store = Store::open(superuser.username(private::OWNER), settings.store.clone());
             let direct = store.beside();
             Ok((store, direct, Some(postgres)))
         }
     }
 }
 
-async fn create_private_database(connect: &PgConnectOptions) -> Result<(), sqlx::Error> {
-    let mut connection = PgConnection::connect_with(&connect.clone().database("postgres")).await?;
-    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(PRIVATE_DATABASE)
-        .fetch_one(&mut connection)
-        .await?;
-    if !exists {
-        let create = format!("CREATE DATABASE {PRIVATE_DATABASE}");
-        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await?;
-    }
-    connection.close().await
+/// The private database as the superuser of its server.
+fn as_superuser(postgres: &Postgres) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(postgres.socket_dir())
+        .port(postgres.port())
+        .username(postgres.user())
+        .ssl_mode(PgSslMode::Disable)
+        .database(private::DATABASE)
 }
 
 /// Waits for the database, brings it up to date, and keeps the service's upkeep going for ever. Ends only with an

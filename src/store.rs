@@ -20,6 +20,7 @@ use crate::telemetry;
 use admission::Admission;
 use connection::Connection;
 use fault::Fault;
+use histories::{DatabaseHistory, Of};
 use hosts::Hosts;
 use liveness::Life;
 use password::PasswordFile;
@@ -35,6 +36,7 @@ pub mod connection;
 pub mod events;
 mod fault;
 pub mod groups;
+pub mod histories;
 pub mod hosts;
 pub mod lifetimes;
 pub mod liveness;
@@ -42,6 +44,7 @@ pub mod migrate;
 mod notices;
 pub mod password;
 mod pool;
+pub mod private;
 pub mod reader;
 pub mod reads;
 pub mod spread;
@@ -52,6 +55,9 @@ pub mod turns;
 /// How long a statement waits for a row that somebody else holds before the transaction is run again. Whoever holds it
 /// may be a person at a prompt, and heartbeats of other groups may share the transaction.
 const LOCK_TIMEOUT: &str = "50ms";
+
+/// What is said of what was done on a connection while the replica entered another history.
+const LEFT_HISTORY: &str = "the database entered another history meanwhile";
 
 /// What makes a commit wait for a synchronous standby: a record in the log of the server, and no row.
 const WRITE_SOMETHING: &str = "SELECT pg_logical_emit_message(true, 'client-failover', '')";
@@ -101,6 +107,8 @@ pub struct StoreOptions {
     pub outage_gap: Duration,
     /// What stands between the service and the server.
     pub pooler: Pooler,
+    /// What a promotion is taken for.
+    pub database_history: DatabaseHistory,
     /// Where the account's password is, if it is not in the URL.
     pub password_file: Option<PasswordFile>,
 }
@@ -137,6 +145,10 @@ pub enum WorkError {
     /// decided.
     #[error("no sign of life of the service for too long")]
     ServiceWasAway,
+    /// The database is in another history than the one that this replica works in, or lacks what it remembers of it: a sign of life
+    /// has to say in which one before anything is decided.
+    #[error("the database is in another history")]
+    AnotherHistory,
     /// What was read breaks a rule.
     #[error("{0}")]
     Inconsistent(String),
@@ -155,6 +167,10 @@ pub struct Store {
     reads_in_transactions: bool,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
     life: Arc<Life>,
+    /// In which history the databases of its connections may be.
+    of: Of,
+    /// Over whose connections signs of life are given, if not over its own.
+    signs_over: Option<Arc<Store>>,
     options: Arc<StoreOptions>,
 }
 
@@ -162,7 +178,16 @@ impl Store {
     /// A store over that server. Connects on first use: the database need not be there yet. Must be called within a tokio
     /// runtime.
     pub fn open(hosts: impl Into<Hosts>, options: StoreOptions) -> Store {
-        let hosts = hosts.into();
+        Store::open_with(hosts.into(), options, Arc::default(), None)
+    }
+
+    /// Another way to the same database, such as one past a pooler. What is known of its life is shared, and signs of life are given
+    /// on the one way only: if the two led to different copies, they would call each other's histories lost.
+    pub fn open_beside(&self, hosts: impl Into<Hosts>, options: StoreOptions) -> Store {
+        Store::open_with(hosts.into(), options, self.life.clone(), Some(Arc::new(self.clone())))
+    }
+
+    fn open_with(hosts: Hosts, options: StoreOptions, life: Arc<Life>, signs_over: Option<Arc<Store>>) -> Store {
         let statement_ms = options.operation_timeout.as_millis();
         let idle_ms = options.idle_in_transaction_timeout.as_millis();
         let mut settings = vec![
@@ -180,7 +205,8 @@ impl Store {
             settings.push(("synchronous_commit", "off".to_owned()));
         }
         let texts = Texts::new(&settings, options.pooler);
-        let admission = Admission::new(settings, options.pooler, hosts.target(), options.password_file.clone());
+        let admission =
+            Admission::new(settings, options.pooler, hosts.target(), options.password_file.clone(), life.clone());
         let patience = options.operation_timeout / 4;
         let line = Line::new(hosts, admission, patience);
         let pool = Pool::new(&line, PoolOptions { rank: Rank::Requests, most: options.pool_size, kept: 1 }, None);
@@ -193,7 +219,9 @@ impl Store {
             places: Arc::default(),
             reads_in_transactions: options.pooler == Pooler::Transaction,
             asking_for_readiness: Arc::default(),
-            life: Arc::default(),
+            life,
+            of: Of::KnownHistory,
+            signs_over,
             options: Arc::new(options),
         }
     }
@@ -209,9 +237,9 @@ impl Store {
         Store { pool: self.own_pool.clone(), ..self.clone() }
     }
 
-    /// The same store for reads of one statement that goes in one message.
-    fn without_transactions_around_reads(&self) -> Store {
-        Store { reads_in_transactions: false, ..self.clone() }
+    /// The same store for signs of life: reads of one statement that goes in one message, whatever history the database is in.
+    fn for_signs_of_life(&self) -> Store {
+        Store { reads_in_transactions: false, of: Of::AnyHistory, ..self.clone() }
     }
 
     /// The same store with so many connections of its own, which belong to the runtime that this is called in: whoever waits
@@ -328,6 +356,7 @@ impl Store {
         let mut conflicts = 0;
         let mut met_others = false;
         let mut lost = 0;
+        let mut elsewhere = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let fault = match self.attempt(name, kept, left, &mut work).await {
@@ -335,6 +364,11 @@ impl Store {
                 Err(fault) => fault,
             };
             match fault {
+                Fault::AnotherHistory => {
+                    self.enter_history(left).await?;
+                    elsewhere += 1;
+                    pause_elsewhere(elsewhere, deadline).await;
+                }
                 Fault::ServiceWasAway => match tokio::time::timeout(left, self.note_alive()).await {
                     Ok(noted) => drop(noted?),
                     Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
@@ -392,6 +426,7 @@ impl Store {
         });
         // Whether COMMIT was sent: after that, a broken connection leaves the outcome unknown.
         let mut committing = false;
+        let epoch = self.life.epoch();
         let uncertain = self.line.uncertain_commits();
         let run = async {
             if !has_begun {
@@ -419,11 +454,13 @@ impl Store {
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
             // Nobody waits for the standby any more: it is committed here, and whether it survives this server is unknown.
-            Ok(Ok((_, Some(warning)))) => {
+            Ok(Ok((_, Some(warning)))) if !active(SeededBug::CancelledWaitTakenForDone) => {
                 tracing::warn!(transaction = name, warning, "a COMMIT is not known to be replicated");
                 Fault::LostInCommit(warning)
             }
-            Ok(Ok((done, None))) => {
+            // Committed where nobody looks any more, it may be.
+            Ok(Ok(_)) if self.life.epoch() != epoch => Fault::LostInCommit(LEFT_HISTORY.to_owned()),
+            Ok(Ok((done, _))) => {
                 if let Some(uncertain) = uncertain {
                     self.line.note_certain_commit(uncertain);
                 }
@@ -532,6 +569,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + self.options.operation_timeout;
         let mut lost = 0;
+        let mut elsewhere = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let fault = match self.attempt_read(left, &mut work).await {
@@ -539,6 +577,11 @@ impl Store {
                 Err(fault) => fault,
             };
             match fault {
+                Fault::AnotherHistory => {
+                    Box::pin(self.enter_history(left)).await?;
+                    elsewhere += 1;
+                    pause_elsewhere(elsewhere, deadline).await;
+                }
                 // Boxed because noting life is itself a read of this kind.
                 Fault::ServiceWasAway => match tokio::time::timeout(left, Box::pin(self.note_alive())).await {
                     Ok(noted) => drop(noted?),
@@ -566,18 +609,22 @@ impl Store {
         time_left: Duration,
         work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, Fault> {
+        let epoch = self.life.epoch();
         let mut connection = self.connection(time_left).await?;
         let run = async {
             if !self.reads_in_transactions {
                 return work(&mut connection).await;
             }
-            let begin = AssertSqlSafe(self.begins().read.clone());
-            self.line.admission().look(&mut connection, begin).await?;
+            self.line.admission().admit_beginning(&mut connection, &self.begins().read).await?;
             let done = work(&mut connection).await?;
             sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
             Ok(done)
         };
         let fault = match tokio::time::timeout(time_left, run).await {
+            // What it says may be of a database that nobody goes by any more.
+            Ok(Ok(_)) if self.life.epoch() != epoch && self.of == Of::KnownHistory => {
+                Fault::Lost(LEFT_HISTORY.to_owned())
+            }
             Ok(Ok(done)) => {
                 connection.hand_back();
                 return Ok(done);
@@ -590,6 +637,9 @@ impl Store {
         };
         if matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
             connection.suspect_others();
+        } else if self.of == Of::AnyHistory {
+            // Nobody has seen in which one it is.
+            drop(connection);
         } else if !self.reads_in_transactions {
             connection.hand_back();
         } else if let Some(connection) = roll_back(connection).await {
@@ -598,8 +648,16 @@ impl Store {
         Err(fault)
     }
 
+    /// Has a sign of life say in which history the database is.
+    async fn enter_history(&self, time_left: Duration) -> Result<(), StoreError> {
+        match tokio::time::timeout(time_left, self.note_alive()).await {
+            Ok(noted) => noted.map(drop),
+            Err(_) => Err(StoreError::Unavailable(fault::ELSEWHERE.to_owned())),
+        }
+    }
+
     async fn connection(&self, time_left: Duration) -> Result<Connection, Fault> {
-        match tokio::time::timeout(time_left, self.pool.acquire()).await {
+        match tokio::time::timeout(time_left, self.pool.acquire(self.of)).await {
             Ok(Ok(connection)) => Ok(Connection::new(connection, self.options.pooler, self.life.clone())),
             Ok(Err(error)) => Err(Fault::of(error.into(), false)),
             Err(_) => Err(Fault::Lost("no connection in time".to_owned())),
@@ -625,7 +683,7 @@ struct Texts {
 struct Begins {
     serializable: Arc<str>,
     commit_and_serializable: Arc<str>,
-    /// For a read that has to be a transaction. Ends with a look at the server.
+    /// For a read that has to be a transaction. A look at the server follows in the same message.
     read: Arc<str>,
 }
 
@@ -650,7 +708,7 @@ impl Texts {
                 serializable: serializable.into(),
                 // A statement is parsed in one message and run in the next: outside a transaction another server connection
                 // could get the second. And behind a pooler the server may become another one under a connection that stays.
-                read: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; {}", admission::LOOK).into(),
+                read: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; ").into(),
             }
         };
         Texts { by_commit: ["on", "remote_apply"].map(begins) }
@@ -735,6 +793,13 @@ impl Kept {
 impl Keeping {
     fn after(rolled_back: Option<Connection>) -> Keeping {
         rolled_back.map_or(Keeping::Nothing, Keeping::Idle)
+    }
+}
+
+/// Connections may lead now to the one and now to the other of two databases: that is no reason to ask without a pause.
+async fn pause_elsewhere(times: u32, deadline: Instant) {
+    if times > 1 {
+        pause(times + 2, deadline).await;
     }
 }
 

@@ -160,8 +160,9 @@ pub fn finish() {
     }
 }
 
-/// The span of a request, within the caller's trace where it sends one. Where nothing is traced it costs one look.
-pub fn request_span(headers: &HeaderMap, method: &str, route: &str, operation_id: &str) -> Span {
+/// The span of a request, within the caller's trace where `trace` has headers that name one. Where nothing is traced it costs
+/// one look.
+pub fn request_span(trace: Option<&HeaderMap>, method: &str, route: &str, operation_id: &str) -> Span {
     if TRACES.get().is_none() {
         return Span::none();
     }
@@ -175,8 +176,10 @@ pub fn request_span(headers: &HeaderMap, method: &str, route: &str, operation_id
         http.response.status_code = tracing::field::Empty,
         operation_id,
     );
-    // Fails only where the span is not traced.
-    let _ = span.set_parent(TraceContextPropagator::new().extract(&Headers(headers)));
+    if let Some(headers) = trace {
+        // Fails only where the span is not traced.
+        let _ = span.set_parent(TraceContextPropagator::new().extract(&Headers(headers)));
+    }
     span
 }
 

@@ -35,11 +35,15 @@ enum Operation {
     Register,
     Heartbeat,
     DeleteSession,
+    ShowMetrics,
+    ListKeys,
+    CreateKey,
+    RevokeKey,
 }
 
 use Operation::*;
 
-const OPERATIONS: [Operation; 11] = [
+const OPERATIONS: [Operation; 15] = [
     List,
     CreateGroup,
     GetGroup,
@@ -51,6 +55,10 @@ const OPERATIONS: [Operation; 11] = [
     Register,
     Heartbeat,
     DeleteSession,
+    ShowMetrics,
+    ListKeys,
+    CreateKey,
+    RevokeKey,
 ];
 
 impl Operation {
@@ -70,13 +78,29 @@ impl Operation {
                 (Method::POST, format!("/{group}/clientsessions/s"), Some(json!({"PercentHealthyStreams": 50})))
             }
             DeleteSession => (Method::DELETE, format!("/{group}/clientsessions/s"), None),
+            ShowMetrics | ListKeys => (Method::GET, String::new(), None),
+            CreateKey => (Method::POST, String::new(), Some(json!({"Name": group, "Role": "viewer"}))),
+            RevokeKey => (Method::DELETE, String::new(), None),
+        }
+    }
+
+    fn url(self, replica: &TestReplica, place: (&str, &str), below: &str) -> String {
+        match self {
+            ShowMetrics => format!("{}/metrics", replica.url),
+            ListKeys | CreateKey => keys_url(replica, place.0, ""),
+            // Of a number that no key has.
+            RevokeKey => keys_url(replica, place.0, "/999999"),
+            _ => url_of(replica, place, below),
         }
     }
 
     /// What the role gets, where it has been granted. Written down here by hand, and not taken from the code.
     fn status_for(self, role: &str) -> u16 {
         match (role, self) {
+            (_, ShowMetrics) => 403,
+            ("admin", RevokeKey) => 404,
             ("admin", _) => 200,
+            (_, ListKeys | CreateKey | RevokeKey) => 403,
             ("viewer", List | GetGroup) => 200,
             ("viewer", _) => 403,
             (_, PutChange | DeleteGroup | ForceDelete) => 403,
@@ -134,8 +158,10 @@ impl House {
             add_user(&users_file, &name, PASSWORD, &grants).await;
             let namespaces = if limited { ", namespaces = [\"n\"]" } else { "" };
             let grant = format!("{{ tenant = \"t\", role = \"{role}\"{namespaces} }}");
-            write!(subjects, "[subjects.\"{name}\"]\ngrants = [{grant}]\n").expect("it is text");
+            write!(subjects, "[subjects.\"cn:{name}\"]\ngrants = [{grant}]\n").expect("it is text");
         }
+        add_user(&users_file, "metrics-false", PASSWORD, &["--role", "metrics"]).await;
+        subjects += "[subjects.\"cn:metrics-false\"]\ngrants = [{ tenant = \"*\", role = \"metrics\" }]\n";
         let subjects_file = dir.join("subjects.toml");
         std::fs::write(&subjects_file, subjects).expect("it can be written");
         let mut settings = settings(database.connect_options());
@@ -149,6 +175,8 @@ impl House {
             subjects_file: Some(subjects_file),
             clients_create_groups: true,
             rate_limit: None,
+            caller_writes: None,
+            tenant_writes: None,
         };
         settings.tls = Some(tls);
         let front = TestReplica::start(settings).await;
@@ -175,6 +203,9 @@ impl House {
             let mut claims = self.issuer.claims();
             claims["roles"] = json!([role, "something-else"]);
             claims["namespaces"] = if limited { json!(["n"]) } else { json!(["n", "m"]) };
+            if role == "metrics" {
+                claims["tenant"] = json!("*");
+            }
             let token = key.token(&json!({"alg": key.algorithm(), "kid": kid, "typ": "JWT"}), &claims);
             all.push(self.who(format!("{} {name}", key.algorithm()), &format!("Bearer {token}")));
         }
@@ -189,7 +220,7 @@ impl House {
 
     async fn ask(&self, who: &Who, operation: Operation, place: (&str, &str), group: &str) -> Answer {
         let (method, below, body) = operation.request(group);
-        let url = url_of(&self.front, place, &below);
+        let url = operation.url(&self.front, place, &below);
         let mut request = who.client.request(method, url);
         if let Some(body) = body {
             request = request.json(&body);
@@ -209,6 +240,10 @@ impl House {
     async fn look(&self, place: (&str, &str)) -> String {
         Answer::of(self.back.http.get(url_of(&self.back, place, ""))).await.text
     }
+}
+
+fn keys_url(replica: &TestReplica, tenant: &str, below: &str) -> String {
+    format!("{}/api/v1/tenants/{tenant}/clientfailover/keys{below}", replica.url)
 }
 
 fn url_of(replica: &TestReplica, (tenant, namespace): (&str, &str), below: &str) -> String {
@@ -244,9 +279,26 @@ async fn every_operation_by_every_kind_of_identity_in_every_place() {
             for place in places {
                 for operation in OPERATIONS {
                     let granted = place.0 == "t" && (place.1 == "n" || !limited);
-                    let expected = if granted { operation.status_for(role) } else { 403 };
+                    let is_of_tenant = matches!(operation, ListKeys | CreateKey | RevokeKey);
+                    // Tokens here name their namespaces, and so are never good for a tenant as a whole.
+                    let is_limited = limited || !who.label.starts_with(char::is_lowercase);
+                    let expected = match (granted, is_of_tenant, place.0) {
+                        (_, true, "t") if !is_limited => operation.status_for(role),
+                        (_, true, _) | (false, ..) => 403,
+                        (true, ..) => operation.status_for(role),
+                    };
                     cases.push((who.clone(), place, operation, expected, granted));
                 }
+            }
+        }
+    }
+    for who in house.identities("metrics", false, &["--role", "metrics"]).await {
+        // A token's role is for all tenants where it names no namespaces; these do.
+        let is_for_all = who.label.starts_with(char::is_lowercase);
+        for place in places {
+            for operation in OPERATIONS {
+                let expected = if operation == ShowMetrics && is_for_all { 200 } else { 403 };
+                cases.push((who.clone(), place, operation, expected, false));
             }
         }
     }
@@ -281,7 +333,7 @@ async fn every_operation_by_every_kind_of_identity_in_every_place() {
         total / OPERATIONS.len() / places.len(),
         places.len()
     );
-    assert_eq!(total, 11 * 36 * 4);
+    assert_eq!(total, 15 * (36 + 6) * 4);
 }
 
 #[tokio::test]
@@ -332,6 +384,12 @@ async fn every_operation_with_everything_that_is_wrong_with_a_credential() {
             token_by_hmac(&house.keys[2].public(), &json!({"alg": "EdDSA", "kid": "d"}), &claims),
         ),
         ("an algorithm that is not pinned", house.keys[0].token(&json!({"alg": "RS512", "kid": "r"}), &claims)),
+        (
+            "a token for logging out",
+            house.keys[0].token(&json!({"alg": "RS256", "kid": "r", "typ": "logout+jwt"}), &claims),
+        ),
+        ("an id token", house.token(|claims| claims["at_hash"] = json!("x"))),
+        ("a refresh token of Keycloak's", house.token(|claims| claims["typ"] = json!("Refresh"))),
         ("an algorithm that nobody knows", house.keys[0].token(&json!({"alg": "XX1", "kid": "r"}), &claims)),
         ("another algorithm than the key's", house.keys[0].token(&json!({"alg": "ES256", "kid": "r"}), &claims)),
         ("unknown kid", house.keys[0].token(&json!({"alg": "RS256", "kid": "x"}), &claims)),
@@ -402,7 +460,7 @@ async fn every_operation_with_everything_that_is_wrong_with_a_credential() {
         OPERATIONS.len(),
         whos.len()
     );
-    assert_eq!(cases.len(), 11 * 48);
+    assert_eq!(cases.len(), 15 * 51);
 }
 
 #[tokio::test]

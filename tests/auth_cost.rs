@@ -40,25 +40,35 @@ async fn heartbeats_per_second_with_each_kind_of_credential() {
     };
     let guarded = start(auth.clone(), false).await;
     let with_limit = start(limited, false).await;
-    let bound = start(auth, true).await;
+    let bound = start(auth.clone(), true).await;
+    let mut usual = auth;
+    usual.rate_limit = Some(5_000);
+    let usual = start(usual, true).await;
     // Sessions that are bound to nobody: the look is made all the same.
     database.execute("UPDATE sessions SET registered_by = NULL").await;
     let (_, api_key) = create_key(&database, "adapter", &["--tenant", "t", "--role", "client"]).await;
     let api_key = format!("Bearer {api_key}");
     let token = format!("Bearer {}", key.token(&json!({"alg": "RS256", "kid": "k"}), &issuer.claims()));
-    let kinds: [(&str, &TestReplica, Option<String>); 6] = [
-        ("none", &open, None),
-        ("bearer token (RS256)", &guarded, Some(token)),
-        ("API key", &guarded, Some(api_key.clone())),
-        ("Basic, remembered", &guarded, Some(basic("adapter", "correct horse"))),
-        ("API key with rate-limit", &with_limit, Some(api_key.clone())),
-        ("API key with bind-sessions", &bound, Some(api_key)),
+    // As clients are set up: a key for each, and the limits as they are by default.
+    let mut own_keys = Vec::new();
+    for n in 0..CLIENTS {
+        let grant = ["--tenant", "t", "--role", "client"];
+        own_keys.push(format!("Bearer {}", create_key(&database, &format!("adapter-{n}"), &grant).await.1));
+    }
+    let kinds: [(&str, &TestReplica, Vec<String>); 7] = [
+        ("none", &open, vec![]),
+        ("bearer token (RS256)", &guarded, vec![token]),
+        ("API key", &guarded, vec![api_key.clone()]),
+        ("Basic, remembered", &guarded, vec![basic("adapter", "correct horse")]),
+        ("API key with rate-limit", &with_limit, vec![api_key.clone()]),
+        ("API key with bind-sessions", &bound, vec![api_key]),
+        ("a key each, by default", &usual, own_keys),
     ];
     let mut rates = vec![Vec::new(); kinds.len()];
     for turn in 0..=TURNS {
-        for (kind, (_, replica, authorization)) in kinds.iter().enumerate() {
+        for (kind, (_, replica, credentials)) in kinds.iter().enumerate() {
             let time = if turn == 0 { TURN / 4 } else { TURN };
-            let counts = join_all((0..CLIENTS).map(|n| beat_for(time, replica, n, authorization.as_deref()))).await;
+            let counts = join_all((0..CLIENTS).map(|n| beat_for(time, replica, n, of_client(credentials, n)))).await;
             // The first turn warms up what is remembered.
             if turn > 0 {
                 rates[kind].push(counts.iter().sum::<u64>() as f64 / time.as_secs_f64());
@@ -74,6 +84,11 @@ async fn heartbeats_per_second_with_each_kind_of_credential() {
     for ((label, ..), rates) in std::iter::zip(&kinds, &rates) {
         println!("{label:<28} {:>8.0} heartbeats/s  {:.2} of none", median(rates), median(rates) / none);
     }
+}
+
+/// The credential of that client, where there are any.
+fn of_client(credentials: &[String], n: usize) -> Option<&str> {
+    Some(credentials.get(n % credentials.len().max(1))?.as_str())
 }
 
 /// Heartbeats one after the other on one connection; how many were answered 200.

@@ -496,3 +496,49 @@ async fn a_group_without_live_sessions_is_deleted_without_force() {
     assert_eq!(service.app.delete("/h").await.expect_ok(), "h");
     assert_eq!(service.app.get("").await.expect_ok(), json!([]));
 }
+
+#[tokio::test]
+async fn no_new_thing_is_given_a_name_that_holds_what_nobody_sees_and_what_has_one_is_served_as_ever() {
+    let app = TestApp::start().await;
+    app.put("/g", json!({"Milliseconds": 60_000})).await.expect_ok();
+    for hidden in ["pump\u{200b}", "\u{202e}pump", "pu\u{2066}mp", "pump\u{feff}1", "pu\u{ad}mp"] {
+        let refused = [
+            app.post("", json!({"Id": hidden})).await,
+            app.put(&format!("/{hidden}"), json!({})).await,
+            app.post("/g/clientsessions", json!({"Id": hidden})).await,
+        ];
+        for answer in refused {
+            let reason = answer.body["Reason"].as_str().expect("a reason").to_owned();
+            assert!(reason.contains("the character U+"), "{reason}");
+            answer.expect_error(400);
+        }
+        for (tenant, namespace) in [(hidden, "n"), ("t", hidden)] {
+            let url = format!("{}/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/g", app.url);
+            Answer::of(app.http.put(url).json(&json!({}))).await.expect_error(400);
+        }
+    }
+    assert_eq!(app.get("").await.expect_ok().as_array().map(Vec::len), Some(1));
+    // From before: a heartbeat that was refused would change a role.
+    let old = client_failover::ids::GroupPath {
+        parent: client_failover::ids::NamespacePath {
+            tenant: client_failover::ids::TenantId::parse("t").expect("valid"),
+            namespace: client_failover::ids::NamespaceId::parse("n").expect("valid"),
+        },
+        group: client_failover::ids::GroupId::parse("old\u{200b}").expect("it can be named"),
+    };
+    let key = old.key().0;
+    app.database
+        .execute(&format!(
+            "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
+             VALUES ('{key}', 't', 'n', 'old\u{200b}', 600000000);
+             INSERT INTO sessions (group_key, session_id) VALUES ('{key}', 's\u{202e}')"
+        ))
+        .await;
+    let session = "/old\u{200b}/clientsessions/s\u{202e}";
+    assert_eq!(app.post(session, json!({"PercentHealthyStreams": 100})).await.expect_ok()["Role"], 1);
+    app.get("/old\u{200b}").await.expect_ok();
+    app.put("/old\u{200b}", json!({"Milliseconds": 50_000})).await.expect_ok();
+    app.post("/old\u{200b}/clientsessions", json!({"Id": "s\u{202e}"})).await.expect_ok();
+    app.delete(session).await.expect_ok();
+    app.delete("/old\u{200b}").await.expect_ok();
+}

@@ -1,6 +1,6 @@
 //! What is answered 200 is committed where it was promised to be: on a standby, too, where the server waits for one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client_failover::store::hosts::Hosts;
 use client_failover::store::{Pooler, Store, StoreOptions};
@@ -54,6 +54,50 @@ async fn a_commit_that_nobody_waits_for_any_more_is_not_answered_200() {
     server.execute("SELECT pg_reload_conf()").await;
     assert_eq!(replica.beat("g", "a", 100.0).await, 1);
     replica.put("/h", json!({"Milliseconds": MINUTE})).await.expect_ok();
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_sign_of_life_that_nobody_waits_for_any_more_is_none() {
+    const SHORT: i64 = 1_500;
+    let server = Server::start(&[]).await;
+    let mut settings = settings(server.connect_options());
+    settings.store.operation_timeout = Duration::from_secs(1);
+    let replica = TestReplica::start(settings).await;
+    replica.wait_until_ready().await;
+    replica.group_of("g", SHORT, &["a", "b"]).await;
+    assert_eq!(replica.beat("g", "a", 100.0).await, 1);
+    assert_eq!(replica.beat("g", "b", 100.0).await, 0);
+    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'").await;
+    server.execute("SELECT pg_reload_conf()").await;
+    let waiting = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    eventually("commits wait", async || server.value(waiting).await != "0").await;
+    // Nobody can renew, and each commit that is not waited for can be seen here.
+    let heartbeats = async {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(3 * SHORT as u64) {
+            for session in ["a", "b"] {
+                replica.heartbeat("g", session, json!({"PercentHealthyStreams": 100})).await.expect_error(503);
+            }
+        }
+        replica.is_ready().await
+    };
+    let is_ready = tokio::select! {
+        is_ready = heartbeats => is_ready,
+        () = cancel_waits(&server) => unreachable!("it goes on for ever"),
+    };
+    assert!(!is_ready, "nothing can be committed");
+    server.execute("ALTER SYSTEM RESET synchronous_standby_names").await;
+    server.execute("SELECT pg_reload_conf()").await;
+    for (session, role) in [("b", 0), ("a", 1)] {
+        eventually("it is answered again", async || {
+            let answer = replica.heartbeat("g", session, json!({"PercentHealthyStreams": 100})).await;
+            assert!(answer.status == 503 || answer.body["Role"] == role, "{session}: {}", answer.body);
+            answer.status == 200
+        })
+        .await;
+    }
+    assert_eq!(server.value("SELECT count(*)::text FROM role_transitions").await, "1");
     replica.stop().await;
 }
 

@@ -10,8 +10,8 @@ use client_failover::auth::AuthOptions;
 use client_failover::auth::bearer::OidcOptions;
 use client_failover::tls::TlsOptions;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use time::{Duration as Span, OffsetDateTime};
 
@@ -106,6 +106,7 @@ pub struct Authority {
 pub struct Certificate {
     pub certificate: String,
     pub key: String,
+    pub serial: SerialNumber,
 }
 
 /// What a certificate is for, and from when to when it is good, in days from now.
@@ -143,9 +144,31 @@ impl Authority {
         let now = OffsetDateTime::from_unix_timestamp(client_failover::auth::unix_now()).expect("a time");
         params.not_before = now + Span::days(wanted.days.0);
         params.not_after = now + Span::days(wanted.days.1);
+        let serial = SerialNumber::from(fastrand::u64(1..1 << 62));
+        params.serial_number = Some(serial.clone());
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params.signed_by(&key, &self.issuer).expect("it signs");
-        Certificate { certificate: certificate.pem(), key: key.serialize_pem() }
+        Certificate { certificate: certificate.pem(), key: key.serialize_pem(), serial }
+    }
+
+    /// A list of what it has revoked.
+    pub fn revocations(&self, revoked: &[&Certificate]) -> rcgen::CertificateRevocationList {
+        let now = OffsetDateTime::from_unix_timestamp(client_failover::auth::unix_now()).expect("a time");
+        let revoked = revoked.iter().map(|certificate| RevokedCertParams {
+            serial_number: certificate.serial.clone(),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now - Span::days(1),
+            next_update: now + Span::days(1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).expect("it signs")
     }
 }
 
@@ -162,6 +185,7 @@ impl Certificate {
             certificate: file("server.crt", &self.certificate),
             key: file("server.key", &self.key),
             client_ca: None,
+            client_crl: None,
         }
     }
 

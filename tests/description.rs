@@ -35,7 +35,7 @@ async fn every_path_has_the_methods_that_are_described_and_no_others() {
     let app = TestApp::start().await;
     let described = Described::of(&app).await;
     let operations = described.operations();
-    assert_eq!(operations.len(), 23);
+    assert_eq!(operations.len(), 31);
     let mut ids: Vec<&str> = operations.iter().map(|operation| operation.id()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -130,6 +130,8 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
         format!("{groups}/g/status"),
         format!("{NAMESPACE}/status?search=G&at_risk=false&skip=0&count=200"),
         "/api/v1/clientfailover/status?at_risk=true".to_owned(),
+        format!("{NAMESPACE}/histories"),
+        "/api/v1/clientfailover/histories".to_owned(),
         format!("{groups}/g/transitions?since=2019-08-24T14:15:22Z&until=2999-01-01T00%3A00%3A00Z&count=1000"),
         format!("{groups}/g/lifetimes"),
         format!("{NAMESPACE}/transitions?count=200"),
@@ -173,6 +175,73 @@ async fn streams(described: &Described, app: &TestReplica) {
         let expected =
             ["GroupCreated", "GroupDeleted", "RoleChanged", "SessionDeleted", "SessionRegistered"].map(str::to_owned);
         assert_eq!(kinds, expected);
+    }
+}
+
+/// The operations on keys, where they are a way in: what succeeds, and what does not.
+async fn keys(described: &Described) {
+    let database = TestDatabase::new().await;
+    let mut settings = settings(database.connect_options());
+    settings.auth = AuthOptions { api_keys: true, clients_create_groups: true, ..AuthOptions::default() };
+    let app = TestReplica::start(settings).await;
+    let (_, key) = create_key(&database, "boss", &["--tenant", "*", "--role", "admin"]).await;
+    let authorization = format!("Bearer {key}");
+    let ask = async |method: Method, target: &str, body: Option<Value>| {
+        described.exchange_with(&app.http, &app, method, target, &[("authorization", &authorization)], body).await
+    };
+    let places = ["/api/v1/tenants/t/clientfailover/keys", "/api/v1/clientfailover/keys"];
+    for keys in places {
+        let wanted = json!({"Name": "a", "TenantId": "t", "Role": "client", "Namespaces": ["n"], "Groups": ["g-*"]});
+        let first = ask(Method::POST, keys, Some(wanted.clone())).await.expect_ok()["Key"].clone();
+        let mut replacing = wanted.clone();
+        (replacing["Replaces"], replacing["Overlap"], replacing["ValidFor"]) =
+            (first.clone(), json!("0:01"), json!("never"));
+        ask(Method::POST, keys, Some(replacing)).await.expect_ok();
+        ask(Method::DELETE, &format!("{keys}/{first}"), None).await.expect_ok();
+        ask(Method::DELETE, &format!("{keys}/{first}"), None).await.expect_error(404);
+        ask(Method::DELETE, &format!("{keys}/x"), None).await.expect_error(400);
+        ask(Method::GET, keys, None).await.expect_ok();
+        ask(Method::GET, &format!("{keys}?count=1001"), None).await.expect_error(400);
+        let mut of_none = wanted.clone();
+        of_none["Replaces"] = json!(999_999);
+        ask(Method::POST, keys, Some(of_none)).await.expect_error(404);
+        // What the schema takes the service takes, and nothing else.
+        for (name, values) in [
+            ("Name", vec![json!("N"), json!(""), json!("  "), json!("a\nb"), json!(1), json!(null)]),
+            ("Role", vec![json!("viewer"), json!("Viewer"), json!("metrics-of-t"), json!(null)]),
+            ("Namespaces", vec![json!(null), json!([]), json!(["a/b"]), json!(["."]), json!(["n", "m"]), json!("n")]),
+            ("Groups", vec![json!(null), json!([]), json!([""]), json!(["*"]), json!(["a\\b"]), json!([1])]),
+            ("ValidFor", vec![json!("never"), json!("1.00:00"), json!("0:00:01"), json!("1h"), json!(60), json!(null)]),
+            ("Replaces", vec![json!(null), json!("1"), json!(1.5)]),
+        ] {
+            for value in values {
+                let mut body = wanted.clone();
+                body[name] = value;
+                let is_taken = ask(Method::POST, keys, Some(body.clone())).await.status == 200;
+                let wrong = described.wrong(&json!({"$ref": "#/components/schemas/ApiKeyWanted"}), &body);
+                assert_eq!(is_taken, wrong.is_none(), "{body}: {}", wrong.unwrap_or_default());
+            }
+        }
+        let large = app.http.post(format!("{}{keys}", app.url)).header("authorization", &authorization);
+        let answer = Answer::of(large.header("content-type", "application/json").body(" ".repeat(65 * 1024))).await;
+        described.judge_answer(&Method::POST, keys, &answer);
+        answer.expect_error(413);
+        let text = app.http.post(format!("{}{keys}", app.url)).header("authorization", &authorization);
+        let answer = Answer::of(text.header("content-type", "text/plain").body("{}")).await;
+        described.judge_answer(&Method::POST, keys, &answer);
+        answer.expect_error(415);
+    }
+    database.execute("ALTER TABLE api_keys RENAME TO api_keys_kept").await;
+    for keys in places {
+        let wanted = json!({"Name": "a", "TenantId": "t", "Role": "client"});
+        for (method, target, body) in [
+            (Method::GET, keys.to_owned(), None),
+            (Method::POST, keys.to_owned(), Some(wanted)),
+            (Method::DELETE, format!("{keys}/1"), None),
+        ] {
+            let answer = ask(method, &target, body).await;
+            assert!(answer.status.is_server_error(), "{target}: {}", answer.text);
+        }
     }
 }
 
@@ -285,7 +354,8 @@ async fn errors_of_the_database(described: &Described) {
         }
         for operation in described.operations().iter().filter(|it| it.statuses().any(|status| status == 500)) {
             // A stream that was open already would go on.
-            if operation.path.ends_with("/events") {
+            // Keys are handed out where they are taken, see `keys`.
+            if operation.path.ends_with("/events") || operation.path.contains("/keys") {
                 continue;
             }
             let target = operation.path.replace("{groupid}", "g").replace("{sessionId}", "s");
@@ -325,6 +395,7 @@ async fn what_a_running_service_answers_is_described() {
     let described = Described::of(&app).await;
     everything_that_succeeds(&described, &app).await;
     streams(&described, &app).await;
+    keys(&described).await;
     for operation in described.operations() {
         assert!(described.seen().contains(&(operation.id().to_owned(), 200)), "{} was not seen", operation.id());
     }

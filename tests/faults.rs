@@ -22,6 +22,7 @@ mod checker;
 mod client;
 mod clock;
 mod cluster;
+mod database;
 mod fencing;
 mod injector;
 mod proxy;

@@ -4,5 +4,7 @@
 mod helpers;
 #[allow(dead_code, reason = "the other binary sets clocks too")]
 mod preload;
+#[allow(dead_code, reason = "the other binary has servers of this kind")]
+mod servers;
 
 mod faults;

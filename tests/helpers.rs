@@ -15,9 +15,10 @@ use client_failover::arbitration::Rules;
 use client_failover::auth::AuthOptions;
 use client_failover::config::{Database, Settings};
 use client_failover::failover::{EventOptions, FailoverOptions};
-use client_failover::http::{ConnectionOptions, HttpOptions};
+use client_failover::http::{AllowedHosts, ConnectionOptions, HttpOptions};
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
+use client_failover::store::histories::DatabaseHistory;
 use client_failover::store::hosts::Hosts;
 use client_failover::store::{Pooler, Store, StoreOptions};
 use client_failover::telemetry::LogFormat;
@@ -79,6 +80,8 @@ impl SharedPostgres {
             let store = Store::open(shared.connect_options("template_migrated"), store_options());
             store.migrate().await.expect("the template migrates");
             store.close().await;
+            // A clone is a database of its own, and the first sign of life in it finds nothing to compare with.
+            shared.run("template_migrated", "DELETE FROM service_histories".to_owned()).await;
             shared.server
         });
         SharedPostgres { server }
@@ -146,6 +149,7 @@ pub fn store_options() -> StoreOptions {
         idle_in_transaction_timeout: Duration::from_secs(2),
         outage_gap: Duration::from_secs(2),
         pooler: Pooler::None,
+        database_history: DatabaseHistory::Fenced,
         password_file: None,
     }
 }
@@ -184,6 +188,11 @@ impl TestDatabase {
         let _one = CLONING.lock().await;
         POSTGRES.run("postgres", create).await;
         TestDatabase { name }
+    }
+
+    /// Another database with all that this one has now, while nobody uses it.
+    pub async fn copy(&self) -> TestDatabase {
+        TestDatabase::from_template(&self.name).await
     }
 
     pub fn connect_options(&self) -> PgConnectOptions {
@@ -291,6 +300,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
             events: EventOptions {
                 most_streams: 2_000,
                 retention: Duration::from_secs(90 * 86_400),
+                audit_retention: Duration::from_secs(400 * 86_400),
                 prune_interval: Duration::from_secs(300),
             },
         },
@@ -300,13 +310,17 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
             connections: ConnectionOptions { per_address: 20_000, ..ConnectionOptions::default() },
             lists_per_caller: 1_000,
             docs: true,
+            allowed_hosts: AllowedHosts::any(),
+            hsts: true,
         },
         auth: AuthOptions::open(),
         tls: None,
+        run_as: None,
         drain: Duration::ZERO,
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
         traces: None,
+        file: None,
     }
 }
 

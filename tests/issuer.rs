@@ -193,6 +193,7 @@ impl TokenIssuer {
             name_claim: "sub".to_owned(),
             tenant_claim: "tenant".to_owned(),
             namespaces_claim: None,
+            groups_claim: None,
             roles_claim: "roles".to_owned(),
             roles: [Role::Viewer, Role::Client, Role::Admin].map(|role| (role.text().to_owned(), role)).into(),
         }

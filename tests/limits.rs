@@ -10,6 +10,7 @@ use crate::credentials::{add_user, basic, create_key, new_dir};
 use crate::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
 use crate::wire::{Connection, GROUPS, Request};
 use client_failover::auth::AuthOptions;
+use client_failover::auth::writes::WriteRates;
 
 #[tokio::test]
 async fn an_identity_that_asks_too_often_is_429_and_the_others_are_not() {
@@ -497,4 +498,106 @@ async fn large_groups_of_one_tenant_cost_another_neither_its_time_nor_its_roles(
     );
     assert_eq!(before, after, "a role changed");
     assert!(at(&attacked, 0.5) < Duration::from_millis(1_500), "{:?}", at(&attacked, 0.5));
+}
+
+#[tokio::test]
+async fn changes_are_bounded_by_their_kind_for_a_caller_and_for_a_tenant_and_heartbeats_never_are() {
+    let rates = |text: &str| WriteRates::UNBOUNDED.with(text);
+    let database = TestDatabase::new().await;
+    let mut settings = settings(database.connect_options());
+    settings.auth = AuthOptions {
+        api_keys: true,
+        clients_create_groups: true,
+        caller_writes: rates("registrations=3"),
+        tenant_writes: rates("changes=4"),
+        ..AuthOptions::default()
+    };
+    let app = TestReplica::start(settings).await;
+    let mut keys = Vec::new();
+    for (name, tenant) in [("a", "t"), ("b", "t"), ("c", "u")] {
+        keys.push(create_key(&database, name, &["--tenant", tenant, "--role", "client"]).await.1);
+    }
+    let [a, b, c] = &keys[..] else { unreachable!("there are three") };
+    let send = async |key: &str, method: Method, tenant: &str, below: &str, body: serde_json::Value| {
+        let url = format!("{}/api/v1/tenants/{tenant}/namespaces/n/clientfailover/groups{below}", app.url);
+        Answer::of(app.http.request(method, url).bearer_auth(key).json(&body)).await
+    };
+    let put = async |key: &str, tenant: &str, group: &str| {
+        send(key, Method::PUT, tenant, &format!("/{group}"), json!({"Milliseconds": 60_000})).await
+    };
+    // Four groups of the tenant, whoever makes them; of another tenant some more.
+    for (key, group) in [(a, "1"), (b, "2"), (a, "3"), (b, "4")] {
+        put(key, "t", group).await.expect_ok();
+    }
+    let refused = put(a, "t", "5").await;
+    let wait: u64 = refused.header("retry-after").parse().expect("a number");
+    assert!((2..=900).contains(&wait), "{wait}");
+    assert!(refused.body["Reason"].as_str().is_some_and(|reason| reason.starts_with("This tenant had its 4 groups")));
+    refused.expect_error(429);
+    put(c, "u", "1").await.expect_ok();
+    // Three registrations of the caller, and others have their own.
+    let register =
+        async |key: &str, id: &str| send(key, Method::POST, "t", "/1/clientsessions", json!({"Id": id})).await;
+    for id in ["1", "2", "3"] {
+        register(a, id).await.expect_ok();
+    }
+    let refused = register(a, "4").await;
+    assert!(refused.body["Reason"].as_str().is_some_and(|reason| reason.starts_with("This caller had its 3 reg")));
+    refused.expect_error(429);
+    register(b, "5").await.expect_ok();
+    // What keeps a Primary alive is none of it.
+    for _ in 0..20 {
+        let beat = send(a, Method::POST, "t", "/1/clientsessions/1", json!({"PercentHealthyStreams": 100})).await;
+        assert_eq!(beat.expect_ok()["Role"], 1);
+    }
+    assert_eq!(send(a, Method::DELETE, "t", "/1/clientsessions/2", json!(null)).await.status, 200);
+    let groups = database.rows("SELECT tenant_id || group_id AS id FROM groups ORDER BY id").await;
+    assert_eq!(groups.len(), 5, "{groups:?}");
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_writes_nothing() {
+    let app = TestApp::start().await;
+    let group = json!({"Name": "N", "Milliseconds": 60_000});
+    app.put("/g", group.clone()).await.expect_ok();
+    app.post("/g/clientsessions", json!({"Id": "s", "Name": "S"})).await.expect_ok();
+    // The version of every row that a request could have written, and how many there are.
+    let stored = async || {
+        app.database
+            .rows(
+                "SELECT (SELECT array_agg(xmin::text) FROM groups) AS groups, (SELECT array_agg(xmin::text) FROM sessions) AS sessions,
+                    (SELECT count(*) FROM audit_log) AS audited, (SELECT count(*) FROM configuration_changes) AS changed,
+                    (SELECT count(*) FROM role_transitions) AS moved, (SELECT count(*) FROM former_groups) AS former",
+            )
+            .await
+    };
+    let before = stored().await;
+    for _ in 0..3 {
+        app.put("/g", group.clone()).await.expect_ok();
+        app.post("", json!({"Id": "g", "Name": "N", "Milliseconds": 60_000})).await.expect_ok();
+        app.post("/g/clientsessions", json!({"Id": "s", "Name": "S"})).await.expect_ok();
+        app.post("/g/clientsessions", json!({"Id": "s", "Name": "another"})).await.expect_error(409);
+        app.delete("/g/clientsessions/nobody").await.expect_error(404);
+        app.delete("/nothing").await.expect_error(404);
+    }
+    assert_eq!(stored().await, before);
+}
+
+#[tokio::test]
+async fn however_many_ask_whether_it_is_ready_the_database_is_asked_a_few_times() {
+    let app = TestApp::start().await;
+    app.wait_until_ready().await;
+    // Each look at the version is counted.
+    app.database
+        .execute(
+            "CREATE SEQUENCE looks; ALTER TABLE refinery_schema_history RENAME TO real_history;
+             CREATE VIEW refinery_schema_history AS SELECT h.version FROM real_history h, (SELECT nextval('looks')) look",
+        )
+        .await;
+    let began = Instant::now();
+    let answers = join_all((0..300).map(|_| app.http.get(format!("{}/health/ready", app.url)).send())).await;
+    let windows = began.elapsed().as_millis() / 250 + 2;
+    assert!(answers.into_iter().all(|answer| answer.is_ok_and(|answer| answer.status() == 200)));
+    let looks = app.database.rows("SELECT last_value AS n FROM looks").await[0]["n"].as_u64().expect("a number");
+    assert!(u128::from(looks) <= windows, "{looks} looks in {windows} windows");
 }

@@ -3,7 +3,8 @@
 //! What is checked is every interleaving within stated bounds, not a sample: heartbeats and answers that are
 //! lost, late, reordered and repeated; clients that fall silent, come back, restart under a new session, or say
 //! goodbye; an operator who deletes a session that does not know of it, or the whole group by force to create it again;
-//! two replicas whose transactions overlap; sweeps, changes of the timeout, outages of the service.
+//! two replicas whose transactions overlap; sweeps, changes of the timeout, outages of the service, a database that loses its
+//! last commits.
 //! The decisions are [`client_failover::arbitration`]'s own; the model adds what surrounds them.
 //!
 //! What the model assumes:
@@ -19,6 +20,9 @@
 //! - A client that says goodbye has stopped before, and never uses that session again.
 //! - A client that is answered that there is no such session stops, and may register again under the same id. So the
 //!   operator's deletions are of sessions that come back; other restarts are under a new id.
+//! - The database may lose its last commits: an older state is put back and found in another history, whose base is above every
+//!   term so far. What was not committed by then never is. A heartbeat that says that its client acts, and was sent before that, is
+//!   answered with an error that changes nothing.
 //! - Every client's clock is off by something else, some are ahead of the database's, and one may be far ahead in one
 //!   heartbeat.
 //!
@@ -34,8 +38,9 @@
 use std::collections::HashMap;
 
 use client_failover::arbitration::{
-    Answer, By, ClientInstant, FailoverTimeout, Former, Group, Handover, HandoverMode, Health, Instant, Moment, Outage,
-    Reason, Remains, Report, Role, Rules, Session, Term, Transition, end, heartbeat, lapse, remove,
+    Answer, By, ClientInstant, FailoverTimeout, Former, Group, Handover, HandoverMode, Health, History, HistoryId,
+    Instant, Moment, Outage, Reason, Remains, Report, Role, Rules, Session, Term, Transition, end, heartbeat, lapse,
+    remove,
 };
 use rust_decimal::Decimal;
 use stateright::{Checker, HasDiscoveries, Model, Path, Property, UniformChooser};
@@ -90,6 +95,9 @@ enum Defect {
     TermBeginsAgain,
     NewGroupWaitsForNobody,
     ClocksBoundedOnly,
+    TermsNotLifted,
+    DoubtIgnored,
+    OldClaimBelieved,
 }
 
 /// The bounds of one check, and the rules under which it runs.
@@ -110,6 +118,9 @@ struct Protocol {
     recreations: u8,
     timeout_changes: u8,
     outages: u8,
+    /// How often the database loses commits: up to so many of the last ones.
+    losses: u8,
+    lost_commits: usize,
     /// How many heartbeats are dated far in the future.
     wrong_dates: u8,
     /// By how many ticks the clock of each odd session is ahead of the database's.
@@ -137,6 +148,8 @@ impl Default for Protocol {
             recreations: 0,
             timeout_changes: 0,
             outages: 0,
+            losses: 0,
+            lost_commits: 2,
             wrong_dates: 0,
             clocks_ahead: 0,
             sweeps: false,
@@ -171,6 +184,8 @@ enum Request {
         session: u8,
         number: u8,
         sent_at: u8,
+        /// How many losses there were when it was sent.
+        losses: u8,
         dated_wrong: bool,
         health: u8,
         acts_as_primary: Option<bool>,
@@ -276,6 +291,11 @@ struct State {
     wrong_dates_left: u8,
     timeout_changes_left: u8,
     outages_left: u8,
+    losses_left: u8,
+    /// The present history, if it is not the first.
+    history: Option<History>,
+    /// What the database was before its last commits, the latest first, and when it was still that.
+    earlier: Vec<(u8, Stored, Vec<Outage>)>,
     leases: Vec<Lease>,
     highest_term: i64,
     highest_watermark: Option<Instant>,
@@ -286,8 +306,16 @@ struct State {
 #[derive(Clone, Debug, PartialEq)]
 enum Action {
     Tick,
-    Send { client: usize, health: u8, dated_wrong: bool },
-    Read { request: usize, again: bool, clock_ahead: bool },
+    Send {
+        client: usize,
+        health: u8,
+        dated_wrong: bool,
+    },
+    Read {
+        request: usize,
+        again: bool,
+        clock_ahead: bool,
+    },
     BeginSweep,
     BeginChangeTimeout(u8),
     Commit(usize),
@@ -300,6 +328,8 @@ enum Action {
     BeginRecreate,
     ServiceGoes,
     ServiceReturns,
+    /// The database is what it was before so many commits.
+    Lose(usize),
 }
 
 fn instant(tick: u8) -> Instant {
@@ -318,6 +348,11 @@ fn health(percent: u8) -> Health {
     Health::new(Decimal::from(percent)).expect("between 0 and 100")
 }
 
+/// A time before which everything was lost long ago.
+const LONG_AGO: Instant = Instant(-1_000 * TICK_US);
+
+const BEGINNING: Moment<'static> = Moment { now: Instant(0), outages: &[], history: None };
+
 const NEW_SESSION: Session = Session { role: Role::Secondary, beat: None, sent_until: None };
 
 impl Protocol {
@@ -329,6 +364,23 @@ impl Protocol {
         self.defect == Some(defect)
     }
 
+    /// The history as decisions are made in it.
+    fn of_history(&self, history: History) -> History {
+        let base = if self.breaks(Defect::TermsNotLifted) { Term(0) } else { history.base };
+        let noticed_at = if self.breaks(Defect::DoubtIgnored) { LONG_AGO } else { history.noticed_at };
+        History { base, noticed_at, ..history }
+    }
+
+    /// Whether a heartbeat is answered with an error, because it says that its client acts and was sent before commits were lost.
+    fn is_refused(&self, state: &State, work: &Work, now: Instant) -> bool {
+        let Work::Serve(Request::Heartbeat { losses, acts_as_primary: Some(true), .. }) = work else { return false };
+        let at =
+            Moment { now, outages: &state.outages, history: state.history.map(|history| self.of_history(history)) };
+        let mut group = state.stored.group.clone();
+        group.begin_anew(at);
+        *losses < state.losses(self) && group.is_in_doubt(at) && !self.breaks(Defect::OldClaimBelieved)
+    }
+
     /// A transaction's decision on what is stored, at its instant; the answer and what changed.
     fn decide(
         &self,
@@ -336,10 +388,11 @@ impl Protocol {
         work: &Work,
         now: Instant,
         outages: &[Outage],
+        history: Option<History>,
         trace: &mut Vec<Transition>,
     ) -> Option<Answer> {
         let outages = if self.breaks(Defect::OutageForgotten) { &[] } else { outages };
-        let at = Moment { now, outages };
+        let at = Moment { now, outages, history: history.map(|history| self.of_history(history)) };
         let group = &mut stored.group;
         let place = |session: u8| stored.sessions.iter().position(|s| *s == session);
         match work {
@@ -360,7 +413,7 @@ impl Protocol {
                     }
                     remains => remains,
                 };
-                stored.group = Group::begin(group.timeout, remains);
+                stored.group = Group::begin(group.timeout, remains, at);
                 stored.sessions.clear();
             }
             Work::Serve(Request::Goodbye { session }) | Work::Delete(session) => {
@@ -391,6 +444,7 @@ impl Protocol {
                     sent_at: self.date(*session, *sent_at, *dated_wrong),
                     data_sent_until: data_sent_until.map(instant),
                     acting_as: acts_as_primary.map(|primary| if primary { Role::Primary } else { Role::Secondary }),
+                    term_seen: None,
                 };
                 if self.breaks(Defect::OldAcknowledgementBelieved)
                     && report.acting_as == Some(Role::Secondary)
@@ -436,12 +490,19 @@ impl Protocol {
         let mut after = read.clone();
         let mut trace = Vec::new();
         let now = instant(transaction.now);
-        let answer = self.decide(&mut after, &transaction.work, now, &state.outages, &mut trace);
+        if self.is_refused(state, &transaction.work, now) {
+            return;
+        }
+        let answer = self.decide(&mut after, &transaction.work, now, &state.outages, state.history, &mut trace);
 
         state.judge(&read, &after, &transaction.work, transaction.read_at, &answer, &trace);
         if let Work::Serve(Request::Heartbeat { session, number, sent_at, .. }) = &transaction.work {
             let lease = answer.map(|answer| answer.lease.map_or(0, whole_ticks));
             state.replies.push(Reply { session: *session, number: *number, sent_at: *sent_at, lease });
+        }
+        if after != before && state.losses_left > 0 {
+            state.earlier.insert(0, (state.now, before.clone(), state.outages.clone()));
+            state.earlier.truncate(self.lost_commits);
         }
         if after != before {
             for other in &mut state.transactions {
@@ -483,6 +544,7 @@ impl Protocol {
 
     fn send(&self, state: &mut State, i: usize, health: u8, dated_wrong: bool) {
         let now = state.now;
+        let losses = state.losses(self);
         let client = &mut state.clients[i];
         let acts = now < client.acts_until;
         client.heartbeats_left -= 1;
@@ -495,6 +557,7 @@ impl Protocol {
             session: client.session,
             number: client.sent,
             sent_at: now,
+            losses,
             dated_wrong,
             health,
             acts_as_primary: tells.then_some(acts),
@@ -558,7 +621,11 @@ impl Protocol {
     /// only they send, every half timeout, and nothing of theirs is lost.
     fn is_taken_over(&self, state: &State, survivors: &[usize]) -> bool {
         let longest = self.timeouts.iter().copied().max().expect("there is a timeout");
-        let in_time = state.now + longest + longest / 2;
+        // A doubt of a history that is lost is waited for.
+        let noticed_at =
+            state.history.map_or(0, |history| u8::try_from(history.noticed_at.0 / TICK_US).unwrap_or(u8::MAX));
+        let doubt = if state.history.is_some() { noticed_at + longest } else { 0 };
+        let in_time = state.now.max(doubt) + longest + longest / 2;
         let settled = in_time + longest;
 
         let mut stored = state.stored.clone();
@@ -575,13 +642,14 @@ impl Protocol {
                     session: client.session,
                     number: 0,
                     sent_at: tick,
+                    losses: state.losses(self),
                     dated_wrong: false,
                     health: *self.clients[i].healths.last().expect("it reports some health"),
                     acts_as_primary: None,
                     data_sent_until: None,
                 });
                 let mut trace = Vec::new();
-                let answer = self.decide(&mut stored, &beat, instant(tick), &outages, &mut trace);
+                let answer = self.decide(&mut stored, &beat, instant(tick), &outages, state.history, &mut trace);
                 if answer.is_some_and(|answer| answer.role == Role::Primary) {
                     first_at = first_at.or(Some(tick));
                 }
@@ -619,6 +687,11 @@ impl State {
         })
     }
 
+    /// How often commits were lost so far.
+    fn losses(&self, protocol: &Protocol) -> u8 {
+        protocol.losses - self.losses_left
+    }
+
     fn lease(&mut self, session: u8) -> &mut Lease {
         let i = self.leases.iter().position(|lease| lease.session == session);
         &mut self.leases[i.expect("every session has an entry")]
@@ -641,6 +714,9 @@ impl State {
         trace: &[Transition],
     ) {
         let mut granted = None;
+        // Whoever is Primary in a history that lost commits, and does not act, need not be the one that acts.
+        let in_doubt =
+            read.group.in_doubt_until.max(after.group.in_doubt_until).is_some_and(|until| instant(read_at) < until);
         for change in trace {
             let session = read.sessions[change.session];
             if change.to == Role::Primary {
@@ -650,6 +726,7 @@ impl State {
                 continue;
             }
             let needed = match change.reason {
+                Reason::LeaseLapsed | Reason::Superseded if in_doubt => true,
                 Reason::LeaseLapsed => self.lease(session).until <= read_at,
                 Reason::SessionDeleted => {
                     [Work::Serve(Request::Goodbye { session }), Work::Delete(session), Work::Recreate].contains(work)
@@ -678,6 +755,9 @@ impl State {
             self.breach(ONE_GRANTED);
         }
 
+        if let Some(history) = self.history.filter(|_| read.group.history != after.group.history) {
+            self.highest_term = self.highest_term.max(history.base.0);
+        }
         let expected = self.highest_term + i64::from(granted.is_some());
         if after.group.term != Term(expected) {
             self.breach(TERM_NAMES_ONE);
@@ -699,6 +779,13 @@ impl State {
                 let acknowledged = read.group.handover.is_some_and(|handover| {
                     read.sessions.iter().position(|s| s == session).is_some_and(|s| handover.is_from(s))
                 }) && after.group.handover.is_none();
+                // In doubt, one that is Primary and says newly that it stands by is believed, too.
+                let holds = |stored: &Stored| {
+                    stored.group.holder(Role::Primary).is_some_and(|p| stored.sessions.get(p) == Some(session))
+                };
+                let stands_by = matches!(work, Work::Serve(Request::Heartbeat { acts_as_primary: Some(false), .. }));
+                let acknowledged = acknowledged
+                    || (in_doubt && stands_by && holds(read) && !holds(after) && after.group.handover.is_none());
                 let lease = self.lease(*session);
                 lease.until = lease.until.max(read_at + ticks);
                 lease.length = lease.until - read_at;
@@ -733,7 +820,7 @@ impl Model for Protocol {
             stored: Stored {
                 group: Group {
                     sessions: vec![NEW_SESSION; self.clients.len()],
-                    ..Group::begin(timeout(self.timeouts[0]), Remains::default())
+                    ..Group::begin(timeout(self.timeouts[0]), Remains::default(), BEGINNING)
                 },
                 sessions: (0..count).collect(),
             },
@@ -764,6 +851,9 @@ impl Model for Protocol {
             wrong_dates_left: self.wrong_dates,
             timeout_changes_left: self.timeout_changes,
             outages_left: self.outages,
+            losses_left: self.losses,
+            history: None,
+            earlier: Vec::new(),
             leases,
             highest_term: 0,
             highest_watermark: None,
@@ -806,6 +896,9 @@ impl Model for Protocol {
         if state.outages_left > 0 {
             actions.push(Action::ServiceGoes);
         }
+        if state.losses_left > 0 {
+            actions.extend((0..=state.earlier.len()).map(Action::Lose));
+        }
         for (i, transaction) in state.transactions.iter().enumerate() {
             actions.push(if transaction.conflicts { Action::Retry(i) } else { Action::Commit(i) });
         }
@@ -825,7 +918,7 @@ impl Model for Protocol {
         }
         if self.sweeps {
             let mut trace = Vec::new();
-            let at = Moment { now: instant(state.now), outages: &state.outages };
+            let at = Moment { now: instant(state.now), outages: &state.outages, history: state.history };
             lapse(&mut state.stored.group.clone(), at, &mut trace);
             if !trace.is_empty() {
                 actions.push(Action::BeginSweep);
@@ -925,6 +1018,29 @@ impl Model for Protocol {
                 state.down_since = Some(state.now);
                 // What was not committed by then never was, and its client gets no answer.
                 state.transactions.clear();
+            }
+            Action::Lose(commits) => {
+                state.losses_left -= 1;
+                state.transactions.clear();
+                let now = state.now;
+                let mut alive = now;
+                if let Some((at, stored, outages)) = commits.checked_sub(1).map(|i| state.earlier[i].clone()) {
+                    (alive, state.stored, state.outages) = (at, stored, outages);
+                }
+                // Whatever is there was alive when the rest was lost.
+                let began_at = Instant(instant(alive).0 - 1);
+                let recovered_at = instant(now);
+                state.outages.push(Outage { began_at, recovered_at, gap_us: 0, clock_step_us: 0 });
+                for lease in state.leases.iter_mut().filter(|lease| lease.until >= alive) {
+                    lease.until = lease.until.max(now + lease.length);
+                }
+                state.history = Some(History {
+                    id: HistoryId(state.history.map_or(1, |history| history.id.0) + 1),
+                    noticed_at: recovered_at,
+                    base: Term(state.highest_term + 1),
+                });
+                state.highest_watermark = state.stored.group.watermark();
+                state.earlier.clear();
             }
             Action::ServiceReturns => {
                 let outage = state.outage_until_now()?;
@@ -1111,6 +1227,48 @@ fn outages_and_whoever_survives_them() {
 }
 
 #[test]
+fn a_database_that_loses_its_last_commits() {
+    holds(
+        "lost commits",
+        Protocol {
+            clients: vec![client(Telling, &[50], 2), client(Telling, &[60], 2)],
+            losses: 1,
+            lost_commits: 1,
+            last_tick: 3,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn a_database_that_loses_its_last_commits_where_somebody_does_not_tell_its_role() {
+    holds(
+        "lost commits, silent",
+        Protocol {
+            clients: vec![client(Telling, &[50], 2), client(Silent, &[60], 1)],
+            losses: 1,
+            last_tick: 3,
+            checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn deletions_and_a_database_that_loses_its_last_commits() {
+    holds(
+        "lost commits and deletions",
+        Protocol {
+            clients: vec![client(Telling, &[50], 2), client(Telling, &[50], 1)],
+            losses: 1,
+            deletions: 1,
+            last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
 fn goodbyes_and_restarts() {
     holds(
         "goodbyes",
@@ -1261,6 +1419,13 @@ fn every_broken_rule_is_noticed() {
     finds(TERM_NAMES_ONE, with(Defect::TermBeginsAgain, &recreating));
     finds(ONE_ACTING, with(Defect::NewGroupWaitsForNobody, &recreating));
 
+    let losing = Protocol { losses: 1, lost_commits: 1, ..Protocol::default() };
+    finds(TERM_NAMES_ONE, with(Defect::TermsNotLifted, &losing));
+    finds(ONE_ACTING, with(Defect::DoubtIgnored, &losing));
+    let claiming =
+        Protocol { clients: vec![client(Telling, &[50], 2), client(Telling, &[50], 1)], last_tick: 2, ..losing };
+    finds(ONE_ACTING, with(Defect::OldClaimBelieved, &claiming));
+
     let ahead = Protocol {
         clients: vec![silent(&[90]), client(Telling, &[50], 4)],
         clocks_ahead: 2,
@@ -1294,6 +1459,8 @@ fn everything(heartbeats: u8) -> Protocol {
         timeouts: &[2, 3],
         timeout_changes: 2,
         outages: 2,
+        losses: 2,
+        lost_commits: 4,
         repeats: 4,
         restarts: 2,
         goodbyes: 1,
@@ -1386,6 +1553,15 @@ fn wider_bounds() {
             recreations: 2,
             reports_data: true,
             last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "lost commits, wider",
+        Protocol {
+            clients: vec![telling(&[50], 2), telling(&[60], 2)],
+            losses: 1,
+            last_tick: 3,
             ..Protocol::default()
         },
     );

@@ -54,6 +54,22 @@ async fn plant_beat(app: &TestReplica, group: &str, session: &str) -> i64 {
     answer["Role"].as_i64().expect("a role is a number")
 }
 
+/// The same from a client that says in which role it acts; the answer's role and term.
+async fn plant_beat_acting(app: &TestReplica, group: &str, session: &str, acts_as: i64) -> (i64, i64) {
+    let path = "/api/v1/tenants/plant/namespaces/line1/clientfailover/groups";
+    let request = app.http.post(format!("{}{path}/{group}/clientsessions/{session}", app.url));
+    let request = request.header("Failover-Role", acts_as).json(&json!({"PercentHealthyStreams": 100}));
+    let answer = Answer::of(request).await;
+    let term = answer.header("failover-term").parse().expect("a number");
+    (answer.expect_ok()["Role"].as_i64().expect("a role is a number"), term)
+}
+
+/// As if the time in which somebody may act on a lease that was lost had passed.
+async fn end_doubts(database: &PgConnectOptions) {
+    let mut connection = PgConnection::connect_with(database).await.expect("it answers");
+    run(&mut connection, "UPDATE groups SET in_doubt_until = NULL").await;
+}
+
 async fn run(connection: &mut PgConnection, statements: &str) {
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(connection).await.expect(statements);
 }
@@ -162,7 +178,7 @@ async fn trace(database: &PgConnectOptions) -> Vec<(String, i16, i16, String, i6
 }
 
 #[tokio::test]
-async fn a_database_that_is_moved_goes_on_as_if_nothing_had_been() {
+async fn a_database_that_is_moved_changes_no_role_of_whoever_says_that_it_acts() {
     let TestApp { replica, database } = TestApp::start().await;
     plant_group(&replica, "pump").await;
     assert_eq!(plant_beat(&replica, "pump", "a").await, 1);
@@ -170,13 +186,15 @@ async fn a_database_that_is_moved_goes_on_as_if_nothing_had_been() {
     replica.stop().await;
     let Some(moved) = back_up_and_restore(&database, async || ()).await else { return };
     let replica = serve_on(moved.clone()).await;
-    assert_eq!(plant_beat(&replica, "pump", "b").await, 0);
-    assert_eq!(plant_beat(&replica, "pump", "a").await, 1);
+    assert_eq!(plant_beat_acting(&replica, "pump", "b", 0).await.0, 0);
+    let (role, base) = plant_beat_acting(&replica, "pump", "a", 1).await;
+    assert_eq!((role, base > 1), (1, true), "it acts, and its term is above all that were given");
     assert_eq!(trace(&moved).await.len(), 1, "no role changed");
     ask(&replica, reqwest::Method::DELETE, "/pump/clientsessions/a", Value::Null).await;
-    assert_eq!(plant_beat(&replica, "pump", "b").await, 1);
+    assert_ne!(plant_beat_acting(&replica, "pump", "b", 0).await.0, 1, "somebody may act");
+    end_doubts(&moved).await;
+    assert_eq!(plant_beat_acting(&replica, "pump", "b", 0).await, (1, base + 1), "terms go on");
     let trace = trace(&moved).await;
-    assert_eq!(trace.last().map(|change| change.4), Some(2), "terms go on: {trace:?}");
     assert!(trace.is_sorted_by(|a, b| a.5 < b.5));
     replica.stop().await;
 }
@@ -198,19 +216,15 @@ async fn after_going_back_to_an_older_backup_terms_and_ids_never_fall() {
     let (newest_term, newest_id) = (2, given_out.last().expect("there are changes").5);
     assert!(given_out.iter().any(|change| change.4 == newest_term));
     replica.stop().await;
-    let mut owner = PgConnection::connect_with(&older).await.expect("it answers");
-    run(&mut owner, &block_with("sql", "as the owner")).await;
 
     let replica = serve_on(older.clone()).await;
-    // The Primary of the restored state has its lease anew, for the time of the outage does not count.
-    assert_eq!(plant_beat(&replica, "pump", "b").await, 0);
-    assert_eq!(plant_beat(&replica, "pump", "a").await, 1);
-    let term = "/api/v1/tenants/plant/namespaces/line1/clientfailover/groups/pump/clientsessions/a";
-    let answer = Answer::of(replica.http.post(format!("{}{term}", replica.url)).json(&json!({}))).await;
-    let shown: i64 = answer.header("failover-term").parse().expect("a number");
-    assert!(shown > newest_term, "{shown}");
-    ask(&replica, reqwest::Method::DELETE, "/pump/clientsessions/a", Value::Null).await;
-    assert_eq!(plant_beat(&replica, "pump", "b").await, 1);
+    // The restored state has a as the Primary. It has said goodbye since, and b acts.
+    assert_ne!(plant_beat_acting(&replica, "pump", "a", 0).await.0, 1);
+    let (role, term) = plant_beat_acting(&replica, "pump", "b", 1).await;
+    assert_eq!((role, term > newest_term), (1, true), "{term}");
+    ask(&replica, reqwest::Method::DELETE, "/pump/clientsessions/b", Value::Null).await;
+    end_doubts(&older).await;
+    assert_eq!(plant_beat_acting(&replica, "pump", "a", 0).await, (1, term + 1));
     let after = trace(&older).await;
     let latest = after.last().expect("there are changes");
     assert!(latest.4 > newest_term && latest.5 > newest_id, "{after:?}");

@@ -598,7 +598,6 @@ async fn lose_the_last_seconds(cluster: &mut Cluster) {
 
 /// Twelve groups hand over, the promoted server does not know of it, and nobody acts beside another for all that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes two minutes: cargo test --test suite -- --ignored --nocapture patroni::a_promotion"]
 async fn a_promotion_that_lost_the_last_grants_is_fenced() {
     let Some(mut cluster) = Cluster::start(false).await else { return };
     let outcome = run(&mut cluster, lose_the_last_seconds).await;

@@ -1,4 +1,4 @@
-//! A durable PostgreSQL whose clock can be set and whose disk can stall: a small library of our own is preloaded into it.
+//! A durable PostgreSQL whose clock can be set and whose disk can stall or fill up: a small library of our own is preloaded into it.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -29,13 +29,13 @@ impl Shim {
         compile.args(["-O2", "-fPIC", "-shared", "-o"]).arg(&library).arg(source).arg("-ldl");
         assert!(compile.status().expect("cc is there").success());
         let state_path = dir.join("state");
-        std::fs::write(&state_path, [0; 16]).expect("a file can be written");
+        std::fs::write(&state_path, [0; 24]).expect("a file can be written");
         open_to_all(&state_path, 0o644);
         let state = File::options().write(true).open(&state_path).expect("it is ours");
 
         let newest = Command::new("sh").args(["-c", "ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1"]).output();
         let real = String::from_utf8(newest.expect("sh is there").stdout).expect("a path").trim().to_owned();
-        for name in ["postgres", "initdb"] {
+        for name in ["postgres", "initdb", "pg_basebackup"] {
             let preload = match name {
                 "postgres" => format!("LD_PRELOAD={} SHIM_STATE={} ", library.display(), state_path.display()),
                 _ => String::new(),
@@ -46,6 +46,11 @@ impl Shim {
             open_to_all(&script, 0o755);
         }
         Shim { state, programs: dir.to_owned() }
+    }
+
+    /// Where the programs are that start servers with it.
+    pub fn programs(&self) -> &Path {
+        &self.programs
     }
 
     /// Starts the server on the data in that folder. It can have standbys, and wait for them.
@@ -64,4 +69,18 @@ impl Shim {
     pub fn stall_the_disk(&self, stalls: bool) {
         self.state.write_at(&i64::from(stalls).to_ne_bytes(), 8).expect("the state can be written");
     }
+
+    pub fn fill_the_disk(&self, disk: Disk) {
+        self.state.write_at(&(disk as i64).to_ne_bytes(), 16).expect("the state can be written");
+    }
+}
+
+/// What the disk of the server has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    HasRoom = 0,
+    /// No file grows any more.
+    IsFull = 1,
+    /// And the log of the server cannot be written at all, as where files are copied when they are changed.
+    TakesNoLog = 2,
 }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::credentials::program;
 use crate::helpers::{TestDatabase, copy_program, eventually, remove_after_the_run, scratch_dir};
 
-const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
+pub const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
 
 /// The program with a data directory of its own, on a free port.
 pub fn private(data_dir: &Path) -> Command {
@@ -37,7 +37,7 @@ pub struct Running {
     child: Child,
     pub url: String,
     pub banner: String,
-    http: reqwest::Client,
+    pub http: reqwest::Client,
 }
 
 impl Running {
@@ -54,7 +54,10 @@ impl Running {
                     panic!("it ended ({:?}): {banner}{said}", child.wait());
                 }
             }
-            let url = banner.split_whitespace().find(|word| word.starts_with("http://")).expect("it has a URL");
+            let url = banner
+                .split_whitespace()
+                .find(|word| word.starts_with("http://") || word.starts_with("https://"))
+                .expect("it has a URL");
             let url = url.trim_end_matches('.').to_owned();
             Running { child, url, banner, http: reqwest::Client::new() }
         })
@@ -82,6 +85,10 @@ impl Running {
         let (status, body) = self.ask(reqwest::Method::POST, &path, json!({"PercentHealthyStreams": 100})).await;
         assert_eq!(status, 200, "{body}");
         body["Role"].clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -546,4 +553,165 @@ async fn a_connection_that_only_stays_open_does_not_hold_up_the_end() {
     let (code, said) = service.end().await;
     assert_eq!(code, Some(0), "{said}");
     println!("ended {:?} after SIGTERM with a connection open", began.elapsed());
+}
+
+#[tokio::test]
+async fn where_nobody_is_asked_the_service_answers_under_names_of_loopback_alone() {
+    let database = TestDatabase::new().await;
+    let start = async |arguments: &[&str]| {
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments).env("DATABASE_URL", database.url());
+        Running::start(command).await
+    };
+    let ask = async |service: &Running, path: &str, host: &str| {
+        let answer =
+            service.http.get(format!("{}{path}", service.url)).header("Host", host).send().await.expect("it answers");
+        (answer.status().as_u16(), answer.text().await.expect("it is whole"))
+    };
+    let service = start(&[]).await;
+    service.set_up().await;
+    let port = service.url.rsplit_once(':').expect("it has a port").1.to_owned();
+    for host in ["localhost".to_owned(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), "[::1]:1".to_owned()]
+    {
+        assert_eq!(ask(&service, GROUP, &host).await.0, 200, "{host}");
+    }
+    let rebound = format!("evil.example:{port}");
+    for path in [GROUP, "/", "/metrics", "/openapi.json"] {
+        let (status, said) = ask(&service, path, &rebound).await;
+        assert_eq!(status, 403, "{path}");
+        assert!(said.contains(&rebound) && said.contains("allowed-hosts"), "{said}");
+    }
+    // As a page at that name has a browser send it: to the browser it is one site.
+    let beat = service.http.post(format!("{}{GROUP}/clientsessions/a", service.url)).json(&json!({}));
+    let beat = beat.header("Host", &rebound).header("Origin", format!("http://{rebound}"));
+    assert_eq!(beat.header("Sec-Fetch-Site", "same-origin").send().await.expect("it answers").status(), 403);
+    let target = service.http.get(format!("{}{GROUP}", service.url));
+    assert_eq!(target.send().await.expect("it answers").status(), 200);
+    assert_eq!(ask(&service, "/health/live", "probe.example").await.0, 200);
+    // HTTP/1.0 need not say a name, and no browser leaves it out.
+    let address = service.url.trim_start_matches("http://").to_owned();
+    let mut old = tokio::net::TcpStream::connect(&address).await.expect("it listens");
+    old.write_all(format!("GET {GROUP} HTTP/1.0\r\n\r\n").as_bytes()).await.expect("it is sent");
+    let mut answer = String::new();
+    old.read_to_string(&mut answer).await.expect("it is text");
+    assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(service);
+    let service = start(&["--allowed-hosts", "failover.plant.example,other.example"]).await;
+    assert_eq!(ask(&service, "/", "failover.plant.example:8443").await.0, 200);
+    assert_eq!(ask(&service, "/", "evil.example").await.0, 403);
+    drop(service);
+    // Whoever asks for keys asks for no names, unless it is told to.
+    let service = start(&["--auth", "api-key"]).await;
+    assert_eq!(ask(&service, GROUP, "evil.example").await.0, 401);
+    drop(service);
+    let service = start(&["--auth", "api-key", "--allowed-hosts", "failover.plant.example"]).await;
+    assert_eq!(ask(&service, GROUP, "evil.example").await.0, 403);
+    assert_eq!(ask(&service, GROUP, "failover.plant.example").await.0, 401);
+}
+
+#[tokio::test]
+async fn a_stranger_has_nothing_traced_and_somebody_who_is_known_has() {
+    let (endpoint, collected) = collect_traces().await;
+    let database = TestDatabase::new().await;
+    let (_, key) = crate::credentials::create_key(&database, "k", &["--tenant", "t", "--role", "admin"]).await;
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--auth", "api-key", "--otlp-endpoint", &endpoint, "--trace-ratio", "0"]);
+    command.env("DATABASE_URL", database.url());
+    let service = Running::start(command).await;
+    let ask = async |method: reqwest::Method, trace: &str, key: Option<&str>| {
+        let request = service.http.request(method, format!("{}{GROUP}", service.url)).json(&json!({}));
+        let request = request.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+        let request = key.iter().fold(request, |request, key| request.bearer_auth(key));
+        request.send().await.expect("it answers").status().as_u16()
+    };
+    assert_eq!(ask(reqwest::Method::GET, "4bf92f3577b34da6a3ce929d0e0e4736", None).await, 401);
+    assert_eq!(ask(reqwest::Method::GET, "4bf92f3577b34da6a3ce929d0e0e4737", Some("cfk_wrong")).await, 401);
+    assert_eq!(ask(reqwest::Method::PUT, "4bf92f3577b34da6a3ce929d0e0e4738", Some(&key)).await, 200);
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.end().await.0, Some(0));
+    let collected = collected.lock().expect("nobody panics");
+    let holds = |part: &[u8]| collected.windows(part.len()).any(|window| window == part);
+    assert!(holds(b"PUT groups/{groupid}"));
+    assert!(!holds(b"GET groups/{groupid}"));
+}
+
+#[tokio::test]
+async fn a_stranger_is_not_told_why_the_service_is_not_ready() {
+    // A database that is not there: its name and port are nobody's business.
+    let nowhere = format!("postgres://u@127.0.0.1:{}/failover", crate::helpers::free_port());
+    for (auth, is_told) in [("none", true), ("api-key", false)] {
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0", "--auth", auth]).env("DATABASE_URL", &nowhere);
+        let service = Running::start(command).await;
+        let (status, body) = service.ask(reqwest::Method::GET, "/health/ready", json!(null)).await;
+        assert_eq!(status, 503);
+        let reason = body["Reason"].as_str().expect("a reason");
+        assert_eq!(reason.contains("database"), is_told, "{auth}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_could_read_or_be_is_said_at_every_start() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = new_data_dir();
+    let users = dir.join("users.toml");
+    crate::credentials::add_user(&users, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]).await;
+    let config = dir.join("settings.toml");
+    fs::write(&config, "pool-size = 4\n").expect("it can be written");
+    // Nobody is there; that it is not reached is not waited for.
+    let url = "postgres://u:swordfish@192.0.2.1:5432/failover?sslmode=require";
+    let said = async |mode: u32, in_flag: bool, url: &str| {
+        for file in [&users, &config] {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+        let mut command = program();
+        command
+            .args(["--listen", "127.0.0.1:0", "--auth", "basic", "--users-file"])
+            .arg(&users)
+            .arg("--config")
+            .arg(&config);
+        match in_flag {
+            true => command.args(["--database-url", url]),
+            false => command.env("DATABASE_URL", url),
+        };
+        let service = Running::start(command).await;
+        service.signal(Signal::SIGTERM);
+        service.end().await.1
+    };
+    let loud = said(0o646, true, url).await;
+    assert_eq!(loud.matches("can read this file").count(), 2, "{loud}");
+    assert_eq!(loud.matches("can change this file").count(), 2, "{loud}");
+    assert!(loud.contains("the command line holds the database's password"), "{loud}");
+    assert!(loud.contains("its certificate is not verified") && loud.contains("192.0.2.1:5432"), "{loud}");
+    assert!(!loud.contains("swordfish"), "{loud}");
+    let verified = url.replace("require", "verify-full");
+    let quiet = said(0o640, false, &verified).await;
+    for worry in ["this file", "command line", "not verified"] {
+        assert!(!quiet.contains(worry), "{quiet}");
+    }
+}
+
+#[tokio::test]
+async fn the_private_postgresql_gets_nothing_of_the_services_environment_that_it_does_not_need() {
+    let data_dir = new_data_dir();
+    let mut command = private(&data_dir);
+    command.env("CLOUD_SECRET", "swordfish").env("TZ", "Europe/Vienna");
+    let service = Running::start(command).await;
+    let pid_file = data_dir.join("pg").join("postmaster.pid");
+    let pid = fs::read_to_string(&pid_file).expect("it runs").lines().next().expect("a line").to_owned();
+    let environment = fs::read(format!("/proc/{pid}/environ")).expect("we may look");
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(!environment.contains("swordfish"), "{environment}");
+    let names: Vec<&str> =
+        environment.split('\0').filter_map(|pair| pair.split_once('=')).map(|(name, _)| name).collect();
+    for name in &names {
+        // PostgreSQL sets some for itself.
+        let is_known = ["PATH", "LD_LIBRARY_PATH", "TZ", "TZDIR"].contains(name)
+            || name.starts_with("PG")
+            || name.starts_with("LC_");
+        assert!(is_known, "{name}");
+    }
+    assert!(names.contains(&"PATH") && names.contains(&"TZ"));
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.end().await.0, Some(0));
 }

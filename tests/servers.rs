@@ -1,8 +1,10 @@
 //! PostgreSQL servers of one test's own, as a customer has them: over TCP, with standbys that replicate, and put to death.
 
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use client_failover::postgres::{Postgres, PostgresOptions};
 use nix::sys::signal::{Signal, kill};
@@ -43,31 +45,102 @@ impl Server {
 
     async fn run(bin: PathBuf, data: PathBuf) -> Server {
         let port = free_port();
-        let child = as_server(&bin.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("postgres runs");
+        let child = Server::spawn(&bin, &data, port);
         let server = Server { port, bin, data, child };
         eventually("the server answers", async || PgConnection::connect_with(&server.connect_options()).await.is_ok())
             .await;
         server
     }
 
+    fn spawn(bin: &Path, data: &Path, port: u16) -> Child {
+        as_server(&bin.join("postgres"))
+            .arg("-D")
+            .arg(data)
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("postgres runs")
+    }
+
     /// A standby of it, which has everything that it has now and gets what comes.
     pub async fn standby(&self) -> Server {
-        let data = folder("standby");
+        let data = self.back_up("standby", &["-R"]);
+        Server::run(self.bin.clone(), data).await
+    }
+
+    /// A copy of its files, to be put back later.
+    pub async fn copy(&self) -> PathBuf {
+        self.back_up("copy", &[])
+    }
+
+    fn back_up(&self, name: &str, more: &[&str]) -> PathBuf {
+        let data = folder(name);
         let copied = as_server(&self.bin.join("pg_basebackup"))
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-p"])
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "-c", "fast"])
+            .args(more)
+            .arg("-p")
             .arg(self.port.to_string())
             .arg("-D")
             .arg(&data)
             .status();
         assert!(copied.expect("pg_basebackup runs").success());
-        Server::run(self.bin.clone(), data).await
+        data
+    }
+
+    /// Goes on with these files, after it has ended.
+    pub async fn put_back(&mut self, data: PathBuf) {
+        self.child = Server::spawn(&self.bin, &data, self.port);
+        self.data = data;
+        eventually("the server answers", async || PgConnection::connect_with(&self.connect_options()).await.is_ok())
+            .await;
+    }
+
+    /// Loads what its database holds into another database of it.
+    pub fn load_dump_into(&self, database: &str) {
+        let program = |name: &str| {
+            let mut command = as_server(&self.bin.join(name));
+            command.args(["-h", "127.0.0.1", "-U", "postgres", "-p"]).arg(self.port.to_string());
+            command
+        };
+        let dump = program("pg_dump").arg("postgres").output().expect("pg_dump runs");
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+        let mut load = program("psql")
+            .args(["-q", "-v", "ON_ERROR_STOP=1", "-d", database])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("psql runs");
+        load.stdin.take().expect("it is piped").write_all(&dump.stdout).expect("it reads");
+        assert!(load.wait().expect("it ends").success());
+    }
+
+    /// Ends it in order: standbys get all that was committed.
+    pub fn stop(&mut self) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a number"));
+        let _ = kill(pid, Signal::SIGINT);
+        let _ = self.child.wait();
+    }
+
+    /// It stands still, with all that it has begun.
+    pub fn pause(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    /// It goes on where it stood, after a while.
+    pub async fn resume_soon(&self, after: Duration) {
+        tokio::time::sleep(after).await;
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let postmaster = self.child.id().to_string();
+        let children = Command::new("pgrep").args(["-P", &postmaster]).output().expect("pgrep is there").stdout;
+        let children = String::from_utf8_lossy(&children).into_owned();
+        let pids = children.lines().chain([postmaster.as_str()]).filter_map(|line| line.trim().parse().ok());
+        for pid in pids {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
     }
 
     /// Waits until a standby has everything that was committed here until now.
@@ -75,6 +148,14 @@ impl Server {
         let at = self.value("SELECT pg_current_wal_lsn()::text").await;
         let question = format!("SELECT (pg_last_wal_replay_lsn() >= '{at}')::text");
         eventually("the standby has it", async || standby.value(&question).await == "true").await;
+    }
+
+    /// Has a standby receive nothing more: what is committed from now on it will lack.
+    pub async fn leave_its_primary(&self) {
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''").await;
+        self.execute("SELECT pg_reload_conf()").await;
+        let receives = "SELECT count(*)::text FROM pg_stat_wal_receiver";
+        eventually("it receives nothing more", async || self.value(receives).await == "0").await;
     }
 
     /// Makes a standby a primary.
@@ -87,6 +168,11 @@ impl Server {
         let pid = Pid::from_raw(self.child.id().try_into().expect("a number"));
         let _ = kill(pid, Signal::SIGQUIT);
         let _ = self.child.wait();
+    }
+
+    /// Starts it again where it was, after it was killed, and does not wait for it.
+    pub fn start_again(&mut self) {
+        self.child = Server::spawn(&self.bin, &self.data, self.port);
     }
 
     /// As its superuser.
@@ -133,7 +219,7 @@ fn account() -> Option<User> {
     geteuid().is_root().then(|| named("postgres").or_else(|| named("nobody")).expect("there is an account for servers"))
 }
 
-fn as_server(program: &Path) -> Command {
+pub fn as_server(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
     if let Some(account) = account() {
@@ -146,13 +232,18 @@ fn as_server(program: &Path) -> Command {
 fn folder(name: &str) -> PathBuf {
     let dir = scratch_dir(name);
     remove_after_the_run(&dir);
-    if let Some(account) = account() {
-        std::os::unix::fs::chown(&dir, Some(account.uid.as_raw()), Some(account.gid.as_raw())).expect("we are root");
-    }
+    give_to_servers(&dir);
     dir.join("data")
 }
 
-fn append(file: &Path, text: &str) {
+/// Has a folder belong to the account of servers.
+pub fn give_to_servers(dir: &Path) {
+    if let Some(account) = account() {
+        std::os::unix::fs::chown(dir, Some(account.uid.as_raw()), Some(account.gid.as_raw())).expect("we are root");
+    }
+}
+
+pub fn append(file: &Path, text: &str) {
     let before = std::fs::read_to_string(file).expect("it is there");
     std::fs::write(file, before + text).expect("it can be written");
 }

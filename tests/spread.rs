@@ -24,10 +24,7 @@ const PLACE_OF_GROUP: &str = "CREATE FUNCTION place_of_group(key uuid) RETURNS b
 /// Statements on rows of groups that name no key, each with the reason why they may go to every node. None is part of a decision.
 const OF_ALL_NODES: [(&str, &str); 10] = [
     ("SELECT virtualtransaction FROM pg_locks", "who writes events holds a lock at the coordinator; no row is read"),
-    (
-        "WITH moment AS MATERIALIZED (SELECT * FROM service_moment) SELECT m.now",
-        "groups that are shown, with the moment",
-    ),
+    ("WITH moment AS MATERIALIZED (SELECT m.*, ARRAY[m.present_timeline", "groups that are shown, with the moment"),
     ("WITH page AS MATERIALIZED", "the sweep looks for roles whose lease is over, and decides on each by its key"),
     (
         "SELECT group_key FROM groups WHERE group_key > $1",

@@ -216,6 +216,133 @@ async fn client_certificates_are_believed_by_their_authority_their_subject_and_t
     assert_eq!(row, [json!({"identity": "certificate:by-name"})]);
 }
 
+/// A service that knows clients by certificates of an authority, and who they are by this file.
+async fn with_subjects(authority: &Authority, dir: &std::path::Path, crl: bool, subjects: &str) -> TestApp {
+    let mut tls = authority.server((-1, 90)).write(dir);
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).expect("it can be written");
+        path
+    };
+    tls.client_ca = Some(file("clients.crt", authority.pem().as_bytes()));
+    tls.client_crl = crl.then(|| file("clients.crl", authority.revocations(&[]).der()));
+    let subjects_file = Some(file("subjects.toml", subjects.as_bytes()));
+    TestApp::start_with(|settings| {
+        settings.tls = Some(tls);
+        settings.auth = AuthOptions { subjects_file, clients_create_groups: true, ..AuthOptions::default() };
+    })
+    .await
+}
+
+fn subject(name: &str) -> String {
+    format!("[subjects.\"{name}\"]\ngrants = [{{ tenant = \"t\", role = \"client\" }}]\n")
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_on_connections_that_are_open_and_on_new_ones() {
+    let (authority, dir) = (Authority::new(), new_dir());
+    let subjects = [subject("a"), subject("b")].concat();
+    let app = with_subjects(&authority, &dir, true, &subjects).await;
+    let made = |common_name| authority.make(&Wanted { common_name, alternative_names: &[], days: (-1, 1) });
+    let (a, b) = (made("a"), made("b"));
+    let kept = https(&authority, Some(a.identity()));
+    let other = https(&authority, Some(b.identity()));
+    set_up(&kept, &app).await;
+    // As PEM this time; the first was DER.
+    let list = authority.revocations(&[&a]).pem().expect("it is one");
+    std::fs::write(dir.join("clients.crl"), list).expect("it can be written");
+    let read = async |client: &Client| {
+        Ok::<_, reqwest::Error>(client.get(format!("{}{GROUP}", app.url)).send().await?.status().as_u16())
+    };
+    eventually("the open connection is refused", async || read(&kept).await.expect("it is open") == 401).await;
+    assert!(read(&https(&authority, Some(a.identity()))).await.is_err(), "no new connection");
+    assert_eq!(read(&other).await.expect("it answers"), 200);
+    // What is no list changes nothing.
+    std::fs::write(dir.join("clients.crl"), "nothing").expect("it can be written");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(read(&kept).await.expect("it is open"), 401);
+    assert_eq!(read(&other).await.expect("it answers"), 200);
+}
+
+#[tokio::test]
+async fn the_authority_of_client_certificates_is_reread() {
+    let (authority, next, dir) = (Authority::new(), Authority::new(), new_dir());
+    let app = with_subjects(&authority, &dir, false, &subject("a")).await;
+    let client = |by: &Authority| {
+        https(&authority, Some(by.make(&Wanted { common_name: "a", alternative_names: &[], days: (-1, 1) }).identity()))
+    };
+    let (old, new) = (client(&authority), client(&next));
+    set_up(&old, &app).await;
+    assert!(beat(&new, &app).await.is_err(), "its authority is not known yet");
+    let both = [authority.pem(), next.pem()].concat();
+    std::fs::write(dir.join("clients.crt"), both).expect("it can be written");
+    eventually("the next is known", async || beat(&new, &app).await.is_ok_and(|status| status == 200)).await;
+    assert_eq!(beat(&old, &app).await.expect("it answers"), 200);
+    std::fs::write(dir.join("clients.crt"), next.pem()).expect("it can be written");
+    // On the connection that is open.
+    eventually("the old one is not", async || beat(&old, &app).await.expect("it is open") == 401).await;
+    assert_eq!(beat(&new, &app).await.expect("it answers"), 200);
+    assert!(beat(&client(&authority), &app).await.is_err());
+}
+
+#[tokio::test]
+async fn no_kind_of_name_in_a_certificate_is_taken_for_another() {
+    let (authority, dir) = (Authority::new(), new_dir());
+    let names =
+        ["boss.example", "cn:plain", "email:boss@plant.example", "uri:spiffe://plant/boss", "dns:dns-only.example"];
+    let app = with_subjects(&authority, &dir, false, &names.map(subject).concat()).await;
+    let status = async |common_name: &str, alternative_names: &[&str]| {
+        let made = authority.make(&Wanted { common_name, alternative_names, days: (-1, 1) });
+        let client = https(&authority, Some(made.identity()));
+        let answer = client.get(format!("{}{GROUP}", app.url)).send().await.expect("it answers");
+        let status = answer.status().as_u16();
+        (status, answer.text().await.expect("it is whole"))
+    };
+    // Let in, and told that there is no such group.
+    for (common_name, alternative) in [
+        ("x", &["boss.example"][..]),
+        ("boss.example", &[]),
+        ("plain", &[]),
+        ("plain", &["other.example"]),
+        ("x", &["dns-only.example"]),
+    ] {
+        assert_eq!(status(common_name, alternative).await.0, 404, "{common_name} {alternative:?}");
+    }
+    for (common_name, alternative) in [
+        ("boss.example", &["other.example"][..]),
+        ("email:boss@plant.example", &[]),
+        ("uri:spiffe://plant/boss", &[]),
+        ("dns:dns-only.example", &[]),
+        ("boss@plant.example", &[]),
+        ("dns-only.example", &[]),
+        ("x", &["plain"]),
+    ] {
+        assert_eq!(status(common_name, alternative).await.0, 401, "{common_name} {alternative:?}");
+    }
+    let (_, said) = status("boss.example", &["other.example"]).await;
+    assert!(said.contains("without 'cn:'"), "{said}");
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_come_over_tls_alone_where_there_is_tls() {
+    let (authority, dir) = (Authority::new(), new_dir());
+    let told = async |client: &Client, app: &TestApp| {
+        let answer = client.get(format!("{}/", app.url)).send().await.expect("it answers");
+        answer.headers().get("strict-transport-security").map(|value| value.to_str().expect("text").to_owned())
+    };
+    let client = https(&authority, None);
+    let app = with_tls(authority.server((-1, 90)).write(&dir)).await;
+    assert_eq!(told(&client, &app).await.as_deref(), Some("max-age=31536000"));
+    let quiet = TestApp::start_with(|settings| {
+        settings.tls = Some(authority.server((-1, 90)).write(&dir));
+        settings.http.hsts = false;
+    })
+    .await;
+    assert_eq!(told(&client, &quiet).await, None);
+    let plain = TestApp::start().await;
+    assert_eq!(told(&plain.http, &plain).await, None);
+}
+
 #[tokio::test]
 async fn a_handshake_that_does_not_come_to_an_end_is_given_up_and_stops_nobody() {
     let authority = Authority::new();

@@ -25,22 +25,35 @@ fn health(percent: i64) -> Health {
 struct Table {
     group: Group,
     outages: Vec<Outage>,
+    history: Option<History>,
     rules: Rules,
     trace: Vec<Transition>,
+}
+
+/// A moment in the first history of the database.
+fn moment(now: Instant, outages: &[Outage]) -> Moment<'_> {
+    Moment { now, outages, history: None }
 }
 
 /// A group with that timeout in seconds, and without sessions so far.
 fn group(timeout: i64) -> Table {
     Table {
-        group: Group::begin(seconds(timeout), Remains::default()),
+        group: Group::begin(seconds(timeout), Remains::default(), moment(at(0), &[])),
         outages: Vec::new(),
+        history: None,
         rules: Rules::default(),
         trace: Vec::new(),
     }
 }
 
 fn says(percent: i64) -> Report {
-    Report { health: health(percent), sent_at: ClientInstant(0), data_sent_until: None, acting_as: None }
+    Report {
+        health: health(percent),
+        sent_at: ClientInstant(0),
+        data_sent_until: None,
+        acting_as: None,
+        term_seen: None,
+    }
 }
 
 impl Report {
@@ -50,6 +63,10 @@ impl Report {
 
     fn acting_as(self, role: Role) -> Report {
         Report { acting_as: Some(role), ..self }
+    }
+
+    fn term_seen(self, term: i64) -> Report {
+        Report { term_seen: Some(Term(term)), ..self }
     }
 
     fn data_until(self, seconds: i64) -> Report {
@@ -124,24 +141,36 @@ impl Table {
     }
 
     fn hears(&mut self, s: usize, report: Report, now: i64) -> Answer {
-        let moment = Moment { now: at(now), outages: &self.outages };
+        let moment = Moment { now: at(now), outages: &self.outages, history: self.history };
         heartbeat(&mut self.group, s, &report, moment, &self.rules, &mut self.trace)
     }
 
     fn lapses(&mut self, now: i64) {
-        lapse(&mut self.group, Moment { now: at(now), outages: &self.outages }, &mut self.trace);
+        let moment = Moment { now: at(now), outages: &self.outages, history: self.history };
+        lapse(&mut self.group, moment, &mut self.trace);
+    }
+
+    /// The database is in another history from here on, as far as anybody notices; terms go on above that one.
+    fn in_another_history(mut self, noticed_at: i64, base: i64) -> Table {
+        let id = HistoryId(self.history.map_or(1, |history| history.id.0) + 1);
+        self.history = Some(History { id, noticed_at: at(noticed_at), base: Term(base) });
+        let began_at = Instant(at(noticed_at).0 - 1);
+        self.outages.push(Outage { began_at, recovered_at: at(noticed_at), gap_us: 0, clock_step_us: 0 });
+        self
     }
 
     /// Deletes a session as a store does: its place is gone afterwards.
     fn loses(&mut self, s: usize, by: By, now: i64) {
-        remove(&mut self.group, s, by, Moment { now: at(now), outages: &self.outages }, &mut self.trace);
+        let moment = Moment { now: at(now), outages: &self.outages, history: self.history };
+        remove(&mut self.group, s, by, moment, &mut self.trace);
         drop_place(&mut self.group, s);
     }
 
     /// Deletes the group, and creates another at its path.
     fn recreated(mut self, timeout: i64, now: i64) -> Table {
-        let remains = end(&mut self.group, Moment { now: at(now), outages: &self.outages }, &mut self.trace);
-        Table { group: Group::begin(seconds(timeout), remains), ..self }
+        let moment = Moment { now: at(now), outages: &self.outages, history: self.history };
+        let remains = end(&mut self.group, moment, &mut self.trace);
+        Table { group: Group::begin(seconds(timeout), remains, moment), ..self }
     }
 
     fn roles(&self) -> Vec<Role> {
@@ -157,7 +186,7 @@ impl Table {
     }
 
     fn is_live(&self, s: usize, now: i64) -> bool {
-        self.group.is_live(s, Moment { now: at(now), outages: &self.outages })
+        self.group.is_live(s, moment(at(now), &self.outages))
     }
 }
 
@@ -429,6 +458,15 @@ mod one_heartbeat {
     fn a_challenger_beyond_the_margin_outranks_a_live_primary() {
         let mut table = group(60).margin(10).primary(80, 60).secondary(91, 60);
         assert_eq!(table.hears(1, says(91), 10).role, PendingPrimary);
+    }
+
+    #[test]
+    fn the_margin_does_not_protect_a_primary_without_any_health() {
+        let mut table = group(60).margin(10).primary(0, 60).secondary(0, 60);
+        table.hears(1, says(0), 10);
+        assert_eq!(table.roles(), [Primary, Secondary]);
+        table.hears(1, says(1), 10);
+        assert_eq!(table.roles(), [Primary, PendingPrimary]);
     }
 
     #[test]
@@ -813,8 +851,9 @@ mod groups_that_follow {
     #[test]
     fn one_in_which_nobody_was_ever_primary_leaves_nothing_behind() {
         let mut table = group(60).unheard();
-        assert_eq!(end(&mut table.group, Moment { now: at(1), outages: &[] }, &mut table.trace), Remains::default());
-        assert_eq!(Group::begin(seconds(60), Remains::default()).vacancy, Vacancy::NeverHeld);
+        assert_eq!(end(&mut table.group, moment(at(1), &[]), &mut table.trace), Remains::default());
+        let next = Group::begin(seconds(60), Remains::default(), moment(at(1), &[]));
+        assert_eq!(next.vacancy, Vacancy::NeverHeld);
     }
 
     #[test]
@@ -824,6 +863,329 @@ mod groups_that_follow {
         table = table.recreated(60, 11).unheard();
         let answer = table.hears(0, says(100), 10_000);
         assert_eq!((answer.term, answer.watermark), (Term(2), None));
+    }
+}
+
+mod another_history {
+    use super::*;
+
+    /// A Primary and a standby, both heard of at the beginning, in a database that lost what came after that.
+    fn of_two() -> Table {
+        group(60).primary(100, 60).secondary(100, 60).in_another_history(30, 1_000)
+    }
+
+    #[test]
+    fn whoever_acts_stays_primary_and_its_term_is_one_that_nobody_had() {
+        let mut table = of_two();
+        let answer = table.hears(0, says(100).sent_at(31).acting_as(Primary), 31);
+        assert_eq!((answer.role, answer.term), (Primary, Term(1_000)));
+        assert_eq!(table.trace, [], "nothing changes");
+    }
+
+    #[test]
+    fn whoever_acts_by_a_grant_that_was_lost_becomes_primary() {
+        let mut table = of_two();
+        let answer = table.hears(1, says(50).sent_at(31).acting_as(Primary), 31);
+        assert_eq!((answer.role, answer.term), (Primary, Term(1_001)));
+        assert_eq!(table.roles(), [Secondary, Primary]);
+        assert_eq!(table.reasons(), [Reason::Superseded, Reason::Recovered]);
+        let former = table.hears(0, says(100).sent_at(32).acting_as(Secondary), 32);
+        assert_eq!(former.role, PendingPrimary, "healthier, but nobody yields before the doubt is over");
+    }
+
+    #[test]
+    fn a_primary_that_does_not_act_is_none_any_more_for_another_may_act() {
+        for acting_as in [None, Some(Secondary), Some(PendingPrimary)] {
+            let mut table = of_two();
+            let report = Report { acting_as, ..says(100).sent_at(31) };
+            assert_ne!(table.hears(0, report, 31).role, Primary, "{acting_as:?}");
+            assert_eq!(table.reasons()[0], Reason::LeaseLapsed);
+            assert_eq!(table.group.vacancy, Vacancy::Lapsed);
+        }
+    }
+
+    #[test]
+    fn nobody_else_is_granted_primary_before_the_last_lease_that_can_be_lost_is_over() {
+        let mut table = of_two();
+        table.hears(0, says(100).sent_at(31).acting_as(Secondary), 31);
+        for second in [31, 60, 89] {
+            assert_ne!(table.hears(1, says(100).sent_at(second).acting_as(Secondary), second).role, Primary);
+        }
+        table.hears(0, says(90).sent_at(89).acting_as(Secondary), 89);
+        let answer = table.hears(1, says(100).sent_at(90).acting_as(Secondary), 90);
+        assert_eq!((answer.role, answer.term), (Primary, Term(1_001)));
+        assert_eq!(table.group.in_doubt_until, None, "and then it is as always");
+    }
+
+    #[test]
+    fn a_lease_that_was_given_for_longer_than_the_timeout_is_now_lengthens_the_doubt() {
+        let mut table = group(60).primary(100, 60).secondary(100, 60);
+        table.timeout(10);
+        table = table.in_another_history(30, 1_000);
+        assert_ne!(table.hears(1, says(100).sent_at(41).acting_as(Secondary), 41).role, Primary);
+        assert_eq!(table.group.in_doubt_until, Some(at(90)));
+    }
+
+    #[test]
+    fn of_two_that_say_they_act_the_first_is_believed() {
+        let mut table = of_two();
+        assert_eq!(table.hears(0, says(100).sent_at(31).acting_as(Primary), 31).role, Primary);
+        assert_ne!(table.hears(1, says(100).sent_at(32).acting_as(Primary), 32).role, Primary);
+        assert_eq!(table.hears(0, says(100).sent_at(33).acting_as(Primary), 33).role, Primary);
+    }
+
+    #[test]
+    fn an_old_message_is_not_believed() {
+        let mut table = of_two();
+        table.hears(1, says(100).sent_at(31).acting_as(Secondary), 31);
+        for sent_at in [30, 31] {
+            assert_ne!(table.hears(1, says(100).sent_at(sent_at).acting_as(Primary), 32).role, Primary);
+        }
+        assert_eq!(table.hears(1, says(100).sent_at(32).acting_as(Primary), 33).role, Primary);
+    }
+
+    #[test]
+    fn an_old_message_does_not_take_the_role_from_who_was_believed() {
+        let mut table = of_two();
+        table.hears(0, says(100).sent_at(31).acting_as(Primary), 31);
+        assert_eq!(table.hears(0, says(100).sent_at(31).acting_as(Primary), 32).role, Primary, "repeated");
+        assert_eq!(table.hears(0, says(100).sent_at(30).acting_as(Secondary), 32).role, Primary, "delayed");
+        assert_ne!(table.hears(0, says(100).sent_at(32).acting_as(Secondary), 32).role, Primary, "it has stopped");
+    }
+
+    #[test]
+    fn whoever_was_believed_and_does_not_say_any_more_what_it_acts_as_is_waited_for() {
+        for (acting_as, waits) in [(Some(Secondary), false), (Some(PendingPrimary), true), (None, true)] {
+            let mut table = of_two();
+            table.hears(0, says(100).sent_at(80).acting_as(Primary), 80);
+            table.hears(0, Report { acting_as, ..says(50).sent_at(85) }, 85);
+            assert_eq!(table.group.handover.is_some(), waits, "{acting_as:?}");
+            let role = table.hears(1, says(100).sent_at(90).acting_as(Secondary), 90).role;
+            assert_eq!(role == Primary, !waits, "{acting_as:?}: its lease outlasts the doubt");
+            assert_eq!(table.hears(1, says(100).sent_at(139), 139).role == Primary, !waits);
+            assert_eq!(table.hears(1, says(100).sent_at(140), 140).role, Primary);
+        }
+    }
+
+    #[test]
+    fn whoever_was_believed_is_not_outranked_before_the_doubt_is_over_and_yields_then() {
+        let mut table = of_two();
+        table.hears(1, says(100).sent_at(31).acting_as(Secondary), 31);
+        assert_eq!(table.hears(0, says(10).sent_at(31).acting_as(Primary), 31).role, Primary);
+        table.hears(1, says(100).sent_at(89).acting_as(Secondary), 89);
+        assert_eq!(table.hears(0, says(10).sent_at(89).acting_as(Primary), 89).role, Primary);
+        assert_eq!(table.hears(0, says(10).sent_at(90).acting_as(Primary), 90).role, Secondary);
+        assert_eq!(table.reasons().last(), Some(&Reason::Yielded));
+    }
+
+    #[test]
+    fn a_handover_stays_open_and_is_closed_by_whoever_acts() {
+        let yielded = || {
+            let mut table = group(60).primary(50, 60).secondary(100, 60);
+            assert_eq!(table.hears(0, says(50).sent_at(10).acting_as(Primary), 10).role, Secondary);
+            assert!(table.group.handover.is_some());
+            table.in_another_history(30, 1_000)
+        };
+        let mut table = yielded();
+        assert_eq!(table.hears(1, says(100).sent_at(31), 31).role, PendingPrimary);
+        assert!(table.group.handover.is_some());
+        for (acting, term) in [(0, 1_001), (1, 1_001)] {
+            let mut table = yielded();
+            let answer = table.hears(acting, says(50).sent_at(31).acting_as(Primary), 31);
+            assert_eq!((answer.role, answer.term), (Primary, Term(term)));
+            assert_eq!(table.group.handover, None);
+        }
+    }
+
+    #[test]
+    fn a_goodbye_or_a_deletion_does_not_end_the_doubt() {
+        for by in [By::Itself, By::Another] {
+            let mut table = of_two();
+            table.loses(0, by, 31);
+            assert_ne!(table.hears(0, says(100).sent_at(89).acting_as(Secondary), 89).role, Primary);
+            assert_eq!(table.hears(0, says(100).sent_at(90).acting_as(Secondary), 90).role, Primary);
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_created_is_in_doubt_for_there_may_have_been_one() {
+        let created = |now: i64| {
+            let mut table = group(60).in_another_history(30, 1_000);
+            let moment = Moment { now: at(now), outages: &table.outages, history: table.history };
+            table.group = Group::begin(seconds(60), Remains::default(), moment);
+            table.unheard()
+        };
+        assert_ne!(created(40).hears(0, says(100).sent_at(89), 89).role, Primary);
+        assert_eq!(created(40).hears(0, says(100).sent_at(31).acting_as(Primary), 41).role, Primary);
+        let answer = created(90).hears(0, says(100).sent_at(90), 90);
+        assert_eq!((answer.role, answer.term), (Primary, Term(1_001)));
+    }
+
+    #[test]
+    fn a_group_that_is_deleted_by_force_leaves_its_doubt_behind() {
+        let mut table = group(60).secondary(100, 60).in_another_history(30, 1_000).recreated(5, 31).unheard();
+        assert_ne!(table.hears(0, says(100).sent_at(89), 89).role, Primary);
+        assert_eq!(table.hears(0, says(100).sent_at(90), 90).role, Primary);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_does_not_end_the_doubt() {
+        let mut table = of_two();
+        table.hears(0, says(100).sent_at(31).acting_as(Secondary), 31);
+        table = table.set_forward(40, 1_000);
+        assert_ne!(table.hears(0, says(100).sent_at(41), 1_089).role, Primary);
+        assert_eq!(table.hears(0, says(100).sent_at(42), 1_090).role, Primary);
+    }
+
+    #[test]
+    fn a_sweep_leads_a_group_over_as_well_and_once() {
+        let mut table = of_two();
+        table.lapses(31);
+        assert_eq!((table.group.term, table.group.in_doubt_until), (Term(1_000), Some(at(90))));
+        table.lapses(95);
+        assert_eq!(table.roles(), [Secondary, Secondary]);
+        assert_eq!(table.hears(1, says(100).sent_at(96), 96).term, Term(1_001));
+    }
+
+    #[test]
+    fn a_second_history_begins_a_second_doubt() {
+        let mut table = of_two();
+        table.hears(0, says(100).sent_at(31).acting_as(Primary), 31);
+        table = table.in_another_history(80, 2_000);
+        assert_eq!(table.hears(0, says(100).sent_at(81).acting_as(Primary), 81).term, Term(2_000));
+        assert_eq!(table.group.in_doubt_until, Some(at(140)));
+    }
+
+    #[test]
+    fn a_higher_term_than_is_known_lifts_the_terms() {
+        let mut table = group(60).secondary(100, 60).unheard();
+        assert_eq!(table.hears(0, says(100).term_seen(9), 10).term, Term(10), "granted, and above it");
+        assert_eq!(table.hears(1, says(100).term_seen(12), 11).term, Term(13), "held, by one that had no such term");
+        assert_eq!(table.hears(1, says(100).term_seen(13), 12).term, Term(13));
+        let mut table = group(60).primary(100, 60).secondary(100, 60);
+        let too_high = at(10).0 / 1_000 + 1;
+        assert_eq!(table.hears(1, says(100).term_seen(too_high), 10).term, Term(1), "no history gave it");
+        assert_eq!(table.hears(1, says(100).term_seen(too_high - 1), 10).term, Term(too_high));
+    }
+
+    /// What may happen, to a client where it happens to one.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Heartbeat {
+            client: usize,
+            percent: i64,
+            is_heard: bool,
+        },
+        Sweep,
+        Deletion(usize),
+        Recreation,
+        /// The database loses what so many events did, and that is noticed after so many seconds.
+        Loss(usize, i64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let heartbeat = (0..3_usize, prop_oneof![Just(40_i64), Just(60)], prop::bool::weighted(0.8))
+            .prop_map(|(client, percent, is_heard)| Event::Heartbeat { client, percent, is_heard });
+        prop_oneof![
+            24 => heartbeat,
+            2 => Just(Event::Sweep),
+            1 => (0..3_usize).prop_map(Event::Deletion),
+            1 => Just(Event::Recreation),
+            2 => (0..12_usize, 0..6_i64).prop_map(|(events, seconds)| Event::Loss(events, seconds)),
+        ]
+    }
+
+    /// The database, with which client is at which place.
+    #[derive(Clone, Debug)]
+    struct Database {
+        table: Table,
+        places: Vec<usize>,
+        alive_at: i64,
+    }
+
+    #[derive(Clone, Debug, Default)]
+    struct Client {
+        acts_until: i64,
+        term_seen: i64,
+    }
+
+    const TIMEOUT: i64 = 10;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn nobody_acts_beside_another_and_no_term_goes_back_or_to_two(
+            events in prop::collection::vec((0..4_i64, event()), 1..80)
+        ) {
+            let table = group(TIMEOUT).unheard().unheard().unheard();
+            let mut database = Database { table, places: vec![0, 1, 2], alive_at: 0 };
+            let mut before = vec![database.clone()];
+            let mut clients = vec![Client::default(); 3];
+            let mut terms: std::collections::BTreeMap<i64, usize> = Default::default();
+            let (mut now, mut highest, mut histories) = (1_000_000, 0, 1);
+            for (pause, event) in events {
+                now += pause;
+                match event {
+                    Event::Heartbeat { client: id, percent, is_heard } => {
+                        let acts = now < clients[id].acts_until;
+                        let Some(s) = database.places.iter().position(|place| *place == id) else {
+                            if is_heard {
+                                clients[id].acts_until = 0;
+                                database.places.push(id);
+                                database.table = database.table.unheard();
+                            }
+                            continue;
+                        };
+                        let role = if acts { Primary } else { Secondary };
+                        let report = says(percent).sent_at(now).acting_as(role).term_seen(clients[id].term_seen);
+                        let answer = database.table.hears(s, report, now);
+                        assert!(answer.term.0 >= highest, "{answer:?} after {highest}");
+                        if answer.role == Primary {
+                            assert_eq!(*terms.entry(answer.term.0).or_insert(id), id, "{answer:?}");
+                        }
+                        if is_heard {
+                            highest = answer.term.0;
+                            clients[id].term_seen = answer.term.0;
+                            clients[id].acts_until = if answer.role == Primary { now + TIMEOUT } else { 0 };
+                        }
+                        let acting = clients.iter().filter(|client| now < client.acts_until).count();
+                        assert!(acting <= 1, "{clients:?} at {now}");
+                    }
+                    Event::Sweep => database.table.lapses(now),
+                    Event::Deletion(id) => {
+                        if let Some(s) = database.places.iter().position(|place| *place == id) {
+                            database.table.loses(s, By::Another, now);
+                            database.places.remove(s);
+                        }
+                    }
+                    Event::Recreation => {
+                        database.table = database.table.recreated(TIMEOUT, now);
+                        database.places.clear();
+                    }
+                    Event::Loss(events, seconds) => {
+                        database = before[before.len().saturating_sub(events + 1)].clone();
+                        now += seconds;
+                        histories += 1;
+                        let (history, outages) = (&mut database.table.history, &mut database.table.outages);
+                        let id = HistoryId(histories);
+                        *history = Some(History { id, noticed_at: at(now), base: Term(histories * 1_000) });
+                        let (began_at, recovered_at) = (at(database.alive_at), Instant(at(now).0.max(at(database.alive_at).0 + 1)));
+                        outages.push(Outage { began_at, recovered_at, gap_us: 0, clock_step_us: 0 });
+                    }
+                }
+                database.alive_at = now;
+                before.push(database.clone());
+            }
+            // Whoever is there takes over, once the last doubt is over.
+            let mut somebody = false;
+            for second in now..now + 3 * TIMEOUT {
+                for s in 0..database.places.len() {
+                    somebody = database.table.hears(s, says(50).sent_at(second), second).role == Primary || somebody;
+                }
+            }
+            assert!(somebody || database.places.is_empty());
+        }
     }
 }
 
@@ -1285,7 +1647,7 @@ mod histories {
                 Event::Sweep => table.lapses(now),
                 Event::Removal(session, by) => {
                     let s = place(*session);
-                    let moment = Moment { now: at(now), outages: &table.outages };
+                    let moment = moment(at(now), &table.outages);
                     remove(&mut table.group, s, *by, moment, &mut table.trace);
                     removed = Some((s, *by));
                 }
@@ -1422,7 +1784,7 @@ mod histories {
                 let Some((s, report, answer)) = step.heartbeat else { return };
                 let mut group = step.after.clone();
                 let mut trace = Vec::new();
-                let moment = Moment { now: step.now, outages: step.outages };
+                let moment = moment(step.now, step.outages);
                 let again = heartbeat(&mut group, s, &report, moment, step.rules, &mut trace);
                 assert!(trace.is_empty(), "{trace:?}");
                 // The report that came with a grant is that of a Primary when it comes again.
@@ -1431,10 +1793,42 @@ mod histories {
             });
         }
 
+        /// What a part of the group says holds for all of it; but for the Primary that is outranked by one whose place as
+        /// PendingPrimary was taken since, and which takes it again with its next heartbeat.
+        #[test]
+        fn what_changes_nothing_in_a_part_of_the_group_changes_nothing_in_all_of_it(events in history()) {
+            play(&events, |step| {
+                let Some((s, report, answer)) = step.heartbeat else { return };
+                let kept: Vec<usize> =
+                    (0..SESSIONS).filter(|i| *i == s || step.before.sessions[*i].role != Secondary).collect();
+                let sessions: Vec<Session> = kept.iter().map(|i| step.before.sessions[*i].clone()).collect();
+                let place = kept.iter().position(|i| *i == s).expect("it is kept");
+                let of_others = step.before.watermark();
+                let handover = step.before.handover.filter(|handover| matches!(handover.from, Former::Gone));
+                let mut part = Group { sessions, handover, watermark_base: of_others, ..step.before.clone() };
+                let moment = Moment { now: step.now, outages: step.outages, history: None };
+                if step.before.handover != handover || !changes_nothing(&part, place, &report, moment, step.rules) {
+                    return;
+                }
+                let mut trace = Vec::new();
+                let told = heartbeat(&mut part, place, &report, moment, step.rules, &mut trace);
+                assert!(trace.is_empty(), "{trace:?}");
+                assert_eq!(part.sessions[place], Session { role: told.role, ..step.after.sessions[s].clone() });
+                let primary = part.sessions[part.holder(Primary).expect("there is one")].beat.expect("it lives");
+                let is_outranked = |session: &Session| {
+                    session.beat.is_some_and(|beat| overtakes(beat.health, primary.health, step.rules))
+                };
+                if !step.before.sessions.iter().any(is_outranked) {
+                    assert_eq!(told, answer);
+                    assert!(step.trace.is_empty(), "{:?}", step.trace);
+                }
+            });
+        }
+
         #[test]
         fn a_lapse_only_takes_away_and_a_second_one_finds_nothing(events in history()) {
             play(&events, |step| {
-                let moment = Moment { now: step.now, outages: step.outages };
+                let moment = moment(step.now, step.outages);
                 let (mut group, mut first, mut second) = (step.after.clone(), Vec::new(), Vec::new());
                 lapse(&mut group, moment, &mut first);
                 lapse(&mut group, moment, &mut second);

@@ -16,8 +16,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::time::Instant;
 
 use super::{AuthError, Grant, Identity, Role};
+use crate::ids::GroupPattern;
+use crate::metrics;
 use crate::store::api_keys::{self, StoredKey};
 use crate::store::{Store, StoreError};
+
+pub mod issue;
 
 /// What every key begins with, so that it is known for what it is wherever it turns up.
 pub const PREFIX: &str = "cfk_";
@@ -27,6 +31,10 @@ const TRUSTED_FOR: Duration = Duration::from_secs(4);
 
 /// How often it is noted which keys were used.
 const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
+
+/// From how long before its end a key is warned about, and how often: at the start, and then daily.
+const WARNED_BEFORE: Duration = Duration::from_secs(30 * 86_400);
+const WARNED_EVERY: Duration = Duration::from_secs(86_400);
 
 const UNKNOWN: AuthError = AuthError::Invalid("the API key is unknown, expired or revoked");
 
@@ -52,6 +60,8 @@ pub struct ApiKeys {
     copy: RwLock<Copy>,
     renewing: tokio::sync::Mutex<()>,
     use_noted_at: Mutex<Option<Instant>>,
+    /// The callers that were warned about, and when that was.
+    warned: Mutex<HashMap<Arc<str>, Instant>>,
 }
 
 #[derive(Default)]
@@ -68,6 +78,23 @@ impl Copy {
     /// The keys that were used since this was last asked.
     fn take_used(&self) -> Vec<i64> {
         self.keys.values().filter(|key| key.used.swap(false, Ordering::Relaxed)).map(|key| key.key_id).collect()
+    }
+
+    /// Every caller whose last key ends, with that key and when. One that has another key which goes on is provided for.
+    fn ends(&self) -> HashMap<&Arc<str>, (i64, Instant)> {
+        let mut ends: HashMap<&Arc<str>, Option<(i64, Instant)>> = HashMap::new();
+        for key in self.keys.values() {
+            let end = key.until.map(|until| (key.key_id, until));
+            ends.entry(&key.identity.name)
+                .and_modify(|latest| {
+                    *latest = match (*latest, end) {
+                        (Some(latest), Some(end)) => Some(if end.1 > latest.1 { end } else { latest }),
+                        _ => None,
+                    }
+                })
+                .or_insert(end);
+        }
+        ends.into_iter().filter_map(|(caller, end)| Some((caller, end?))).collect()
     }
 }
 
@@ -86,6 +113,7 @@ impl ApiKeys {
             copy: RwLock::default(),
             renewing: tokio::sync::Mutex::default(),
             use_noted_at: Mutex::default(),
+            warned: Mutex::default(),
         }
     }
 
@@ -118,12 +146,33 @@ impl ApiKeys {
             tracing::debug!(%error, "the API keys could not be looked at");
             return;
         }
+        self.tell_of_ends(Instant::now());
         let used = self.used_keys();
         if used.is_empty() {
             return;
         }
         if let Err(error) = api_keys::note_use(&self.store, used).await {
             tracing::debug!(%error, "the use of API keys could not be noted");
+        }
+    }
+
+    /// Shows when the next caller is left without a key, and warns of those for whom that is soon.
+    fn tell_of_ends(&self, now: Instant) {
+        let copy = self.copy.read().unwrap_or_else(PoisonError::into_inner);
+        let ends = copy.ends();
+        let left = |end: Instant| end.saturating_duration_since(now);
+        // Those that ended since the copy was made are none any more.
+        let to_come = || ends.iter().filter(|(_, (_, end))| *end > now);
+        metrics::next_key_ends(to_come().map(|(_, (_, end))| *end).min().map(Instant::into_std));
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.retain(|caller, _| ends.contains_key(caller));
+        for (caller, (key, end)) in to_come().filter(|(_, (_, end))| left(*end) <= WARNED_BEFORE) {
+            if warned.get(*caller).is_some_and(|at| now.duration_since(*at) < WARNED_EVERY) {
+                continue;
+            }
+            warned.insert((*caller).clone(), now);
+            let ends_in = humantime::format_duration(Duration::from_secs(left(*end).as_secs())).to_string();
+            tracing::warn!(key, %caller, ends_in, "an API key ends soon: make another with --replaces");
         }
     }
 
@@ -171,7 +220,9 @@ impl ApiKeys {
 
 /// A key whose row makes no sense is none.
 fn read_key(stored: StoredKey, now: Instant) -> Option<([u8; 32], Arc<Key>)> {
-    let grant = Grant { tenant: stored.tenant_id, namespaces: stored.namespaces, role: Role::from_text(&stored.role)? };
+    let groups = stored.groups.map(|patterns| patterns.into_iter().map(GroupPattern::from).collect());
+    let role = Role::from_text(&stored.role)?;
+    let grant = Grant { tenant: stored.tenant_id, namespaces: stored.namespaces, groups, role };
     if grant.fault().is_some() {
         return None;
     }

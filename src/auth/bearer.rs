@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use super::watched_file::WatchedFile;
 use super::{AuthError, AuthSetupError, Grant, Identity, Role, unix_now};
+use crate::ids::GroupPattern;
 use crate::{outgoing, telemetry};
 
 /// For how long a verified token is remembered at most: a key that the issuer withdraws counts for so long more.
@@ -109,6 +110,8 @@ pub struct OidcOptions {
     pub tenant_claim: String,
     /// The claim with the namespaces; `None` for all of the tenant's.
     pub namespaces_claim: Option<String>,
+    /// The claim with patterns of the groups; `None` for all of the namespaces'.
+    pub groups_claim: Option<String>,
     /// The claim with the roles.
     pub roles_claim: String,
     /// What its values mean.
@@ -204,6 +207,9 @@ impl Oidc {
         if header.crit.is_some() {
             return Err(AuthError::Invalid("the token has a critical header that is not understood here"));
         }
+        if !header.typ.as_deref().is_none_or(is_type_of_access) {
+            return Err(AuthError::Invalid("the token is of another type than an access token (typ)"));
+        }
         let id = header.kid.as_deref();
         let mut candidates = self.keys.current().candidates(id, *algorithm);
         if candidates.is_empty() {
@@ -244,6 +250,9 @@ impl Oidc {
         if claims.get("iss").and_then(Value::as_str) != Some(&self.options.issuer) {
             return Err(AuthError::Invalid(fault_text(&ErrorKind::InvalidIssuer)));
         }
+        if is_of_another_kind(&claims) {
+            return Err(AuthError::Invalid("the token is no access token by its claims"));
+        }
         let expires_at = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0).clamp(0.0, 1e12) as i64;
         let identity = self.identity(&claims).ok_or(AuthError::Invalid("the token does not name its subject"))?;
         Ok((Arc::new(identity), expires_at))
@@ -256,12 +265,15 @@ impl Oidc {
         let namespaces = self.options.namespaces_claim.as_deref().map(names);
         let roles = find_claim(claims, &self.options.roles_claim).map(words_of).unwrap_or_default();
         let role = roles.iter().filter_map(|role| self.options.roles.get(role)).max();
+        let groups = self.options.groups_claim.as_deref().map(names);
+        let groups = groups.map(|patterns| patterns.into_iter().map(GroupPattern::from).collect::<Vec<_>>());
         let grants = match (role, &namespaces) {
             (None, _) => Vec::new(),
             (_, Some(names)) if names.is_empty() => Vec::new(),
+            _ if groups.as_ref().is_some_and(Vec::is_empty) => Vec::new(),
             (Some(role), _) => names(&self.options.tenant_claim)
                 .into_iter()
-                .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), role: *role })
+                .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), groups: groups.clone(), role: *role })
                 .collect(),
         };
         Some(Identity { name: format!("oidc:{name}").into(), grants })
@@ -275,6 +287,22 @@ impl Oidc {
             Keys::Fetched(_) => {}
         }
     }
+}
+
+/// Whether a token with that `typ` in its header may be one for access: by RFC 9068, or by what older issuers write of all their
+/// tokens. Those for logging out, for events and for proofs have types of their own.
+fn is_type_of_access(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(name.strip_prefix("application/").unwrap_or(&name), "at+jwt" | "jwt")
+}
+
+/// Whether claims say what the header did not: an id token has a hash of another token with it, Keycloak and Cognito name the kind
+/// in a claim, and a token of events holds them.
+fn is_of_another_kind(claims: &Map<String, Value>) -> bool {
+    ["at_hash", "c_hash", "s_hash", "events"].iter().any(|claim| claims.contains_key(*claim))
+        || [("typ", "bearer"), ("token_use", "access")].iter().any(|(claim, access)| {
+            claims.get(*claim).is_some_and(|kind| kind.as_str().is_none_or(|kind| !kind.eq_ignore_ascii_case(access)))
+        })
 }
 
 fn validation(options: &OidcOptions, algorithm: TokenAlgorithm) -> Validation {
@@ -480,6 +508,7 @@ mod tests {
             name_claim: "sub".to_owned(),
             tenant_claim: "tenant".to_owned(),
             namespaces_claim: namespaces_claim.map(str::to_owned),
+            groups_claim: None,
             roles_claim: "realm_access.roles".to_owned(),
             roles: [("adapters".to_owned(), Role::Client), ("operators".to_owned(), Role::Admin)].into(),
         };
@@ -493,7 +522,8 @@ mod tests {
         }));
         let identity = oidc(None).identity(&token).expect("it names a subject");
         assert_eq!(&*identity.name, "oidc:me");
-        let grant = |tenant: &str| Grant { tenant: tenant.to_owned(), namespaces: None, role: Role::Admin };
+        let grant =
+            |tenant: &str| Grant { tenant: tenant.to_owned(), namespaces: None, groups: None, role: Role::Admin };
         assert_eq!(identity.grants, [grant("a"), grant("b")]);
     }
 
@@ -531,6 +561,28 @@ mod tests {
         assert_eq!(grants(json!(["shop *"]), json!(["a b"])), one("shop *", "a b"));
         assert_eq!(grants(json!("* "), json!("n")), one("* ", "n"));
         assert_eq!(grants(json!(["", "t"]), json!(["", "n"])), one("t", "n"));
+    }
+
+    #[test]
+    fn a_token_for_another_purpose_is_told_by_its_type_and_its_claims() {
+        for good in ["JWT", "jwt", "at+jwt", "application/at+jwt", "AT+JWT"] {
+            assert!(is_type_of_access(good), "{good}");
+        }
+        for bad in ["", "logout+jwt", "dpop+jwt", "secevent+jwt", "id_token", "at+jwt+x", "JOSE"] {
+            assert!(!is_type_of_access(bad), "{bad}");
+        }
+        assert!(!is_of_another_kind(&claims(json!({"sub": "me", "nonce": "n"}))));
+        assert!(!is_of_another_kind(&claims(json!({"typ": "Bearer"}))));
+        for other in [
+            json!({"typ": "ID"}),
+            json!({"typ": "Refresh"}),
+            json!({"typ": 1}),
+            json!({"token_use": "id"}),
+            json!({"at_hash": "x"}),
+            json!({"events": {}}),
+        ] {
+            assert!(is_of_another_kind(&claims(other.clone())), "{other}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Requests per second of each identity: a bucket that holds one second's worth and refills steadily.
+//! So many requests in a time from each who asks: a bucket that holds that many and refills steadily.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The most identities that are kept in mind. One that was silent for a second is as one that never came.
+/// The most that are kept apart. One whose bucket is full again is as one that never came.
 const MOST_BUCKETS: usize = 20_000;
+
+/// Whose bucket it is that all share for whom there is no room.
+const THE_REST: &str = "";
 
 /// See the module.
 pub struct Rates {
+    most: f64,
     per_second: f64,
     buckets: Mutex<HashMap<Box<str>, Bucket>>,
 }
@@ -21,30 +25,45 @@ struct Bucket {
 }
 
 impl Rates {
-    pub fn new(per_second: u32) -> Rates {
-        Rates { per_second: f64::from(per_second), buckets: Mutex::default() }
+    /// So many in a second.
+    pub fn per_second(most: u32) -> Rates {
+        Rates { most: f64::from(most), per_second: f64::from(most), buckets: Mutex::default() }
     }
 
-    /// Takes one request out of their bucket, if there is one left in it.
-    pub fn take(&self, who: &str, now: Instant) -> bool {
+    /// So many in an hour, all of them at once if need be.
+    pub fn per_hour(most: u32) -> Rates {
+        Rates { most: f64::from(most), per_second: f64::from(most) / 3_600.0, buckets: Mutex::default() }
+    }
+
+    /// Takes one out of their bucket, or says in how long there is one in it.
+    pub fn take(&self, who: &str, now: Instant) -> Result<(), Duration> {
         // Nothing panics while it holds the lock; a poisoned one is as good as new.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = buckets.get_mut(who) {
-            let elapsed = now.saturating_duration_since(bucket.at).as_secs_f64();
-            bucket.tokens = (bucket.tokens + elapsed * self.per_second).min(self.per_second);
-            bucket.at = now;
-            let within = bucket.tokens >= 1.0;
-            bucket.tokens -= if within { 1.0 } else { 0.0 };
-            return within;
+            return self.take_from(bucket, now);
         }
         if buckets.len() >= MOST_BUCKETS {
-            buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < Duration::from_secs(1));
+            buckets.retain(|_, bucket| self.refilled(bucket, now) < self.most);
         }
-        if buckets.len() >= MOST_BUCKETS {
-            return false;
+        // Neither is a newcomer refused for the number of others, nor do ever new names make ever new buckets.
+        let who = if buckets.len() >= MOST_BUCKETS { THE_REST } else { who };
+        let bucket = buckets.entry(who.into()).or_insert(Bucket { tokens: self.most, at: now });
+        self.take_from(bucket, now)
+    }
+
+    fn refilled(&self, bucket: &Bucket, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(bucket.at).as_secs_f64();
+        (bucket.tokens + elapsed * self.per_second).min(self.most)
+    }
+
+    fn take_from(&self, bucket: &mut Bucket, now: Instant) -> Result<(), Duration> {
+        bucket.tokens = self.refilled(bucket, now);
+        bucket.at = now;
+        if bucket.tokens < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - bucket.tokens) / self.per_second));
         }
-        buckets.insert(who.into(), Bucket { tokens: self.per_second - 1.0, at: now });
-        true
+        bucket.tokens -= 1.0;
+        Ok(())
     }
 }
 
@@ -54,9 +73,9 @@ mod tests {
 
     #[test]
     fn each_has_a_bucket_that_refills() {
-        let rates = Rates::new(3);
+        let rates = Rates::per_second(3);
         let start = Instant::now();
-        let taken = |who, at_ms| rates.take(who, start + Duration::from_millis(at_ms));
+        let taken = |who, at_ms| rates.take(who, start + Duration::from_millis(at_ms)).is_ok();
         assert_eq!([taken("a", 0), taken("a", 0), taken("a", 0), taken("a", 0)], [true, true, true, false]);
         assert!(taken("b", 0));
         assert!(!taken("a", 300));
@@ -65,14 +84,27 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_buckets_is_bounded() {
-        let rates = Rates::new(1);
+    fn whoever_is_refused_is_told_in_how_long_there_is_room() {
+        let rates = Rates::per_hour(60);
+        let start = Instant::now();
+        assert!((0..60).all(|_| rates.take("a", start).is_ok()));
+        let wait = rates.take("a", start).expect_err("an hour's worth is gone");
+        assert!(wait > Duration::from_secs(59) && wait <= Duration::from_secs(60), "{wait:?}");
+        assert!(rates.take("a", start + Duration::from_secs(61)).is_ok());
+        assert!(rates.take("a", start + Duration::from_secs(61)).is_err());
+    }
+
+    #[test]
+    fn the_number_of_buckets_is_bounded_and_those_without_one_share_one() {
+        let rates = Rates::per_second(1);
         let start = Instant::now();
         for n in 0..MOST_BUCKETS {
-            assert!(rates.take(&n.to_string(), start));
+            assert!(rates.take(&n.to_string(), start).is_ok());
         }
-        assert!(!rates.take("one more", start));
-        assert!(rates.take("one more", start + Duration::from_secs(2)));
+        assert!(rates.take("one more", start).is_ok());
+        assert!(rates.take("and another", start).is_err());
+        assert_eq!(rates.buckets.lock().unwrap().len(), MOST_BUCKETS + 1);
+        assert!(rates.take("one more", start + Duration::from_secs(2)).is_ok());
         assert_eq!(rates.buckets.lock().unwrap().len(), 1);
     }
 }

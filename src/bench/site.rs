@@ -16,6 +16,7 @@ use super::usage;
 use crate::outgoing;
 use crate::postgres::{Postgres, PostgresOptions};
 use crate::service_process::{Folder, ServiceProcess};
+use crate::store::histories::DatabaseHistory;
 use crate::store::{Pooler, Store, StoreOptions};
 
 /// The PostgreSQL server that is measured on.
@@ -286,6 +287,7 @@ fn store_options() -> StoreOptions {
         idle_in_transaction_timeout: Duration::from_secs(60),
         outage_gap: Duration::from_secs(2),
         pooler: Pooler::None,
+        database_history: DatabaseHistory::Fenced,
         password_file: None,
     }
 }

@@ -35,6 +35,8 @@ struct Adapter {
     trust: Trust,
     health_percent: u8,
     data_sent_at: Option<DateTime<Utc>>,
+    /// The highest term that it was told.
+    term_seen: Option<i64>,
     in_flight: Option<InFlight>,
 }
 
@@ -50,6 +52,7 @@ pub async fn run(args: DemoAdapterArgs) -> Result<(), DemoError> {
         trust: Trust::new(timeout),
         health_percent: 100,
         data_sent_at: None,
+        term_seen: None,
         in_flight: None,
     };
     let mut commands = read_commands();
@@ -149,6 +152,7 @@ impl Adapter {
         let heartbeat = Heartbeat {
             health_percent: self.health_percent,
             acting_as,
+            term_seen: self.term_seen,
             sent_at: Utc::now(),
             data_sent_at: self.data_sent_at,
         };
@@ -167,6 +171,7 @@ impl Adapter {
         };
         match answer {
             Ok(answer) => {
+                self.term_seen = self.term_seen.max(answer.term);
                 let changes = self.trust.answered(number, &answer, now);
                 let answered = Event::Answered {
                     role: answer.role,

@@ -68,6 +68,8 @@ pub struct Heartbeat {
     pub health_percent: u8,
     /// The role that it acts in as it sends.
     pub acting_as: Role,
+    /// The highest term that it was told.
+    pub term_seen: Option<i64>,
     /// When it sends.
     pub sent_at: DateTime<Utc>,
     /// The time of the last data that it sent as Primary.
@@ -209,8 +211,11 @@ impl Api {
         if let Some(data_sent_at) = heartbeat.data_sent_at {
             body["LastDataSendTime"] = wire_time(data_sent_at).into();
         }
-        let request =
+        let mut request =
             self.session(Method::POST, session).header("Failover-Role", heartbeat.acting_as.number()).json(&body);
+        if let Some(term) = heartbeat.term_seen {
+            request = request.header("Failover-Term", term);
+        }
         let response = send(request).await?;
         let term = number_in(response.headers(), "Failover-Term");
         let lease_ms = number_in(response.headers(), "Failover-Lease-Ms");

@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use super::{Failover, FailoverError, no_such_group};
 use crate::arbitration::Role;
-use crate::ids::GroupPath;
+use crate::ids::{GroupPath, Groups};
 use crate::metrics::{self, Counted};
 use crate::store::events;
-use crate::store::status::{self, CensusRow, GroupSearch, GroupStatus};
+use crate::store::status::{self, CensusRow, FIRST_HISTORY, GroupSearch, GroupStatus, History};
 use crate::store::{Store, StoreError};
 
 /// At most one part in so many of the time is spent on counting.
@@ -121,6 +121,8 @@ pub struct NamespaceCount {
     pub primary_unhealthy: i64,
     /// Groups that change their Primary all the time.
     pub flapping: i64,
+    /// Groups in which somebody may act on a lease that was lost with a history of the database.
+    pub in_doubt: i64,
     /// Registered sessions.
     pub sessions: i64,
     /// Those whose lease has not run out.
@@ -128,15 +130,16 @@ pub struct NamespaceCount {
 }
 
 impl NamespaceCount {
-    fn note(&mut self, sessions: i64, live: i64, risks: &[Risk]) {
+    fn note(&mut self, row: &CensusRow, risks: &[Risk]) {
         self.groups += 1;
         self.at_risk += i64::from(!risks.is_empty());
         self.no_primary += i64::from(risks.contains(&Risk::NoPrimary));
         self.no_standby += i64::from(risks.contains(&Risk::NoStandby));
         self.primary_unhealthy += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
         self.flapping += i64::from(risks.contains(&Risk::Flapping));
-        self.sessions += sessions;
-        self.live_sessions += live;
+        self.in_doubt += i64::from(row.is_in_doubt);
+        self.sessions += row.sessions;
+        self.live_sessions += row.lease_ages.len() as i64;
     }
 }
 
@@ -177,6 +180,7 @@ impl Census {
         counted.groups_without_live_session += i64::from(live == 0);
         counted.groups_with_unhealthy_primary += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
         counted.groups_flapping += i64::from(is_flapping);
+        counted.groups_in_doubt += i64::from(row.is_in_doubt);
         counted.sessions += row.sessions;
         counted.live_sessions += live;
         for quarter in &row.lease_ages {
@@ -187,9 +191,9 @@ impl Census {
         let is_full = self.namespaces.len() >= MOST_KEPT;
         let place = (row.tenant_id.clone(), row.namespace_id.clone());
         if !is_full || self.namespaces.contains_key(&place) {
-            self.namespaces.entry(place).or_default().note(row.sessions, live, &risks);
+            self.namespaces.entry(place).or_default().note(&row, &risks);
         }
-        self.everywhere.note(row.sessions, live, &risks);
+        self.everywhere.note(&row, &risks);
         if let Some(worst) = worst {
             self.at_risk.push(AtRisk {
                 worst,
@@ -205,6 +209,10 @@ impl Census {
 
     fn counted_in(&self, search: &GroupSearch) -> Option<CountedThere> {
         let age = self.ended_at?.elapsed();
+        // Namespaces are counted as a whole, which is not for those who see a part.
+        if search.groups != Groups::All {
+            return None;
+        }
         let count = match &search.namespace {
             None => self.everywhere,
             Some(path) => {
@@ -265,9 +273,11 @@ pub async fn keep_counting(failover: Failover, direct: Store) {
     }
 }
 
-/// Whether a namespace is among those that are searched.
-fn is_within(search: &GroupSearch, tenant: &str, namespace: &str) -> bool {
-    search.namespace.as_ref().is_none_or(|path| path.tenant.as_str() == tenant && path.namespace.as_str() == namespace)
+/// Whether a group is among those that are searched, whatever its name.
+fn is_within(search: &GroupSearch, tenant: &str, namespace: &str, group: &str) -> bool {
+    let path = search.namespace.as_ref();
+    path.is_none_or(|path| path.tenant.as_str() == tenant && path.namespace.as_str() == namespace)
+        && search.groups.include(group)
 }
 
 /// One census. The time it takes is that of its reads: between them it rests.
@@ -275,19 +285,22 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
     let mut census = Census::default();
     let mut busy = Duration::ZERO;
     let began = Instant::now();
-    let (newest_event, flapping, outages) = store
+    let (newest_event, flapping, outages, latest) = store
         .read("census_begins", |connection| {
             Box::pin(async move {
                 let newest_event = events::find_newest_id(connection).await?;
                 let limit = MOST_KEPT as i64;
                 let flapping = status::find_flapping(connection, FLAPPING_GRANTS, FLAPPING_SPAN_S, limit).await?;
-                Ok((newest_event, flapping, status::count_outages(connection).await?))
+                let outages = status::count_outages(connection).await?;
+                Ok((newest_event, flapping, outages, status::read_histories(connection, 1).await?.pop()))
             })
         })
         .await?;
     census.newest_event = newest_event;
     census.flapping = flapping.into_iter().collect();
     census.counted.outages = outages;
+    let new = latest.filter(|latest| latest.reason != FIRST_HISTORY);
+    census.counted.history_noticed_at_s = new.map_or(0, |new| new.noticed_at.timestamp());
     busy += began.elapsed();
     let mut after = Uuid::nil();
     loop {
@@ -337,6 +350,8 @@ pub struct StatusPage {
     pub at_risk: i64,
     /// What the latest census counted there, whatever is searched for; `None` before the first.
     pub counted: Option<CountedThere>,
+    /// The history that the database is in, if it is not the first.
+    pub new_history: Option<History>,
 }
 
 /// What was counted, and how long ago.
@@ -355,7 +370,9 @@ impl Failover {
         let changed = self.find_changed(&census).await?;
         let mut found: Vec<(Risk, Uuid)> = Vec::new();
         let mut known_safe = HashSet::new();
-        for group in changed.iter().filter(|group| is_within(&query.search, &group.tenant, &group.namespace)) {
+        for group in
+            changed.iter().filter(|group| is_within(&query.search, &group.tenant, &group.namespace, &group.group))
+        {
             match self.risks_of(&census, group).first() {
                 None => drop(known_safe.insert(group.key)),
                 Some(worst) => found.push((*worst, group.key)),
@@ -363,7 +380,9 @@ impl Failover {
         }
         let newly: HashSet<Uuid> = found.iter().map(|(_, key)| *key).collect();
         let from_census = census.at_risk.iter();
-        let from_census = from_census.filter(|found| is_within(&query.search, &found.path.0, &found.path.1));
+        let is_wanted =
+            |(tenant, namespace, group): &(String, String, String)| is_within(&query.search, tenant, namespace, group);
+        let from_census = from_census.filter(|found| is_wanted(&found.path));
         let from_census = from_census.map(|found| (found.worst, found.key));
         found.extend(from_census.filter(|(_, key)| !newly.contains(key) && !known_safe.contains(key)));
         // Of equal urgency those that have changed come first, the latest before the others.
@@ -374,7 +393,14 @@ impl Failover {
         let (keys, total, at_risk) = self.find_page(query, Arc::new(at_risk)).await?;
         let groups = self.read_status(keys).await?;
         let groups = groups.into_iter().map(|group| (self.risks_of(&census, &group), group));
-        Ok(StatusPage { groups: groups.map(|(risks, group)| (group, risks)).collect(), total, at_risk, counted })
+        let groups = groups.map(|(risks, group)| (group, risks)).collect();
+        let new_history = self.list_histories(1).await?.pop().filter(|latest| latest.reason != FIRST_HISTORY);
+        Ok(StatusPage { groups, total, at_risk, counted, new_history })
+    }
+
+    /// The histories of the database, the latest first.
+    pub async fn list_histories(&self, limit: i64) -> Result<Vec<History>, StoreError> {
+        self.store.read("histories", move |connection| Box::pin(status::read_histories(connection, limit))).await
     }
 
     /// One group with what is true of it now.
@@ -530,6 +556,7 @@ mod tests {
                 lease_ages: vec![0],
                 primary_health: (number < 2 * MOST_KEPT).then_some(100.0),
                 is_handing_over: false,
+                is_in_doubt: false,
             });
         }
         census.shorten();

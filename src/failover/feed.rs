@@ -15,9 +15,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 
 use super::FailoverError;
-use crate::ids::{GroupKey, NamespaceId, NamespacePath, TenantId};
+use crate::ids::{GroupKey, Groups, NamespaceId, NamespacePath, TenantId};
 use crate::metrics;
-use crate::store::events::{self, Event, EventScope};
+use crate::store::events::{self, Event, EventGroup, EventScope};
 use crate::store::{Store, StoreError};
 
 /// How often new rows are looked for when nobody says that there are some. One look is two steps along an index.
@@ -40,6 +40,9 @@ const CURRENT: Duration = Duration::from_secs(1);
 
 /// The longest that missing ids are waited for. A transaction of a replica cannot stand that long: the server ends it.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A new history is noted with the next sign of life. One that was not after so long was not noticed.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a new stream waits for the feed's first look.
 const START_PATIENCE: Duration = Duration::from_secs(2);
@@ -77,6 +80,9 @@ struct Shared {
     settled: AtomicI64,
     /// Every event up to this id has been handed out. Raised after that.
     handed_out: AtomicI64,
+    /// Raised when events begin again with ids that were given out before: what a listener knows by its last id is worth
+    /// nothing then.
+    epoch: AtomicI64,
     /// When the latest look began that found whatever there was.
     looked_at: Mutex<Option<Instant>>,
     started: Notify,
@@ -93,17 +99,23 @@ impl Feed {
             topics: Mutex::default(),
             settled: AtomicI64::new(-1),
             handed_out: AtomicI64::new(-1),
+            epoch: AtomicI64::new(0),
             looked_at: Mutex::default(),
             started: Notify::new(),
             wake: Notify::new(),
         }))
     }
 
-    /// Listens to a scope: to what comes from now on, or to everything after an id, however old.
-    pub async fn listen(&self, scope: EventScope, after: Option<i64>) -> Result<Listener, FailoverError> {
+    /// Listens to such groups of a scope: to what comes from now on, or to everything after an id, however old.
+    pub async fn listen(
+        &self,
+        scope: EventScope,
+        groups: Groups,
+        after: Option<i64>,
+    ) -> Result<Listener, FailoverError> {
         let place = self.take_place().ok_or(FailoverError::TooManyStreams { limit: self.0.most_streams })?;
         self.wait_for_start().await?;
-        let receiver = self.join(&scope);
+        let (receiver, epoch) = self.join(&scope);
         let settled = self.0.settled.load(Ordering::Acquire);
         let (at, missed) = match after {
             None => (settled, false),
@@ -117,7 +129,7 @@ impl Feed {
             }
             Some(after) if after == settled => (after, false),
             // Another replica was a moment ahead of this one; or the id was given out by a database that this one is an
-            // older copy of.
+            // older copy of, and nobody has noticed that.
             Some(after) => {
                 let newest = self
                     .0
@@ -131,7 +143,9 @@ impl Feed {
         Ok(Listener {
             feed: self.clone(),
             scope,
+            groups,
             receiver,
+            epoch,
             at,
             catch_up_to,
             ready: VecDeque::new(),
@@ -164,22 +178,39 @@ impl Feed {
         }
     }
 
-    fn join(&self, scope: &EventScope) -> broadcast::Receiver<Arc<Published>> {
+    /// A place among those who listen to a scope, and the epoch of it.
+    fn join(&self, scope: &EventScope) -> (broadcast::Receiver<Arc<Published>>, i64) {
         let mut topics = self.0.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        match topics.get(scope) {
+        let receiver = match topics.get(scope) {
             Some(sender) => sender.subscribe(),
             None => {
                 let (sender, receiver) = broadcast::channel(BACKLOG);
                 topics.insert(scope.clone(), sender);
                 receiver
             }
-        }
+        };
+        (receiver, self.0.epoch.load(Ordering::Acquire))
+    }
+
+    /// Ends all streams: ids begin again.
+    fn begin_epoch(&self) {
+        let mut topics = self.0.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.epoch.fetch_add(1, Ordering::AcqRel);
+        topics.clear();
     }
 
     /// Reads events and hands them out, for ever. The store must lead past any pooler, or commits are not heard of and
     /// only the polling finds their events.
     pub async fn run(self, direct: Store) {
-        let reader = Reader { feed: self.clone(), store: direct.background(), at: -1, settled_to: -1, reached: true };
+        let reader = Reader {
+            feed: self.clone(),
+            store: direct.background(),
+            at: -1,
+            settled_to: -1,
+            reached: true,
+            base: None,
+            behind_since: None,
+        };
         tokio::join!(reader.run(), self.keep_listening(direct));
     }
 
@@ -211,26 +242,30 @@ impl Feed {
 
     fn hand_out(&self, event: Event) {
         let id = event.id;
-        // Before it is handed out: see the field.
+        // Before it is handed out: see the field. And no other history gives its id out again.
         self.0.settled.store(id, Ordering::Release);
+        self.0.store.life().note_event(id);
         metrics::event_handed_out();
-        let namespace = namespace_of(&event);
-        let group = EventScope::Group(GroupKey(event.group_key));
-        let scopes = [Some(EventScope::Everything), namespace, Some(group)];
+        let scopes = event.group.as_ref().map(|group| {
+            [Some(EventScope::Everything), namespace_of(group), Some(EventScope::Group(GroupKey(group.key)))]
+        });
         let published = Published::new(event);
         let topics = self.0.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        for scope in scopes.into_iter().flatten() {
-            if let Some(sender) = topics.get(&scope) {
-                // An error says that nobody is there any more.
-                let _ = sender.send(published.clone());
-            }
+        let senders: Vec<_> = match &scopes {
+            // It concerns everybody.
+            None => topics.values().collect(),
+            Some(scopes) => scopes.iter().flatten().filter_map(|scope| topics.get(scope)).collect(),
+        };
+        for sender in senders {
+            // An error says that nobody is there any more.
+            let _ = sender.send(published.clone());
         }
     }
 }
 
-fn namespace_of(event: &Event) -> Option<EventScope> {
-    let tenant = TenantId::parse(event.tenant.as_str()).ok()?;
-    let namespace = NamespaceId::parse(event.namespace.as_str()).ok()?;
+fn namespace_of(group: &EventGroup) -> Option<EventScope> {
+    let tenant = TenantId::parse(group.tenant.as_str()).ok()?;
+    let namespace = NamespaceId::parse(group.namespace.as_str()).ok()?;
     Some(EventScope::Namespace(NamespacePath { tenant, namespace }))
 }
 
@@ -248,7 +283,11 @@ impl Drop for Place {
 pub struct Listener {
     feed: Feed,
     scope: EventScope,
+    /// Those of the scope that are listened to.
+    groups: Groups,
     receiver: broadcast::Receiver<Arc<Published>>,
+    /// The one of the feed when it began.
+    epoch: i64,
     /// Everything up to this id has been given out or is in `ready`.
     at: i64,
     /// Up to where the database has to be read before the receiver is.
@@ -287,6 +326,11 @@ impl Listener {
         }
     }
 
+    /// Whether the listener may be told of it: of its groups, or of what concerns all.
+    fn is_for_caller(&self, event: &Event) -> bool {
+        event.group.as_ref().is_none_or(|group| self.groups.include(&group.id))
+    }
+
     /// The next event. Can be dropped while it waits, and loses nothing by it.
     pub async fn next(&mut self) -> Result<Arc<Published>, FailoverError> {
         loop {
@@ -296,6 +340,7 @@ impl Listener {
             match self.receiver.recv().await {
                 // What was read from the database may be in memory too.
                 Ok(published) if published.event.id <= self.at => {}
+                Ok(published) if !self.is_for_caller(&published.event) => self.at = published.event.id,
                 Ok(published) => {
                     self.at = published.event.id;
                     return Ok(published);
@@ -304,9 +349,14 @@ impl Listener {
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     self.catch_up_to = Some(self.feed.0.settled.load(Ordering::Acquire));
                 }
-                // Topics go with their last listener, so this does not happen; if it did, it would lose nothing.
+                // Topics go with their last listener, or all at once where ids begin again. Whoever resumes is told what that
+                // came to.
                 Err(broadcast::error::RecvError::Closed) => {
-                    self.receiver = self.feed.join(&self.scope);
+                    let (receiver, epoch) = self.feed.join(&self.scope);
+                    self.receiver = receiver;
+                    if self.epoch != epoch {
+                        return Err(StoreError::Unavailable("the database has gone back in time".to_owned()).into());
+                    }
                     self.catch_up_to = Some(self.feed.0.settled.load(Ordering::Acquire));
                 }
             }
@@ -338,7 +388,8 @@ impl Listener {
             })
             .await?;
         self.at = page.complete_to;
-        self.ready.extend(page.events.into_iter().map(Published::new));
+        let wanted: Vec<_> = page.events.into_iter().filter(|event| self.is_for_caller(event)).collect();
+        self.ready.extend(wanted.into_iter().map(Published::new));
         Ok(())
     }
 }
@@ -347,7 +398,9 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // Under the lock under which others join: a topic that is removed has nobody.
         let mut topics = self.feed.0.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        if topics.get(&self.scope).is_some_and(|sender| sender.receiver_count() <= 1) {
+        // That of a later epoch is not the one that this listened to.
+        let own = usize::from(self.epoch == self.feed.0.epoch.load(Ordering::Acquire));
+        if topics.get(&self.scope).is_some_and(|sender| sender.receiver_count() <= own) {
             topics.remove(&self.scope);
         }
     }
@@ -362,6 +415,10 @@ struct Reader {
     /// Every transaction that took an id up to this one has ended.
     settled_to: i64,
     reached: bool,
+    /// What the latest history begins above, as far as is known.
+    base: Option<i64>,
+    /// Since when the database has given out fewer ids than were read.
+    behind_since: Option<Instant>,
 }
 
 impl Reader {
@@ -394,14 +451,28 @@ impl Reader {
         }
         loop {
             let after = self.at;
-            let page = self
+            let (page, base) = self
                 .store
                 .read("events", move |connection| {
                     Box::pin(async move {
-                        events::read_events(connection, &EventScope::Everything, after, i64::MAX, PAGE).await
+                        let page =
+                            events::read_events(connection, &EventScope::Everything, after, i64::MAX, PAGE).await?;
+                        Ok((page, events::find_latest_base(connection).await?))
                     })
                 })
                 .await?;
+            if self.base.is_some_and(|known| known < base) && base <= after {
+                // Whoever noted this history knew of fewer ids than were read here, and its clock was behind.
+                tracing::warn!(
+                    base,
+                    "the database has a new history with ids that were read before; streams begin anew"
+                );
+                self.base = Some(base);
+                self.begin_after(base - 1);
+                self.feed.begin_epoch();
+                continue;
+            }
+            self.base = Some(base);
             let is_last = page.events.len() < PAGE as usize;
             let mut gap_before = None;
             for event in page.events {
@@ -426,21 +497,37 @@ impl Reader {
     async fn begin(&mut self) -> Result<(), StoreError> {
         let newest = self.find_newest_id().await?;
         self.settle(newest).await?;
-        self.at = newest;
-        self.feed.0.settled.store(newest, Ordering::Release);
-        self.feed.0.handed_out.store(newest, Ordering::Release);
-        self.feed.0.started.notify_waiters();
+        self.begin_after(newest);
         Ok(())
     }
 
-    /// A database that was restored from a copy gives out ids again.
+    fn begin_after(&mut self, id: i64) {
+        self.at = id;
+        self.store.life().note_event(id);
+        self.feed.0.settled.store(id, Ordering::Release);
+        self.feed.0.handed_out.store(id, Ordering::Release);
+        self.feed.0.started.notify_waiters();
+    }
+
+    /// A database that went back in time gives out ids again. The next sign of life notes a new history, whose ids are above all
+    /// that this replica has read, and then nothing has to begin again: the events go on, with one that says so. What is not
+    /// noticed, such as a sequence that somebody has set by hand, is begun again with, and no stream goes on as if nothing had
+    /// happened.
     async fn begin_again_if_set_back(&mut self) -> Result<(), StoreError> {
         if self.at < 0 || self.find_newest_id().await? >= self.at {
+            self.behind_since = None;
             return Ok(());
         }
-        tracing::warn!("the database has gone back in time; events go on from there");
+        let since = *self.behind_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < NOTICED_WITHIN {
+            return Ok(());
+        }
+        tracing::warn!("the database has gone back in time; events go on from there, and streams begin anew");
+        self.behind_since = None;
         self.settled_to = -1;
-        self.begin().await
+        self.begin().await?;
+        self.feed.begin_epoch();
+        Ok(())
     }
 
     async fn find_newest_id(&self) -> Result<i64, StoreError> {

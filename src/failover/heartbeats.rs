@@ -20,10 +20,10 @@ use super::held::HeldGroups;
 use super::line::{EXPENSIVE, Line, Waits};
 use super::turns::Turns;
 use super::{
-    FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
+    Caller, FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
     session_of_another,
 };
-use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules};
+use crate::arbitration::{self, Answer, ClientInstant, Health, Report, Role, Rules, Term};
 use crate::ids::{GroupPath, SessionId};
 use crate::limited;
 use crate::log_limits::Lines;
@@ -32,7 +32,7 @@ use crate::seeded_bugs::{self, FirstReading};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, LeaseLeft};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
-use crate::store::{Kept, LostCommit, Store, StoreError, WorkError};
+use crate::store::{Kept, LostCommit, Store, StoreError, StoreOptions, WorkError};
 
 /// How often a batch may meet others on the same rows before it is split.
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
@@ -61,6 +61,8 @@ pub struct HeartbeatMessage {
     pub last_data_send_time: Option<DateTime<Utc>>,
     /// The role it was acting in when it sent, where it says so.
     pub acting_as: Option<Role>,
+    /// The highest term that it has been told, where it says so.
+    pub term_seen: Option<Term>,
 }
 
 /// The way in for heartbeats. Cheap to clone; the writers stop when the last clone is gone.
@@ -96,8 +98,30 @@ struct Request {
     tenant: Arc<str>,
     /// Who sent it.
     caller: Arc<str>,
+    arrived_at: Instant,
     /// Whether it counts only if they registered the session.
     is_bound: bool,
+}
+
+impl Request {
+    /// What it says, for arbitration.
+    fn report(&self, clock: &state::Clock) -> Report {
+        Report {
+            health: self.message.health,
+            sent_at: ClientInstant(instant(self.times(clock).heartbeat_time).0),
+            data_sent_until: self.message.last_data_send_time.map(instant),
+            acting_as: self.message.acting_as,
+            term_seen: seeded_bugs::term_heeded(self.message.term_seen),
+        }
+    }
+
+    /// What it says besides.
+    fn times(&self, clock: &state::Clock) -> ReportedTimes {
+        ReportedTimes {
+            heartbeat_time: self.message.heartbeat_time.unwrap_or(clock.now),
+            last_data_send_time: self.message.last_data_send_time,
+        }
+    }
 }
 
 impl Waits for Waiting {
@@ -171,14 +195,15 @@ impl HeartbeatQueue {
         path: GroupPath,
         session: SessionId,
         message: HeartbeatMessage,
-        caller: Arc<str>,
+        caller: &Caller,
         is_bound: bool,
     ) -> Result<Answer, FailoverError> {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.patience;
         let key = path.key().0;
         let tenant = path.parent.tenant.as_str().into();
-        let request = Arc::new(Request { path, key, session, message, tenant, caller, is_bound });
+        let (caller, arrived_at) = (caller.identity.clone(), caller.arrived_at);
+        let request = Arc::new(Request { path, key, session, message, tenant, caller, arrived_at, is_bound });
         let waiting = Waiting { request, deadline, reply };
         if self.entrance.0.push(waiting).is_err() {
             return Err(FailoverError::Overloaded("too many heartbeats are waiting to be written"));
@@ -412,6 +437,8 @@ impl Writer {
         let rules = self.rules;
         let notes_leases = self.deadlines.is_some();
         let first_reading = Arc::new(FirstReading::default());
+        // All of them are of one group then.
+        let is_large = self.line.is_expensive(requests[0].key);
         self.store
             .serializable_on(kept, deadline, max_conflicts, "heartbeats", LostCommit::Repeat, move |connection| {
                 let requests = requests.clone();
@@ -419,9 +446,30 @@ impl Writer {
                 let first_reading = first_reading.clone();
                 Box::pin(async move {
                     let (keys, places) = distinct_keys(&requests);
+                    let mut first_clock = None;
+                    // Where groups are spread, a part is looked up in as many steps as the whole is read in.
+                    if let (true, [key]) = (is_large && !connection.is_spread(), &keys[..]) {
+                        let (clock, in_part) = load_in_part(connection, *key, &requests, store.options()).await?;
+                        let read_at = Instant::now();
+                        let strangers = find_strangers(connection, &requests).await?;
+                        if let Some(loaded) = in_part
+                            && let Some((outcomes, loaded)) =
+                                decide_in_part(&requests, &strangers, loaded, &clock, &rules)
+                        {
+                            let leases = match notes_leases {
+                                true => Leases { left: leases_left(&loaded, &clock), read_at },
+                                false => Leases::none(),
+                            };
+                            let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
+                            state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
+                            return Ok(Committed { outcomes, changes: Vec::new(), leases, sizes: Vec::new() });
+                        }
+                        first_clock = Some(clock);
+                    }
                     let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
                     let read_at = Instant::now();
-                    let clock = first_reading.or(clock);
+                    // The clock of the statement that took the snapshot.
+                    let clock = first_reading.or(first_clock.unwrap_or(clock));
                     let strangers = find_strangers(connection, &requests).await?;
                     let outcomes = std::iter::zip(requests.iter(), places.iter())
                         .enumerate()
@@ -525,6 +573,43 @@ async fn find_strangers(connection: &mut Connection, requests: &[Arc<Request>]) 
     Ok(requests.iter().enumerate().filter_map(is_stranger).collect())
 }
 
+/// What these heartbeats of one group of many sessions are decided on, unless that turns out to be the whole group.
+async fn load_in_part(
+    connection: &mut Connection,
+    key: uuid::Uuid,
+    requests: &[Arc<Request>],
+    options: &StoreOptions,
+) -> Result<(state::Clock, Option<Loaded>), WorkError> {
+    let sessions: Vec<&str> = requests.iter().map(|request| request.session.as_str()).collect();
+    state::load_in_part(connection, key, &sessions, options).await
+}
+
+/// Decides heartbeats of one group on a part of it; nothing where one of them may change more than its own lease.
+fn decide_in_part(
+    requests: &[Arc<Request>],
+    strangers: &HashSet<usize>,
+    loaded: Loaded,
+    clock: &state::Clock,
+    rules: &Rules,
+) -> Option<(Vec<Result<Answer, FailoverError>>, [Loaded; 1])> {
+    let mut loaded = [loaded];
+    let mut outcomes = Vec::with_capacity(requests.len());
+    for (i, request) in requests.iter().enumerate() {
+        if strangers.contains(&i) {
+            outcomes.push(Err(session_of_another(&request.path, &request.session)));
+            continue;
+        }
+        if let Some(Ok(stored)) = &loaded[0]
+            && let Some(s) = stored.find_session(request.session.as_str())
+            && !arbitration::changes_nothing(&stored.group, s, &request.report(clock), clock.moment(), rules)
+        {
+            return None;
+        }
+        outcomes.push(decide(request, &mut loaded[0], clock, rules));
+    }
+    Some((outcomes, loaded))
+}
+
 /// One heartbeat on the state of its group, as those before it in the batch have left it.
 fn decide(
     request: &Request,
@@ -540,21 +625,21 @@ fn decide(
     let Some(s) = stored.find_session(request.session.as_str()) else {
         return Err(no_such_session(&request.path, &request.session));
     };
-    let message = &request.message;
-    let times = ReportedTimes {
-        heartbeat_time: message.heartbeat_time.unwrap_or(clock.now),
-        last_data_send_time: message.last_data_send_time,
-    };
-    let report = Report {
-        health: message.health,
-        sent_at: ClientInstant(instant(times.heartbeat_time).0),
-        data_sent_until: message.last_data_send_time.map(instant),
-        acting_as: message.acting_as,
-    };
+    let moment = clock.moment();
+    stored.group.begin_anew(moment);
+    if stored.group.is_in_doubt(moment)
+        && request.message.acting_as == Some(Role::Primary)
+        && !clock.is_of_present_history(request.arrived_at)
+    {
+        // It was true when it was sent. Since then another may have been granted Primary in the history that is lost: one that
+        // waited here while a replica went on that had not lost the database. Sent anew, it can be believed.
+        return Err(FailoverError::SaidInAnotherHistory(request.path.group.clone()));
+    }
+    let report = request.report(clock);
     let StoredGroup { group, trace, .. } = stored;
-    let answer = arbitration::heartbeat(group, s, &report, clock.moment(), rules, trace);
+    let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
     seeded_bugs::after_heartbeat(group, s, &report);
-    stored.received.insert(s, times);
+    stored.received.insert(s, request.times(clock));
     Ok(answer)
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Failover, FailoverError, no_such_group};
-use crate::ids::{GroupPath, NamespacePath};
+use crate::ids::{GroupPath, Groups, NamespacePath};
 use crate::metrics;
+use crate::store::audit;
 use crate::store::events::{self, Event, EventTable};
 use crate::store::lifetimes::{self, Lifetime};
 use crate::store::{Store, StoreError};
@@ -55,18 +56,19 @@ impl Failover {
 }
 
 impl Failover {
-    /// The latest changes of roles in a namespace or everywhere, the latest first.
+    /// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
     pub async fn list_latest_transitions(
         &self,
-        namespace: Option<NamespacePath>,
+        place: Option<(NamespacePath, Groups)>,
         count: i64,
     ) -> Result<Vec<Event>, FailoverError> {
-        let namespace = Arc::new(namespace);
+        let place = Arc::new(place);
         let found = self.store().read("latest_transitions", move |connection| {
-            let namespace = namespace.clone();
-            Box::pin(
-                async move { events::read_latest_transitions(connection, namespace.as_ref().as_ref(), count).await },
-            )
+            let place = place.clone();
+            Box::pin(async move {
+                let place = place.as_ref().as_ref().map(|(namespace, groups)| (namespace, groups));
+                events::read_latest_transitions(connection, place, count).await
+            })
         });
         Ok(found.await?)
     }
@@ -91,17 +93,21 @@ impl Failover {
     }
 }
 
-/// Deletes events that are older than the retention, for ever, over a store of its own: signs of life must not wait for
-/// it. Any number of replicas may do so: they take turns.
+/// Deletes events and entries of the audit trail that are older than their retention, for ever, over a store of its own: signs of
+/// life must not wait for it. Any number of replicas may do so: they take turns.
 pub async fn prune(failover: Failover, direct: Store) {
     let store = direct.background();
     let options = &failover.options.events;
     loop {
         tokio::time::sleep(options.prune_interval.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-        for table in [EventTable::RoleTransitions, EventTable::ConfigurationChanges] {
-            match prune_table(&store, table, options.retention).await {
+        for kept in [Kept::RoleTransitions, Kept::ConfigurationChanges, Kept::AuditLog] {
+            let retention = match kept {
+                Kept::RoleTransitions | Kept::ConfigurationChanges => options.retention,
+                Kept::AuditLog => options.audit_retention,
+            };
+            match prune_table(&store, kept, retention).await {
                 Ok(0) => {}
-                Ok(rows) => tracing::info!(rows, ?table, "old events were deleted"),
+                Ok(rows) => tracing::info!(rows, table = ?kept, "old rows were deleted"),
                 // They are deleted next time.
                 Err(error) => tracing::debug!(%error, "pruning failed"),
             }
@@ -109,17 +115,41 @@ pub async fn prune(failover: Failover, direct: Store) {
     }
 }
 
-async fn prune_table(store: &Store, table: EventTable, retention: Duration) -> Result<i64, StoreError> {
+/// What is kept for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    RoleTransitions,
+    ConfigurationChanges,
+    AuditLog,
+}
+
+async fn prune_table(store: &Store, kept: Kept, retention: Duration) -> Result<i64, StoreError> {
     let mut after = 0;
     let mut rows = 0;
     loop {
         let pruned = store
-            .read("prune", move |connection| {
-                Box::pin(events::prune_events(connection, table, retention, after, PRUNE_STEP))
+            .read("prune", move |connection| match kept {
+                Kept::RoleTransitions => Box::pin(events::prune_events(
+                    connection,
+                    EventTable::RoleTransitions,
+                    retention,
+                    after,
+                    PRUNE_STEP,
+                )),
+                Kept::ConfigurationChanges => Box::pin(events::prune_events(
+                    connection,
+                    EventTable::ConfigurationChanges,
+                    retention,
+                    after,
+                    PRUNE_STEP,
+                )),
+                Kept::AuditLog => Box::pin(audit::prune(connection, retention, after, PRUNE_STEP)),
             })
             .await?;
         rows += pruned.rows;
-        metrics::events_pruned(pruned.rows.unsigned_abs());
+        if kept != Kept::AuditLog {
+            metrics::events_pruned(pruned.rows.unsigned_abs());
+        }
         // The rest is young, or another replica is at it.
         if pruned.rows < PRUNE_STEP {
             return Ok(rows);

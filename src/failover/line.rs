@@ -128,6 +128,11 @@ impl<T: Waits> Line<T> {
         groups.into_iter().collect()
     }
 
+    /// Whether that group is known to have many sessions.
+    pub fn is_expensive(&self, group: Uuid) -> bool {
+        self.lock().sizes.get(&group).is_some_and(|size| *size >= EXPENSIVE)
+    }
+
     /// Puts those back that turn out to be expensive; what is left goes on. Those without a place are returned second.
     pub fn put_expensive_back(&self, batch: Vec<T>) -> (Vec<T>, Vec<T>) {
         let is_expensive = |one: &T| self.lock().sizes.get(&one.group()).is_some_and(|size| *size >= EXPENSIVE);

@@ -16,7 +16,6 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Extensions, Server, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::rt::net::TcpStream;
-use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use super::errors::ApiError;
 use super::lists::OpenList;
 use crate::auth::certificates::ClientCertificate;
+use crate::tls::TlsConfig;
 use client_stream::ClientStream;
 use framing::BodyLength;
 use pace::Pace;
@@ -78,7 +78,7 @@ impl Default for ConnectionOptions {
 pub fn serve<F, A, S>(
     listeners: Vec<TcpListener>,
     application: F,
-    tls: Option<ServerConfig>,
+    tls: Option<TlsConfig>,
     options: &ConnectionOptions,
     workers: usize,
     shutdown_timeout: Duration,
@@ -94,10 +94,6 @@ where
             InitError = (),
         > + 'static,
 {
-    let tls = tls.map(|mut config| {
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        TlsAcceptor::from(Arc::new(config))
-    });
     let shares = Shares::new(options);
     let mut server = Server::build()
         .workers(workers)
@@ -137,7 +133,7 @@ where
 /// Gives a connection its place, and makes it a stream of requests.
 async fn accept(
     mut stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    tls: Option<TlsConfig>,
     shares: Arc<Shares>,
     options: Arc<ConnectionOptions>,
 ) -> io::Result<(ClientStream, Option<SocketAddr>)> {
@@ -157,10 +153,10 @@ async fn accept(
     };
     let transport = match tls {
         None => Transport::Plain(stream),
-        Some(acceptor) => {
+        Some(config) => {
             let handshake = async {
                 let _turn = place.handshake_turn().await;
-                acceptor.accept(stream).await
+                TlsAcceptor::from(config.get()).accept(stream).await
             };
             Transport::Tls(Box::new(timeout(HANDSHAKE, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??))
         }
@@ -178,8 +174,7 @@ pub struct Connection(Rc<RefCell<Pace>>);
 fn note_connection(stream: &ClientStream, notes: &mut Extensions) {
     let stream = stream.get_ref();
     notes.insert(Connection(stream.pace()));
-    let leaf = stream.peer_certificate();
-    if let Some(certificate) = leaf.and_then(|leaf| ClientCertificate::read(leaf)) {
+    if let Some(certificate) = stream.peer_certificates().and_then(ClientCertificate::read) {
         notes.insert(certificate);
     }
 }

@@ -20,6 +20,7 @@ use super::routes::RESOURCES;
 
 pub mod events;
 pub mod groups;
+pub mod keys;
 pub mod operation;
 pub mod sessions;
 pub mod status;
@@ -247,6 +248,7 @@ pub fn document() -> Value {
             {"name": sessions::TAG, "description": "The members of a group: register, heartbeat, say goodbye."},
             {"name": status::TAG, "description": "What is true now, with what is at risk first."},
             {"name": events::TAG, "description": "What changed, as it happens and afterwards."},
+            {"name": keys::TAG, "description": "Keys of the service's own, handed out by admins."},
             {"name": operation::TAG, "description": "Health and metrics of a replica, and this description."},
         ],
         // Any of these, or none where the service asks nobody who they are.
@@ -290,6 +292,14 @@ fn parameters(schemas: &mut SchemaGenerator) -> Value {
         "tenantId": id("tenantId", "The tenant. It exists as soon as it is used.", "plant"),
         "namespaceId": id("namespaceId", "The namespace of the tenant. It exists as soon as it is used.", "line1"),
         "groupid": id("groupid", "The group.", "pump"),
+        "key": {
+            "name": "key",
+            "in": "path",
+            "required": true,
+            "schema": {"type": "integer", "format": "int64", "minimum": 1},
+            "description": "The number of the API key.",
+            "example": 3,
+        },
         "sessionId": id("sessionId", "The client session.", "a"),
         "traceparent": {
             "name": "traceparent",

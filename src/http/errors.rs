@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::MAX_TARGET_BYTES;
+use crate::auth::api_keys::issue::IssueError;
+use crate::auth::writes::TooManyWrites;
 use crate::failover::FailoverError;
 use crate::ids::{GroupId, InvalidId, NamespaceId, NamespacePath, TenantId};
 use crate::store::StoreError;
@@ -51,6 +53,8 @@ pub enum ApiError {
     NotReady {
         /// Why.
         reason: String,
+        /// Whether a stranger asks, who is not told why.
+        is_for_stranger: bool,
     },
     /// Nobody knows who is asking.
     NotAuthenticated {
@@ -69,6 +73,13 @@ pub enum ApiError {
         /// What they lack.
         reason: String,
     },
+    /// The name by which the service was asked for is none of its own.
+    HostNotAllowed {
+        /// The name, with its port.
+        host: String,
+    },
+    /// Too many changes of one caller or of one tenant.
+    TooManyWrites(TooManyWrites),
     /// Too many requests of one identity.
     TooManyRequests {
         /// Of what.
@@ -83,6 +94,8 @@ pub enum ApiError {
         /// How.
         cause: String,
     },
+    /// A key was not made or revoked.
+    Keys(IssueError),
     /// A use case refused.
     Failover(FailoverError),
     /// The framework refused before the request reached us.
@@ -114,12 +127,19 @@ impl ApiError {
             ApiError::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::NotAuthenticated { .. } => StatusCode::UNAUTHORIZED,
             ApiError::CannotAuthenticate { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::NotAllowed { .. } => StatusCode::FORBIDDEN,
-            ApiError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::NotAllowed { .. } | ApiError::HostNotAllowed { .. } => StatusCode::FORBIDDEN,
+            ApiError::TooManyRequests { .. } | ApiError::TooManyWrites(_) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::NoPlace => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::BodyBroken { .. } => StatusCode::BAD_REQUEST,
             ApiError::Framework(status) => *status,
+            ApiError::Keys(error) => match error {
+                IssueError::Wanted(_) => StatusCode::BAD_REQUEST,
+                IssueError::NoSuchKey(_) => StatusCode::NOT_FOUND,
+                IssueError::TooMany(_) => StatusCode::CONFLICT,
+                IssueError::NoSecret => StatusCode::INTERNAL_SERVER_ERROR,
+                IssueError::Store(error) => store_status(error),
+            },
             ApiError::Failover(error) => match error {
                 FailoverError::NoSuchGroup { .. } | FailoverError::NoSuchSession { .. } => StatusCode::NOT_FOUND,
                 FailoverError::GroupDiffers(_)
@@ -128,14 +148,14 @@ impl ApiError {
                 | FailoverError::TooManyGroups { .. }
                 | FailoverError::TooManySessionsOfTenant { .. }
                 | FailoverError::GroupIsLive { .. } => StatusCode::CONFLICT,
+                FailoverError::HiddenCharacter { .. } => StatusCode::BAD_REQUEST,
                 FailoverError::OnlyAdminsChangeGroups(_) | FailoverError::SessionOfAnother { .. } => {
                     StatusCode::FORBIDDEN
                 }
-                FailoverError::Overloaded(_) | FailoverError::TooManyStreams { .. } => StatusCode::SERVICE_UNAVAILABLE,
-                FailoverError::Store(error) => match error {
-                    StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
-                    StoreError::Inconsistent(_) | StoreError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-                },
+                FailoverError::Overloaded(_)
+                | FailoverError::TooManyStreams { .. }
+                | FailoverError::SaidInAnotherHistory(_) => StatusCode::SERVICE_UNAVAILABLE,
+                FailoverError::Store(error) => store_status(error),
             },
         }
     }
@@ -164,9 +184,14 @@ impl ApiError {
                 format!("It is declared as '{found}'."),
                 "Send JSON in UTF-8, uncompressed, with the header Content-Type: application/json.",
             ),
-            ApiError::NotReady { reason } => {
-                ("The service is not ready.", reason.clone(), "Try again after the time in the Retry-After header.")
-            }
+            ApiError::NotReady { reason, is_for_stranger } => (
+                "The service is not ready.",
+                match is_for_stranger {
+                    true => "It cannot serve requests now.".to_owned(),
+                    false => reason.clone(),
+                },
+                "Try again after the time in the Retry-After header.",
+            ),
             ApiError::NotAuthenticated { reason, .. } => (
                 "The caller is not known.",
                 format!("{}.", capital(reason)),
@@ -181,6 +206,16 @@ impl ApiError {
                 "The caller is not allowed to do this.",
                 reason.clone(),
                 "Use credentials that have the role there, or have it granted.",
+            ),
+            ApiError::HostNotAllowed { host } => (
+                "The service has no such name.",
+                format!("It was asked for as '{host}'."),
+                "Ask for it by a name of its own, or add this one to its setting allowed-hosts.",
+            ),
+            ApiError::TooManyWrites(too_many) => (
+                "There are too many changes.",
+                format!("{}.", capital(&too_many.to_string())),
+                "Try again after the time in the Retry-After header, change less, or raise the service's caller-write-rates or tenant-write-rates.",
             ),
             ApiError::TooManyRequests { reason } => (
                 "There are too many requests.",
@@ -201,6 +236,7 @@ impl ApiError {
                 ("The body is not whole.", format!("The body could not be read: {cause}."), "Send the whole body.")
             }
             ApiError::Framework(status) => refused_unread(*status),
+            ApiError::Keys(error) => key_texts(error),
             ApiError::Failover(error) => failover_texts(error),
         }
     }
@@ -209,8 +245,28 @@ impl ApiError {
     pub fn cause(&self) -> String {
         match self {
             ApiError::Failover(error) => error.to_string(),
+            ApiError::Keys(error) => error.to_string(),
+            ApiError::NotReady { reason, .. } => reason.clone(),
             other => other.texts().1,
         }
+    }
+}
+
+fn store_status(error: &StoreError) -> StatusCode {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        StoreError::Inconsistent(_) | StoreError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn key_texts(error: &IssueError) -> (&'static str, String, &'static str) {
+    let reason = format!("{}.", capital(&error.to_string()));
+    match error {
+        IssueError::Wanted(_) => ("The key cannot be made.", reason, "Correct what the reason names."),
+        IssueError::NoSecret => ("The key cannot be made.", reason, "Report it together with the OperationId."),
+        IssueError::NoSuchKey(_) => ("The key does not exist.", reason, "Use a number that the list of keys has."),
+        IssueError::TooMany(_) => ("The tenant has too many keys.", reason, "Revoke keys that are no longer used."),
+        IssueError::Store(error) => store_texts(error),
     }
 }
 
@@ -271,6 +327,11 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
             reason,
             "Delete groups that are no longer used, or raise the service's group limit.",
         ),
+        FailoverError::HiddenCharacter { .. } => (
+            "The request cannot be understood.",
+            reason,
+            "Use a name without characters that nobody can see or that change the order of the others.",
+        ),
         FailoverError::OnlyAdminsChangeGroups(_) => (
             "The caller is not allowed to do this.",
             reason,
@@ -284,6 +345,11 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
         FailoverError::GroupIsLive { .. } => {
             ("The group is in use.", reason, "Stop its clients and wait for one failover timeout, or add ?force=true.")
         }
+        FailoverError::SaidInAnotherHistory(_) => (
+            "The database has changed.",
+            reason,
+            "Send the next heartbeat after the time in the Retry-After header, and go on acting until the last lease has run out.",
+        ),
         FailoverError::Overloaded(_) => {
             ("The service is overloaded.", reason, "Try again after the time in the Retry-After header.")
         }
@@ -292,17 +358,23 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
             reason,
             "Close streams that are not needed, try again after the time in the Retry-After header, or raise the service's limit.",
         ),
-        FailoverError::Store(StoreError::Unavailable(_)) => (
+        FailoverError::Store(error) => store_texts(error),
+    }
+}
+
+fn store_texts(error: &StoreError) -> (&'static str, String, &'static str) {
+    match error {
+        StoreError::Unavailable(_) => (
             "The database cannot be reached in time.",
             "Nothing was changed, or the change is whole.".to_owned(),
             "Try again after the time in the Retry-After header.",
         ),
-        FailoverError::Store(StoreError::Contended { .. }) => (
+        StoreError::Contended { .. } => (
             "Too many changes of the same group at once.",
             "Nothing was changed: other requests for the group came between for as long as there was time.".to_owned(),
             "Try again after the time in the Retry-After header.",
         ),
-        FailoverError::Store(StoreError::Inconsistent(_) | StoreError::Failed { .. }) => (
+        StoreError::Inconsistent(_) | StoreError::Failed { .. } => (
             "The service has a defect.",
             "The request could not be carried out. Its cause is in the service's log.".to_owned(),
             "Report it together with the OperationId.",
@@ -324,6 +396,12 @@ fn capital(text: &str) -> String {
 impl From<FailoverError> for ApiError {
     fn from(error: FailoverError) -> ApiError {
         ApiError::Failover(error)
+    }
+}
+
+impl From<IssueError> for ApiError {
+    fn from(error: IssueError) -> ApiError {
+        ApiError::Keys(error)
     }
 }
 
@@ -419,7 +497,7 @@ impl Refusal {
             Refusal::Conflict => "It conflicts with what exists.",
             Refusal::BodyTooLarge => "The body is longer than 64 KiB.",
             Refusal::NotJson => "The body is not JSON.",
-            Refusal::TooManyRequests => "The caller is over its rate.",
+            Refusal::TooManyRequests => "The caller or the tenant is over its rate.",
             Refusal::Defect => "A defect of the service. The cause is in its log under the OperationId.",
             Refusal::Unavailable => {
                 "The database cannot be reached in time, others changed the same rows for too long, or too much waits already. Nothing was changed, or the change is whole."
@@ -485,7 +563,10 @@ impl ApiError {
     pub fn to_response(&self, operation_id: &str) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if let ApiError::TooManyWrites(too_many) = self {
+            let seconds = too_many.wait.as_secs_f64().ceil().max(1.0);
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        } else if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
         }
         if let ApiError::MethodNotAllowed { allow } = self {

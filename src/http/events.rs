@@ -35,6 +35,9 @@ pub const KEEP_ALIVE_S: i64 = 15;
 /// The header by which a client says what it has had.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
+const NEW_HISTORY_DESCRIPTION: &str = "The database has a new history: a standby was promoted, or an older state was restored. \
+    What happened last before may be lost. It concerns every group, and every stream has it.";
+
 /// What a stream is.
 pub const CONTENT_TYPE_OF_STREAM: &str = "text/event-stream";
 
@@ -75,7 +78,7 @@ async fn open(
 ) -> Result<HttpResponse, ApiError> {
     let after = last_event_id(request)?;
     let keep_alive = keep_alive(request)?;
-    let listener = failover.feed().listen(scope, after).await?;
+    let listener = failover.feed().listen(scope, admission.2.groups().clone(), after).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, CONTENT_TYPE_OF_STREAM))
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -220,13 +223,16 @@ pub fn describe(event: &Event) -> (&'static str, EventBody<'_>) {
     let mut body = EventBody {
         id: event.id,
         time: datetime::format(Some(event.recorded_at)),
-        tenant_id: &event.tenant,
-        namespace_id: &event.namespace,
-        group_id: &event.group,
+        place: event.group.as_ref().map(|group| PlaceBody {
+            tenant_id: &group.tenant,
+            namespace_id: &group.namespace,
+            group_id: &group.id,
+        }),
         session_id: event.session.as_deref(),
         role: None,
         configuration: None,
         name: None,
+        history: None,
     };
     let name = match &event.what {
         Happening::RoleChanged(change) => {
@@ -253,6 +259,15 @@ pub fn describe(event: &Event) -> (&'static str, EventBody<'_>) {
             "SessionRegistered"
         }
         Happening::SessionDeleted => "SessionDeleted",
+        Happening::DatabaseHistoryChanged(new) => {
+            body.history = Some(NewHistoryBody {
+                history: new.history.to_string(),
+                last_sign_at: datetime::format(new.last_sign_at),
+                reason: &new.reason,
+                last_id_before: new.last_id_before,
+            });
+            "DatabaseHistoryChanged"
+        }
     };
     (name, body)
 }
@@ -267,12 +282,9 @@ pub struct EventBody<'a> {
     /// When it was decided or made, by the database's clock.
     #[schemars(with = "DateTimeText")]
     time: String,
-    #[schemars(with = "IdText")]
-    tenant_id: &'a str,
-    #[schemars(with = "IdText")]
-    namespace_id: &'a str,
-    #[schemars(with = "IdText")]
-    group_id: &'a str,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    place: Option<PlaceBody<'a>>,
     // What some kinds of events have, see `kind_of_event`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -286,6 +298,38 @@ pub struct EventBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     name: Option<Option<&'a str>>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    history: Option<NewHistoryBody<'a>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct PlaceBody<'a> {
+    #[schemars(with = "IdText")]
+    tenant_id: &'a str,
+    #[schemars(with = "IdText")]
+    namespace_id: &'a str,
+    #[schemars(with = "IdText")]
+    group_id: &'a str,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct NewHistoryBody<'a> {
+    /// What this history is told from others by.
+    #[schemars(with = "String", extend("format" = "uuid"))]
+    history: String,
+    /// What it was noticed by.
+    #[schemars(extend("enum" = metrics::HISTORIES))]
+    reason: &'a str,
+    /// When the service last gave a sign of life that the database still has: what was answered after it may be lost.
+    #[schemars(with = "DateTimeText")]
+    last_sign_at: String,
+    /// The highest id of an event of before that the database still has. Events with a higher one, below this event's, are lost:
+    /// whoever has had some takes them for not having happened.
+    #[schemars(range(min = 0))]
+    last_id_before: i64,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -362,7 +406,7 @@ pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
 }
 
 /// The data of every kind of event by its name, for the description of the API.
-pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema); 6] {
+pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema); 7] {
     let session = json_schema!({
         "properties": {"SessionId": schemas.subschema_for::<IdText>()},
         "required": ["SessionId"],
@@ -371,15 +415,21 @@ pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema)
         "properties": {"Name": {"type": ["string", "null"], "maxLength": MAX_NAME_CHARS}},
         "required": ["Name"],
     });
+    let place = PlaceBody::json_schema(schemas);
     let role = RoleBody::json_schema(schemas);
     let configuration = ConfigurationBody::json_schema(schemas);
+    let history = NewHistoryBody::json_schema(schemas);
+    let mut of_group = |description, more: &[&Schema]| {
+        kind_of_event(schemas, description, std::iter::once(&place).chain(more.iter().copied()).cloned())
+    };
     [
-        ("RoleChanged", kind_of_event(schemas, "A session's role changed.", [session.clone(), role])),
-        ("GroupCreated", kind_of_event(schemas, "A group was created.", [configuration.clone()])),
-        ("GroupChanged", kind_of_event(schemas, "A group's configuration was replaced.", [configuration])),
-        ("GroupDeleted", kind_of_event(schemas, "A group was deleted, and its sessions with it.", [])),
-        ("SessionRegistered", kind_of_event(schemas, "A session was registered.", [session.clone(), name])),
-        ("SessionDeleted", kind_of_event(schemas, "A session was deleted.", [session])),
+        ("RoleChanged", of_group("A session's role changed.", &[&session, &role])),
+        ("GroupCreated", of_group("A group was created.", &[&configuration])),
+        ("GroupChanged", of_group("A group's configuration was replaced.", &[&configuration])),
+        ("GroupDeleted", of_group("A group was deleted, and its sessions with it.", &[])),
+        ("SessionRegistered", of_group("A session was registered.", &[&session, &name])),
+        ("SessionDeleted", of_group("A session was deleted.", &[&session])),
+        ("DatabaseHistoryChanged", kind_of_event(schemas, NEW_HISTORY_DESCRIPTION, [history])),
     ]
 }
 

@@ -5,19 +5,24 @@
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::Method;
-use actix_web::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use super::errors::ApiError;
 use super::paths;
 use super::routes::Resource;
+use super::{OperationId, sites};
 use crate::auth::certificates::ClientCertificate;
-use crate::auth::{ANONYMOUS, AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize};
+use crate::auth::writes::Write;
+use crate::auth::{
+    ANONYMOUS, Allowed, AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize,
+};
 use crate::failover::{Caller, Recognition};
+use crate::ids::Groups;
 
 /// What anybody may ask for: it tells nothing about what is stored.
 const OPEN: [&str; 7] =
@@ -32,16 +37,22 @@ pub async fn admit(
     request: &ServiceRequest,
     resource: Option<&Resource>,
     authenticator: &Authenticator,
-    operation_id: &Arc<str>,
+    operation_id: &OperationId,
 ) -> Result<(), ApiError> {
-    if resource.is_some_and(|resource| OPEN.contains(&resource.path)) {
+    let path = resource.map(|resource| resource.path);
+    // Health is asked for by machines, under names and addresses of all kinds.
+    if path == Some(paths::LIVE) {
         return Ok(());
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) && is_from_another_site(request) {
-        return Err(ApiError::NotAllowed {
-            reason: "A page of another site had a browser send this (its header Sec-Fetch-Site or Origin says so)."
-                .to_owned(),
-        });
+    if path == Some(paths::READY) {
+        note_if_familiar(request, authenticator).await;
+        return Ok(());
+    }
+    // Before anything is waited for.
+    let arrived_at = Instant::now();
+    sites::check(request)?;
+    if path.is_some_and(|path| OPEN.contains(&path)) {
+        return Ok(());
     }
     let challenge = match request.headers().contains_key(SENT_BY_SCRIPT) {
         true => authenticator.challenge_for_scripts(),
@@ -50,32 +61,74 @@ pub async fn admit(
     if !authenticator.is_open() && request.headers().get_all(AUTHORIZATION).nth(1).is_some() {
         return Err(refused(AuthError::Invalid("there are several headers Authorization"), challenge));
     }
-    let presented = Presented {
-        peer: request.peer_addr().map(|peer| peer.ip()),
-        authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
-        certificate: request.conn_data::<ClientCertificate>(),
-    };
+    let presented = presented(request);
     let identity = match authenticator.recall(presented) {
         Some(known) => known,
         // Boxed: it is rare, and every request would carry its size.
         None => Box::pin(authenticator.recognise(presented)).await.map_err(|error| refused(error, challenge))?,
     };
-    let peer = request.peer_addr().map(|peer| peer.ip());
+    let peer = presented.peer;
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
-    let role = check(request, resource, &identity, authenticator.clients_create_groups())?;
+    let allowed = check(request, resource, &identity, authenticator.clients_create_groups())?;
+    if let Some(write) = write_of(request.method(), resource) {
+        let names = Names::of(request.path(), resource);
+        let tenant = names.tenant();
+        authenticator.count_write(write, &identity, peer, tenant).map_err(ApiError::TooManyWrites)?;
+    }
+    if is_familiar(&identity, peer) {
+        request.extensions_mut().insert(Familiar);
+    }
     if resource.is_some_and(|resource| STREAMS.contains(&resource.path)) {
-        request.extensions_mut().insert(Standing::of(request));
+        request.extensions_mut().insert(Standing::of(request, resource, allowed.groups.clone()));
     }
     request.extensions_mut().insert(Caller {
         identity: identity.name.clone(),
-        operation_id: operation_id.clone(),
-        is_admin: role == Role::Admin,
+        operation_id: operation_id.own.clone(),
+        claimed_trace: operation_id.claimed.clone(),
+        arrived_at,
+        is_admin: allowed.role == Role::Admin,
+        groups: allowed.groups,
         recognition: match &*identity.name {
             ANONYMOUS => Recognition::Nameless,
             _ => Recognition::ByName,
         },
     });
     Ok(())
+}
+
+fn presented(request: &ServiceRequest) -> Presented<'_> {
+    Presented {
+        peer: request.peer_addr().map(|peer| peer.ip()),
+        authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
+        certificate: request.conn_data::<ClientCertificate>(),
+    }
+}
+
+/// Noted on a request of somebody who is no stranger: known by name, or on this machine where nobody is asked for one.
+#[derive(Clone, Copy)]
+pub struct Familiar;
+
+fn is_familiar(identity: &Identity, peer: Option<IpAddr>) -> bool {
+    &*identity.name != ANONYMOUS || peer.is_some_and(|peer| peer.to_canonical().is_loopback())
+}
+
+/// How long it may take to find out who asks for what anybody may ask for.
+const BRIEFLY: Duration = Duration::from_millis(500);
+
+/// Whoever asks for readiness is answered; by who they are it is decided how much they are told.
+async fn note_if_familiar(request: &ServiceRequest, authenticator: &Authenticator) {
+    let presented = presented(request);
+    let known = match authenticator.recall(presented) {
+        Some(known) => Some(known),
+        None if presented.authorization.is_none() && presented.certificate.is_none() => None,
+        None => {
+            let known = tokio::time::timeout(BRIEFLY, Box::pin(authenticator.recognise(presented))).await;
+            known.ok().and_then(Result::ok)
+        }
+    };
+    if known.is_some_and(|identity| is_familiar(&identity, presented.peer)) {
+        request.extensions_mut().insert(Familiar);
+    }
 }
 
 /// What goes on for as long as its caller wants.
@@ -87,20 +140,27 @@ pub struct Standing {
     authorization: Option<Vec<u8>>,
     certificate: Option<ClientCertificate>,
     peer: Option<IpAddr>,
-    place: Option<(String, String)>,
+    place: Names,
+    groups: Groups,
 }
 
 impl Standing {
-    fn of(request: &ServiceRequest) -> Standing {
+    fn of(request: &ServiceRequest, resource: Option<&Resource>, groups: Groups) -> Standing {
         Standing {
             authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes().to_vec()),
             certificate: request.conn_data::<ClientCertificate>().cloned(),
             peer: request.peer_addr().map(|peer| peer.ip()),
-            place: place_of(request.path()),
+            place: Names::of(request.path(), resource),
+            groups,
         }
     }
 
-    /// Whether its caller may still read there. While that cannot be told, it is as it was.
+    /// The groups of its place that its caller may read.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Whether its caller may still read the same there. While that cannot be told, it is as it was.
     pub async fn holds(&self, authenticator: &Authenticator) -> bool {
         let presented = Presented {
             authorization: self.authorization.as_deref(),
@@ -109,8 +169,9 @@ impl Standing {
         };
         match authenticator.recognise(presented).await {
             Ok(identity) => {
-                authorize(&identity, as_place(&self.place), Permission::Read, authenticator.clients_create_groups())
-                    .is_ok()
+                let place = self.place.as_place();
+                authorize(&identity, place, Permission::Read, authenticator.clients_create_groups())
+                    .is_ok_and(|allowed| allowed.groups == self.groups)
             }
             Err(AuthError::Missing | AuthError::Invalid(_)) => false,
             Err(AuthError::Unavailable(_) | AuthError::TooMany(_)) => true,
@@ -128,41 +189,64 @@ impl FromRequest for Standing {
     }
 }
 
-/// The tenant and the namespace that a path names. A name that cannot be decoded is nobody's; those who may go everywhere are
-/// told what is wrong with it.
-fn place_of(path: &str) -> Option<(String, String)> {
-    let (tenant, namespace) = paths::raw_namespace(path)?;
-    Some((paths::decode(tenant)?.into_owned(), paths::decode(namespace)?.into_owned()))
+/// What takes as many of a namespace's groups as its caller has been granted: its handlers look at [`Caller::groups`]. Whatever
+/// else is in a namespace and in no group takes a grant for all of them.
+const FOR_SOME_GROUPS: [&str; 4] =
+    [paths::GROUPS, paths::NAMESPACE_EVENTS, paths::NAMESPACE_TRANSITIONS, paths::NAMESPACE_STATUS];
+
+/// What is in a tenant and in none of its namespaces. Whatever else is there, or is not, takes a grant for all tenants.
+const OF_A_TENANT: [&str; 2] = [paths::TENANT_KEYS, paths::TENANT_KEY];
+
+/// The names in a path that say where something is to be done. A name that cannot be decoded is nobody's; those who may go there
+/// are told what is wrong with it.
+#[derive(Clone)]
+enum Names {
+    Everywhere,
+    Tenant(String),
+    Namespace { tenant: String, namespace: String, for_some_groups: bool },
+    Group { tenant: String, namespace: String, group: String },
 }
 
-fn as_place(names: &Option<(String, String)>) -> Place<'_> {
-    match names {
-        Some((tenant, namespace)) => Place::Namespace { tenant, namespace },
-        None => Place::Everywhere,
+impl Names {
+    fn of(path: &str, resource: Option<&Resource>) -> Names {
+        Names::find(path, resource).unwrap_or(Names::Everywhere)
     }
-}
 
-/// Whether a browser says that a page from elsewhere made it ask. A browser adds credentials by itself where it has them (a
-/// client certificate, a password once typed), and on a loopback address none are needed; so any page that somebody opens
-/// could otherwise send heartbeats. Nothing but a browser sends this header, and no script can change it.
-///
-/// It is not sent over plain HTTP to a host's name; there the page's origin is, and has to be the host that was asked.
-fn is_from_another_site(request: &ServiceRequest) -> bool {
-    if let Some(site) = request.headers().get("Sec-Fetch-Site") {
-        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+    fn find(path: &str, resource: Option<&Resource>) -> Option<Names> {
+        let name = |raw: &str| paths::decode(raw).map(|name| name.into_owned());
+        let raw = paths::raw_names(path)?;
+        let tenant = name(raw.tenant)?;
+        let Some(namespace) = raw.namespace else {
+            let is_of_tenant = resource.is_some_and(|resource| OF_A_TENANT.contains(&resource.path));
+            return is_of_tenant.then_some(Names::Tenant(tenant));
+        };
+        let namespace = name(namespace)?;
+        Some(match raw.group.and_then(name) {
+            Some(group) => Names::Group { tenant, namespace, group },
+            None => {
+                let for_some_groups =
+                    raw.group.is_none() && resource.is_some_and(|resource| FOR_SOME_GROUPS.contains(&resource.path));
+                Names::Namespace { tenant, namespace, for_some_groups }
+            }
+        })
     }
-    let Some(origin) = request.headers().get(ORIGIN) else { return false };
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    !origin.is_some_and(|(scheme, authority)| {
-        without_port(authority, scheme).eq_ignore_ascii_case(without_port(host, scheme))
-    })
-}
 
-/// An authority without the port that its scheme has anyway.
-fn without_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
-    let port = if scheme == "https" { ":443" } else { ":80" };
-    authority.strip_suffix(port).unwrap_or(authority)
+    fn tenant(&self) -> Option<&str> {
+        match self {
+            Names::Everywhere => None,
+            Names::Tenant(tenant) | Names::Namespace { tenant, .. } | Names::Group { tenant, .. } => Some(tenant),
+        }
+    }
+
+    fn as_place(&self) -> Place<'_> {
+        match self {
+            Names::Everywhere => Place::Everywhere,
+            Names::Tenant(tenant) => Place::Tenant { tenant },
+            Names::Namespace { tenant, namespace, for_some_groups: true } => Place::GroupsOf { tenant, namespace },
+            Names::Namespace { tenant, namespace, for_some_groups: false } => Place::Namespace { tenant, namespace },
+            Names::Group { tenant, namespace, group } => Place::Group { tenant, namespace, group },
+        }
+    }
 }
 
 fn refused(error: AuthError, challenge: &str) -> ApiError {
@@ -180,10 +264,10 @@ fn check(
     resource: Option<&Resource>,
     identity: &Identity,
     clients_create_groups: bool,
-) -> Result<Role, ApiError> {
+) -> Result<Allowed, ApiError> {
     let permission = permission_for(request.method(), resource);
-    let names = place_of(request.path());
-    let place = as_place(&names);
+    let names = Names::of(request.path(), resource);
+    let place = names.as_place();
     authorize(identity, place, permission, clients_create_groups).map_err(|needed| ApiError::NotAllowed {
         reason: format!("'{}' is not '{}' {place}.", identity.name, needed.text()),
     })
@@ -191,12 +275,26 @@ fn check(
 
 fn permission_for(method: &Method, resource: Option<&Resource>) -> Permission {
     match (method, resource.map(|resource| resource.path)) {
+        (&Method::GET | &Method::HEAD, Some(paths::METRICS)) => Permission::ReadMetrics,
+        // Who else has keys, and for what, is for those alone who hand them out.
+        (_, Some(paths::KEYS | paths::KEY | paths::TENANT_KEYS | paths::TENANT_KEY)) => Permission::Administer,
         (&Method::GET | &Method::HEAD, _) => Permission::Read,
         (&Method::POST, Some(paths::GROUPS)) => Permission::CreateGroups,
         (&Method::PUT, Some(paths::GROUP)) => Permission::CreateGroups,
         (&Method::POST, Some(paths::SESSIONS | paths::SESSION)) => Permission::UseSessions,
         (&Method::DELETE, Some(paths::SESSION)) => Permission::UseSessions,
         _ => Permission::Administer,
+    }
+}
+
+/// What a request would change, other than by a heartbeat. What is not listed is counted, too.
+fn write_of(method: &Method, resource: Option<&Resource>) -> Option<Write> {
+    match (method, resource.map(|resource| resource.path)) {
+        (&Method::GET | &Method::HEAD, _) | (&Method::POST, Some(paths::SESSION)) => None,
+        (&Method::POST, Some(paths::SESSIONS)) => Some(Write::Registration),
+        (&Method::POST, Some(paths::GROUPS)) | (&Method::PUT, Some(paths::GROUP)) => Some(Write::GroupChange),
+        (&Method::DELETE, Some(paths::GROUP | paths::SESSION)) => Some(Write::Deletion),
+        _ => Some(Write::Other),
     }
 }
 
@@ -215,6 +313,24 @@ impl FromRequest for Caller {
 mod tests {
     use super::*;
     use crate::http::routes;
+
+    #[test]
+    fn whatever_may_change_something_and_is_no_heartbeat_is_counted() {
+        let groups = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
+        let kind = |method: &str, below: &str| {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            write_of(&method, routes::find(&format!("{groups}{below}")))
+        };
+        assert_eq!(kind("POST", "/g/clientsessions/s"), None);
+        assert_eq!(kind("GET", "/g"), None);
+        assert_eq!(kind("POST", ""), Some(Write::GroupChange));
+        assert_eq!(kind("PUT", "/g"), Some(Write::GroupChange));
+        assert_eq!(kind("POST", "/g/clientsessions"), Some(Write::Registration));
+        assert_eq!(kind("DELETE", "/g"), Some(Write::Deletion));
+        assert_eq!(kind("DELETE", "/g/clientsessions/s"), Some(Write::Deletion));
+        assert_eq!(kind("PUT", "/g/override"), Some(Write::Other));
+        assert_eq!(kind("PATCH", "/g"), Some(Write::Other));
+    }
 
     #[test]
     fn what_is_not_listed_takes_an_administrator() {

@@ -13,7 +13,7 @@ use super::paths::{InGroup, InNamespace};
 use super::query;
 use crate::failover::history::HistoryRange;
 use crate::failover::{Caller, Failover};
-use crate::ids::NamespacePath;
+use crate::ids::{Groups, NamespacePath};
 use crate::store::lifetimes::Turn;
 
 /// How many changes are listed where nobody says.
@@ -45,10 +45,11 @@ pub const MOST_LATEST: i64 = 200;
 /// `GET …/clientfailover/transitions`, the latest first
 pub async fn latest_of_namespace(
     failover: web::Data<Failover>,
+    caller: Caller,
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    latest(&failover, Some(namespace), &request).await
+    latest(&failover, Some((namespace, caller.groups)), &request).await
 }
 
 /// `GET /api/v1/clientfailover/transitions`, the latest first
@@ -61,11 +62,11 @@ pub async fn latest_of_everything(
 
 async fn latest(
     failover: &Failover,
-    namespace: Option<NamespacePath>,
+    place: Option<(NamespacePath, Groups)>,
     request: &HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let count = query::number_up_to(request, "count", MOST_LATEST)?.unwrap_or(DEFAULT_LATEST);
-    let found = failover.list_latest_transitions(namespace, count).await?;
+    let found = failover.list_latest_transitions(place, count).await?;
     let body: Vec<_> = found.iter().map(|event| describe(event).1).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }

@@ -255,6 +255,22 @@ impl<'a, const N: usize> Object<'a, N> {
         self.typed(place, "a number")
     }
 
+    /// A whole number.
+    pub fn whole_number(&self, place: usize) -> Result<Option<i64>, ApiError> {
+        self.typed(place, "a whole number")
+    }
+
+    /// Texts that the database can hold.
+    pub fn texts(&self, place: usize) -> Result<Option<Vec<String>>, ApiError> {
+        let texts: Option<Vec<String>> = self.typed(place, "an array of strings")?;
+        match texts {
+            Some(texts) if texts.iter().any(|text| text.contains('\0')) => {
+                Err(self.wrong(place, "an array of strings without the character U+0000"))
+            }
+            texts => Ok(texts),
+        }
+    }
+
     /// The error that a property is not what it must be. Shows its value, shortened.
     pub fn wrong(&self, place: usize, wanted: &str) -> ApiError {
         let shown: String = self.raw(place).unwrap_or("null").chars().take(80).collect();

@@ -42,14 +42,27 @@ pub const NAMESPACE_TRANSITIONS: &str =
     "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/transitions";
 /// The state of the groups of a namespace.
 pub const NAMESPACE_STATUS: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/status";
+/// The histories of the database, for those who may read a namespace.
+pub const NAMESPACE_HISTORIES: &str = "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/histories";
 /// The events of all tenants.
 pub const EVENTS: &str = "/api/v1/clientfailover/events";
 /// The latest changes of roles in all tenants.
 pub const ALL_TRANSITIONS: &str = "/api/v1/clientfailover/transitions";
 /// The state of the groups of all tenants.
 pub const STATUS: &str = "/api/v1/clientfailover/status";
+/// The histories of the database.
+pub const HISTORIES: &str = "/api/v1/clientfailover/histories";
 /// The namespaces of all tenants.
 pub const NAMESPACES: &str = "/api/v1/clientfailover/namespaces";
+
+/// The API keys of a tenant.
+pub const TENANT_KEYS: &str = "/api/v1/tenants/{tenantId}/clientfailover/keys";
+/// One of them.
+pub const TENANT_KEY: &str = "/api/v1/tenants/{tenantId}/clientfailover/keys/{key}";
+/// The API keys of all tenants.
+pub const KEYS: &str = "/api/v1/clientfailover/keys";
+/// One of them.
+pub const KEY: &str = "/api/v1/clientfailover/keys/{key}";
 
 /// What is counted, for Prometheus.
 pub const METRICS: &str = "/metrics";
@@ -98,7 +111,7 @@ impl JsonSchema for IdText {
             "minLength": 1,
             "maxLength": MAX_CHARS,
             "pattern": id_pattern(""),
-            "description": "1 to 260 characters, with no control character, slash or backslash, no white space at the ends, and not '.' or '..'. Upper and lower case are different.",
+            "description": "1 to 260 characters, with no control character, slash or backslash, no white space at the ends, and not '.' or '..'. Upper and lower case are different. A new one holds no character that nobody can see, or that changes the order of others.",
         })
     }
 }
@@ -130,7 +143,7 @@ pub fn optional_id_schema(description: &str) -> Schema {
 }
 
 /// The literal segments and their places, counted from 0.
-const LITERALS: [(usize, &str); 19] = [
+const LITERALS: [(usize, &str); 22] = [
     (0, "api"),
     (1, "v1"),
     (2, "tenants"),
@@ -139,7 +152,10 @@ const LITERALS: [(usize, &str); 19] = [
     (3, "transitions"),
     (3, "status"),
     (3, "namespaces"),
+    (3, "keys"),
     (4, "namespaces"),
+    (4, "clientfailover"),
+    (5, "keys"),
     (6, "clientfailover"),
     (7, "groups"),
     (7, "events"),
@@ -175,10 +191,13 @@ pub fn normalise(request: &mut ServiceRequest) {
 fn normal_form(path: &str) -> Option<String> {
     let below_root = path.strip_prefix('/').filter(|below| !below.is_empty())?;
     let segments = || below_root.split('/').filter(|segment| !segment.is_empty()).enumerate();
-    // Below a tenant the fourth segment is its name, and keeps its case.
+    // Below a tenant the fourth segment is its name, below its namespaces the sixth is one's; these keep their case.
     let has_tenant = segments().nth(2).is_some_and(|(_, segment)| is(segment, "tenants"));
+    let has_namespace = has_tenant && segments().nth(4).is_some_and(|(_, segment)| is(segment, "namespaces"));
     let literal = |place: usize, segment: &str| {
-        let literals = LITERALS.iter().filter(|(at, _)| *at == place && !(has_tenant && place == TENANT));
+        let literals = LITERALS.iter().filter(|(at, _)| {
+            *at == place && !(has_tenant && place == TENANT) && !(has_namespace && place == NAMESPACE)
+        });
         literals.map(|(_, literal)| *literal).find(|literal| is(segment, literal))
     };
     let is_normal = below_root.split('/').all(|segment| !segment.is_empty())
@@ -200,11 +219,26 @@ fn is(segment: &str, literal: &str) -> bool {
         || segment.contains('%') && decode(segment).is_some_and(|decoded| decoded.eq_ignore_ascii_case(literal))
 }
 
-/// The tenant and the namespace in a path in normal form, as they are written there.
-pub fn raw_namespace(path: &str) -> Option<(&str, &str)> {
+/// The names in a path, as they are written there.
+pub struct RawNames<'a> {
+    /// The tenant.
+    pub tenant: &'a str,
+    /// The namespace, below a tenant's.
+    pub namespace: Option<&'a str>,
+    /// The group, below a namespace's.
+    pub group: Option<&'a str>,
+}
+
+/// The names in a path in normal form, if it is below a tenant's.
+pub fn raw_names(path: &str) -> Option<RawNames<'_>> {
     let mut segments = path.strip_prefix("/api/v1/tenants/")?.split('/');
-    let (tenant, literal, namespace) = (segments.next()?, segments.next()?, segments.next()?);
-    (literal == "namespaces").then_some((tenant, namespace))
+    let tenant = segments.next().filter(|tenant| !tenant.is_empty())?;
+    let namespace = segments.next().filter(|literal| *literal == "namespaces").and_then(|_| segments.next());
+    let group = match (namespace, segments.next(), segments.next()) {
+        (Some(_), Some("clientfailover"), Some("groups")) => segments.next(),
+        _ => None,
+    };
+    Some(RawNames { tenant, namespace, group })
 }
 
 /// Whether a path in normal form is one of those that a template such as [`GROUP`] stands for.
@@ -256,6 +290,45 @@ fn namespace_of(request: &HttpRequest) -> Result<NamespacePath, ApiError> {
 
 fn group_of(request: &HttpRequest) -> Result<GroupPath, ApiError> {
     Ok(GroupPath { parent: namespace_of(request)?, group: id(request, GROUP_PLACE, "groupid", GroupId::parse)? })
+}
+
+/// The tenant whose keys a path is about; `None` for all.
+pub struct InKeys(pub Option<TenantId>);
+
+/// The key that a path names.
+pub struct OneKey(pub Option<TenantId>, pub i64);
+
+fn keys_of(request: &HttpRequest) -> Result<Option<TenantId>, ApiError> {
+    match raw_names(request.uri().path()) {
+        Some(_) => id(request, TENANT, "tenantId", TenantId::parse).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn key_of(request: &HttpRequest) -> Result<i64, ApiError> {
+    let text = request.uri().path().rsplit('/').next().unwrap_or_default();
+    text.parse()
+        .ok()
+        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| ApiError::bad("key must be the number of a key.", "Use a number that the list of keys has."))
+}
+
+impl FromRequest for InKeys {
+    type Error = ApiError;
+    type Future = Ready<Result<InKeys, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(keys_of(request).map(InKeys))
+    }
+}
+
+impl FromRequest for OneKey {
+    type Error = ApiError;
+    type Future = Ready<Result<OneKey, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(keys_of(request).and_then(|tenant| Ok(OneKey(tenant, key_of(request)?))))
+    }
 }
 
 impl FromRequest for InNamespace {

@@ -6,7 +6,7 @@ use actix_web::{Route, web};
 
 use super::description::{self, Describe};
 use super::errors::ApiError;
-use super::{docs, events, groups, health, history, page, paths, sessions, status};
+use super::{docs, events, groups, health, history, keys, page, paths, sessions, status};
 use crate::metrics;
 
 /// A path, and what can be done there.
@@ -37,7 +37,7 @@ const fn for_people(handle: fn(Route) -> Route) -> Operation {
 }
 
 /// All of them. They are tried in this order, and nearly every request is a heartbeat.
-pub static RESOURCES: [Resource; 23] = [
+pub static RESOURCES: [Resource; 29] = [
     Resource {
         path: paths::SESSION,
         counted_as: metrics::Route::Session,
@@ -134,6 +134,20 @@ pub static RESOURCES: [Resource; 23] = [
         )],
     },
     Resource {
+        path: paths::NAMESPACE_HISTORIES,
+        counted_as: metrics::Route::NamespaceStatus,
+        operations: &[operation(
+            Method::GET,
+            |route| route.to(status::histories_of_namespace),
+            description::status::histories_of_namespace,
+        )],
+    },
+    Resource {
+        path: paths::HISTORIES,
+        counted_as: metrics::Route::Overview,
+        operations: &[operation(Method::GET, |route| route.to(status::histories), description::status::histories)],
+    },
+    Resource {
         path: paths::NAMESPACES,
         counted_as: metrics::Route::Overview,
         operations: &[operation(Method::GET, |route| route.to(status::namespaces), description::status::namespaces)],
@@ -146,6 +160,32 @@ pub static RESOURCES: [Resource; 23] = [
             |route| route.to(events::of_everything),
             description::events::of_everything,
         )],
+    },
+    Resource {
+        path: paths::TENANT_KEYS,
+        counted_as: metrics::Route::Keys,
+        operations: &[
+            operation(Method::GET, |route| route.to(keys::list), description::keys::list_of_tenant),
+            operation(Method::POST, |route| route.to(keys::create), description::keys::create_in_tenant),
+        ],
+    },
+    Resource {
+        path: paths::TENANT_KEY,
+        counted_as: metrics::Route::Keys,
+        operations: &[operation(Method::DELETE, |route| route.to(keys::revoke), description::keys::revoke_in_tenant)],
+    },
+    Resource {
+        path: paths::KEYS,
+        counted_as: metrics::Route::Keys,
+        operations: &[
+            operation(Method::GET, |route| route.to(keys::list), description::keys::list_of_all),
+            operation(Method::POST, |route| route.to(keys::create), description::keys::create_in_all),
+        ],
+    },
+    Resource {
+        path: paths::KEY,
+        counted_as: metrics::Route::Keys,
+        operations: &[operation(Method::DELETE, |route| route.to(keys::revoke), description::keys::revoke_in_all)],
     },
     Resource {
         path: paths::METRICS,

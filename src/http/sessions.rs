@@ -14,7 +14,7 @@ use super::groups::{MAX_NAME_CHARS, answer_id};
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
 use super::query;
-use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role};
+use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role, Term};
 use crate::failover::{Caller, Failover, HeartbeatMessage, Speaker};
 use crate::ids::SessionId;
 
@@ -187,7 +187,8 @@ fn read_speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
 }
 
 fn read_heartbeat(request: &HttpRequest, body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
-    Ok(HeartbeatMessage { acting_as: read_acting_role(request)?, ..read_body(body)? })
+    let (acting_as, term_seen) = (read_acting_role(request)?, read_term_seen(request)?);
+    Ok(HeartbeatMessage { acting_as, term_seen, ..read_body(body)? })
 }
 
 /// The body alone.
@@ -198,6 +199,7 @@ pub fn read_body(body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
         heartbeat_time: read_time(&object, 1)?,
         last_data_send_time: read_time(&object, 2)?,
         acting_as: None,
+        term_seen: None,
     })
 }
 
@@ -237,6 +239,23 @@ fn read_acting_role(request: &HttpRequest) -> Result<Option<Role>, ApiError> {
         }
     };
     Ok(Some(role))
+}
+
+/// The highest term that the client has been told, where it says so. A number too large to be one is none that was told.
+fn read_term_seen(request: &HttpRequest) -> Result<Option<Term>, ApiError> {
+    let Some(value) = request.headers().get("Failover-Term") else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(text.parse().ok().map(Term))
+        }
+        _ => Err(ApiError::bad(
+            format!(
+                "Failover-Term must be a number without a sign; it is '{}'.",
+                String::from_utf8_lossy(value.as_bytes())
+            ),
+            "Send the highest Failover-Term that an answer had, or leave the header out.",
+        )),
+    }
 }
 
 /// The body of an answer.

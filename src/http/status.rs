@@ -17,10 +17,11 @@ use super::sessions::{Percent, RoleNumber};
 use super::timespan::TimeSpanText;
 use super::{datetime, query, timespan};
 use crate::arbitration::Role;
-use crate::failover::Failover;
 use crate::failover::census::{CountedThere, Risk, StatusPage, StatusQuery};
-use crate::ids::NamespacePath;
-use crate::store::status::{GroupSearch, GroupStatus, SessionStatus};
+use crate::failover::{Caller, Failover, FailoverError};
+use crate::ids::{Groups, NamespacePath};
+use crate::metrics;
+use crate::store::status::{FIRST_HISTORY, GroupSearch, GroupStatus, History, SessionStatus};
 
 /// How many groups are listed where nobody says, and the most that one answer lists.
 pub const DEFAULT_COUNT: i64 = 50;
@@ -33,16 +34,17 @@ pub const MOST_SEARCH_CHARS: usize = 260;
 /// `GET …/clientfailover/status`
 pub async fn of_namespace(
     failover: web::Data<Failover>,
+    caller: Caller,
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let page = failover.list_status(read_query(&request, Some(namespace))?).await?;
+    let page = failover.list_status(read_query(&request, Some(namespace), caller.groups)?).await?;
     Ok(write_page(&page))
 }
 
 /// `GET /api/v1/clientfailover/status`
 pub async fn of_everything(failover: web::Data<Failover>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let page = failover.list_status(read_query(&request, None)?).await?;
+    let page = failover.list_status(read_query(&request, None, Groups::All)?).await?;
     Ok(write_page(&page))
 }
 
@@ -92,9 +94,13 @@ fn read_search(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     Ok(text.map(|text| text.into_owned()))
 }
 
-fn read_query(request: &HttpRequest, namespace: Option<NamespacePath>) -> Result<StatusQuery, ApiError> {
+fn read_query(
+    request: &HttpRequest,
+    namespace: Option<NamespacePath>,
+    groups: Groups,
+) -> Result<StatusQuery, ApiError> {
     Ok(StatusQuery {
-        search: GroupSearch { namespace, text: read_search(request)? },
+        search: GroupSearch { namespace, groups, text: read_search(request)? },
         only_at_risk: query::truth(request, "at_risk")?.unwrap_or(false),
         skip: query::whole_number(request, "skip")?.unwrap_or(0),
         count: query::number_up_to(request, "count", MOST_COUNT)?.unwrap_or(DEFAULT_COUNT),
@@ -109,6 +115,7 @@ fn write_page(page: &StatusPage) -> HttpResponse {
             total: page.total,
             at_risk: page.at_risk,
             counted: page.counted.map(CountedBody::of),
+            database_history: page.new_history.as_ref().map(HistoryBody::of),
             groups,
         }),
         Err(error) => HttpResponse::from_error(error),
@@ -139,6 +146,8 @@ pub struct PageBody<'a> {
     at_risk: i64,
     /// What is counted in the background, of all groups there.
     counted: Option<CountedBody>,
+    /// The history that the database is in, where it is not the first: a standby was promoted, or an older state was restored.
+    database_history: Option<HistoryBody<'a>>,
     groups: Vec<GroupBody<'a>>,
 }
 
@@ -161,6 +170,8 @@ struct CountedBody {
     primary_unhealthy: i64,
     /// Those that changed their Primary several times of late.
     flapping: i64,
+    /// Those in which only a session that says it acts is told that it is Primary, for the database has a new history.
+    in_doubt: i64,
     /// Sessions.
     registered_sessions: i64,
     /// Sessions whose lease has not run out.
@@ -178,10 +189,72 @@ impl CountedBody {
             no_standby: count.no_standby,
             primary_unhealthy: count.primary_unhealthy,
             flapping: count.flapping,
+            in_doubt: count.in_doubt,
             registered_sessions: count.sessions,
             live_sessions: count.live_sessions,
         }
     }
+}
+
+/// A history of the database.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schemars(rename = "DatabaseHistory")]
+pub struct HistoryBody<'a> {
+    /// What it is told from others by.
+    #[schemars(with = "String", extend("format" = "uuid"))]
+    history: String,
+    /// When it was noticed.
+    #[schemars(with = "DateTimeText")]
+    time: String,
+    /// What it was noticed by; `first` for the one that a database begins with.
+    #[schemars(extend("enum" = [FIRST_HISTORY].iter().chain(&metrics::HISTORIES).collect::<Vec<_>>()))]
+    reason: &'a str,
+    /// When the service last gave a sign of life that the database still has: what was answered after it may be lost. Null for
+    /// the first.
+    #[schemars(with = "Option<DateTimeText>")]
+    last_sign_at: Option<String>,
+    /// The id of its event: those of its other events and its terms are above. 0 where nothing was fenced off.
+    #[schemars(range(min = 0))]
+    base: i64,
+    /// Whether nothing was fenced off, for the setting `database-history` says that a promotion loses nothing.
+    is_trusted: bool,
+    /// How long ago it was noticed.
+    #[schemars(range(min = 0))]
+    age_ms: i64,
+}
+
+impl<'a> HistoryBody<'a> {
+    fn of(history: &'a History) -> HistoryBody<'a> {
+        HistoryBody {
+            history: history.history.to_string(),
+            time: datetime::format(Some(history.noticed_at)),
+            reason: &history.reason,
+            last_sign_at: history.last_sign_at.map(|at| datetime::format(Some(at))),
+            base: history.base,
+            is_trusted: history.is_trusted,
+            age_ms: history.age_ms,
+        }
+    }
+}
+
+/// How many histories are listed: each is a promotion or a restore.
+const MOST_HISTORIES: i64 = 1_000;
+
+/// `GET …/clientfailover/histories` of a namespace, the latest first. They are the same everywhere; those who may read one
+/// namespace alone see them here.
+pub async fn histories_of_namespace(
+    failover: web::Data<Failover>,
+    InNamespace(_): InNamespace,
+) -> Result<HttpResponse, ApiError> {
+    histories(failover).await
+}
+
+/// `GET /api/v1/clientfailover/histories`, the latest first
+pub async fn histories(failover: web::Data<Failover>) -> Result<HttpResponse, ApiError> {
+    let found = failover.list_histories(MOST_HISTORIES).await.map_err(FailoverError::from)?;
+    let body: Vec<_> = found.iter().map(HistoryBody::of).collect();
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 
 /// What is true of a group now.
@@ -217,6 +290,10 @@ pub struct GroupBody<'a> {
     /// The session whose handover is being waited for.
     #[schemars(with = "Option<IdText>")]
     handover_from: Option<&'a str>,
+    /// Until then somebody may act on a lease that was lost with a history of the database, and only a session that says it acts is
+    /// told that it is Primary. Null where nothing is in doubt.
+    #[schemars(with = "Option<DateTimeText>")]
+    in_doubt_until: Option<String>,
     /// It rises with every new Primary.
     #[schemars(range(min = 0))]
     term: i64,
@@ -301,6 +378,7 @@ impl<'a> GroupBody<'a> {
             primary_since: primary.map(|session| datetime::format(Some(session.role_changed_at))),
             pending_primary: holder(Role::PendingPrimary).map(|session| session.id.as_str()),
             handover_from: group.handover_from.as_deref(),
+            in_doubt_until: group.in_doubt_until.map(|until| datetime::format(Some(until))),
             term: group.term,
             last_data_send_time: datetime::format(group.watermark),
             last_data_send_age_ms: group.watermark.map(|watermark| age_ms(group.now, watermark)),

@@ -85,6 +85,22 @@ fn given_file(path: Option<&PathBuf>) -> Option<&PathBuf> {
     path.filter(|path| !path.as_os_str().is_empty())
 }
 
+impl ConnectionArgs {
+    /// Whether an argument says which service is meant.
+    pub fn names_a_service(&self) -> bool {
+        given(self.server.as_ref()).or(given(self.profile.as_ref())).is_some()
+    }
+}
+
+/// Leaves a command that also goes without a service the flags that name one, and not their variables, which are set for other
+/// commands.
+pub fn by_flag_alone(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        "server" | "profile" => argument.env(None::<&str>),
+        _ => argument,
+    }
+}
+
 impl Connection {
     /// Puts together what is said in flags, environment and profile.
     pub fn settle(args: &ConnectionArgs) -> Result<Connection, OperatorError> {

@@ -12,7 +12,7 @@ use super::document::Document;
 use super::groups::timeout;
 use super::history::parse_time;
 use super::missing::{self, Existence};
-use super::output::{Format, Printer, Tone, complain, instant, printable, role};
+use super::output::{Format, NOTHING, Printer, Tone, complain, instant, printable, role};
 use super::service::{Scope, Service, group_id, parse};
 use super::stream::{Block, EventStream};
 use super::{Common, OperatorError};
@@ -48,10 +48,12 @@ pub struct EventsArgs {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Event {
+    id: i64,
     time: String,
-    tenant_id: String,
-    namespace_id: String,
-    group_id: String,
+    // Absent from what concerns all groups.
+    tenant_id: Option<String>,
+    namespace_id: Option<String>,
+    group_id: Option<String>,
     session_id: Option<String>,
     from: Option<i64>,
     to: Option<i64>,
@@ -59,6 +61,8 @@ struct Event {
     reason: Option<String>,
     name: Option<String>,
     milliseconds: Option<f64>,
+    last_id_before: Option<i64>,
+    last_sign_at: Option<String>,
 }
 
 /// Prints events until there is no more to print.
@@ -255,10 +259,11 @@ impl Sink {
             let header = self.printer.paint(Tone::Heading, &header);
             self.printer.line(&header)?;
         }
-        let mut group = event.group_id.clone();
-        if self.with_place {
-            group = format!("{}/{}/{group}", event.tenant_id, event.namespace_id);
-        }
+        let group = match (&event.group_id, &event.tenant_id, &event.namespace_id) {
+            (Some(group), Some(tenant), Some(namespace)) if self.with_place => format!("{tenant}/{namespace}/{group}"),
+            (Some(group), ..) => group.clone(),
+            (None, ..) => NOTHING.to_owned(),
+        };
         let (time, group) = (instant(&event.time), printable(&group));
         let name = printable(name);
         let line = format!("{time:<23}  {name:<17}  {group:<20}  {}", printable(&event.what()));
@@ -276,6 +281,8 @@ impl Event {
         details.extend(self.term.map(|term| format!("term {term}")));
         details.extend(self.name.as_ref().map(|name| format!("name {name}")));
         details.extend(self.milliseconds.map(|ms| format!("timeout {}", timeout(ms))));
+        details.extend(self.last_sign_at.as_ref().map(|at| format!("what came after {} may be lost", instant(at))));
+        details.extend(self.last_id_before.map(|id| format!("no event from {} to {}", id + 1, self.id - 1)));
         if !details.is_empty() {
             parts.push(format!("({})", details.join(", ")));
         }

@@ -199,6 +199,12 @@ fn facts(group: &Group, status: &GroupStatus) -> Vec<(&'static str, String, Tone
     if let Some(pending) = &status.pending_primary {
         facts.push(("Pending", pending.clone(), Tone::Plain));
     }
+    if let (Some(until), Some(left)) = (&status.in_doubt_until, status.in_doubt_for()) {
+        let why = "the database has a new history, and somebody may act on a lease that was lost with the one before";
+        let text =
+            format!("for {left}, until {} UTC: {why}. Only a session that says it acts is Primary", instant(until));
+        facts.push(("In doubt", text, Tone::Warning));
+    }
     let watermark = match status.last_data_send_age_ms {
         None => NOTHING.to_owned(),
         Some(age) => format!("{} UTC, {} ago", instant(&status.last_data_send_time), duration(age)),

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::connection::Connection;
+use super::histories::History;
 use super::missing::{self, Existence};
-use super::output::{Format, List, Printer, Table, Tone, complain, instant, role};
+use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, instant, role};
 use super::service::{Scope, group_id, parse};
 use super::{Common, OperatorError};
 
@@ -93,6 +94,15 @@ pub async fn run(args: HistoryArgs) -> Result<ExitCode, OperatorError> {
     let format = args.common.output;
     let mut printer = Printer::stdout();
     let mut table = Table::new(["TIME (UTC)", "SESSION", "CHANGE", " TERM", "REASON"]).with_whole(0);
+    // Those that come between the changes, the latest last, to be taken from there.
+    let mut histories = History::list_fenced(&service, scope).await?;
+    histories.retain(|history| is_within(&history.time, args.since, args.until));
+    histories.reverse();
+    if format != Format::Table
+        && let Some(latest) = histories.last()
+    {
+        complain(&latest.said());
+    }
     let mut list = None;
     let mut left = if args.all { usize::MAX } else { args.count };
     let (mut asked, mut lowest) = (0, i64::MAX);
@@ -115,7 +125,12 @@ pub async fn run(args: HistoryArgs) -> Result<ExitCode, OperatorError> {
             (lowest, left) = (change.id, left.saturating_sub(1));
             match &mut list {
                 Some(list) => list.add(&mut printer, raw)?,
-                None => rows.push(change.row()),
+                None => {
+                    while let Some(history) = histories.pop_if(|history| history.base > change.id) {
+                        rows.push(row_of(&history));
+                    }
+                    rows.push(change.row());
+                }
             }
         }
         asked += page.len();
@@ -135,6 +150,26 @@ pub async fn run(args: HistoryArgs) -> Result<ExitCode, OperatorError> {
         complain(&missing::deleted(&group, at.as_deref()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a time of the wire is among those that were asked for.
+fn is_within(time: &str, since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>) -> bool {
+    DateTime::parse_from_rfc3339(time).is_ok_and(|time| {
+        let time = time.to_utc();
+        since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
+    })
+}
+
+/// What stands between the changes of one history and those of the next.
+fn row_of(history: &History) -> ([String; 5], Tone) {
+    let lost = history
+        .last_sign_at
+        .as_deref()
+        .map_or_else(String::new, |at| format!(", what came after {} may be lost", instant(at)));
+    let reason = format!("{}{lost}", history.reason);
+    let cells =
+        [instant(&history.time), NOTHING.to_owned(), "new database history".to_owned(), NOTHING.to_owned(), reason];
+    (cells, Tone::Warning)
 }
 
 impl Change {

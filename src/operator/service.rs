@@ -196,6 +196,14 @@ impl Service {
         self.send(request).await.map(drop)
     }
 
+    /// Posts something to a path; what is answered.
+    pub async fn post<T: DeserializeOwned>(&self, path: &[&str], body: String) -> Result<T, OperatorError> {
+        let request = self.request(Method::POST, path, &[]).header(CONTENT_TYPE, "application/json").body(body);
+        let text = self.read_text(self.send(request).await?).await?;
+        // Not shown where it is not understood: it may hold a secret.
+        serde_json::from_str(&text).map_err(|_| OperatorError::Unintelligible("its body is another".to_owned()))
+    }
+
     /// Deletes what is at a path.
     pub async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<(), OperatorError> {
         self.send(self.request(Method::DELETE, path, query)).await.map(drop)

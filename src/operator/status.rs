@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::connection::Connection;
+use super::histories::History;
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration};
 use super::service::{Scope, Service, parse};
 use super::sessions::SessionStatus;
@@ -60,6 +61,8 @@ pub struct GroupStatus {
     pub primary_since: Option<String>,
     /// Who is about to get it.
     pub pending_primary: Option<String>,
+    /// Until when only a session that says it acts is told that it is Primary.
+    pub in_doubt_until: Option<String>,
     /// How often it was granted.
     pub term: i64,
     /// The watermark.
@@ -85,6 +88,12 @@ impl GroupStatus {
             true => NOTHING.to_owned(),
             false => self.risks.join(", "),
         }
+    }
+
+    /// How long it is still in doubt who acts, if it is.
+    pub fn in_doubt_for(&self) -> Option<String> {
+        let until = self.in_doubt_until.as_deref()?;
+        elapsed_ms(&self.time, until).map(duration)
     }
 
     /// How it is shown.
@@ -113,7 +122,11 @@ impl GroupStatus {
         let cells = [
             group,
             self.risk(),
-            self.primary.clone().unwrap_or_else(|| NOTHING.to_owned()),
+            match (&self.primary, self.in_doubt_for()) {
+                (Some(primary), _) => primary.clone(),
+                (None, Some(left)) => format!("in doubt for {left}"),
+                (None, None) => NOTHING.to_owned(),
+            },
             self.primary_for(),
             health.map_or_else(|| NOTHING.to_owned(), |health| format!("{health} %")),
             self.standbys_ready.to_string(),
@@ -136,7 +149,19 @@ pub struct Page {
     pub total: i64,
     /// How many of them are at risk.
     pub at_risk: i64,
+    counted: Option<Counted>,
+    /// The present history of the database, if it is not the first.
+    database_history: Option<History>,
     groups: Vec<Box<RawValue>>,
+}
+
+/// What is counted of all groups there.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Counted {
+    /// Absent where the service is of an earlier version.
+    #[serde(default)]
+    in_doubt: i64,
 }
 
 /// A question for groups.
@@ -186,6 +211,12 @@ impl Page {
     /// The rows of its groups.
     pub fn rows(&self, scope: Scope<'_>) -> Result<Vec<([String; 6], Tone)>, OperatorError> {
         self.groups.iter().map(|raw| Ok(parse::<GroupStatus>(raw.get())?.row(scope))).collect()
+    }
+
+    /// What is new of the database.
+    pub fn news(&self) -> Option<String> {
+        let in_doubt = self.counted.as_ref().map_or(0, |counted| counted.in_doubt);
+        self.database_history.as_ref().and_then(|history| history.news(in_doubt))
     }
 
     /// In a sentence, how it stands. The service counts every few seconds; what is seen here counts at once.
@@ -266,7 +297,7 @@ async fn print(
 ) -> Result<Found, OperatorError> {
     let mut printer = Printer::stdout();
     let mut page = question.page(service, 0, most).await?;
-    let (summary, at_risk, total) = (page.summary(), page.at_risk, page.total);
+    let (summary, news, at_risk, total) = (page.summary(), page.news(), page.at_risk, page.total);
     let numbers = [("Total", total), ("AtRisk", at_risk)];
     let mut list = match format {
         Format::Table => None,
@@ -305,6 +336,9 @@ async fn print(
         Some(list) => list.end(&mut printer)?,
         None if asked > 0 && printer.is_terminal() => printer.line(&format!("\n{summary}"))?,
         None => {}
+    }
+    if let Some(news) = news {
+        complain(&news);
     }
     // The service counts every few seconds; what is seen on the way counts at once.
     Ok(Found { at_risk: at_risk.max(seen_at_risk), none: total == 0 && asked == 0 })

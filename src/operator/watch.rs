@@ -143,7 +143,10 @@ impl Watching<'_> {
                 let lasted = duration(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX));
                 (format!("for {lasted} not up to date: {}", fault.lines().next().unwrap_or_default()), Tone::Alarm)
             }
-            (None, true) => ("live".to_owned(), Tone::Plain),
+            (None, true) => match page.news() {
+                None => ("live".to_owned(), Tone::Plain),
+                Some(news) => (format!("live; {news}"), Tone::Warning),
+            },
             (None, false) => {
                 let interval = humantime::format_duration(self.interval);
                 (format!("no stream of events; looked at every {interval}"), Tone::Warning)

@@ -1,12 +1,15 @@
 //! What a connection is opened with, and what it must show before it is used.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sqlx::AssertSqlSafe;
 use sqlx::Row as _;
-use sqlx::SqlSafeStr;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 
+use super::histories::{Of, Place};
 use super::hosts::Target;
+use super::liveness::Life;
 use super::password::PasswordFile;
 use super::{Pooler, columns, spread};
 use crate::seeded_bugs::{SeededBug, active};
@@ -17,11 +20,23 @@ pub const IS_STANDBY: &str = "the server is a physical standby";
 /// What is said of a server that takes no writes where one that does was asked for.
 pub const IS_READ_ONLY: &str = "the server is read-only";
 
-/// What a server is and how it commits. Asked in one message: a pooler need not send the second of two to the same server
-/// connection. Behind a pooler the server may become another one under a connection that stays.
-///
-/// And whether groups are spread over several servers: there is a function then that tells a group's place.
-pub const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit'), to_regproc('place_of_group') IS NOT NULL";
+/// What is said of a database that is in another history than the one that this replica works in.
+pub const IS_OF_ANOTHER_HISTORY: &str = "the database is in another history";
+
+/// What a server is and how it commits.
+const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
+
+/// The latest history that it knows of. There is no such table before the database is migrated.
+const LOOK_AT_HISTORY: &str = "(SELECT history::text FROM service_histories ORDER BY history_id DESC LIMIT 1)";
+
+/// Where the connection leads.
+const LOOK_AT_PLACE: &str = "(SELECT system_identifier::text FROM pg_control_system()),
+    (SELECT oid::bigint FROM pg_database WHERE datname = current_database())";
+
+const NO_PLACE: &str = "NULL, NULL";
+
+/// Whether groups are spread over several servers: there is a function then that tells a group's place.
+const LOOK_AT_SPREAD: &str = "to_regproc('place_of_group') IS NOT NULL";
 
 /// How every connection of a store begins.
 pub struct Admission {
@@ -30,6 +45,7 @@ pub struct Admission {
     target: Target,
     /// Where the password is, for URLs without one.
     password_file: Option<PasswordFile>,
+    life: Arc<Life>,
     /// Whether the server waits until a standby shows what is committed. Behind a pooler each transaction says how it commits,
     /// and must not say less.
     applies_remotely: AtomicBool,
@@ -44,12 +60,14 @@ impl Admission {
         pooler: Pooler,
         target: Target,
         password_file: Option<PasswordFile>,
+        life: Arc<Life>,
     ) -> Admission {
         Admission {
             settings,
             pooler,
             target,
             password_file,
+            life,
             applies_remotely: AtomicBool::new(false),
             said_that_commits_are_weak: AtomicBool::new(false),
             is_spread: AtomicBool::new(false),
@@ -74,14 +92,26 @@ impl Admission {
         })
     }
 
-    /// Looks at a new connection, and sees to it that what is committed on it is durable.
-    pub async fn admit_new(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let seen = self.look(connection, LOOK).await?;
+    /// Looks at a new connection, and sees to it that what is committed on it is durable. Says where it leads, where it cannot lead
+    /// elsewhere later.
+    pub async fn admit_new(&self, connection: &mut PgConnection, of: Of) -> Result<Option<Place>, sqlx::Error> {
+        let place = match self.pooler {
+            Pooler::None => LOOK_AT_PLACE,
+            Pooler::Transaction => NO_PLACE,
+        };
+        let seen = self.look(connection, "", place, of).await?;
         self.commit_durably(connection, seen.try_get(2)?).await?;
         match (self.pooler, self.is_spread()) {
-            (Pooler::None, false) => Ok(()),
-            (Pooler::None, true) => sqlx::raw_sql(spread::SETTINGS).execute(connection).await.map(drop),
-            (Pooler::Transaction, false) => columns::learn_types(connection).await,
+            (Pooler::None, is_spread) => {
+                if is_spread {
+                    sqlx::raw_sql(spread::SETTINGS).execute(connection).await?;
+                }
+                Ok(Some(Place { server: seen.try_get(4)?, database: seen.try_get(5)? }))
+            }
+            (Pooler::Transaction, false) => {
+                columns::learn_types(connection).await?;
+                Ok(None)
+            }
             (Pooler::Transaction, true) => Err(sqlx::Error::Protocol(
                 "groups are spread over several servers, and their coordinator is not used through a pooler".to_owned(),
             )),
@@ -90,21 +120,45 @@ impl Admission {
 
     /// Looks at a connection that was idle, or after a fault: an error says that it is not to be used.
     pub async fn admit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        self.look(connection, LOOK).await.map(drop)
+        self.look(connection, "", NO_PLACE, Of::KnownHistory).await.map(drop)
     }
 
-    /// Asks what the server is, by statements that end with [`LOOK`]. Nothing is decided or shown from a physical standby. One
-    /// that is promoted is taken on the next try.
-    pub async fn look(&self, connection: &mut PgConnection, asking: impl SqlSafeStr) -> Result<PgRow, sqlx::Error> {
+    /// The same for one on which a transaction is begun by these statements.
+    pub async fn admit_beginning(&self, connection: &mut PgConnection, begin: &str) -> Result<(), sqlx::Error> {
+        self.look(connection, begin, NO_PLACE, Of::KnownHistory).await.map(drop)
+    }
+
+    /// Asks what the server is. Nothing is decided or shown from a physical standby, one that is promoted is taken on the next try;
+    /// and nothing from a database in another history than the one that this replica works in, which only a sign of life moves.
+    ///
+    /// Asked in one message: a pooler need not send the second of two to the same server connection. Behind a pooler the server
+    /// may become another one under a connection that stays.
+    async fn look(
+        &self,
+        connection: &mut PgConnection,
+        before: &str,
+        place: &str,
+        of: Of,
+    ) -> Result<PgRow, sqlx::Error> {
+        let known = self.life.history().filter(|_| of == Of::KnownHistory);
+        let history = if known.is_some() { LOOK_AT_HISTORY } else { "NULL" };
+        let asking = AssertSqlSafe(format!("{before}{LOOK}, {history}, {place}, {LOOK_AT_SPREAD}"));
         let seen = sqlx::raw_sql(asking).fetch_one(connection).await?;
         let refused = match (seen.try_get(0)?, seen.try_get(1)?, self.target) {
             (true, _, _) => Some(IS_STANDBY),
             (false, true, Target::ReadWrite) => Some(IS_READ_ONLY),
             (false, _, _) => None,
         };
+        let refused = match known {
+            Some(known) if refused.is_none() => {
+                let latest: Option<String> = seen.try_get(3)?;
+                (latest != Some(known.to_string())).then_some(IS_OF_ANOTHER_HISTORY)
+            }
+            _ => refused,
+        };
         match refused {
             Some(why) => return Err(sqlx::Error::Protocol(why.to_owned())),
-            None => self.is_spread.store(seen.try_get(3)?, Ordering::Relaxed),
+            None => self.is_spread.store(seen.try_get(6)?, Ordering::Relaxed),
         }
         Ok(seen)
     }
@@ -112,6 +166,11 @@ impl Admission {
     /// Whether groups are spread over several servers, as the last look has shown.
     pub fn is_spread(&self) -> bool {
         self.is_spread.load(Ordering::Relaxed)
+    }
+
+    /// The number of the history that this replica works in, among all that it has worked in.
+    pub fn epoch(&self) -> u64 {
+        self.life.epoch()
     }
 
     /// How a transaction commits whose settings are given with its BEGIN.

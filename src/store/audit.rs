@@ -1,7 +1,12 @@
 //! The audit trail: who changed what, written in the transaction that changed it.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
 use super::WorkError;
 use super::connection::Connection;
+use super::events::Pruned;
 use super::state::check_count;
 
 /// What was done.
@@ -52,8 +57,10 @@ pub struct Entry<'a> {
     pub session: Option<&'a str>,
     /// Who did it.
     pub identity: &'a str,
-    /// The request's id.
+    /// The request's id, which is ours.
     pub operation_id: &'a str,
+    /// The trace that the caller says it belongs to.
+    pub claimed_trace_id: Option<&'a str>,
     /// What was there before.
     pub before: Option<serde_json::Value>,
     /// What was there after.
@@ -65,8 +72,9 @@ pub async fn record(connection: &mut Connection, entry: Entry<'_>) -> Result<(),
     let text = |value: &Option<serde_json::Value>| value.as_ref().map(serde_json::Value::to_string);
     let written = sqlx::query(
         "INSERT INTO audit_log
-            (action, tenant_id, namespace_id, group_id, session_id, identity, operation_id, before, after)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb)",
+            (action, tenant_id, namespace_id, group_id, session_id, identity, operation_id, before, after,
+             claimed_trace_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10)",
     )
     .bind(entry.action.text())
     .bind(entry.tenant)
@@ -77,8 +85,76 @@ pub async fn record(connection: &mut Connection, entry: Entry<'_>) -> Result<(),
     .bind(entry.operation_id)
     .bind(text(&entry.before))
     .bind(text(&entry.after))
+    .bind(entry.claimed_trace_id)
     .execute(connection)
     .await?
     .rows_affected();
     check_count("audit_log", 1, written)
+}
+
+/// Which entries are read.
+#[derive(Clone, Debug, Default)]
+pub struct Range {
+    /// Not before that.
+    pub since: Option<DateTime<Utc>>,
+    /// Before that.
+    pub until: Option<DateTime<Utc>>,
+    /// Of that tenant alone.
+    pub tenant: Option<String>,
+}
+
+/// The entries after one, in their order, as many as a page holds: each with its number and, where it is of the range, as a line of
+/// JSON. What is left out counts too, so that no page takes long, however little of a large table is wanted.
+pub async fn read_page(
+    connection: &mut Connection,
+    range: &Range,
+    after: i64,
+    page_size: i64,
+) -> Result<Vec<(i64, Option<String>)>, WorkError> {
+    const READ: &str = r#"
+        SELECT audit_id, CASE
+            WHEN ($3::timestamptz IS NULL OR recorded_at >= $3) AND ($4::timestamptz IS NULL OR recorded_at < $4)
+                AND ($5::text IS NULL OR tenant_id = $5)
+            THEN json_build_object(
+                'AuditId', audit_id, 'RecordedAt', to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'Action', action, 'TenantId', tenant_id, 'NamespaceId', namespace_id, 'GroupId', group_id,
+                'SessionId', session_id, 'Identity', identity, 'OperationId', operation_id,
+                'ClaimedTraceId', claimed_trace_id, 'Before', before, 'After', after)::text
+            END
+        FROM audit_log WHERE audit_id > $1 ORDER BY audit_id LIMIT $2"#;
+    let page = sqlx::query_as(READ)
+        .bind(after)
+        .bind(page_size)
+        .bind(range.since)
+        .bind(range.until)
+        .bind(&range.tenant)
+        .fetch_all(connection)
+        .await?;
+    Ok(page)
+}
+
+/// Of the `limit` oldest entries with `after < id`, deletes those that are older than the retention. One statement and its own
+/// transaction; nothing is deleted while another replica is at it.
+pub async fn prune(
+    connection: &mut Connection,
+    retention: Duration,
+    after: i64,
+    limit: i64,
+) -> Result<Pruned, WorkError> {
+    // By id and not by time: ids rise with time, and their index gives the oldest without a search.
+    const PRUNE: &str = "
+        WITH turn AS MATERIALIZED (
+            SELECT pg_try_advisory_xact_lock(hashtextextended('client-failover pruning', 0)) AS is_ours
+        ), oldest AS MATERIALIZED (
+            SELECT audit_id, recorded_at FROM audit_log
+            WHERE (SELECT is_ours FROM turn) AND audit_id > $2 ORDER BY audit_id LIMIT $3
+        ), deleted AS (
+            DELETE FROM audit_log a USING oldest o
+            WHERE a.audit_id = o.audit_id AND o.recorded_at < clock_timestamp() - make_interval(secs => $1)
+            RETURNING o.audit_id
+        )
+        SELECT count(*), coalesce(max(audit_id), $2) FROM deleted";
+    let (rows, last_id): (i64, i64) =
+        sqlx::query_as(PRUNE).bind(retention.as_secs_f64()).bind(after).bind(limit).fetch_one(connection).await?;
+    Ok(Pruned { rows, last_id })
 }

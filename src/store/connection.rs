@@ -9,6 +9,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
 use sqlx::{Either, Execute, Executor, SqlStr};
 
+use super::histories::{Place, Witness};
 use super::liveness::Life;
 use super::pool::InUse;
 use super::{Pooler, WorkError, fault};
@@ -30,13 +31,23 @@ impl Connection {
     }
 
     /// Whether its database's groups are spread over several servers.
-    pub(super) fn is_spread(&self) -> bool {
+    pub fn is_spread(&self) -> bool {
         self.is_spread
     }
 
     /// What is known of the life of its database.
     pub(super) fn life(&self) -> Arc<Life> {
         self.life.clone()
+    }
+
+    /// Where it leads; `None` where it may lead elsewhere at any time.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.inner.place()
+    }
+
+    /// What a snapshot that is taken from now on is held against.
+    pub(super) fn call_witness(&self) -> Witness {
+        Witness::call(self.life(), self.place())
     }
 
     pub(super) fn hand_back(self) {
@@ -55,9 +66,12 @@ impl Connection {
 
     /// It failed with this: where that says that its server is not the one to write to, others to it are left, too.
     pub(super) fn note(&self, error: &WorkError) {
-        if let WorkError::Statement(error) = error
-            && fault::is_of_another_server(error)
-        {
+        let is_elsewhere = match error {
+            WorkError::Statement(error) => fault::is_of_another_server(error),
+            WorkError::AnotherHistory => true,
+            _ => false,
+        };
+        if is_elsewhere {
             self.inner.leave_others();
         }
     }

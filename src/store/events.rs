@@ -20,7 +20,7 @@ use super::pool::Line;
 use super::state::check_count;
 use super::{Pooler, Store, WorkError, spread};
 use crate::arbitration::Role;
-use crate::ids::{GroupKey, GroupPath, NamespacePath, SessionId};
+use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId};
 
 /// The channel on which a transaction that wrote events says so when it commits.
 pub(super) const CHANNEL: &str = "client_failover_events";
@@ -30,20 +30,27 @@ pub(super) const CHANNEL: &str = "client_failover_events";
 pub struct Event {
     /// The row's id: later events of a group have higher ones.
     pub id: i64,
-    /// The key of its group.
-    pub group_key: Uuid,
-    /// The tenant.
-    pub tenant: String,
-    /// The namespace.
-    pub namespace: String,
-    /// The group.
-    pub group: String,
+    /// The group that it is about; `None` for what concerns all of them.
+    pub group: Option<EventGroup>,
     /// The session that it is about, where it is about one.
     pub session: Option<String>,
     /// When it was decided or made.
     pub recorded_at: DateTime<Utc>,
     /// What happened.
     pub what: Happening,
+}
+
+/// A group that an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventGroup {
+    /// Its key.
+    pub key: Uuid,
+    /// The tenant.
+    pub tenant: String,
+    /// The namespace.
+    pub namespace: String,
+    /// Its id.
+    pub id: String,
 }
 
 /// What an event says.
@@ -61,6 +68,22 @@ pub enum Happening {
     SessionRegistered(Option<String>),
     /// A session was deleted.
     SessionDeleted,
+    /// The database has a new history: what follows may lack the end of what went before.
+    DatabaseHistoryChanged(NewHistory),
+}
+
+/// A history of the database that is not the first. Its base is the id of its event: ids of earlier histories, those that
+/// were lost included, are below, and those of its own events above.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHistory {
+    /// What it is told from others by.
+    pub history: Uuid,
+    /// What it was noticed by.
+    pub reason: String,
+    /// The last sign of life of the one before that it has.
+    pub last_sign_at: Option<DateTime<Utc>>,
+    /// The highest id of before that it has: an event with a later one below the base was lost, if there was one.
+    pub last_id_before: i64,
 }
 
 /// A change of a role.
@@ -103,14 +126,14 @@ pub async fn record_change(
         () => {
             "INSERT INTO configuration_changes (group_key, tenant_id, namespace_id, group_id, session_id, kind,
                 name, description, failover_timeout_ticks)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING change_id"
         };
     }
     let statement = match connection.is_spread() {
         false => concat!(
             "WITH written AS (",
             insert!(),
-            " RETURNING change_id) SELECT count(*), pg_notify($10, '') FROM written"
+            ") SELECT count(*), max(change_id), pg_notify($10, '') FROM written"
         ),
         true => insert!(),
     };
@@ -122,6 +145,7 @@ pub async fn record_change(
         Change::SessionRegistered(session, name) => ("session_registered", Some(session), name, None),
         Change::SessionDeleted(session) => ("session_deleted", Some(session), None, None),
     };
+    let life = connection.life();
     let query = sqlx::query(statement)
         .bind(path.key().0)
         .bind(path.parent.tenant.as_str())
@@ -132,15 +156,14 @@ pub async fn record_change(
         .bind(name.or(configuration.and_then(|configuration| configuration.name.as_deref())))
         .bind(configuration.and_then(|configuration| configuration.description.as_deref()))
         .bind(configuration.map(|configuration| configuration.timeout.ticks()));
-    let written = match connection.is_spread() {
-        false => query.bind(CHANNEL).fetch_one(connection).await?.try_get::<i64, _>(0)?.unsigned_abs(),
-        true => {
-            let written = query.execute(&mut *connection).await?.rows_affected();
-            spread::wake_readers(connection).await?;
-            written
-        }
-    };
-    check_count("configuration_changes", 1, written)
+    if connection.is_spread() {
+        let written = query.fetch_one(&mut *connection).await?;
+        life.note_event(written.try_get(0)?);
+        return spread::wake_readers(connection).await;
+    }
+    let written = query.bind(CHANNEL).fetch_one(connection).await?;
+    life.note_event(written.try_get(1)?);
+    check_count("configuration_changes", 1, written.try_get::<i64, _>(0)?.unsigned_abs())
 }
 
 /// Which events are wanted.
@@ -176,23 +199,31 @@ pub async fn read_events(
     limit: i64,
 ) -> Result<EventPage, WorkError> {
     let wanted_up_to = up_to;
-    // One statement, and so one snapshot, for both tables.
+    // One statement, and so one snapshot, for all tables. A new history of the database concerns every scope.
     macro_rules! events_where {
         ($condition:literal) => {
             concat!(
                 "SELECT * FROM (
                     (SELECT transition_id AS id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
                         'role_changed' AS kind, from_role, to_role, term, reason, actor,
-                        NULL::text AS name, NULL::text AS description, NULL::bigint AS ticks
+                        NULL::text AS name, NULL::text AS description, NULL::bigint AS ticks,
+                        NULL::uuid AS history, NULL::timestamptz AS last_sign_at, NULL::bigint AS last_id_before
                     FROM role_transitions WHERE transition_id > $1 AND transition_id <= $2 AND ",
                 $condition,
                 " ORDER BY transition_id LIMIT $3)
                     UNION ALL
                     (SELECT change_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
-                        kind, NULL, NULL, NULL, NULL, NULL, name, description, failover_timeout_ticks
+                        kind, NULL, NULL, NULL, NULL, NULL, name, description, failover_timeout_ticks, NULL, NULL, NULL
                     FROM configuration_changes WHERE change_id > $1 AND change_id <= $2 AND ",
                 $condition,
                 " ORDER BY change_id LIMIT $3)
+                    UNION ALL
+                    (SELECT base, NULL, NULL, NULL, NULL, NULL, noticed_at,
+                        'database_history_changed', NULL, NULL, NULL, reason, NULL, NULL, NULL, NULL, history, last_sign_at,
+                        greatest(0, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < base),
+                            (SELECT max(change_id) FROM configuration_changes WHERE change_id < base),
+                            (SELECT max(b.base) FROM service_histories b WHERE b.base < h.base))
+                    FROM service_histories h WHERE base > $1 AND base <= $2 AND reason <> 'first' ORDER BY base LIMIT $3)
                 ) e ORDER BY id LIMIT $3"
             )
         };
@@ -214,7 +245,7 @@ pub async fn read_events(
     let is_cut = i64::try_from(events.len()).is_ok_and(|count| count >= limit);
     let mut complete_to = events.last().filter(|_| is_cut).map_or(up_to, |event| event.id);
     if events.is_empty() && up_to < wanted_up_to {
-        // Nothing in this window; there may be nothing in many more, as after a restore that ids were lifted for.
+        // Nothing in this window; there may be nothing in many more, as below the base of a new history.
         complete_to = find_first_id_after(connection, up_to).await?.map_or(wanted_up_to, |id| wanted_up_to.min(id - 1));
     }
     Ok(EventPage { events, complete_to })
@@ -243,18 +274,19 @@ fn read_event(row: &PgRow) -> Result<Event, WorkError> {
         "group_deleted" => Happening::GroupDeleted,
         "session_registered" => Happening::SessionRegistered(row.try_get(13)?),
         "session_deleted" => Happening::SessionDeleted,
+        "database_history_changed" => Happening::DatabaseHistoryChanged(NewHistory {
+            history: row.try_get(16)?,
+            reason: row.try_get(11)?,
+            last_sign_at: row.try_get(17)?,
+            last_id_before: row.try_get(18)?,
+        }),
         other => return Err(WorkError::Inconsistent(format!("event {id} is of the kind '{other}'"))),
     };
-    Ok(Event {
-        id,
-        group_key: row.try_get(1)?,
-        tenant: row.try_get(2)?,
-        namespace: row.try_get(3)?,
-        group: row.try_get(4)?,
-        session: row.try_get(5)?,
-        recorded_at: row.try_get(6)?,
-        what,
-    })
+    let group = match row.try_get(1)? {
+        None => None,
+        Some(key) => Some(EventGroup { key, tenant: row.try_get(2)?, namespace: row.try_get(3)?, id: row.try_get(4)? }),
+    };
+    Ok(Event { id, group, session: row.try_get(5)?, recorded_at: row.try_get(6)?, what })
 }
 
 fn role_of(id: i64, number: i16) -> Result<Role, WorkError> {
@@ -267,10 +299,17 @@ pub async fn find_newest_id(connection: &mut Connection) -> Result<i64, WorkErro
     Ok(sqlx::query_scalar(newest).fetch_one(connection).await?)
 }
 
+/// The id that the latest history begins above; 0 for the first.
+pub async fn find_latest_base(connection: &mut Connection) -> Result<i64, WorkError> {
+    let latest = "SELECT base FROM service_histories WHERE NOT is_trusted ORDER BY history_id DESC LIMIT 1";
+    Ok(sqlx::query_scalar(latest).fetch_optional(connection).await?.unwrap_or(0))
+}
+
 /// The lowest id of an event of anybody after that one.
 async fn find_first_id_after(connection: &mut Connection, id: i64) -> Result<Option<i64>, WorkError> {
     let first = "SELECT least((SELECT min(transition_id) FROM role_transitions WHERE transition_id > $1),
-        (SELECT min(change_id) FROM configuration_changes WHERE change_id > $1))";
+        (SELECT min(change_id) FROM configuration_changes WHERE change_id > $1),
+        (SELECT min(base) FROM service_histories WHERE base > $1))";
     Ok(sqlx::query_scalar(first).bind(id).fetch_one(connection).await?)
 }
 
@@ -290,7 +329,7 @@ pub async fn find_writers(connection: &mut Connection) -> Result<HashSet<String>
         "SELECT virtualtransaction FROM pg_locks
          WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-             AND relation IN ('role_transitions'::regclass, 'configuration_changes'::regclass)
+             AND relation IN ('role_transitions'::regclass, 'configuration_changes'::regclass, 'service_histories'::regclass)
              AND pid IS DISTINCT FROM pg_backend_pid()",
     )
     .fetch_all(connection)
@@ -322,34 +361,29 @@ pub async fn read_transitions(
 /// How many of the latest events of all are looked through for those of a namespace.
 const LATEST_WINDOW: i64 = 100_000;
 
-/// The latest changes of roles in a namespace or everywhere, the latest first.
+/// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
 pub async fn read_latest_transitions(
     connection: &mut Connection,
-    namespace: Option<&NamespacePath>,
+    namespace: Option<(&NamespacePath, &Groups)>,
     count: i64,
 ) -> Result<Vec<Event>, WorkError> {
-    // Walks the index by id backwards.
-    macro_rules! latest_where {
-        ($condition:literal) => {
-            concat!(
-                "SELECT transition_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
-                    'role_changed', from_role, to_role, term, reason, actor
-                FROM role_transitions ",
-                $condition,
-                " ORDER BY transition_id DESC LIMIT $1"
-            )
-        };
-    }
+    // Walks the index by id backwards. So many rows and not ids: these go up by far with a new history of the database.
+    const COLUMNS: &str = "transition_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
+        'role_changed', from_role, to_role, term, reason, actor";
+    let everywhere = format!("SELECT {COLUMNS} FROM role_transitions ORDER BY transition_id DESC LIMIT $1");
+    let of_namespace = format!(
+        "SELECT * FROM (SELECT {COLUMNS} FROM role_transitions ORDER BY transition_id DESC LIMIT $4) latest
+        WHERE tenant_id = $2 AND namespace_id = $3 AND ($5::text[] IS NULL OR group_id LIKE ANY($5))
+        ORDER BY transition_id DESC LIMIT $1"
+    );
     let query = match namespace {
-        None => sqlx::query(latest_where!("")).bind(count),
-        Some(path) => sqlx::query(latest_where!(
-            "WHERE tenant_id = $2 AND namespace_id = $3
-                AND transition_id > (SELECT last_value FROM role_transitions_transition_id_seq) - $4"
-        ))
-        .bind(count)
-        .bind(path.tenant.as_str())
-        .bind(path.namespace.as_str())
-        .bind(LATEST_WINDOW),
+        None => sqlx::query(AssertSqlSafe(everywhere)).bind(count),
+        Some((path, groups)) => sqlx::query(AssertSqlSafe(of_namespace))
+            .bind(count)
+            .bind(path.tenant.as_str())
+            .bind(path.namespace.as_str())
+            .bind(LATEST_WINDOW)
+            .bind(groups.as_likes()),
     };
     let rows = query.fetch_all(connection).await?;
     rows.iter().map(read_event).collect()

@@ -5,6 +5,10 @@ use super::{WorkError, admission};
 /// What is said where an outage could not be recorded in time.
 pub(super) const AWAY: &str = "the last sign of life of the service is too long ago";
 
+/// What is said where no sign of life said in time which history the database is in.
+pub(super) const ELSEWHERE: &str =
+    "the database is in another history than before, and that could not be noted in time";
+
 /// What to do about a failed attempt.
 pub(super) enum Fault {
     /// Somebody else's transaction came between: run it again.
@@ -17,6 +21,8 @@ pub(super) enum Fault {
     LostInCommit(String),
     /// An outage may have to be recorded first.
     ServiceWasAway,
+    /// The database is in another history than this replica: a sign of life says in which one it goes on.
+    AnotherHistory,
     /// Stored data breaks a rule.
     Inconsistent(String),
     /// No retry mends it.
@@ -29,6 +35,7 @@ impl Fault {
         let error = match error {
             WorkError::Statement(error) => error,
             WorkError::ServiceWasAway => return Fault::ServiceWasAway,
+            WorkError::AnotherHistory => return Fault::AnotherHistory,
             WorkError::Inconsistent(what) => return Fault::Inconsistent(what),
         };
         let lost = |cause: String| match committing {
@@ -36,6 +43,7 @@ impl Fault {
             false => Fault::Lost(cause),
         };
         match &error {
+            sqlx::Error::Protocol(what) if what == admission::IS_OF_ANOTHER_HISTORY => Fault::AnotherHistory,
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or_default();
                 match code.as_ref() {
@@ -52,9 +60,10 @@ impl Fault {
                     // invalid_sql_statement_name, duplicate_prepared_statement: a pooler handed out another server connection.
                     // undefined_table, undefined_function, undefined_column: not migrated yet.
                     // feature_not_supported: serializable isolation on a standby, which may be promoted.
+                    // object_not_in_prerequisite_state: the log of a standby, which may be promoted, has no place to write to.
                     // invalid_catalog_name, invalid_password, invalid_authorization: the database is not ready for us.
-                    "0A000" | "25006" | "26000" | "42P05" | "42P01" | "42883" | "42703" | "3D000" | "28P01"
-                    | "28000" => Fault::Lost(database.message().to_owned()),
+                    "55000" | "0A000" | "25006" | "26000" | "42P05" | "42P01" | "42883" | "42703" | "3D000"
+                    | "28P01" | "28000" => Fault::Lost(database.message().to_owned()),
                     // internal_error, as a server says it that hands a COMMIT on to others: one of them refused it, or did
                     // not answer.
                     "XX000" if committing => Fault::LostInCommit(database.message().to_owned()),
@@ -98,6 +107,11 @@ pub(super) fn is_of_another_server(error: &sqlx::Error) -> bool {
         sqlx::Error::Protocol(what) => what == admission::IS_STANDBY || what == admission::IS_READ_ONLY,
         _ => false,
     }
+}
+
+/// Whether it says that the database is in another history than this replica.
+pub(super) fn is_of_another_history(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Protocol(what) if what == admission::IS_OF_ANOTHER_HISTORY)
 }
 
 /// Whether a lock was waited for in vain.

@@ -8,7 +8,7 @@ use super::columns::Micros;
 use super::connection::Connection;
 use super::events::{ConfigurationChange, record_change};
 use super::spread;
-use super::state::{check_count, vacancy_text};
+use super::state::{Clock, check_count, vacancy_text};
 use crate::arbitration::{FailoverTimeout, Group, Remains, Term};
 use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
 use crate::seeded_bugs::{SeededBug, active};
@@ -49,12 +49,15 @@ pub async fn insert_group(
     connection: &mut Connection,
     path: &GroupPath,
     configuration: &GroupConfiguration,
+    clock: &Clock,
 ) -> Result<(), WorkError> {
-    let begins = Group::begin(configuration.timeout, find_remains(connection, path.key()).await?);
+    let remains = find_remains(connection, path.key()).await?;
+    let begins = Group::begin(configuration.timeout, remains, clock.moment());
+    connection.life().note_term(begins.term.0);
     let written = sqlx::query(
         "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, name, description, failover_timeout_ticks,
-             term, vacancy, handover_until)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             term, vacancy, handover_until, history_id, in_doubt_until)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(path.key().0)
     .bind(path.parent.tenant.as_str())
@@ -66,6 +69,8 @@ pub async fn insert_group(
     .bind(begins.term.0)
     .bind(vacancy_text(begins.vacancy))
     .bind(begins.handover.map(|handover| Micros::from(handover.until)))
+    .bind(begins.history.0)
+    .bind(begins.in_doubt_until.map(Micros::from))
     .execute(&mut *connection)
     .await?
     .rows_affected();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 /// How long one host is waited for before the next is tried beside it. One that is there answers sooner, and one that went dark
 /// never does.
@@ -148,6 +149,27 @@ impl Hosts {
     /// Whether they are from the same URL.
     pub fn are_those_of(&self, other: &Hosts) -> bool {
         Arc::ptr_eq(&self.hosts, &other.hosts)
+    }
+
+    /// The hosts of the network that are not proven to be who they are, each with its `sslmode`. On this machine nobody stands between.
+    pub fn unverified(&self) -> Vec<(String, &'static str)> {
+        let unverified = |host: &Host| {
+            let options = host.options().ok()?;
+            let sslmode = match options.get_ssl_mode() {
+                PgSslMode::VerifyCa | PgSslMode::VerifyFull => return None,
+                PgSslMode::Disable => "disable",
+                PgSslMode::Allow => "allow",
+                PgSslMode::Prefer => "prefer",
+                PgSslMode::Require => "require",
+            };
+            let name = options.get_host();
+            let is_here = options.get_socket().is_some()
+                || name.starts_with('/')
+                || name == "localhost"
+                || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+            (!is_here).then(|| (host.name(), sslmode))
+        };
+        self.hosts.iter().filter_map(unverified).collect()
     }
 
     /// What a server must be.
@@ -402,6 +424,24 @@ mod tests {
             assert!(format!("{options:?}").contains("p:w"));
         }
         assert!(!format!("{hosts:?}").contains("p:w"));
+    }
+
+    #[test]
+    fn a_host_elsewhere_without_verification_is_named() {
+        let unverified = |url: &str| Hosts::parse(url).expect("it is one").unverified();
+        let named = |host: &str, sslmode| vec![(host.to_owned(), sslmode)];
+        assert_eq!(unverified("postgres://u@db.example/d?sslmode=prefer"), named("db.example:5432", "prefer"));
+        assert_eq!(unverified("postgres://u@db.example/d?sslmode=require"), named("db.example:5432", "require"));
+        assert_eq!(unverified("postgres://u@127.0.0.1,10.0.0.1/d?sslmode=disable"), named("10.0.0.1:5432", "disable"));
+        for good in [
+            "postgres://u@db.example/d?sslmode=verify-full",
+            "postgres://u@db.example/d?sslmode=verify-ca",
+            "postgres://u@localhost/d?sslmode=disable",
+            "postgres://u@[::1]/d",
+            "postgres:///d?host=/run/postgresql",
+        ] {
+            assert_eq!(unverified(good), [], "{good}");
+        }
     }
 
     #[test]

@@ -2,16 +2,22 @@
 //!
 //! A heartbeat decides only on a snapshot in which the last sign of life is fresh. If it is not, an outage is
 //! recorded first, so that no lease is ever judged by a time in which nobody could renew it. A sign of life commits as a
-//! heartbeat does, so that one which cannot be committed is none.
+//! heartbeat does, so that one which cannot be committed is none. It also says in which history of the database it is given: see
+//! [`super::histories`].
 
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
+use uuid::Uuid;
 
 use super::clock_watch::{ClockWatch, Reading, Step};
-use super::{Store, StoreError, StoreOptions};
+use super::histories::{DatabaseHistory, Place, Remembered};
+use super::{Connection, Store, StoreError, StoreOptions, WRITE_SOMETHING, WorkError, fault, notices};
+use crate::metrics;
 use crate::seeded_bugs::{SeededBug, active};
 
 /// The shortest silence that is recorded. Groups with a short timeout are hurt by outages that others do not notice: one
@@ -33,6 +39,13 @@ pub struct Life {
     known: Mutex<Known>,
     /// One sign at a time: whoever waits for it finds it given.
     noting: tokio::sync::Mutex<()>,
+    /// Whether the last sign that was asked for may be on one server alone, where others are waited for.
+    is_sign_uncertain: AtomicBool,
+    /// How often this replica went over into another history.
+    epoch: AtomicU64,
+    /// The highest id of an event and the highest term that it knows of, given out in whatever history.
+    newest_event: AtomicI64,
+    highest_term: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +56,8 @@ struct Known {
     noted: Option<(Instant, DateTime<Utc>)>,
     /// Why none could be since.
     failed: Option<String>,
+    /// The history that this replica works in.
+    remembered: Option<Remembered>,
 }
 
 impl Life {
@@ -56,12 +71,56 @@ impl Life {
 
     /// Whether a clock that has just been read is ahead of the time that passed, so that leases would end early by it.
     pub fn is_ahead(&self, now: DateTime<Utc>) -> bool {
-        self.known().clock.is_ahead(now.timestamp_micros(), Instant::now())
+        self.known().clock.is_ahead(now.timestamp_micros(), Instant::now()) && !active(SeededBug::ClockStepMissed)
     }
 
     /// How long ago the last sign of life was given that this replica knows of.
     pub fn age(&self) -> Option<Duration> {
         self.known().noted.map(|(at, _)| at.elapsed())
+    }
+
+    /// The identity of the history of the database that this replica works in; `None` before the first sign of life.
+    pub fn history(&self) -> Option<Uuid> {
+        self.remembered().map(|remembered| remembered.history)
+    }
+
+    /// Rises when this replica goes over into another history. What was begun before is done again, on other connections.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// An event of that id was given out: no other history gives it out again.
+    pub fn note_event(&self, id: i64) {
+        self.newest_event.fetch_max(id, Ordering::AcqRel);
+    }
+
+    /// A term that high may be given: no other history gives it again.
+    pub fn note_term(&self, term: i64) {
+        self.highest_term.fetch_max(term, Ordering::AcqRel);
+    }
+
+    pub(super) fn remembered(&self) -> Option<Remembered> {
+        self.known().remembered
+    }
+
+    /// Goes by what a sign of life has said of the history that it was given in.
+    fn enter(&self, sign: &Sign) {
+        let mut known = self.known();
+        let before = known.remembered;
+        let same = before.filter(|before| before.history == sign.history);
+        known.remembered = Some(match same {
+            Some(same) => Remembered { signs: same.signs.max(sign.signs), ..same },
+            None => Remembered { history: sign.history, signs: sign.signs, since: Instant::now() },
+        });
+        let is_another = before.is_some() && same.is_none();
+        if is_another {
+            // Within the lock: whoever sees the new history sees that what was begun before is to be done again.
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+        drop(known);
+        if sign.is_new || is_another {
+            sign.say();
+        }
     }
 
     fn commit_time(&self) -> Duration {
@@ -84,6 +143,9 @@ impl Store {
     ///
     /// Not serializable: every heartbeat reads this row, and a serializable writer would conflict with them all.
     pub async fn note_alive(&self) -> Result<DateTime<Utc>, StoreError> {
+        if let Some(store) = &self.signs_over {
+            return Box::pin(store.note_alive()).await;
+        }
         let asked = Instant::now();
         let _noting = self.life.noting.lock().await;
         if let Some(noted) = self.life.noted_since(asked) {
@@ -103,15 +165,20 @@ impl Store {
 
     async fn give_sign(&self) -> Result<DateTime<Utc>, StoreError> {
         let reading = self.read_clock().await?;
-        let step = self.life.known().clock.step_in(reading);
+        let step = self.life.known().clock.step_in(reading).filter(|_| !active(SeededBug::ClockStepMissed));
         let silence = self.life.longest_silence(self.options());
         let fresh = FRESH + self.life.commit_time();
-        let statement = statement(self.options().outage_gap, silence, fresh, step);
+        let spans = Spans { gap: self.options().outage_gap, silence, fresh, step };
+        let remembered = self.life.remembered();
+        let trusts = self.options().database_history == DatabaseHistory::Trusted;
+        let newest = (self.life.newest_event.load(Ordering::Acquire), self.life.highest_term.load(Ordering::Acquire));
         let began = Instant::now();
-        let noted_us = self.ask_in_one_message("note_alive", statement).await?;
+        let sign = self.write_sign(move |place| statement(&spans, place, remembered, newest, trusts)).await?;
         let took = began.elapsed();
+        let noted_us = sign.noted_us;
         let noted = DateTime::from_timestamp_micros(noted_us)
             .ok_or_else(|| StoreError::Inconsistent("the database's clock is out of range".to_owned()))?;
+        self.life.enter(&sign);
         if let Some(step) = step {
             tracing::warn!(
                 seconds = step.most_us as f64 / 1e6,
@@ -169,48 +236,164 @@ impl Store {
     /// Before the sign: what another replica decides by must not have been noted by a clock that nobody had compared.
     async fn read_clock(&self) -> Result<Reading, StoreError> {
         let asked = Instant::now();
-        let clock_us = self
-            .ask_in_one_message(
-                "read_clock",
-                "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned(),
-            )
-            .await?;
+        let store = self.background().for_signs_of_life();
+        let clock_us = store.read("read_clock", |connection| {
+            let question = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+            Box::pin(async move { Ok(sqlx::raw_sql(question).fetch_one(connection).await?.try_get::<i64, _>(0)?) })
+        });
+        let clock_us = clock_us.await?;
         Ok(Reading { clock_us, asked, answered: Instant::now() })
     }
 
-    /// Through a pooler other reads are a BEGIN, a statement and a COMMIT, and a replica that is paused between two of them would
-    /// keep the row from all others until the server ends it, which would look like an outage.
-    async fn ask_in_one_message(&self, name: &'static str, statement: String) -> Result<i64, StoreError> {
-        let store = self.background().without_transactions_around_reads();
-        let asked = store.read(name, move |connection| {
-            let statement = AssertSqlSafe(statement.clone());
-            Box::pin(async move { Ok(sqlx::raw_sql(statement).fetch_one(connection).await?.try_get::<i64, _>(0)?) })
+    /// Writes a sign, and waits until it lasts.
+    ///
+    /// In one message: through a pooler other reads are a BEGIN, a statement and a COMMIT, and a replica that is paused between two
+    /// of them would keep the row from all others until the server ends it, which would look like an outage.
+    async fn write_sign(&self, statement: impl Fn(Option<Place>) -> String) -> Result<Sign, StoreError> {
+        let store = self.background().for_signs_of_life();
+        let written = store.read("note_alive", move |connection| {
+            let statement = statement(connection.place());
+            Box::pin(async move {
+                let life = connection.life();
+                // A sign whose wait was ended, however that came, can be seen and may not last. Whoever found it fresh would go by it
+                // without having waited for anything, so one more commit is waited for first.
+                if life.is_sign_uncertain.load(Ordering::Acquire)
+                    && let Err(unsure) = commit(connection, WRITE_SOMETHING.to_owned()).await?
+                {
+                    return Ok(Err(unsure));
+                }
+                life.is_sign_uncertain.store(true, Ordering::Release);
+                let written = commit(connection, statement).await;
+                let is_certain = match &written {
+                    Ok(lasts) => lasts.is_ok(),
+                    // It was rolled back.
+                    Err(WorkError::Statement(error)) => fault::is_of_a_lock(error),
+                    Err(_) => false,
+                };
+                life.is_sign_uncertain.store(!is_certain, Ordering::Release);
+                Ok(match written? {
+                    Ok(row) => Ok(Sign::read(&row)?),
+                    Err(unsure) => Err(unsure),
+                })
+            })
         });
-        asked.await.map_err(|error| match error {
-            // A lock is waited for that every heartbeat needs: the database is as good as gone.
-            StoreError::Contended { .. } => {
-                StoreError::Unavailable("no heartbeat can be committed: a lock is waited for".to_owned())
+        match written.await {
+            Ok(Ok(sign)) => Ok(sign),
+            Ok(Err(Unsure(warning))) => {
+                Err(StoreError::Unavailable(format!("no heartbeat can be committed for certain: {warning}")))
             }
-            other => other,
-        })
+            // A lock is waited for that every heartbeat needs: the database is as good as gone.
+            Err(StoreError::Contended { .. }) => {
+                Err(StoreError::Unavailable("no heartbeat can be committed: a lock is waited for".to_owned()))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
-fn statement(gap: Duration, silence: Duration, fresh: Duration, step: Option<Step>) -> String {
-    let (gap_us, silence_us, fresh_us) = (gap.as_micros(), silence.as_micros(), fresh.as_micros());
-    let step = match step {
+/// Why what was committed may not last: the server's warning.
+struct Unsure(String);
+
+/// Runs a statement with one row, which commits by itself, to its end: the warning that nobody waits for a standby any more comes
+/// after the row.
+async fn commit(connection: &mut Connection, statement: String) -> Result<Result<PgRow, Unsure>, WorkError> {
+    let run = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut **connection);
+    let (rows, warning) = notices::listening_for_warnings(run).await;
+    let row = rows?.pop().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(warning.map_or(Ok(row), |warning| Err(Unsure(warning))))
+}
+
+/// What is said of a history that something was fenced off at, and of one that is trusted.
+const FENCED: &str = "the database is in another history, in which the latest grants may be missing: terms go on above the base, and \
+    for one failover timeout Primary is only who says that it acts";
+const TRUSTED: &str = "the database is on another timeline, and is trusted to have all that was committed";
+
+/// What a sign of life came to.
+struct Sign {
+    noted_us: i64,
+    signs: i64,
+    history: Uuid,
+    reason: String,
+    base: i64,
+    is_trusted: bool,
+    /// Whether this sign noted it.
+    is_new: bool,
+    was_in: Option<String>,
+    is_in: Option<String>,
+}
+
+impl Sign {
+    fn read(row: &PgRow) -> Result<Sign, sqlx::Error> {
+        Ok(Sign {
+            noted_us: row.try_get(0)?,
+            signs: row.try_get(1)?,
+            history: row.try_get(2)?,
+            reason: row.try_get(3)?,
+            base: row.try_get(4)?,
+            is_trusted: row.try_get(5)?,
+            is_new: row.try_get(6)?,
+            was_in: row.try_get(7)?,
+            is_in: row.try_get(8)?,
+        })
+    }
+
+    /// Tells of a history that this replica enters from another one, or that it has noted.
+    fn say(&self) {
+        const FIRST: &str = "first";
+        let Sign { history, reason, base, .. } = self;
+        if reason == FIRST {
+            tracing::info!(%history, "the history of the database is noted from now on");
+            return;
+        }
+        let what = if self.is_trusted { TRUSTED } else { FENCED };
+        match (&self.was_in, &self.is_in) {
+            (Some(was), Some(is)) => tracing::warn!(reason, %history, was, is, base, "{what}"),
+            _ => tracing::warn!(reason, %history, base, "{what}; another replica has noted it"),
+        }
+        metrics::history_entered(reason);
+    }
+}
+
+/// How long what counts as silence, and what the clock did.
+struct Spans {
+    gap: Duration,
+    silence: Duration,
+    fresh: Duration,
+    step: Option<Step>,
+}
+
+fn statement(
+    spans: &Spans,
+    place: Option<Place>,
+    remembered: Option<Remembered>,
+    (newest_event, highest_term): (i64, i64),
+    trusts_timelines: bool,
+) -> String {
+    let (gap_us, silence_us, fresh_us) = (spans.gap.as_micros(), spans.silence.as_micros(), spans.fresh.as_micros());
+    // The server wrote these numbers itself; what is no number is asked for anew.
+    let place = match place.filter(|place| place.server.bytes().all(|byte| byte.is_ascii_digit())) {
+        None => "NULL, NULL".to_owned(),
+        Some(Place { server, database }) => format!("'{server}', {database}"),
+    };
+    let remembered = match remembered {
+        None => "NULL, NULL".to_owned(),
+        Some(Remembered { history, signs, .. }) => format!("'{history}', {signs}"),
+    };
+    let step = match spans.step {
         None => "NULL, NULL, NULL".to_owned(),
         Some(Step { compared_at_us, least_us, most_us }) => format!(
             "'epoch'::timestamptz + {compared_at_us} * interval '1 us', {least_us} * interval '1 us', {most_us} * interval '1 us'"
         ),
     };
     let durability = match active(SeededBug::SignOfLifeNotDurable) {
-        true => " FROM set_config('synchronous_commit', 'off', true)",
+        true => ", set_config('synchronous_commit', 'off', true)",
         false => "",
     };
     format!(
-        "SELECT (extract(epoch FROM note_service_alive(
-            {gap_us} * interval '1 us', {silence_us} * interval '1 us', {fresh_us} * interval '1 us', {step}
-        )) * 1000000)::bigint{durability}"
+        "SELECT (extract(epoch FROM alive) * 1000000)::bigint, signs_given, of_history, for_reason, at_base, trusted, is_new, was_in, is_in
+        FROM note_service_alive(
+            {gap_us} * interval '1 us', {silence_us} * interval '1 us', {fresh_us} * interval '1 us', {step},
+            {place}, {remembered}, {newest_event}, {highest_term}, {trusts_timelines}
+        ){durability}"
     )
 }

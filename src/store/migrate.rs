@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::connection::Connection;
+use super::histories::Of;
 use super::{Pooler, Store, StoreError, admission, advice, fault};
 use crate::telemetry;
 
@@ -87,7 +88,7 @@ impl MigrateError {
 }
 
 /// Whether requests can be served.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// They can.
     Ready,
@@ -157,7 +158,7 @@ impl Store {
         let ask = async {
             // One at a time: however many ask, the signs of life and the sweep keep their connections.
             let _turn = self.asking_for_readiness.lock().await;
-            let pooled = self.background().pool.acquire().await?;
+            let pooled = self.background().pool.acquire(Of::AnyHistory).await?;
             let mut connection = Connection::new(pooled, self.options.pooler, self.life.clone());
             // One message each time, also here: see `admission::LOOK`.
             let found = sqlx::raw_sql("SELECT max(version) FROM refinery_schema_history");

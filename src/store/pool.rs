@@ -16,6 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::admission::Admission;
 use super::fault;
+use super::histories::{Of, Place};
 use super::hosts::Hosts;
 use crate::metrics::{self, PoolUse};
 
@@ -136,14 +137,14 @@ impl Line {
     pub async fn connect_apart(&self) -> Result<PgConnection, sqlx::Error> {
         let mut tries = 0;
         loop {
-            match self.connect(&|options| options).await {
+            match self.connect(&|options| options, Of::AnyHistory).await {
                 Err(error) if fault::are_connections_used_up(&error) && tries < ROOM_TRIES => {
                     self.note_refusal();
                     self.make_room(Rank::Upkeep).await;
                     tries += 1;
                     tokio::time::sleep(ROOM_PATIENCE).await;
                 }
-                connected => return connected,
+                connected => return connected.map(|(connection, _)| connection),
             }
         }
     }
@@ -169,13 +170,14 @@ impl Line {
     async fn connect(
         &self,
         change: &(dyn Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync),
-    ) -> Result<PgConnection, sqlx::Error> {
+        of: Of,
+    ) -> Result<(PgConnection, Option<Place>), sqlx::Error> {
         self.hosts
             .first(|options| async move {
                 let shaped = change(self.admission.shape(options)?);
                 let mut connection = PgConnection::connect_with(&shaped).await?;
-                self.admission.admit_new(&mut connection).await?;
-                Ok(connection)
+                let place = self.admission.admit_new(&mut connection, of).await?;
+                Ok((connection, place))
             })
             .await
     }
@@ -316,6 +318,9 @@ struct Inner {
 struct Held {
     connection: Option<PgConnection>,
     generation: u64,
+    /// In which of the histories that this replica worked in it was made.
+    epoch: u64,
+    place: Option<Place>,
     /// When it was last seen well.
     seen_at: Instant,
     pool: Weak<Inner>,
@@ -377,7 +382,7 @@ impl Pool {
     }
 
     /// A connection that is free, or a new one. Waits while all are in use: the caller says for how long.
-    pub async fn acquire(&self) -> Result<InUse, sqlx::Error> {
+    pub async fn acquire(&self, of: Of) -> Result<InUse, sqlx::Error> {
         let pool = &self.0;
         let mut tries = 0;
         loop {
@@ -389,7 +394,7 @@ impl Pool {
             if pool.line.are_connections_few() && pool.has_some() {
                 if let Some(instead) = &pool.instead {
                     drop(permit);
-                    return Box::pin(instead.acquire()).await;
+                    return Box::pin(instead.acquire(of)).await;
                 }
                 if pool.shares_instead() {
                     permit.forget();
@@ -397,13 +402,16 @@ impl Pool {
                 }
             }
             let generation = pool.line.generation.load(Ordering::Acquire);
-            let error = match pool.line.connect(&pool.change).await {
-                Ok(connection) => {
+            let epoch = pool.line.admission.epoch();
+            let error = match pool.line.connect(&pool.change, of).await {
+                Ok((connection, place)) => {
                     pool.open.fetch_add(1, Ordering::AcqRel);
                     pool.is_starved.store(false, Ordering::Relaxed);
                     let held = Held {
                         connection: Some(connection),
                         generation,
+                        epoch,
+                        place,
                         seen_at: Instant::now(),
                         pool: Arc::downgrade(pool),
                     };
@@ -411,6 +419,11 @@ impl Pool {
                 }
                 Err(error) => error,
             };
+            if fault::is_of_another_history(&error) {
+                // Those that were made before lead elsewhere, or to what it was before. The next sign of life is given where new
+                // connections lead.
+                pool.line.leave_generation(generation);
+            }
             if !fault::are_connections_used_up(&error) {
                 return Err(error);
             }
@@ -421,7 +434,7 @@ impl Pool {
                 tokio::time::sleep(ROOM_PATIENCE).await;
             } else if let Some(instead) = &pool.instead {
                 drop(permit);
-                let lent = Box::pin(instead.acquire()).await;
+                let lent = Box::pin(instead.acquire(of)).await;
                 pool.is_starved.store(lent.is_err() && !pool.has_some(), Ordering::Relaxed);
                 return lent;
             } else if pool.shares_instead() {
@@ -449,7 +462,7 @@ impl Inner {
     async fn take_idle(self: &Arc<Self>) -> Option<Held> {
         loop {
             let mut held = self.idle().pop()?;
-            if held.generation != self.line.generation.load(Ordering::Acquire) {
+            if held.is_left(&self.line) {
                 continue;
             }
             let is_suspect = lock(&self.line.suspected_at).is_some_and(|at| held.seen_at <= at);
@@ -474,7 +487,7 @@ impl Inner {
     }
 
     fn put_back(&self, mut held: Held) {
-        if held.generation == self.line.generation.load(Ordering::Acquire) && !self.permits.is_closed() {
+        if !held.is_left(&self.line) && !self.permits.is_closed() {
             held.seen_at = Instant::now();
             self.idle().push(held);
         }
@@ -525,6 +538,11 @@ impl Inner {
 }
 
 impl Held {
+    /// Whether nobody is to use it any more: all of its time are left, or it was made in another history.
+    fn is_left(&self, line: &Line) -> bool {
+        self.generation != line.generation.load(Ordering::Acquire) || self.epoch != line.admission.epoch()
+    }
+
     async fn is_well(&mut self, line: &Line) -> bool {
         let Some(connection) = &mut self.connection else { return false };
         match tokio::time::timeout(line.patience, line.admission.admit(connection)).await {
@@ -562,7 +580,12 @@ impl InUse {
 
     /// Whether all connections of its time are to be left.
     pub fn is_left(&self) -> bool {
-        self.held.generation != self.pool.line.generation.load(Ordering::Acquire)
+        self.held.is_left(&self.pool.line)
+    }
+
+    /// Where it leads; `None` where it may lead elsewhere at any time.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.held.place.clone()
     }
 
     /// Whether it still answers as it should, asked where there is reason to.

@@ -11,7 +11,7 @@ use super::Store;
 
 /// What is read. A test compares it with what there is: whoever adds a relation decides here. Relations of later migrations
 /// are readable by default for readers made before, so one with secrets has to be revoked in the migration that makes it.
-const READABLE: [&str; 19] = [
+const READABLE: [&str; 20] = [
     "groups",
     "sessions",
     "heartbeats",
@@ -28,6 +28,7 @@ const READABLE: [&str; 19] = [
     "group_status",
     "session_status",
     "group_risks",
+    "group_doubts",
     "role_history",
     "api_key_status",
     "service_moment",
@@ -170,14 +171,17 @@ struct Place {
     role: String,
     database: String,
     schema: String,
+    /// Whose tables they are, and those of later migrations.
+    owner: String,
 }
 
 async fn find_place(connection: &mut PgConnection, role: &str) -> Result<Place, sqlx::Error> {
     // The schema is that of the tables, which need not be the first of the path.
     let names = "SELECT quote_ident($1), quote_ident(current_database()),
-        (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'groups'::regclass)";
+        relnamespace::regnamespace::text, relowner::regrole::text
+        FROM pg_class WHERE oid = 'groups'::regclass";
     let row = sqlx::query(names).persistent(false).bind(role).fetch_one(connection).await?;
-    Ok(Place { role: row.try_get(0)?, database: row.try_get(1)?, schema: row.try_get(2)? })
+    Ok(Place { role: row.try_get(0)?, database: row.try_get(1)?, schema: row.try_get(2)?, owner: row.try_get(3)? })
 }
 
 /// What makes the role and its settings as far as they are not as they should be: somebody who may create roles can have
@@ -212,7 +216,7 @@ async fn statements_of_role(
 }
 
 fn grants(place: &Place) -> [String; 6] {
-    let Place { role, database, schema } = place;
+    let Place { role, database, schema, owner } = place;
     let of_schema = |names: &[&str]| names.iter().map(|name| format!("{schema}.{name}")).collect::<Vec<_>>().join(", ");
     [
         format!("GRANT CONNECT ON DATABASE {database} TO {role}"),
@@ -221,7 +225,7 @@ fn grants(place: &Place) -> [String; 6] {
         format!("GRANT EXECUTE ON FUNCTION {} TO {role}", of_schema(&CALLED)),
         // Made again by a restore, they would have been granted by default.
         format!("REVOKE ALL ON {} FROM {role}", of_schema(&SECRET)),
-        format!("ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role}"),
+        format!("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role}"),
     ]
 }
 

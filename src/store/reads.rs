@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
+use super::histories::moment;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
 use crate::arbitration::{Instant, Outage, Role, lease_end};
-use crate::ids::NamespacePath;
+use crate::ids::{Groups, NamespacePath};
 use crate::seeded_bugs::{SeededBug, active};
 
 /// A group as it is shown.
@@ -49,15 +50,20 @@ pub struct HeartbeatView {
     pub last_data_send_time: Option<DateTime<Utc>>,
 }
 
-/// How many groups a namespace has.
-pub async fn count_groups(connection: &mut Connection, namespace: &NamespacePath) -> Result<i64, WorkError> {
+/// How many such groups a namespace has.
+pub async fn count_groups(
+    connection: &mut Connection,
+    namespace: &NamespacePath,
+    groups: &Groups,
+) -> Result<i64, WorkError> {
     Ok(sqlx::query_scalar(
         "SELECT count(*) FROM groups
          WHERE hashtextextended(tenant_id || '/' || namespace_id, 0) = hashtextextended($1 || '/' || $2, 0)
-             AND tenant_id = $1 AND namespace_id = $2",
+             AND tenant_id = $1 AND namespace_id = $2 AND ($3::text[] IS NULL OR group_id LIKE ANY($3))",
     )
     .bind(namespace.tenant.as_str())
     .bind(namespace.namespace.as_str())
+    .bind(groups.as_likes())
     .fetch_one(connection)
     .await?)
 }
@@ -73,10 +79,11 @@ pub struct Listed {
     pub sessions: i64,
 }
 
-/// The groups after an id, in order of id, the first `skip` left out.
+/// Such groups after an id, in order of id, the first `skip` left out.
 pub async fn find_keys(
     connection: &mut Connection,
     namespace: &NamespacePath,
+    groups: &Groups,
     after_id: &str,
     skip: i64,
     limit: i64,
@@ -86,6 +93,7 @@ pub async fn find_keys(
          FROM groups
          WHERE hashtextextended(tenant_id || '/' || namespace_id, 0) = hashtextextended($1 || '/' || $2, 0)
              AND tenant_id = $1 AND namespace_id = $2 AND group_id > $3
+             AND ($6::text[] IS NULL OR group_id LIKE ANY($6))
          ORDER BY group_id OFFSET $4 LIMIT $5",
     )
     .bind(namespace.tenant.as_str())
@@ -93,6 +101,7 @@ pub async fn find_keys(
     .bind(after_id)
     .bind(skip)
     .bind(limit)
+    .bind(groups.as_likes())
     .fetch_all(connection)
     .await?)
 }
@@ -103,25 +112,28 @@ pub async fn read_groups(
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupView>, WorkError> {
-    const READ: &str = "
-        WITH moment AS MATERIALIZED (SELECT * FROM service_moment)
+    const READ: &str = concat!(
+        "WITH moment AS MATERIALIZED (",
+        moment!("$2"),
+        ")
         SELECT
             m.now, m.alive_at, m.began, m.recovered,
             g.group_id, g.name, g.description, g.failover_timeout_ticks,
             s.session_id, s.name, s.role,
             h.percent_healthy_streams, h.heartbeat_time, h.last_data_send_time, h.received_at, h.lease_until,
-            m.gaps_us, m.steps_us
+            m.gaps_us, m.steps_us, m.told
         FROM moment m
         CROSS JOIN groups g
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
         WHERE g.group_key = ANY($1)
-        ORDER BY g.group_id, s.session_id";
-    let life = connection.life();
-    let rows = sqlx::query(READ).bind(keys).fetch_all(connection).await?;
+        ORDER BY g.group_id, s.session_id"
+    );
+    let witness = connection.call_witness();
+    let rows = sqlx::query(READ).bind(keys).bind(witness.asks()).fetch_all(connection).await?;
     let mut groups: Vec<GroupView> = Vec::with_capacity(keys.len());
     let Some(first) = rows.first() else { return Ok(groups) };
-    let clock = read_clock(first, &life, options)?;
+    let clock = read_clock(first, &witness, options)?;
     let at = clock.moment();
     for row in &rows {
         let id: &str = row.try_get(4)?;

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use uuid::Uuid;
 
 use super::columns::Micros;
 use super::connection::Connection;
 use super::events::CHANNEL;
 use super::groups::LeaseLeft;
+use super::histories::{Witness, moment};
 use super::state::check_count;
 use super::status::CensusRow;
 use super::{LOCK_TIMEOUT, Store, WorkError};
@@ -126,31 +127,39 @@ async fn find_places(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<i
 
 /// The state of these groups in rows of the form that [`super::state`] reads, and after that the moment of the decision, which is
 /// the coordinator's: the snapshot is that of the groups' node, and the clock is read after it.
-pub(super) async fn load(connection: &mut Connection, keys: &[Uuid]) -> Result<(Vec<PgRow>, Option<PgRow>), WorkError> {
+///
+/// The coordinator's own snapshot is a little older. Where an outage or a set clock was noted in between, its last sign of life is too
+/// old or of the future, and nothing is decided. Where a history was, a group that has gone over into it may be led over twice,
+/// which leaves it in doubt for no longer.
+pub(super) async fn load(
+    connection: &mut Connection,
+    keys: &[Uuid],
+    witness: &Witness,
+) -> Result<(Vec<PgRow>, Option<PgRow>), WorkError> {
     // What a row's place in the table is does not matter here; that there is a row does.
     const LOAD: &str = "
         SELECT array_position($1::uuid[], g.group_key)::bigint AS place, 0::smallint AS kind, g.handover_from AS id,
             g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
-            NULL::timestamptz AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
+            g.in_doubt_until AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
             g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
             NULL::timestamptz AS now, NULL::timestamptz AS alive_at, NULL::timestamptz[] AS began,
             NULL::timestamptz[] AS recovered, NULL::bigint[] AS gaps_us, NULL::bigint[] AS steps_us,
-            NULL::bigint AS latest_set_back, g.clock_set_back
+            NULL::bigint AS latest_set_back, g.clock_set_back, NULL::text[] AS told, g.history_id
         FROM groups g WHERE g.group_key = ANY($1)
         UNION ALL
         SELECT array_position($1::uuid[], s.group_key)::bigint, 1::smallint, s.session_id, s.registered_at, NULL, NULL,
-            NULL, NULL, s.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, s.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM sessions s WHERE s.group_key = ANY($1)
         UNION ALL
         SELECT array_position($1::uuid[], h.group_key)::bigint, 2::smallint, h.session_id, h.received_at, h.lease_until,
             h.primary_sent_until, h.heard_until, h.heard_counts_until, NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, '(0,1)'::tid, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, '(0,1)'::tid, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM heartbeats h WHERE h.group_key = ANY($1)";
     if keys.is_empty() {
         return Ok((Vec::new(), None));
     }
     let rows = sqlx::query(LOAD).bind(keys).fetch_all(&mut *connection).await?;
-    let moment = sqlx::query("SELECT * FROM service_moment").fetch_optional(connection).await?;
+    let moment = sqlx::query(moment!("$1")).bind(witness.asks()).fetch_optional(connection).await?;
     Ok((rows, moment))
 }
 
@@ -191,7 +200,9 @@ pub(super) async fn save_trace(
     const INSERT: &str = "
         INSERT INTO role_transitions (group_key, tenant_id, namespace_id, group_id, session_id,
             from_role, to_role, term, reason, actor, recorded_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        RETURNING transition_id";
+    let life = connection.life();
     let keys: Vec<Uuid> = rows.iter().map(|row| row.key).collect();
     let paths: Vec<(Uuid, String, String, String)> =
         sqlx::query_as(PATHS).bind(&keys).fetch_all(&mut *connection).await?;
@@ -203,8 +214,8 @@ pub(super) async fn save_trace(
         };
         let insert = sqlx::query(INSERT).bind(row.key).bind(tenant).bind(namespace).bind(group).bind(row.session);
         let insert = insert.bind(row.from.number()).bind(row.to.number()).bind(row.term).bind(row.reason);
-        let written = insert.bind(actor).bind(now).execute(&mut *connection).await?.rows_affected();
-        check_count("role_transitions", 1, written)?;
+        let written = insert.bind(actor).bind(now).fetch_one(&mut *connection).await?;
+        life.note_event(written.try_get(0)?);
     }
     wake_readers(connection).await
 }
@@ -253,20 +264,27 @@ pub(super) async fn read_census_page(
 ) -> Result<Vec<CensusRow>, WorkError> {
     const PAGE: &str = "SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2";
     const MOMENT: &str = "
-        SELECT clock_timestamp(), began_at, recovered_at FROM (VALUES (1)) one (row) LEFT JOIN (
+        SELECT clock_timestamp(), began_at, recovered_at, history_id, noticed_at FROM (VALUES (1)) one (row) LEFT JOIN (
             SELECT began_at, recovered_at FROM service_outages
             WHERE recovered_at - began_at > counts_from ORDER BY outage_id DESC LIMIT 1
-        ) latest ON true";
+        ) latest ON true LEFT JOIN (
+            SELECT history_id, noticed_at FROM service_histories WHERE base > 0 ORDER BY history_id DESC LIMIT 1
+        ) history ON true";
     const READ: &str = "
         SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, count(m.session_id) AS sessions,
             coalesce(array_agg(trunc(least(3, 4 * date_part('epoch', $3 - m.received_at)
                     / nullif(date_part('epoch', m.ends - m.received_at), 0)))::smallint)
                 FILTER (WHERE m.ends > $3), '{}') AS lease_ages,
             (max(m.percent_healthy_streams) FILTER (WHERE m.role = 1 AND m.ends > $3))::float8 AS primary_health,
-            coalesce(g.handover_until > $3, false) AS is_handing_over
+            coalesce(g.handover_until > $3, false) AS is_handing_over,
+            coalesce(CASE
+                WHEN g.history_id < $6 THEN greatest(g.in_doubt_until, $7
+                    + greatest(g.failover_timeout_ticks / 10 * interval '1 us', max(m.lease_until - m.received_at)))
+                ELSE g.in_doubt_until
+            END > $3, false) AS is_in_doubt
         FROM groups g
         LEFT JOIN (
-            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at,
+            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,
                 CASE
                     WHEN h.received_at < $5 AND h.lease_until > $4
                         THEN greatest(h.lease_until, $5 + (h.lease_until - h.received_at))
@@ -281,10 +299,10 @@ pub(super) async fn read_census_page(
         GROUP BY g.group_key ORDER BY g.group_key";
     let page: Vec<Uuid> = sqlx::query_scalar(PAGE).bind(after).bind(limit).fetch_all(&mut *connection).await?;
     let Some(last) = page.last() else { return Ok(Vec::new()) };
-    let (now, began, recovered): (Micros, Option<Micros>, Option<Micros>) =
-        sqlx::query_as(MOMENT).fetch_one(&mut *connection).await?;
+    type Latest = (Micros, Option<Micros>, Option<Micros>, Option<i64>, Option<Micros>);
+    let (now, began, recovered, history, noticed): Latest = sqlx::query_as(MOMENT).fetch_one(&mut *connection).await?;
     let read = sqlx::query_as(READ).bind(after).bind(last).bind(now).bind(began).bind(recovered);
-    Ok(read.fetch_all(connection).await?)
+    Ok(read.bind(history).bind(noticed).fetch_all(connection).await?)
 }
 
 /// The tables that are cut up: those with a group's key.

@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::columns::{Micros, RowPlace};
 use super::connection::Connection;
-use super::liveness::Life;
+use super::histories::{Witness, moment};
 use super::{StoreOptions, WorkError, events, spread};
 use crate::arbitration::{
-    Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, Instant, Moment, Outage, Reason, Role,
-    Session, Term, Transition, Vacancy,
+    Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, History, HistoryId, Instant, Moment, Outage,
+    Reason, Role, Session, Term, Transition, Vacancy,
 };
 use crate::ids::GroupKey;
 use crate::seeded_bugs::{self, SeededBug, active};
@@ -28,12 +28,19 @@ pub struct Clock {
     /// Read once, after the snapshot.
     pub now: DateTime<Utc>,
     outages: Vec<Outage>,
+    history: Option<History>,
+    in_history_since: Option<std::time::Instant>,
 }
 
 impl Clock {
     /// As arbitration wants it.
     pub fn moment(&self) -> Moment<'_> {
-        Moment { now: instant(self.now), outages: &self.outages }
+        Moment { now: instant(self.now), outages: &self.outages, history: self.history }
+    }
+
+    /// Whether what reached this replica then was sent after the present history of the database was noticed, for certain.
+    pub fn is_of_present_history(&self, arrived_at: std::time::Instant) -> bool {
+        self.in_history_since.is_some_and(|since| arrived_at >= since)
     }
 }
 
@@ -69,6 +76,8 @@ struct Found {
     vacancy: Vacancy,
     handover: Option<Handover>,
     watermark_base: Option<Instant>,
+    history: HistoryId,
+    in_doubt_until: Option<Instant>,
     roles: Vec<Role>,
     /// Where each session's heartbeat lies, if it has one.
     heartbeats: Vec<Option<RowPlace>>,
@@ -112,6 +121,72 @@ pub async fn load(
     Ok((read.clock, read.groups))
 }
 
+/// As [`load`], for one group of many sessions: only these sessions of it and those that hold a role, which is all that most
+/// heartbeats are decided on (`arbitration::changes_nothing`). The watermark is that of all. Nothing where that is not
+/// enough: where a handover is open, or leases have to be based anew. What is read whole after that is decided on by this clock.
+pub async fn load_in_part(
+    connection: &mut Connection,
+    key: Uuid,
+    session_ids: &[&str],
+    options: &StoreOptions,
+) -> Result<(Clock, Option<Loaded>), WorkError> {
+    // Holders are found by the indexes that allow one of each. What the others sent is one number, made where the rows are.
+    const LOAD: &str = concat!(
+        "WITH moment AS MATERIALIZED (",
+        moment!("$3"),
+        "),
+        s AS MATERIALIZED (
+            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND session_id = ANY ($2)
+            UNION
+            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND role = 1
+            UNION
+            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND role = 2
+        )
+        SELECT
+            k.place, 0::smallint AS kind, g.handover_from AS id,
+            greatest(g.watermark_base_at, (SELECT max(primary_sent_until) FROM heartbeats WHERE group_key = $1)) AS time_1,
+            g.handover_until AS time_2, g.handover_heard_until AS time_3,
+            g.in_doubt_until AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
+            g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
+            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back,
+            m.told, g.history_id
+        FROM (VALUES (1::bigint)) k (place)
+        CROSS JOIN moment m
+        LEFT JOIN groups g ON g.group_key = $1
+        UNION ALL
+        SELECT
+            1, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, NULL, s.role, NULL,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM s
+        UNION ALL
+        SELECT
+            1, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
+            h.heard_counts_until, NULL, h.percent_healthy_streams,
+            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM s CROSS JOIN LATERAL (
+            SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = $1 AND h.session_id = s.session_id OFFSET 0
+        ) h"
+    );
+    let witness = connection.call_witness();
+    let rows = sqlx::query(LOAD).bind(key).bind(session_ids).bind(witness.asks()).fetch_all(connection).await?;
+    let mut read = read_rows(&rows, None, &[key], &witness, options)?;
+    let is_of_an_old_clock = !read.of_an_old_clock.is_empty();
+    let loaded = read.groups.pop().flatten();
+    let is_enough = !is_of_an_old_clock
+        && loaded.as_ref().is_none_or(|loaded| loaded.as_ref().is_ok_and(|stored| stored.group.handover.is_none()));
+    Ok((read.clock, is_enough.then_some(loaded)))
+}
+
+/// The clock alone, for a serializable transaction that decides on no state of a group. It comes first in it.
+pub async fn read_moment(connection: &mut Connection, options: &StoreOptions) -> Result<Clock, WorkError> {
+    let witness = connection.call_witness();
+    let asked = sqlx::query(moment!("$1")).bind(witness.asks()).fetch_optional(connection).await?;
+    let row = asked.ok_or_else(|| WorkError::Inconsistent(NO_LIVENESS.to_owned()))?;
+    read_clock(&row, &witness, options)
+}
+
+const NO_LIVENESS: &str = "service_liveness has no row";
+
 /// What [`load`] reads.
 struct StateRead {
     clock: Clock,
@@ -129,22 +204,25 @@ async fn read_state(
     options: &StoreOptions,
 ) -> Result<StateRead, WorkError> {
     // The clock comes with the first row, and only with it. Of a group that is not there, only its place comes.
-    const LOAD: &str = "
-        WITH moment AS MATERIALIZED (SELECT * FROM service_moment),
+    const LOAD: &str = concat!(
+        "WITH moment AS MATERIALIZED (",
+        moment!("$2"),
+        "),
         k AS MATERIALIZED (SELECT * FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place))
         SELECT
             k.place, 0::smallint AS kind, g.handover_from AS id,
             g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
-            NULL::timestamptz AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
+            g.in_doubt_until AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
             g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
-            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back
+            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back,
+            m.told, g.history_id
         FROM k
         LEFT JOIN groups g ON g.group_key = k.group_key
         LEFT JOIN moment m ON k.place = 1
         UNION ALL
         SELECT
             k.place, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, NULL, s.role, NULL,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM k CROSS JOIN LATERAL (
             SELECT * FROM sessions s WHERE s.group_key = k.group_key OFFSET 0
         ) s
@@ -152,26 +230,39 @@ async fn read_state(
         SELECT
             k.place, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
             h.heard_counts_until, NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM k CROSS JOIN LATERAL (
             SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = k.group_key OFFSET 0
-        ) h";
-    let life = connection.life();
-    let (rows, moment) = match connection.is_spread() {
-        false => (sqlx::query(LOAD).bind(keys).fetch_all(connection).await?, None),
-        true => spread::load(connection, keys).await?,
-    };
+        ) h"
+    );
+    let witness = connection.call_witness();
+    if connection.is_spread() {
+        let (rows, moment) = spread::load(connection, keys, &witness).await?;
+        return read_rows(&rows, moment.as_ref(), keys, &witness, options);
+    }
+    let rows = sqlx::query(LOAD).bind(keys).bind(witness.asks()).fetch_all(connection).await?;
+    read_rows(&rows, None, keys, &witness, options)
+}
+
+/// The moment is a row of its own where groups are spread, and otherwise within the first of the rows.
+fn read_rows(
+    rows: &[PgRow],
+    moment: Option<&PgRow>,
+    keys: &[Uuid],
+    witness: &Witness,
+    options: &StoreOptions,
+) -> Result<StateRead, WorkError> {
     let mut found: Vec<Rows<'_>> = keys.iter().map(|_| Rows::default()).collect();
-    let mut clock = moment.as_ref().map(|moment| read_clock(moment, &life, options)).transpose()?;
-    let mut set_back = moment.as_ref().map_or(Ok(0), |moment| moment.try_get("clock_set_back"))?;
+    let mut clock = moment.map(|moment| read_clock(moment, witness, options)).transpose()?;
+    let mut set_back = moment.map_or(Ok(0), |moment| moment.try_get("clock_set_back"))?;
     let mut of_an_old_clock = Vec::new();
-    for row in &rows {
+    for row in rows {
         let place: i64 = row.try_get(0)?;
         let Some(rows) = found.get_mut(place as usize - 1) else { continue };
         match row.try_get(1)? {
             KIND_GROUP => {
                 if place == 1 && row.try_get::<Option<DateTime<Utc>>, _>("now")?.is_some() {
-                    clock = Some(read_clock(row, &life, options)?);
+                    clock = Some(read_clock(row, witness, options)?);
                     set_back = row.try_get(20)?;
                 }
                 // The first row is the first of the first group's, and groups come first.
@@ -187,8 +278,10 @@ async fn read_state(
     let clock = match (clock, keys) {
         (Some(clock), _) => clock,
         // Without groups there is no row to bring the clock, and nothing to decide by it.
-        (None, []) => Clock { now: DateTime::<Utc>::MIN_UTC, outages: Vec::new() },
-        (None, _) => return Err(WorkError::Inconsistent("service_liveness has no row".to_owned())),
+        (None, []) => {
+            Clock { now: DateTime::<Utc>::MIN_UTC, outages: Vec::new(), history: None, in_history_since: None }
+        }
+        (None, _) => return Err(WorkError::Inconsistent(NO_LIVENESS.to_owned())),
     };
     let groups = std::iter::zip(keys, found)
         .map(|(key, rows)| read_group(GroupKey(*key), rows))
@@ -210,8 +303,11 @@ struct Rows<'r> {
     heartbeats: Vec<(&'r str, &'r PgRow)>,
 }
 
-/// Where the last sign of life is too old, or the clock was set since it was given: nothing is decided before that is recorded.
-pub(super) fn read_clock(row: &PgRow, life: &Life, options: &StoreOptions) -> Result<Clock, WorkError> {
+/// Where the database is in another history, the last sign of life is too old, or the clock was set since it was given: nothing is
+/// decided before that is recorded.
+pub(super) fn read_clock(row: &PgRow, witness: &Witness, options: &StoreOptions) -> Result<Clock, WorkError> {
+    let history = witness.look_at(row)?;
+    let life = &witness.life;
     let now: DateTime<Utc> = row.try_get("now")?;
     let alive_at: DateTime<Utc> = row.try_get("alive_at")?;
     let is_alive = match (now - alive_at).to_std() {
@@ -234,7 +330,7 @@ pub(super) fn read_clock(row: &PgRow, life: &Life, options: &StoreOptions) -> Re
             clock_step_us,
         })
         .collect();
-    Ok(Clock { now, outages })
+    Ok(Clock { now, outages, history, in_history_since: witness.in_history_since() })
 }
 
 /// The outer error is the connection's; the inner one is the group's.
@@ -281,6 +377,8 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         vacancy,
         handover,
         watermark_base: get_instant(row, 3)?,
+        history: HistoryId(row.try_get(23)?),
+        in_doubt_until: get_instant(row, 6)?,
         sessions: read,
     };
     if !group.is_consistent() {
@@ -292,6 +390,8 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         vacancy: group.vacancy,
         handover: group.handover,
         watermark_base: group.watermark_base,
+        history: group.history,
+        in_doubt_until: group.in_doubt_until,
         roles: group.sessions.iter().map(|session| session.role).collect(),
         heartbeats: places,
     };
@@ -442,10 +542,11 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
                 "UPDATE groups g
                 SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
                     handover_from = n.handover_from, handover_until = n.handover_until,
-                    handover_heard_until = n.handover_heard_until
+                    handover_heard_until = n.handover_heard_until, history_id = n.history_id, in_doubt_until = n.in_doubt_until
                 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[],
-                    $6::timestamptz[], $7::timestamptz[])
-                    AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until)
+                    $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::timestamptz[])
+                    AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until,
+                        history_id, in_doubt_until)
                 WHERE g.group_key = n.group_key",
                 $of_these
             )
@@ -466,6 +567,8 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         Former::Gone => None,
     };
     let keys: Vec<Uuid> = changed.iter().map(|stored| stored.key.0).collect();
+    let life = connection.life();
+    changed.iter().for_each(|stored| life.note_term(stored.group.term.0));
     let written = sqlx::query(statement)
         .bind(&keys)
         .bind(changed.iter().map(|stored| stored.term_to_store().0).collect::<Vec<_>>())
@@ -479,6 +582,8 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         )
         .bind(changed.iter().map(|stored| handover(stored).map(|h| Micros::from(h.until))).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| yielding(stored).map(|(_, heard)| Micros(heard.0))).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.group.history.0).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.group.in_doubt_until.map(Micros::from)).collect::<Vec<_>>())
         .execute(connection)
         .await?
         .rows_affected();
@@ -555,7 +660,7 @@ async fn save_trace(
             ORDER BY n.place
             RETURNING transition_id
         )
-        SELECT count(*), pg_notify($9, '') FROM written";
+        SELECT count(*), max(transition_id), pg_notify($9, '') FROM written";
 
     let rows: Vec<(&StoredGroup, &Transition)> = groups
         .iter()
@@ -579,7 +684,8 @@ async fn save_trace(
             .collect();
         return spread::save_trace(connection, &rows, actor_text(actor), clock.now).await;
     }
-    let written: i64 = sqlx::query(INSERT)
+    let life = connection.life();
+    let written = sqlx::query(INSERT)
         .bind(rows.iter().map(|(stored, _)| stored.key.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|(stored, t)| stored.session_ids[t.session].as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, t)| t.from.number()).collect::<Vec<_>>())
@@ -590,9 +696,9 @@ async fn save_trace(
         .bind(clock.now)
         .bind(events::CHANNEL)
         .fetch_one(connection)
-        .await?
-        .try_get(0)?;
-    check_count("role_transitions", rows.len(), written.unsigned_abs())
+        .await?;
+    life.note_event(written.try_get(1)?);
+    check_count("role_transitions", rows.len(), written.try_get::<i64, _>(0)?.unsigned_abs())
 }
 
 impl StoredGroup {
@@ -605,6 +711,8 @@ impl StoredGroup {
             || self.group.vacancy != self.found.vacancy
             || self.group.handover != self.found.handover
             || self.group.watermark_base != self.found.watermark_base
+            || self.group.history != self.found.history
+            || self.group.in_doubt_until != self.found.in_doubt_until
     }
 }
 

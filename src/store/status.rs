@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::groups::timeout_of;
+use super::histories::moment;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError, spread};
 use crate::arbitration::{FailoverTimeout, Role, lease_end};
-use crate::ids::NamespacePath;
+use crate::ids::{Groups, NamespacePath};
 
 /// A group with what is true now.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct GroupStatus {
     pub watermark: Option<DateTime<Utc>>,
     /// The session whose handover is being waited for.
     pub handover_from: Option<String>,
+    /// Until when nobody but a session that says it acts is Primary; `None` where nothing is in doubt.
+    pub in_doubt_until: Option<DateTime<Utc>>,
     /// The clock at the moment of reading.
     pub now: DateTime<Utc>,
     /// Its sessions: those with a role first, then the healthiest.
@@ -77,26 +80,30 @@ pub async fn read_status(
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupStatus>, WorkError> {
-    const READ: &str = "
-        WITH moment AS MATERIALIZED (SELECT * FROM service_moment)
+    const READ: &str = concat!(
+        "WITH moment AS MATERIALIZED (",
+        moment!("$2"),
+        ")
         SELECT
             m.now, m.alive_at, m.began, m.recovered,
             g.group_key, g.tenant_id, g.namespace_id, g.group_id, g.name, g.failover_timeout_ticks, g.term,
             g.watermark_base_at, CASE WHEN g.handover_until > m.now THEN g.handover_from END,
             s.session_id, s.name, s.role, s.role_changed_at,
             h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until,
-            m.gaps_us, g.description, m.steps_us
+            m.gaps_us, g.description, m.steps_us, CASE WHEN d.in_doubt_until > m.now THEN d.in_doubt_until END, m.told
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         JOIN groups g ON g.group_key = k.group_key
+        LEFT JOIN group_doubts d ON d.group_key = g.group_key
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
-        ORDER BY k.place, s.session_id";
-    let life = connection.life();
-    let rows = sqlx::query(READ).bind(keys).fetch_all(connection).await?;
+        ORDER BY k.place, s.session_id"
+    );
+    let witness = connection.call_witness();
+    let rows = sqlx::query(READ).bind(keys).bind(witness.asks()).fetch_all(connection).await?;
     let mut groups: Vec<GroupStatus> = Vec::with_capacity(keys.len());
     let Some(first) = rows.first() else { return Ok(groups) };
-    let clock = read_clock(first, &life, options)?;
+    let clock = read_clock(first, &witness, options)?;
     let at = clock.moment();
     for row in &rows {
         let key: Uuid = row.try_get(4)?;
@@ -150,6 +157,7 @@ fn read_group(row: &PgRow, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus,
         term: row.try_get(10)?,
         watermark: row.try_get(11)?,
         handover_from: row.try_get(12)?,
+        in_doubt_until: row.try_get(24)?,
         now,
         sessions: Vec::new(),
     })
@@ -160,6 +168,8 @@ fn read_group(row: &PgRow, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus,
 pub struct GroupSearch {
     /// Only those of that namespace.
     pub namespace: Option<NamespacePath>,
+    /// Only such groups of it.
+    pub groups: Groups,
     /// Only those whose id, name, tenant or namespace holds this text.
     pub text: Option<String>,
 }
@@ -173,7 +183,8 @@ macro_rules! groups_where {
             WHERE ($1::text IS NULL OR (hashtextextended(tenant_id || '/' || namespace_id, 0)
                     = hashtextextended($1 || '/' || $2, 0) AND tenant_id = $1 AND namespace_id = $2))
                 AND ($3::text IS NULL OR strpos(lower(group_id), $3) > 0 OR strpos(lower(coalesce(name, '')), $3) > 0
-                    OR ($1::text IS NULL AND (strpos(lower(tenant_id), $3) > 0 OR strpos(lower(namespace_id), $3) > 0)))",
+                    OR ($1::text IS NULL AND (strpos(lower(tenant_id), $3) > 0 OR strpos(lower(namespace_id), $3) > 0)))
+                AND ($4::text[] IS NULL OR group_id LIKE ANY($4))",
             $rest
         )
     };
@@ -190,6 +201,7 @@ impl GroupSearch {
             .bind(self.namespace.as_ref().map(|path| path.tenant.as_str().to_owned()))
             .bind(self.namespace.as_ref().map(|path| path.namespace.as_str().to_owned()))
             .bind(self.text.as_ref().map(|text| text.to_lowercase()))
+            .bind(self.groups.as_likes())
     }
 }
 
@@ -208,8 +220,8 @@ pub async fn keep_found(
 ) -> Result<Vec<Uuid>, WorkError> {
     let query = sqlx::query_as(concat!(
         "SELECT found.group_key FROM (",
-        groups_where!("SELECT g.group_key", " AND g.group_key = ANY($4)"),
-        ") found JOIN unnest($4) WITH ORDINALITY AS k (group_key, place) ON k.group_key = found.group_key ORDER BY k.place"
+        groups_where!("SELECT g.group_key", " AND g.group_key = ANY($5)"),
+        ") found JOIN unnest($5) WITH ORDINALITY AS k (group_key, place) ON k.group_key = found.group_key ORDER BY k.place"
     ));
     let found: Vec<(Uuid,)> = search.bind(query).bind(keys).fetch_all(connection).await?;
     Ok(found.into_iter().map(|(key,)| key).collect())
@@ -225,8 +237,8 @@ pub async fn find_others(
 ) -> Result<Vec<Uuid>, WorkError> {
     let query = sqlx::query_as(groups_where!(
         "SELECT g.group_key",
-        " AND NOT EXISTS (SELECT FROM unnest($4::uuid[]) w (group_key) WHERE w.group_key = g.group_key)
-        ORDER BY hashtextextended(tenant_id || '/' || namespace_id, 0), group_id OFFSET $5 LIMIT $6"
+        " AND NOT EXISTS (SELECT FROM unnest($5::uuid[]) w (group_key) WHERE w.group_key = g.group_key)
+        ORDER BY hashtextextended(tenant_id || '/' || namespace_id, 0), group_id OFFSET $6 LIMIT $7"
     ));
     let found: Vec<(Uuid,)> = search.bind(query).bind(without).bind(skip).bind(limit).fetch_all(connection).await?;
     Ok(found.into_iter().map(|(key,)| key).collect())
@@ -264,6 +276,8 @@ pub struct CensusRow {
     pub primary_health: Option<f64>,
     /// Whether the end of a handover is being waited for.
     pub is_handing_over: bool,
+    /// Whether somebody may act on a lease that was lost with a history of the database.
+    pub is_in_doubt: bool,
 }
 
 /// The next groups in order of key, with what is counted of them.
@@ -282,6 +296,8 @@ pub async fn read_census_page(
         WITH page AS MATERIALIZED (
             SELECT group_key AS last FROM (SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2) keys
             ORDER BY group_key DESC LIMIT 1
+        ), latest AS MATERIALIZED (
+            SELECT history_id, noticed_at FROM service_histories WHERE base > 0 ORDER BY history_id DESC LIMIT 1
         )
         SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, count(m.session_id) AS sessions,
             coalesce(array_agg(trunc(least(3, 4 * date_part('epoch', statement_timestamp() - m.received_at)
@@ -289,10 +305,16 @@ pub async fn read_census_page(
                 FILTER (WHERE m.ends > statement_timestamp()), '{}') AS lease_ages,
             (max(m.percent_healthy_streams) FILTER (WHERE m.role = 1 AND m.ends > statement_timestamp()))::float8
                 AS primary_health,
-            coalesce(g.handover_until > statement_timestamp(), false) AS is_handing_over
+            coalesce(g.handover_until > statement_timestamp(), false) AS is_handing_over,
+            -- As in group_doubts, with the leases that are read here anyway.
+            coalesce(CASE
+                WHEN g.history_id < (SELECT history_id FROM latest) THEN greatest(g.in_doubt_until, (SELECT noticed_at FROM latest)
+                    + greatest(failover_timeout(g.failover_timeout_ticks), max(m.lease_until - m.received_at)))
+                ELSE g.in_doubt_until
+            END > statement_timestamp(), false) AS is_in_doubt
         FROM groups g
         LEFT JOIN (
-            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at,
+            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,
                 CASE
                     WHEN h.lease_until > statement_timestamp()
                         OR h.received_at >= (SELECT max(recovered_at) FROM service_outages) THEN h.lease_until
@@ -319,6 +341,37 @@ pub async fn find_flapping(
         WHERE recorded_at > clock_timestamp() - make_interval(secs => $2) AND to_role = 1
         GROUP BY group_key HAVING count(*) >= $1 LIMIT $3";
     Ok(sqlx::query_scalar(query).bind(grants).bind(seconds).bind(limit).fetch_all(connection).await?)
+}
+
+/// The reason of the history that a database begins with.
+pub const FIRST_HISTORY: &str = "first";
+
+/// A history of the database, as its row tells it.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct History {
+    /// What it is told from others by.
+    pub history: Uuid,
+    /// When it was noticed.
+    pub noticed_at: DateTime<Utc>,
+    /// The last sign of life of the one before it that the database has; `None` for the first.
+    pub last_sign_at: Option<DateTime<Utc>>,
+    /// What it was noticed by.
+    pub reason: String,
+    /// The id of its event, above which those of the events in it are; 0 where nothing was fenced off.
+    pub base: i64,
+    /// Whether nothing was fenced off because an operator says that promotions lose nothing.
+    pub is_trusted: bool,
+    /// How long ago it was noticed, in milliseconds.
+    pub age_ms: i64,
+}
+
+/// The histories of the database, the latest first.
+pub async fn read_histories(connection: &mut Connection, limit: i64) -> Result<Vec<History>, WorkError> {
+    let read = "SELECT history, noticed_at, last_sign_at, reason, base, is_trusted,
+            greatest(0, (extract(epoch FROM statement_timestamp() - noticed_at) * 1000)::bigint) AS age_ms
+        FROM service_histories
+        ORDER BY history_id DESC LIMIT $1";
+    Ok(sqlx::query_as(read).bind(limit).fetch_all(connection).await?)
 }
 
 /// How many outages were ever recorded.

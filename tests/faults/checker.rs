@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::record::{ClientEvent, ClientLog, Deletion, Fault, Outcome, Record};
+use super::record::{ClientEvent, ClientLog, Deletion, Fault, FaultKind, Outcome, Record};
 
 mod answers;
 mod gaps;
@@ -36,6 +36,10 @@ pub enum Kind {
     OutageJudged,
     /// A read showed a Primary whose lease had lapsed, or two.
     StaleRead,
+    /// A new history of the database was noted where there was none, or none where there was one.
+    HistoryNoted,
+    /// A heartbeat was refused in a way that no fault accounts for.
+    WrongRefusal,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +54,12 @@ impl fmt::Display for Violation {
         write!(f, "{:?} in {}: {}", self.kind, self.group, self.what)
     }
 }
+
+/// An answer may be read so much after it was given.
+const ANSWERED_LATE_US: i64 = 500_000;
+
+/// Something may be noted so much before it takes effect, and after it is undone.
+const TAKES_EFFECT_US: i64 = 300_000;
 
 /// What is allowed for the machine, which is not the service's to promise.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +147,11 @@ pub fn check(record: &Record, tolerance: Tolerance) -> Findings {
         answers::check(&group, &mut findings);
         gaps::check(&group, tolerance, &mut findings);
         needless::check(&group, &mut findings);
+        group.refusals(&mut findings);
+    }
+    if record.histories.len() != record.promotions {
+        let what = format!("{} histories were noted for {} promotions", record.histories.len(), record.promotions);
+        findings.add(Kind::HistoryNoted, "all", what);
     }
     findings.role_changes = record.transitions.len();
     findings.grants = record.transitions.iter().filter(|row| row.to == super::record::PRIMARY).count();
@@ -167,6 +182,57 @@ impl<'a> GroupRecord<'a> {
         GroupRecord { id, record, logs, beats, leaving, asleep, trace: trace::Trace::of(record, id) }
     }
 
+    /// Whether what was answered then may be lost with a history of the database.
+    fn is_lost(&self, at: i64) -> bool {
+        // An answer is on its way for a moment when the server is gone already.
+        self.record.losses.iter().any(|(from, until)| (*from..*until + ANSWERED_LATE_US).contains(&at))
+    }
+
+    /// Whether it was in doubt then who acts: for one lease after the service noticed that the database knows less.
+    fn is_in_doubt(&self, at: i64) -> bool {
+        self.record.histories.iter().any(|history| {
+            let lasts = gaps::timeout(self, history.noticed_at, history.noticed_at) + TAKES_EFFECT_US;
+            (history.noticed_at - TAKES_EFFECT_US..history.noticed_at + lasts).contains(&at)
+        })
+    }
+
+    /// The terms that groups went on from in histories that were noted until then.
+    fn bases_until(&self, at: i64) -> impl Iterator<Item = i64> {
+        let noted = self.record.histories.iter().filter(move |history| history.noticed_at <= at);
+        noted.map(|history| history.base)
+    }
+
+    /// The session that held Primary with that term. Whoever held it when a history was noted goes on with its base.
+    fn holder_of(&self, term: i64) -> Option<&trace::Tenure<'a>> {
+        let of_base = self.record.histories.iter().find(|history| history.base == term);
+        let holds = |tenure: &&trace::Tenure<'_>| match of_base {
+            Some(history) => {
+                tenure.from <= history.noticed_at && tenure.end.is_none_or(|(end, _)| end > history.noticed_at)
+            }
+            None => tenure.term == term,
+        };
+        self.trace.tenures.iter().find(holds)
+    }
+
+    /// Whether a session says in which role it acts.
+    fn tells_its_role(&self, session: &str) -> bool {
+        self.beats.iter().any(|beat| beat.session == session && beat.acting_as.is_some())
+    }
+
+    /// Whatever happens to the database, a client is told to come again (503), or that it is not known (404).
+    fn refusals(&self, findings: &mut Findings) {
+        for log in &self.logs {
+            for event in &log.events {
+                if let ClientEvent::Answered { at, outcome: Outcome::Refused(status), .. } = event
+                    && !matches!(status, 404 | 503)
+                {
+                    let what = format!("{} was answered {status} at {}", log.session, seconds(at.wall));
+                    findings.add(Kind::WrongRefusal, self.id, what);
+                }
+            }
+        }
+    }
+
     /// The deletions by an operator that a session was touched by.
     fn deletions_of<'s>(&'s self, session: &'s str) -> impl Iterator<Item = &'s Deletion> {
         let touches = move |deletion: &&Deletion| deletion.session.as_deref().is_none_or(|deleted| deleted == session);
@@ -178,9 +244,13 @@ impl<'a> GroupRecord<'a> {
         self.record.deletions.iter().filter(|deletion| deletion.group == self.id)
     }
 
-    /// What was done to the service, with a little time for what follows from it.
+    /// What was done to the service, as far as this group is concerned: a row that is held is the trouble of one group alone.
     fn service_faults(&self) -> impl Iterator<Item = &'a Fault> {
-        self.record.faults.iter().filter(|fault| fault.client.is_none())
+        let concerns = |fault: &&Fault| match &fault.client {
+            None => true,
+            Some((group, _)) => fault.kind == FaultKind::RowHeld && group == self.id,
+        };
+        self.record.faults.iter().filter(concerns)
     }
 }
 

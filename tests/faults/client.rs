@@ -93,6 +93,8 @@ struct Client {
     told: i16,
     may_until: i64,
     term: i64,
+    /// The highest term that it has been told.
+    highest_term: i64,
     data_time: Option<i64>,
     replica: usize,
     answers: mpsc::UnboundedSender<Answered>,
@@ -115,6 +117,7 @@ impl Client {
             told: SECONDARY,
             may_until: 0,
             term: 0,
+            highest_term: 0,
             data_time: None,
             replica,
             answers,
@@ -195,12 +198,12 @@ impl Client {
     async fn register(&mut self) {
         loop {
             let request = self.http.post(self.url("")).json(&json!({"Id": self.part.session}));
-            let answer = request.timeout(Duration::from_millis(500)).send().await;
+            let answer = request.timeout(Duration::from_secs(1)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
             self.replica += 1;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -252,7 +255,7 @@ impl Client {
         });
         let mut request = self.http.post(self.url(&format!("/{}", self.part.session))).json(&body);
         if let Some(role) = acting_as {
-            request = request.header("Failover-Role", role);
+            request = request.header("Failover-Role", role).header("Failover-Term", self.highest_term);
         }
         // An answer that comes late but before that of a later heartbeat is still an answer.
         let request = request.timeout(self.timeout().max(Duration::from_secs(1)));
@@ -269,6 +272,7 @@ impl Client {
         self.log.write(&ClientEvent::Answered { n, at, outcome: outcome.clone() });
         match outcome {
             Outcome::Ok { role, term, lease_ms, .. } => {
+                self.highest_term = self.highest_term.max(term);
                 // Out of date; or it would take back what a later heartbeat has said since.
                 if n < self.heeded || (self.part.telling && n < self.said_idle) {
                     return;

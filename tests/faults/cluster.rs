@@ -1,21 +1,16 @@
-//! The system under test: a durable PostgreSQL of its own, and replicas as processes, with a proxy on either side of
-//! each.
+//! The replicas, as processes, with proxies on either side of each.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use client_failover::postgres::Postgres;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-
-use crate::helpers::{connect_options, free_port};
-use crate::preload::Shim;
 use tokio::process::{Child, Command};
 
-use super::proxy::{Proxy, Upstream};
+use super::database::{Database, Way};
+use super::proxy::{Gate, Proxy};
+use crate::helpers::free_port;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -27,66 +22,11 @@ pub struct ReplicaSettings {
     pub seeded_bug: Option<String>,
 }
 
-pub struct Database {
-    server: Option<Postgres>,
-    shim: Shim,
-    dir: PathBuf,
-    pub connect: PgConnectOptions,
-    pub socket: PathBuf,
-}
-
-impl Database {
-    pub async fn start(dir: &Path) -> Database {
-        let shim = Shim::new(&dir.join("bin"));
-        let server = shim.start_postgres(&dir.join("data")).await;
-        let connect = connect_options(&server, "postgres");
-        let socket = server.socket_dir().join(format!(".s.PGSQL.{}", server.port()));
-        Database { server: Some(server), shim, dir: dir.join("data"), connect, socket }
-    }
-
-    /// Ends the server's main process with that signal, and leaves it down.
-    pub async fn end_with(&mut self, signal: Signal) {
-        let Some(server) = self.server.take() else { return };
-        let pid_file = std::fs::read_to_string(self.dir.join("pg/postmaster.pid")).unwrap_or_default();
-        if let Some(pid) = pid_file.lines().next().and_then(|line| line.trim().parse().ok()) {
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
-        server.stop().await.expect("what is left of the server goes away");
-    }
-
-    pub async fn start_again(&mut self) {
-        if self.server.is_none() {
-            self.server = Some(self.shim.start_postgres(&self.dir).await);
-        }
-    }
-
-    /// Has every sync of the disk wait, or go on.
-    pub fn stall_the_disk(&self, stalls: bool) {
-        self.shim.stall_the_disk(stalls);
-    }
-
-    /// Has every commit wait for a standby that is not there, or go on.
-    pub async fn wait_for_a_standby(&self, waits: bool) -> Option<()> {
-        let set = match waits {
-            true => "ALTER SYSTEM SET synchronous_standby_names = 'gone'",
-            false => "ALTER SYSTEM RESET synchronous_standby_names",
-        };
-        let mut connection = Database::connection(&self.connect).await?;
-        // Each in a message of its own: it cannot be done in a transaction.
-        sqlx::raw_sql(set).execute(&mut connection).await.ok()?;
-        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut connection).await.ok()?;
-        Some(())
-    }
-
-    pub async fn connection(connect: &PgConnectOptions) -> Option<PgConnection> {
-        tokio::time::timeout(Duration::from_secs(2), PgConnection::connect_with(connect)).await.ok()?.ok()
-    }
-}
-
 pub struct Replica {
     child: Option<Child>,
     port: u16,
     database_url: String,
+    password_file: PathBuf,
     log: PathBuf,
     settings: ReplicaSettings,
 }
@@ -94,23 +34,45 @@ pub struct Replica {
 /// The proxies on either side of a replica.
 pub struct Lines {
     pub to_clients: Proxy,
-    pub to_database: Proxy,
+    /// One for each server of the database.
+    to_databases: Vec<Proxy>,
+    way: Way,
+}
+
+impl Lines {
+    /// The one to the server that is the primary now.
+    pub fn to_database(&self) -> &Proxy {
+        &self.to_databases[self.way.primary()]
+    }
+
+    pub fn set_database_gates(&self, gate: Gate) {
+        self.to_databases.iter().for_each(|proxy| proxy.set_gate(gate));
+    }
+
+    pub fn slow_the_database_down(&self, longest: Duration) {
+        self.to_databases.iter().for_each(|proxy| proxy.slow_down(longest));
+    }
 }
 
 impl Replica {
-    pub async fn start(number: usize, dir: &Path, socket: &Path, settings: &ReplicaSettings) -> (Replica, Lines) {
-        let to_database = Proxy::start(Upstream::Socket(socket.to_owned())).await;
+    pub async fn start(number: usize, dir: &Path, database: &Database, settings: &ReplicaSettings) -> (Replica, Lines) {
+        let mut to_databases = Vec::new();
+        for port in database.ports() {
+            to_databases.push(Proxy::start(*port).await);
+        }
+        let hosts: Vec<String> = to_databases.iter().map(|proxy| format!("127.0.0.1:{}", proxy.port)).collect();
         let port = free_port();
-        let to_clients = Proxy::start(Upstream::Port(port)).await;
+        let to_clients = Proxy::start(port).await;
         let mut replica = Replica {
             child: None,
             port,
-            database_url: format!("postgres://failover@127.0.0.1:{}/postgres?sslmode=disable", to_database.port),
+            database_url: format!("postgres://service@{}/failover?sslmode=disable", hosts.join(",")),
+            password_file: database.password_file.clone(),
             log: dir.join(format!("replica-{number}.log")),
             settings: settings.clone(),
         };
         replica.start_again();
-        (replica, Lines { to_clients, to_database })
+        (replica, Lines { to_clients, to_databases, way: database.way.clone() })
     }
 
     pub fn port(&self) -> u16 {
@@ -122,6 +84,8 @@ impl Replica {
         let mut command = Command::new(env!("CARGO_BIN_EXE_client-failover"));
         command
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--database-url", &self.database_url])
+            .arg("--database-password-file")
+            .arg(&self.password_file)
             .args(["--pool-size", "6", "--http-workers", "1", "--log", "warn"])
             .args(&self.settings.arguments)
             .stdin(Stdio::null())

@@ -11,12 +11,13 @@ use tokio::time::{Instant, sleep};
 
 use super::client::Command;
 use super::clock::Stamp;
-use super::cluster::Database;
 use super::proxy::{Gate, Proxy};
 use super::record::{Fault, FaultKind};
 use super::world::{NewSession, World};
 
 use FaultKind::*;
+
+mod bad_days;
 
 /// All kinds, and how often each is chosen.
 pub const EVERYTHING: &[(FaultKind, u32)] = &[
@@ -34,9 +35,20 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (RollingRestart, 1),
     (DatabaseKilled, 2),
     (DatabaseRestarted, 1),
-    (CommitsHang, 1),
-    (DiskStalled, 1),
-    (TablesLocked, 1),
+    (CommitsHang, 2),
+    (CommitWaitsCancelled, 2),
+    (DiskStalled, 2),
+    (DiskFull, 2),
+    (TablesLocked, 2),
+    (ChangesLocked, 2),
+    (TablesRewritten, 1),
+    (RowHeld, 3),
+    (DatabaseClockStepped, 3),
+    (PasswordChanged, 2),
+    (ConnectionsFew, 2),
+    (HostDark, 2),
+    (StandbyPromoted, 1),
+    (StandbyPromotedWithLoss, 2),
     (BackendsTerminated, 6),
     (ClientConnectionsCut, 6),
     (ClientConnectionsHeld, 5),
@@ -50,8 +62,8 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
 
 /// Which faults come how often.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    pub kinds: &'static [(FaultKind, u32)],
+pub struct Plan<'a> {
+    pub kinds: &'a [(FaultKind, u32)],
     /// The mean time between two.
     pub every: Duration,
     pub lasts: Duration,
@@ -59,7 +71,7 @@ pub struct Plan {
 
 /// Injects faults as planned, several at once where they do not touch the same thing, and returns when the last has
 /// been undone.
-pub async fn inject(world: &Arc<World>, plan: &Plan) {
+pub async fn inject(world: &Arc<World>, plan: &Plan<'_>) {
     let mut random = Rng::with_seed(world.scale.seed);
     let mut under_way = JoinSet::new();
     let end = Instant::now() + plan.lasts;
@@ -102,7 +114,6 @@ const TO_THE_SERVICE: Option<Done> = Some(Done(None));
 async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<Done> {
     let replica = random.usize(0..world.replicas.len());
     let lines = &world.lines[replica];
-    let ms = |range: std::ops::Range<u64>, random: &mut Rng| Duration::from_millis(random.u64(range));
     match kind {
         ClientKilled | ClientPaused | ClientClockStepped | ClientHealthChanged | ClientSaidGoodbye | SessionDeleted => {
             return to_a_client(world, kind, random).await;
@@ -128,62 +139,20 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
             replica.signal(Signal::SIGCONT);
         }
         RollingRestart => roll(world).await,
-        DatabaseKilled => {
-            let mut database = world.database.try_lock().ok()?;
-            let signal = if random.bool() { Signal::SIGKILL } else { Signal::SIGQUIT };
-            database.end_with(signal).await;
-            sleep(ms(0..4_000, &mut random)).await;
-            // What was answered must be there before anybody writes again.
-            world.lines.iter().for_each(|lines| lines.to_database.set_gate(Gate::Closed));
-            database.start_again().await;
-            world.audit_heartbeats().await;
-            world.lines.iter().for_each(|lines| lines.to_database.set_gate(Gate::Open));
-        }
-        DatabaseRestarted => {
-            let mut database = world.database.try_lock().ok()?;
-            database.end_with(Signal::SIGINT).await;
-            database.start_again().await;
-        }
-        CommitsHang => {
-            let database = world.database.try_lock().ok()?;
-            database.wait_for_a_standby(true).await?;
-            sleep(ms(500..5_000, &mut random)).await;
-            database.wait_for_a_standby(false).await.expect("the database is there");
-        }
-        DiskStalled => {
-            let database = world.database.try_lock().ok()?;
-            database.stall_the_disk(true);
-            sleep(ms(500..5_000, &mut random)).await;
-            database.stall_the_disk(false);
-        }
-        TablesLocked => {
-            let _left_alone = world.database.try_lock().ok()?;
-            let mut connection = Database::connection(&world.connect).await?;
-            let table = ["heartbeats", "sessions", "groups"][random.usize(0..3)];
-            let lock = format!("BEGIN; SET LOCAL lock_timeout = '1s'; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut connection).await.ok()?;
-            sleep(ms(500..5_000, &mut random)).await;
-            // It ends with the connection, whoever ended that.
-            drop(sqlx::raw_sql("ROLLBACK").execute(&mut connection).await);
-        }
         BackendsTerminated => {
-            let all = random.bool();
-            let mut connection = Database::connection(&world.connect).await?;
-            let statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE application_name = 'client-failover' ORDER BY random() LIMIT $1";
-            let count = if all { 1_000_i64 } else { random.i64(1..4) };
-            sqlx::query(statement).bind(count).execute(&mut connection).await.ok()?;
+            let count = if random.bool() { 1_000 } else { random.i64(1..4) };
+            bad_days::terminate_backends(&mut world.way.connect().await?, count).await?;
         }
         ClientConnectionsCut => lines.to_clients.cut(),
-        DatabaseConnectionsCut => lines.to_database.cut(),
+        DatabaseConnectionsCut => lines.to_database().cut(),
         ClientConnectionsHeld => hold(&lines.to_clients, ms(100..3_000, &mut random)).await,
-        DatabaseConnectionsHeld => hold(&lines.to_database, ms(100..3_000, &mut random)).await,
+        DatabaseConnectionsHeld => hold(lines.to_database(), ms(100..3_000, &mut random)).await,
         AnswersSwallowed => swallow(&lines.to_clients, random.u32(1..12)).await,
-        DatabaseAnswersSwallowed => swallow(&lines.to_database, random.u32(1..4)).await,
+        DatabaseAnswersSwallowed => swallow(lines.to_database(), random.u32(1..4)).await,
         DatabaseSlow => {
-            lines.to_database.slow_down(ms(5..40, &mut random));
+            lines.slow_the_database_down(ms(5..40, &mut random));
             sleep(ms(500..3_000, &mut random)).await;
-            lines.to_database.slow_down(Duration::ZERO);
+            lines.slow_the_database_down(Duration::ZERO);
         }
         RequestsDelivedLate => {
             let delay = ms(50..3_000, &mut random);
@@ -192,8 +161,13 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
             lines.to_clients.delay_requests(0, delay);
             sleep(delay).await;
         }
+        _ => return bad_days::cause(world, kind, random).await,
     }
     TO_THE_SERVICE
+}
+
+fn ms(range: std::ops::Range<u64>, random: &mut Rng) -> Duration {
+    Duration::from_millis(random.u64(range))
 }
 
 async fn hold(proxy: &Proxy, time: Duration) {

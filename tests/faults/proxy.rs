@@ -1,21 +1,13 @@
 //! A TCP proxy that cuts, holds, swallows and delays what passes through it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// Where a proxy passes things on to.
-#[derive(Clone, Debug)]
-pub enum Upstream {
-    Port(u16),
-    Socket(PathBuf),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
@@ -42,10 +34,12 @@ struct Controls {
     requests_to_delay: AtomicU32,
     delay_ms: AtomicU64,
     slow_ms: AtomicU64,
+    lets_nobody_in: AtomicBool,
 }
 
 impl Proxy {
-    pub async fn start(upstream: Upstream) -> Proxy {
+    /// A proxy to that port of this machine.
+    pub async fn start(upstream: u16) -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let controls = Arc::new(Controls {
@@ -56,13 +50,15 @@ impl Proxy {
             requests_to_delay: AtomicU32::new(0),
             delay_ms: AtomicU64::new(0),
             slow_ms: AtomicU64::new(0),
+            lets_nobody_in: AtomicBool::new(false),
         });
         let shared = controls.clone();
         let accepting = tokio::spawn(async move {
             loop {
                 let Ok((downstream, _)) = listener.accept().await else { continue };
-                if *shared.gate.borrow() != Gate::Closed {
-                    tokio::spawn(pass(downstream, upstream.clone(), shared.clone()));
+                let is_open = !shared.lets_nobody_in.load(Ordering::Relaxed);
+                if is_open && *shared.gate.borrow() != Gate::Closed {
+                    tokio::spawn(pass(downstream, upstream, shared.clone()));
                 }
             }
         });
@@ -74,6 +70,11 @@ impl Proxy {
         if gate == Gate::Closed {
             self.cut();
         }
+    }
+
+    /// Refuses new connections, and leaves those that there are; or takes new ones again.
+    pub fn let_nobody_in(&self, nobody: bool) {
+        self.controls.lets_nobody_in.store(nobody, Ordering::Relaxed);
     }
 
     /// Cuts every connection there is.
@@ -129,24 +130,15 @@ fn take_one(count: &AtomicU32) -> bool {
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
-async fn pass(downstream: TcpStream, upstream: Upstream, controls: Arc<Controls>) {
+async fn pass(downstream: TcpStream, upstream: u16, controls: Arc<Controls>) {
     let mut cuts = controls.cuts.subscribe();
     let _ = downstream.set_nodelay(true);
     let (from_client, to_client) = downstream.into_split();
     let relay = async {
-        match upstream {
-            Upstream::Port(port) => {
-                let Ok(stream) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-                let _ = stream.set_nodelay(true);
-                let (read, write) = stream.into_split();
-                both_ways(from_client, write, read, to_client, &controls).await;
-            }
-            Upstream::Socket(path) => {
-                let Ok(stream) = UnixStream::connect(path).await else { return };
-                let (read, write) = stream.into_split();
-                both_ways(from_client, write, read, to_client, &controls).await;
-            }
-        }
+        let Ok(stream) = TcpStream::connect(("127.0.0.1", upstream)).await else { return };
+        let _ = stream.set_nodelay(true);
+        let (read, write) = stream.into_split();
+        both_ways(from_client, write, read, to_client, &controls).await;
     };
     tokio::select! {
         () = relay => {}

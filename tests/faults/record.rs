@@ -83,9 +83,29 @@ pub enum FaultKind {
     RollingRestart,
     DatabaseKilled,
     DatabaseRestarted,
+    /// Every COMMIT waited for a synchronous standby that did not answer.
     CommitsHang,
+    /// The same, and somebody cancelled the waits.
+    CommitWaitsCancelled,
     DiskStalled,
+    DiskFull,
+    /// Nobody could write a heartbeat, or the sign of life.
     TablesLocked,
+    /// Nobody could write a change of a role.
+    ChangesLocked,
+    /// Tables were rewritten under exclusive locks.
+    TablesRewritten,
+    /// Somebody held a row of one group.
+    RowHeld,
+    DatabaseClockStepped,
+    PasswordChanged,
+    ConnectionsFew,
+    /// The primary's host answered nobody; the standby's did.
+    HostDark,
+    /// The standby that all commits waited for became the primary.
+    StandbyPromoted,
+    /// The standby became the primary, and the last commits were not there.
+    StandbyPromotedWithLoss,
     BackendsTerminated,
     ClientConnectionsCut,
     ClientConnectionsHeld,
@@ -97,7 +117,8 @@ pub enum FaultKind {
     DatabaseSlow,
 }
 
-/// A row of `role_transitions`, in order of its id.
+/// A row of `role_transitions`, in order of its id. Here and below the times of the database are given as the machine's wall clock
+/// had them, by which clients' records go.
 #[derive(Clone, Debug)]
 pub struct Transition {
     pub group: String,
@@ -139,6 +160,14 @@ pub struct OutageRow {
     pub counts_from: i64,
 }
 
+/// A history of the database that the service has noted, the first left out.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryRow {
+    pub noticed_at: i64,
+    /// What its terms are above.
+    pub base: i64,
+}
+
 /// The heartbeats as they were stored at some time in between.
 #[derive(Clone, Debug)]
 pub struct Audit {
@@ -168,6 +197,80 @@ pub struct TimeoutSet {
     pub held_at: Option<i64>,
 }
 
+/// The database's clock was set: from then on (wall clock) it was off by so much.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockStep {
+    pub at: i64,
+    pub off_us: i64,
+    /// The last change of a role that was noted before, or a moment after.
+    pub last_change: i64,
+}
+
+/// The steps of the database's clock, in order.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseClock(Vec<ClockStep>);
+
+/// How exactly it is known when a step was made.
+const STEP_KNOWN_US: i64 = 20_000;
+
+impl DatabaseClock {
+    pub fn step(&mut self, step: ClockStep) {
+        self.0.push(step);
+    }
+
+    /// Notes the last change of a role before the latest step, or a moment after.
+    pub fn set_last_change(&mut self, id: i64) {
+        if let Some(step) = self.0.last_mut() {
+            step.last_change = id;
+        }
+    }
+
+    /// All times between two steps: from when to when, and by how much the clock was off.
+    fn spells(&self) -> impl DoubleEndedIterator<Item = (i64, i64, i64)> {
+        let begins = std::iter::once((i64::MIN, 0)).chain(self.0.iter().map(|step| (step.at, step.off_us)));
+        let ends = self.0.iter().map(|step| step.at).chain([i64::MAX]);
+        begins.zip(ends).map(|((from, off_us), until)| (from, until, off_us)).collect::<Vec<_>>().into_iter()
+    }
+
+    /// When the database's clock showed that, of all times until then the latest.
+    pub fn last_shown(&self, shown: i64, until: i64) -> i64 {
+        let past = self.spells().rev().filter(|(from, ..)| *from <= until);
+        self.nearest(shown, past)
+    }
+
+    /// When a change of a role was made that bears that time.
+    pub fn of_change(&self, id: i64, shown: i64) -> i64 {
+        // One that was under way when the clock was set read it before, and may have got its number after.
+        let before = self.0.iter().filter(|step| step.last_change < id).count();
+        let spells: Vec<_> = self.spells().collect();
+        let order = [before, before.saturating_sub(1)].into_iter().chain(0..spells.len()).map(|place| spells[place]);
+        self.nearest(shown, order)
+    }
+
+    /// The first of the spells in which the clock showed that; or the time at which it came nearest to it.
+    fn nearest(&self, shown: i64, spells: impl Iterator<Item = (i64, i64, i64)>) -> i64 {
+        let off_by = |(from, until, off_us): (i64, i64, i64)| {
+            let at = shown - off_us;
+            (at - at.clamp(from.saturating_sub(STEP_KNOWN_US), until.saturating_add(STEP_KNOWN_US))).abs()
+        };
+        let nearest = spells.min_by_key(|spell| off_by(*spell)).expect("there is always one");
+        (shown - nearest.2).clamp(nearest.0, nearest.1)
+    }
+
+    /// By how much the clock was set, each time until then.
+    pub fn steps_until(&self, at: i64) -> impl Iterator<Item = i64> {
+        let before = std::iter::once(0).chain(self.0.iter().map(|step| step.off_us));
+        let steps = self.0.iter().zip(before).filter(move |(step, _)| step.at <= at);
+        steps.map(|(step, before)| step.off_us - before)
+    }
+
+    /// By how much the clock was off at times between two: the least, which is negative where it was behind.
+    pub fn least_off_between(&self, from: i64, until: i64) -> i64 {
+        let within = self.spells().filter(|(begins, ends, _)| *begins <= until && *ends >= from);
+        within.map(|(.., off_us)| off_us).min().unwrap_or(0)
+    }
+}
+
 /// A deletion by an operator.
 #[derive(Clone, Debug)]
 pub struct Deletion {
@@ -186,6 +289,13 @@ pub struct Record {
     pub faults: Vec<Fault>,
     pub timeouts: Vec<TimeoutSet>,
     pub deletions: Vec<Deletion>,
+    pub clock: DatabaseClock,
+    /// How often a standby became the primary, and when what was committed was lost by that (wall clock).
+    pub promotions: usize,
+    pub losses: Vec<(i64, i64)>,
+    pub histories: Vec<HistoryRow>,
+    /// Times in which nobody could commit anything that lasts (wall clock).
+    pub nothing_commits: Vec<(i64, i64)>,
     /// When the machine had no time, or its disk none, for the injector itself (wall clock).
     pub starved: Vec<(i64, i64)>,
     pub audits: Vec<Audit>,
@@ -224,5 +334,36 @@ impl ClientLog {
         let (group, session) = serde_json::from_str(lines.next()?).ok()?;
         let events = lines.map_while(|line| serde_json::from_str(line).ok()).collect();
         Some(ClientLog { group, session, events })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Set forward by 100 at 1,000, and back by 300 at 2,000; all in milliseconds.
+    fn clock() -> DatabaseClock {
+        let step =
+            |at: i64, off_ms: i64, last_change| ClockStep { at: at * 1_000, off_us: off_ms * 1_000, last_change };
+        DatabaseClock(vec![step(1_000, 100, 10), step(2_000, -200, 20)])
+    }
+
+    #[test]
+    fn a_time_that_the_clock_showed_twice_is_the_later_one_that_has_passed() {
+        let shown = |ms: i64, until_ms: i64| clock().last_shown(ms * 1_000, until_ms * 1_000) / 1_000;
+        assert_eq!(shown(500, 900), 500);
+        assert_eq!(shown(1_500, 1_600), 1_400);
+        assert_eq!(shown(2_000, 1_950), 1_900, "it is not set back yet");
+        assert_eq!(shown(2_000, 2_500), 2_200);
+    }
+
+    #[test]
+    fn a_change_of_a_role_was_made_before_or_after_a_step_as_its_number_says() {
+        let made = |id: i64, ms: i64| clock().of_change(id, ms * 1_000) / 1_000;
+        assert_eq!(made(5, 900), 900);
+        assert_eq!(made(15, 1_900), 1_800);
+        assert_eq!(made(21, 1_900), 2_100);
+        // Under way when the clock was set: it got its number after.
+        assert_eq!(made(11, 999), 999);
     }
 }

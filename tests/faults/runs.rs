@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::checker::{self, Findings, Tolerance};
 use super::cluster::ReplicaSettings;
 use super::injector::{self, EVERYTHING, Plan};
+use super::record::FaultKind;
 use super::report::report;
 use super::world::{Scale, World};
 use crate::helpers::remove_after_the_run;
@@ -51,6 +52,7 @@ async fn a_short_run_of_all_faults_breaks_no_promise() {
         groups: 5,
         sessions: 2..=3,
         timeouts_ms: &[1_000, 1_500],
+        with_standby: false,
         replica_settings: ReplicaSettings::default(),
     })
     .await;
@@ -63,27 +65,41 @@ async fn a_short_run_of_all_faults_breaks_no_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes CLIENT_FAILOVER_FAULTS_MINUTES (10); its seed is CLIENT_FAILOVER_FAULTS_SEED (the time of day)"]
+#[ignore = "takes CLIENT_FAILOVER_FAULTS_MINUTES (10); its seed is CLIENT_FAILOVER_FAULTS_SEED (the time of day); only _KINDS"]
 async fn long() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a whole number"));
     let minutes = number("CLIENT_FAILOVER_FAULTS_MINUTES").unwrap_or(10);
     let seed = number("CLIENT_FAILOVER_FAULTS_SEED").unwrap_or_else(|| super::clock::Stamp::now().wall as u64);
+    let every = Duration::from_millis(number("CLIENT_FAILOVER_FAULTS_EVERY_MS").unwrap_or(550));
+    let kinds = chosen(EVERYTHING);
     println!("seed {seed}, {minutes} minutes");
     let writers = ["--heartbeat-writers", "2"].map(str::to_owned).to_vec();
     let world = World::start(Scale {
         seed,
         replicas: 3,
-        groups: 14,
+        groups: number("CLIENT_FAILOVER_FAULTS_GROUPS").unwrap_or(14) as usize,
         sessions: 2..=4,
         timeouts_ms: &[500, 1_000, 1_500, 2_000],
+        with_standby: true,
         replica_settings: ReplicaSettings { arguments: writers, seeded_bug: None },
     })
     .await;
     let lasts = Duration::from_secs(60 * minutes);
-    injector::inject(&world, &Plan { kinds: EVERYTHING, every: Duration::from_millis(550), lasts }).await;
+    injector::inject(&world, &Plan { kinds: &kinds, every, lasts }).await;
     settle(&world).await;
     assert_clean(&judge(&world).await);
+}
+
+/// Those kinds that `CLIENT_FAILOVER_FAULTS_KINDS` names, with commas between; all where it is not set.
+fn chosen(kinds: &[(FaultKind, u32)]) -> Vec<(FaultKind, u32)> {
+    let names = std::env::var("CLIENT_FAILOVER_FAULTS_KINDS").ok();
+    let is_named = |kind: FaultKind| {
+        names.as_ref().is_none_or(|names| names.split(',').any(|name| name.trim() == format!("{kind:?}")))
+    };
+    let chosen: Vec<_> = kinds.iter().copied().filter(|(kind, _)| is_named(*kind)).collect();
+    assert!(!chosen.is_empty(), "CLIENT_FAILOVER_FAULTS_KINDS names none of {kinds:?}");
+    chosen
 }
 
 /// A few groups, for faults of one kind only, which must not change any role.
@@ -94,6 +110,7 @@ async fn calm_world(seed: u64) -> Arc<World> {
         groups: 4,
         sessions: 2..=3,
         timeouts_ms: &[1_000, 1_500],
+        with_standby: false,
         replica_settings: ReplicaSettings::default(),
     })
     .await;

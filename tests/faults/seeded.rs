@@ -4,14 +4,15 @@
 #[cfg(not(feature = "seeded-bugs"))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_default_binary_has_no_seeded_bugs() {
-    use super::cluster::{Database, Replica, ReplicaSettings};
+    use super::cluster::{Replica, ReplicaSettings};
+    use super::database::Database;
 
     let dir = crate::helpers::scratch_dir("no-bugs");
     crate::helpers::remove_after_the_run(&dir);
-    let database = Database::start(&dir.join("database")).await;
+    let database = Database::start(&dir.join("database"), false).await;
     // A binary that heeded the variable would refuse this name.
     let settings = ReplicaSettings { seeded_bug: Some("no-such-bug".to_owned()), ..ReplicaSettings::default() };
-    let (replica, _lines) = Replica::start(0, &dir, &database.socket, &settings).await;
+    let (replica, _lines) = Replica::start(0, &dir, &database, &settings).await;
     replica.ready().await;
 }
 
@@ -43,6 +44,7 @@ mod with_the_feature {
         timeouts_ms: &'static [u64],
         /// How slow the way to the database is: transactions that take longer meet more often.
         slow_ms: u64,
+        with_standby: bool,
         arguments: &'static [&'static str],
     }
 
@@ -55,6 +57,7 @@ mod with_the_feature {
             sessions: 4..=4,
             timeouts_ms: &[500, 700],
             slow_ms: 30,
+            with_standby: false,
             arguments: &["--heartbeat-writers", "2"],
         };
 
@@ -66,6 +69,7 @@ mod with_the_feature {
                 sessions: 2..=3,
                 timeouts_ms: &[500, 1_000],
                 slow_ms: 0,
+                with_standby: false,
                 arguments: &[],
             };
             match bug {
@@ -106,6 +110,19 @@ mod with_the_feature {
                     Scenario { kinds: &[(SessionDeleted, 1)], every_ms: 150, ..usual }
                 }
                 SeededBug::SignOfLifeNotDurable => Scenario { kinds: &[(CommitsHang, 1)], every_ms: 4_000, ..usual },
+                SeededBug::CancelledWaitTakenForDone => {
+                    Scenario { kinds: &[(StandbyPromoted, 1)], every_ms: 4_000, with_standby: true, ..usual }
+                }
+                SeededBug::ClockStepMissed => {
+                    Scenario { kinds: &[(DatabaseClockStepped, 1)], every_ms: 1_500, ..usual }
+                }
+                // The old Primary must have renewed, or another been granted, in what is lost.
+                SeededBug::TermsNotLifted | SeededBug::GrantBeforeWait => Scenario {
+                    kinds: &[(StandbyPromotedWithLoss, 3), (ClientHealthChanged, 8), (ClientKilled, 2)],
+                    every_ms: 400,
+                    with_standby: true,
+                    ..usual
+                },
                 SeededBug::LapsedRoleShown => Scenario {
                     kinds: &[(ClientKilled, 1)],
                     sessions: 1..=2,
@@ -123,11 +140,12 @@ mod with_the_feature {
                 groups: self.groups,
                 sessions: self.sessions.clone(),
                 timeouts_ms: self.timeouts_ms,
+                with_standby: self.with_standby,
                 replica_settings: ReplicaSettings { arguments, seeded_bug: seeded_bug.map(str::to_owned) },
             })
             .await;
             for lines in &world.lines {
-                lines.to_database.slow_down(Duration::from_millis(self.slow_ms));
+                lines.slow_the_database_down(Duration::from_millis(self.slow_ms));
             }
             let every = Duration::from_millis(self.every_ms);
             injector::inject(&world, &Plan { kinds: self.kinds, every, lasts: ROUND }).await;

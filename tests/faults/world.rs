@@ -1,5 +1,6 @@
 //! Everything that runs: the cluster, the clients, and the notes that are taken of what is done to them.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines as TextLines};
 use tokio::process::{Child, ChildStdout};
@@ -17,10 +18,11 @@ use tokio::sync::Mutex;
 
 use super::client::{Command, HEARD, PART_VARIABLE, Part};
 use super::clock::Stamp;
-use super::cluster::{Database, Lines, Replica, ReplicaSettings, signal_child};
+use super::cluster::{Lines, Replica, ReplicaSettings, signal_child};
+use super::database::{Database, Way};
 use super::record::{
-    Audit, ClientLog, Deletion, Fault, GroupRow, HeartbeatRow, OutageRow, PRIMARY, Record, SessionRow, ShownPrimary,
-    TimeoutSet, Transition,
+    Audit, ClientLog, ClockStep, DatabaseClock, Deletion, Fault, GroupRow, HeartbeatRow, HistoryRow, OutageRow,
+    PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet, Transition,
 };
 use crate::helpers::scratch_dir;
 
@@ -38,13 +40,15 @@ pub struct Scale {
     pub sessions: std::ops::RangeInclusive<usize>,
     /// The failover timeouts that groups have.
     pub timeouts_ms: &'static [u64],
+    /// Whether the database has a standby, which replicas know of.
+    pub with_standby: bool,
     pub replica_settings: ReplicaSettings,
 }
 
 pub struct World {
     pub scale: Scale,
     dir: PathBuf,
-    pub connect: PgConnectOptions,
+    pub way: Way,
     pub database: Mutex<Database>,
     pub replicas: Vec<Mutex<Replica>>,
     pub lines: Vec<Lines>,
@@ -79,6 +83,15 @@ pub struct Notes {
     starved: Vec<(i64, i64)>,
     audits: Vec<Audit>,
     shown: Vec<ShownPrimary>,
+    nothing_commits: Vec<(i64, i64)>,
+    clock: DatabaseClock,
+    /// By their ids.
+    outages: BTreeMap<i64, OutageRow>,
+    /// Those of before the last promotion.
+    former_outages: Vec<OutageRow>,
+    promotions: usize,
+    losses: Vec<(i64, i64)>,
+    histories: BTreeMap<i64, HistoryRow>,
 }
 
 impl World {
@@ -86,10 +99,10 @@ impl World {
     pub async fn start(scale: Scale) -> Arc<World> {
         let mut random = fastrand::Rng::with_seed(scale.seed ^ 0x5eed);
         let dir = scratch_dir("faults");
-        let database = Database::start(&dir.join("database")).await;
+        let database = Database::start(&dir.join("database"), scale.with_standby).await;
         let (mut replicas, mut lines) = (Vec::new(), Vec::new());
         for number in 0..scale.replicas {
-            let started = Replica::start(number, &dir, &database.socket, &scale.replica_settings).await;
+            let started = Replica::start(number, &dir, &database, &scale.replica_settings).await;
             replicas.push(Mutex::new(started.0));
             lines.push(started.1);
         }
@@ -132,7 +145,7 @@ impl World {
         }
         let world = Arc::new(World {
             dir,
-            connect: database.connect.clone(),
+            way: database.way.clone(),
             database: Mutex::new(database),
             replicas,
             lines,
@@ -170,7 +183,7 @@ impl World {
             let mut polls = tokio::time::interval(Duration::from_millis(50));
             loop {
                 polls.tick().await;
-                let Some(mut connection) = Database::connection(&self.connect).await else { continue };
+                let Some(mut connection) = self.way.connect().await else { continue };
                 let count = sqlx::query_scalar("SELECT count(primary_session) FROM group_status");
                 let count: Result<i64, _> = count.fetch_one(&mut connection).await;
                 if count.is_ok_and(|count| count as usize == self.groups.len()) {
@@ -178,11 +191,70 @@ impl World {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), all_have).await.expect("every group has a Primary soon");
+        tokio::time::timeout(Duration::from_secs(60), all_have).await.expect("every group has a Primary soon");
     }
 
     pub fn note(&self, fault: Fault) {
         self.notes.lock().expect("nobody panics over the notes").faults.push(fault);
+    }
+
+    /// Notes a time from which on nobody could commit anything that lasts, until then.
+    pub fn note_that_nothing_commits(&self, from: i64, until: i64) {
+        self.notes.lock().expect("nobody panics over the notes").nothing_commits.push((from, until));
+    }
+
+    /// Notes that a standby was promoted, and from when until when what was committed is lost by it.
+    pub fn note_promotion(&self, loss: Option<(i64, i64)>) {
+        let mut notes = self.notes.lock().expect("nobody panics over the notes");
+        notes.promotions += 1;
+        notes.losses.extend(loss);
+        // The numbers of those that are lost may come again.
+        let (from, _) = loss.unwrap_or((i64::MAX, i64::MAX));
+        let (kept, lost) = std::mem::take(&mut notes.outages).into_iter().partition(|(_, row)| row.recovered_at < from);
+        notes.outages = kept;
+        notes.former_outages.extend(BTreeMap::into_values(lost));
+    }
+
+    /// Sets the database's clock by so much.
+    pub async fn step_clock(&self, database: &mut Database, ms: i64, connection: &mut PgConnection) {
+        let step = |at| ClockStep { at, off_us: 0, last_change: i64::MAX };
+        let from = Stamp::now().wall;
+        {
+            // Nobody reads a time of the database while it is not known how far off its clock is.
+            let mut notes = self.notes.lock().expect("nobody panics over the notes");
+            database.step_clock(ms);
+            notes.clock.step(ClockStep { off_us: database.clock_off_ms * 1_000, ..step(from) });
+        }
+        let last = sqlx::query_scalar("SELECT coalesce(max(transition_id), 0) FROM role_transitions");
+        let last_change: i64 = last.fetch_one(connection).await.expect("the database is there");
+        self.notes.lock().expect("nobody panics over the notes").clock.set_last_change(last_change);
+    }
+
+    /// Notes the outages and histories that are new, while it is clear when they were.
+    pub async fn audit_outages(&self, connection: &mut PgConnection) -> Option<()> {
+        let rows = sqlx::query(
+            "SELECT outage_id, (extract(epoch FROM began_at) * 1000000)::bigint,
+                 (extract(epoch FROM recovered_at) * 1000000)::bigint, (extract(epoch FROM counts_from) * 1000000)::bigint
+             FROM service_outages",
+        );
+        let rows = rows.fetch_all(&mut *connection).await.ok()?;
+        let histories = sqlx::query(
+            "SELECT history_id, (extract(epoch FROM noticed_at) * 1000000)::bigint, base
+             FROM service_histories WHERE reason <> 'first'",
+        );
+        let histories = histories.fetch_all(connection).await.ok()?;
+        let now = Stamp::now().wall;
+        let mut notes = self.notes.lock().expect("nobody panics over the notes");
+        for row in histories {
+            let noticed_at = notes.clock.last_shown(row.get(1), now);
+            notes.histories.entry(row.get(0)).or_insert(HistoryRow { noticed_at, base: row.get(2) });
+        }
+        for row in rows {
+            let recovered_at = notes.clock.last_shown(row.get(2), now);
+            let began_at = notes.clock.last_shown(row.get(1), recovered_at);
+            notes.outages.entry(row.get(0)).or_insert(OutageRow { began_at, recovered_at, counts_from: row.get(3) });
+        }
+        Some(())
     }
 
     /// Sets the timeout of a group, past the proxies, at a replica that is left alone meanwhile; whether that is known to have worked.
@@ -255,14 +327,18 @@ impl World {
 
     pub async fn audit_heartbeats(&self) {
         let at = Stamp::now().wall;
-        let Some(mut connection) = Database::connection(&self.connect).await else { return };
-        if let Ok(heartbeats) = read_heartbeats(&mut connection).await {
-            self.notes.lock().expect("nobody panics over the notes").audits.push(Audit {
-                at,
-                until: Stamp::now().wall,
-                heartbeats,
-            });
+        let Some(mut connection) = self.way.connect().await else { return };
+        let rows = tokio::time::timeout(Duration::from_secs(15), read_heartbeats(&mut connection)).await;
+        if let Ok(Ok(mut heartbeats)) = rows {
+            let until = Stamp::now().wall;
+            let mut notes = self.notes.lock().expect("nobody panics over the notes");
+            for row in &mut heartbeats {
+                row.received_at = notes.clock.last_shown(row.received_at, until);
+            }
+            notes.audits.push(Audit { at, until, heartbeats });
         }
+        let outages = self.audit_outages(&mut connection);
+        drop(tokio::time::timeout(Duration::from_secs(15), outages).await);
     }
 
     /// Asks one replica who is Primary.
@@ -286,7 +362,7 @@ impl World {
 
     /// How many changes of roles there have been.
     pub async fn count_transitions(&self) -> i64 {
-        let mut connection = Database::connection(&self.connect).await.expect("the database answers");
+        let mut connection = self.way.connect().await.expect("the database answers");
         let count = sqlx::query_scalar("SELECT count(*) FROM role_transitions");
         count.fetch_one(&mut connection).await.expect("the table is there")
     }
@@ -304,7 +380,7 @@ impl World {
             replica.signal(Signal::SIGKILL);
             replica.ended().await;
         }
-        self.database.lock().await.end_with(Signal::SIGINT).await;
+        self.database.lock().await.end().await;
         let notes = std::mem::take(&mut *self.notes.lock().expect("nobody panics over the notes"));
         record.faults = notes.faults;
         record.timeouts = notes.timeouts;
@@ -312,6 +388,13 @@ impl World {
         record.starved = notes.starved;
         record.audits = notes.audits;
         record.shown = notes.shown;
+        record.outages = notes.former_outages;
+        record.outages.extend(notes.outages.into_values());
+        record.promotions = notes.promotions;
+        record.losses = notes.losses;
+        record.histories = notes.histories.into_values().collect();
+        record.nothing_commits = notes.nothing_commits;
+        record.clock = notes.clock;
         let logs = std::fs::read_dir(self.dir.join("records")).expect("the records are there");
         record.clients =
             logs.filter_map(|entry| ClientLog::read(&entry.expect("the folder can be read").path())).collect();
@@ -320,11 +403,13 @@ impl World {
 
     async fn read_database(&self) -> Record {
         let at = Stamp::now().wall;
-        let mut connection = Database::connection(&self.connect).await.expect("the database answers");
+        let mut connection = self.way.connect().await.expect("the database answers");
         let mut rows = connection.begin().await.expect("a transaction begins");
         sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *rows).await.expect("it runs");
+        let clock = self.notes.lock().expect("nobody panics over the notes").clock.clone();
         let transitions = sqlx::query(
-            "SELECT group_id, session_id, from_role, to_role, term, reason, (extract(epoch FROM recorded_at) * 1000000)::bigint
+            "SELECT group_id, session_id, from_role, to_role, term, reason, (extract(epoch FROM recorded_at) * 1000000)::bigint,
+                 transition_id
              FROM role_transitions ORDER BY group_key, transition_id",
         )
         .fetch_all(&mut *rows);
@@ -335,7 +420,7 @@ impl World {
             to: row.get(3),
             term: row.get(4),
             reason: row.get(5),
-            at: row.get(6),
+            at: clock.of_change(row.get(7), row.get(6)),
         });
         let transitions = transitions.collect();
         let sessions = sqlx::query("SELECT group_id, session_id, s.role FROM sessions s JOIN groups USING (group_key)");
@@ -347,17 +432,12 @@ impl World {
         let groups = groups.fetch_all(&mut *rows).await.expect("it runs").into_iter();
         let groups =
             groups.map(|row| GroupRow { group: row.get(0), term: row.get(1), watermark: row.get(2) }).collect();
-        let outages = sqlx::query(
-            "SELECT (extract(epoch FROM began_at) * 1000000)::bigint, (extract(epoch FROM recovered_at) * 1000000)::bigint,
-                 (extract(epoch FROM counts_from) * 1000000)::bigint
-             FROM service_outages ORDER BY outage_id",
-        );
-        let outages = outages.fetch_all(&mut *rows).await.expect("it runs").into_iter();
-        let outages = outages
-            .map(|row| OutageRow { began_at: row.get(0), recovered_at: row.get(1), counts_from: row.get(2) })
-            .collect();
-        let heartbeats = read_heartbeats(&mut rows).await.expect("it runs");
-        Record { transitions, sessions, groups, outages, heartbeats, ended_at: at, ..Record::default() }
+        let mut heartbeats = read_heartbeats(&mut rows).await.expect("it runs");
+        for row in &mut heartbeats {
+            row.received_at = clock.last_shown(row.received_at, Stamp::now().wall);
+        }
+        self.audit_outages(&mut rows).await.expect("it runs");
+        Record { transitions, sessions, groups, heartbeats, ended_at: at, ..Record::default() }
     }
 
     /// Where records and logs are.

@@ -45,10 +45,10 @@ impl TimedStream {
     }
 
     /// The certificate that the client has shown.
-    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         match &self.transport {
             Transport::Plain(_) => None,
-            Transport::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
+            Transport::Tls(stream) => stream.get_ref().1.peer_certificates(),
         }
     }
 

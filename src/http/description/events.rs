@@ -12,8 +12,9 @@ use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, LifetimeBody, MOST_COU
 pub const TAG: &str = "Events";
 
 const STREAM: &str = "A stream of server-sent events without end: every change of a role and of the configuration, from now on, or after the event that was \
-    received last. Its `event` is RoleChanged, GroupCreated, GroupChanged, GroupDeleted, SessionRegistered or SessionDeleted, and its `data` has the schema \
-    of that name. If events after the one that was received last are no longer kept, the stream begins with EventsMissed. A stream without news says so every 15 s, or as often as `keep-alive` asks, with the comment `still here`; \
+    received last. Its `event` is RoleChanged, GroupCreated, GroupChanged, GroupDeleted, SessionRegistered, SessionDeleted or DatabaseHistoryChanged, and its `data` has \
+    the schema of that name. The last of these says that the database has a new history, as after the promotion of a standby: events may be lost, and those that follow \
+    have ids above all that were given out before, so that a stream resumes as ever, also after an event that was lost. If events after the one that was received last are no longer kept, the stream begins with EventsMissed. A stream without news says so every 15 s, or as often as `keep-alive` asks, with the comment `still here`; \
     or with another one while it cannot know, as while the database is away.";
 
 fn a_change() -> Value {

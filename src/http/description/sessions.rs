@@ -49,7 +49,13 @@ pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
     .header(
         "Failover-Role",
         role,
-        "The role in which the client was acting when it sent this. A Primary that was told to yield and then says 0 lets its successor start at once.",
+        "The role in which the client was acting when it sent this. A Primary that was told to yield and then says 0 lets its successor start at once; \
+         and one that says 1 stays Primary where the database has lost the grant that it acts on.",
+    )
+    .header(
+        "Failover-Term",
+        json!({"type": "integer", "format": "int64", "minimum": 0}),
+        "The highest Failover-Term that the client has been told. Terms go on above it, even if the database was set back.",
     )
     .takes::<HeartbeatBody>(
         schemas,

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::Description;
 use crate::http::errors::Refusal;
-use crate::http::status::{DEFAULT_COUNT, GroupBody, MOST_COUNT, MOST_SEARCH_CHARS, NamespaceBody, PageBody};
+use crate::http::status::{
+    DEFAULT_COUNT, GroupBody, HistoryBody, MOST_COUNT, MOST_SEARCH_CHARS, NamespaceBody, PageBody,
+};
 
 /// What these operations are listed under.
 pub const TAG: &str = "Status";
@@ -35,6 +37,7 @@ fn a_group() -> Value {
         "PrimarySince": "2026-11-23T03:12:04.251Z",
         "PendingPrimary": null,
         "HandoverFrom": null,
+        "InDoubtUntil": null,
         "Term": 7,
         "LastDataSendTime": "2026-11-23T03:15:11Z",
         "LastDataSendAgeMs": 4_300,
@@ -73,9 +76,11 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
                     "NoStandby": 0,
                     "PrimaryUnhealthy": 0,
                     "Flapping": 0,
+                    "InDoubt": 0,
                     "RegisteredSessions": 2,
                     "LiveSessions": 2,
                 },
+                "DatabaseHistory": null,
                 "Groups": [a_group()],
             }),
         )
@@ -137,4 +142,46 @@ pub fn namespaces(schemas: &mut SchemaGenerator) -> Description {
         &["Total-Count", "Cache-Control"],
         json!([{"TenantId": "plant", "NamespaceId": "line1", "Groups": 1, "GroupsAtRisk": 0}]),
     )
+}
+
+/// The histories of the database.
+fn list_histories(schemas: &mut SchemaGenerator, described: Description) -> Description {
+    described.asks_the_database().answers::<Vec<HistoryBody<'_>>>(
+        schemas,
+        "The histories, the present one first.",
+        &["Cache-Control"],
+        json!([
+            {
+                "History": "6f1c2d8e-4f3b-4d0a-9f6d-0f4c5f1f7a11",
+                "Time": "2026-11-23T03:12:04.251Z",
+                "Reason": "another_timeline",
+                "LastSignAt": "2026-11-23T03:11:58.1Z",
+                "Base": 1_795_403_524_251_i64,
+                "IsTrusted": false,
+                "AgeMs": 62_000,
+            },
+            {
+                "History": "0b8f8f7e-1f52-4f0e-8a55-9f3e5a0b3c21",
+                "Time": "2026-10-01T08:00:00Z",
+                "Reason": "first",
+                "LastSignAt": null,
+                "Base": 0,
+                "IsTrusted": false,
+                "AgeMs": 4_561_000_000_i64,
+            },
+        ]),
+    )
+}
+
+const HISTORIES: &str = "A standby that was promoted, or an older state that was restored, is a new history of the database: the end of the one \
+    before may be lost. It is noticed before anything is decided, terms and ids go on above all that was given out, and groups are in doubt until \
+    nobody can act on a lease that was lost.";
+
+pub fn histories_of_namespace(schemas: &mut SchemaGenerator) -> Description {
+    let summary = "The histories of the database, for those who may read a namespace";
+    list_histories(schemas, Description::of("listHistories", TAG, summary, HISTORIES))
+}
+
+pub fn histories(schemas: &mut SchemaGenerator) -> Description {
+    list_histories(schemas, Description::of("listAllHistories", TAG, "The histories of the database", HISTORIES))
 }

@@ -4,7 +4,7 @@ import { clock, pathOf, read, Refusal } from './api.js';
 import { foreign, h, reconcile, rowsOf, setAttribute, setText } from './dom.js';
 import { conditionOf, flash, namespaceHash, nobody } from './overview.js';
 import { makeTimeline, SPANS } from './timeline.js';
-import { actorWord, age, duration, parseTime, percent, PENDING, PRIMARY, reasonWord, riskWords, roleWord, standbyWords, time, whole, zone } from './words.js';
+import { actorWord, age, doubtWords, duration, parseTime, percent, PENDING, PRIMARY, reasonWord, riskWords, roleWord, standbyWords, time, whole, zone } from './words.js';
 
 /** The state is read every half timeout, as heartbeats come, within these bounds. */
 const LEAST_POLL_MS = 1_000;
@@ -144,15 +144,19 @@ export function group(route, context) {
     if (isGone) gone.replaceChildren(...goneWords());
     setAttribute(present, 'hidden', isGone);
     setAttribute(facts.node, 'hidden', isGone);
-    setAttribute(risks, 'hidden', isGone || state.Risks.length === 0);
     setAttribute(past, 'hidden', knownFrom === null || isUnknown());
     condition.replaceChildren(...(isGone ? [] : [conditionOf(state)]));
     setAttribute(name, 'hidden', isGone || !state.Name);
     setAttribute(description, 'hidden', isGone || !state.Description);
-    if (isGone) return;
+    if (isGone) {
+      setAttribute(risks, 'hidden', true);
+      return;
+    }
     setText(description.firstChild, state.Description ?? '');
     setText(name.firstChild, state.Name ?? '');
-    const sentences = state.Risks.map((risk) => riskWords(risk, state)[1]);
+    const inDoubt = doubtWords(state, clock.now());
+    const sentences = [...(inDoubt === null ? [] : [inDoubt]), ...state.Risks.map((risk) => riskWords(risk, state)[1])];
+    setAttribute(risks, 'hidden', sentences.length === 0);
     if (risks.textContent !== sentences.join('')) risks.replaceChildren(...sentences.map((sentence) => h('li', {}, sentence)));
     facts.update(state);
     reconcile(body, state.Sessions, (session) => session.SessionId, makeSession);
@@ -232,6 +236,11 @@ export function group(route, context) {
     },
     event(eventName, data) {
       if (['GroupCreated', 'GroupDeleted', 'EventsMissed'].includes(eventName)) changesWanted = true;
+      if (eventName === 'DatabaseHistoryChanged') {
+        // What the database has lost has not happened.
+        changes = changes.filter((change) => change.Id <= data.LastIdBefore || change.Id > data.Id);
+        changesWanted = true;
+      }
       if (eventName !== 'RoleChanged') return;
       if (!changes.some((change) => change.Id === data.Id)) {
         changes = [data, ...changes].sort((a, b) => b.Id - a.Id);

@@ -2,7 +2,7 @@
 
 import { clock, pathOf, read } from './api.js';
 import { foreign, h, reconcile, rowsOf, setAttribute, setText } from './dom.js';
-import { age, count, handoverWords, isHandingOver, parseTime, percent, PENDING, PRIMARY, reasonWord, riskWords, roleWord, standbyWords, time, whole } from './words.js';
+import { age, count, doubtWords, handoverWords, historyWords, isHandingOver, parseTime, percent, PENDING, PRIMARY, reasonWord, riskWords, roleWord, standbyWords, time, whole } from './words.js';
 
 const PAGE = 50;
 const NAMESPACES_PAGE = 100;
@@ -54,6 +54,7 @@ export function overview(route, context) {
     ? h('h1', { tabindex: -1 }, 'All tenants')
     : h('h1', { tabindex: -1 }, foreign(route.tenant), h('span', { class: 'slash' }, ' / '), foreign(route.namespace));
   const tiles = makeTiles();
+  const news = h('p', { class: 'news', role: 'status', hidden: true });
 
   // The search.
   let debounce = null;
@@ -91,7 +92,7 @@ export function overview(route, context) {
   const node = h('div', { class: isEverywhere ? 'overview with-namespaces' : 'overview' },
     h('div', { class: 'head' },
       !isEverywhere && h('nav', { class: 'crumbs', 'aria-label': 'Where this is' }, h('a', { href: '#/' }, 'All tenants')),
-      place, tiles.node),
+      place, news, tiles.node),
     namespaces?.node,
     h('section', { class: 'list', 'aria-label': 'Groups' }, searchForm, found, table, nothing, pager),
     changes.node,
@@ -116,6 +117,9 @@ export function overview(route, context) {
         : 'There are no groups yet. The first heartbeat is a few requests away: see the API description.');
     }
     tiles.update(page.Counted);
+    const said = historyWords(page.DatabaseHistory, page.Counted?.InDoubt ?? 0, clock.now());
+    setAttribute(news, 'hidden', said === null);
+    setText(news, said ?? '');
     tick();
   };
 
@@ -151,6 +155,10 @@ export function overview(route, context) {
     },
     event(name, data) {
       if (name === 'RoleChanged') changes.note([data]);
+      if (name === 'DatabaseHistoryChanged') {
+        changes.forget(data);
+        historyWanted = true;
+      }
     },
     tick,
   };
@@ -253,9 +261,11 @@ export function flash(node) {
 
 /** Why a group is at risk, in words; or that it is not. */
 export function conditionOf(group) {
+  const inDoubt = doubtWords(group, clock.now());
+  const doubt = inDoubt === null ? null : h('li', { class: 'badge', 'data-tone': 'warn', title: inDoubt }, 'In doubt');
   const handover = isHandingOver(group) ? h('li', { class: 'badge', 'data-tone': 'handover', title: handoverWords(group) }, 'Handover') : null;
-  if (group.Risks.length > 0 || handover) {
-    return h('ul', { class: 'badges' }, handover, group.Risks.map((risk) => {
+  if (group.Risks.length > 0 || handover || doubt) {
+    return h('ul', { class: 'badges' }, doubt, handover, group.Risks.map((risk) => {
       const [word, sentence] = riskWords(risk, group);
       return h('li', { class: 'badge', 'data-tone': risk === 'NoPrimary' ? 'bad' : 'warn', title: sentence }, word);
     }));
@@ -309,6 +319,10 @@ function makeChanges(withPlace) {
       kept = [...known.values()].sort((a, b) => b.Id - a.Id).slice(0, MOST_CHANGES);
       if (!isDue) requestAnimationFrame(show);
       isDue = true;
+    },
+    /** What the database has lost has not happened. */
+    forget({ LastIdBefore: last, Id: id }) {
+      kept = kept.filter((change) => change.Id <= last || change.Id > id);
     },
     tick(now) {
       for (const row of rowsOf(list).values()) row.tick(now);

@@ -68,6 +68,34 @@ function vacancyWords({ LiveSessions: live, RegisteredSessions: all }) {
   return `Nobody acts: ${all === 1 ? 'its only session is' : 'all its sessions are'} silent.`;
 }
 
+const HISTORIES = {
+  another_server: 'it is on another server',
+  another_database: 'it is another database',
+  another_timeline: 'a standby was promoted, or a backup restored',
+  came_back: 'one came back that the service had left',
+  went_back: 'an older state was restored',
+};
+/** For so long a new history of the database is worth a word. */
+const NEWS_MS = 24 * 3_600_000;
+
+/** What is said of a new history of the database; null where there is nothing to say. */
+export function historyWords(history, inDoubt, now) {
+  if (!history || (history.AgeMs > NEWS_MS && inDoubt === 0)) return null;
+  const why = HISTORIES[history.Reason] ?? history.Reason.replaceAll('_', ' ');
+  const since = `The database has a new history since ${time(Date.parse(history.Time), now)}: ${why}.`;
+  if (history.IsTrusted) return `${since} Nothing was lost by it, as the service is told by its settings.`;
+  const lost = history.LastSignAt === null ? '' : ` What was answered after ${time(Date.parse(history.LastSignAt), now)} may be lost.`;
+  const doubt = inDoubt === 0 ? ''
+    : ` ${count(inDoubt, 'group')} ${inDoubt === 1 ? 'is' : 'are'} in doubt: where no client says that it acts, nobody is Primary until nobody else can.`;
+  return since + lost + doubt;
+}
+
+/** Why nobody may be Primary for a while; null where nothing is in doubt. */
+export function doubtWords({ InDoubtUntil: until }, now) {
+  if (!until) return null;
+  return `In doubt until ${time(Date.parse(until), now)}: the database has a new history, and somebody may act on a lease that was lost with the one before. Until then only a client that says it acts is Primary.`;
+}
+
 export function count(number, noun) {
   return `${whole(number)} ${noun}${number === 1 ? '' : 's'}`;
 }

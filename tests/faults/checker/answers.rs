@@ -1,5 +1,7 @@
 //! What clients were answered, against the trace, against the database, and against each other.
 
+use std::collections::BTreeMap;
+
 use super::super::record::{ClientEvent, HeartbeatRow, PRIMARY};
 use super::{Beat, Findings, GroupRecord, Kind, first_instant, seconds};
 
@@ -9,6 +11,7 @@ const ON_ITS_WAY_US: i64 = 15_000_000;
 pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
     roles(group, findings);
     nothing_falls(group, findings);
+    terms_are_given_once(group, findings);
     watermarks(group, findings);
     entitlements(group, findings);
     reads(group, findings);
@@ -22,7 +25,8 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
 /// The role in an answer is one that the trace has between question and answer, and the term likewise.
 fn roles(group: &GroupRecord<'_>, findings: &mut Findings) {
     for beat in &group.beats {
-        let Some(ok) = beat.ok else { continue };
+        // The trace of what is lost is lost with it.
+        let Some(ok) = beat.ok.filter(|ok| !group.is_lost(ok.at)) else { continue };
         let roles = group.trace.roles_between(beat.session, beat.sent, ok.at);
         if !roles.contains(&ok.role) {
             let what = format!(
@@ -34,7 +38,8 @@ fn roles(group: &GroupRecord<'_>, findings: &mut Findings) {
             findings.add(Kind::AnswerWithoutRow, group.id, what);
         }
         let (lowest, highest) = group.trace.terms_between(beat.sent, ok.at);
-        let holder = group.trace.tenures.iter().find(|tenure| tenure.term == ok.term);
+        let highest = group.bases_until(ok.at).fold(highest, i64::max);
+        let holder = group.holder_of(ok.term);
         let holds = ok.role != PRIMARY || holder.is_some_and(|tenure| tenure.session == beat.session);
         if ok.term < lowest || ok.term > highest || !holds {
             let what = format!(
@@ -60,7 +65,9 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
     for beat in by_sending {
         while let Some(ok) = earlier.next_if(|ok| ok.at < beat.sent) {
             term = term.max(ok.term);
-            watermark = watermark.max(ok.watermark);
+            if !group.is_lost(ok.at) {
+                watermark = watermark.max(ok.watermark);
+            }
         }
         let Some(ok) = beat.ok else { continue };
         // With a new group a new watermark begins; the terms go on.
@@ -78,9 +85,23 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
     let stored = group.record.groups.iter().find(|stored| stored.group == group.id).and_then(|stored| stored.watermark);
     let began = group.deletions().filter(|deletion| deletion.session.is_none()).map(|deletion| deletion.until).max();
     let in_the_present_one = |beat: &&Beat<'_>| began.is_none_or(|began| beat.sent > began);
-    let answered = group.beats.iter().filter(in_the_present_one).filter_map(|beat| beat.ok?.watermark).max();
+    let answered = group.beats.iter().filter(in_the_present_one);
+    let answered = answered.filter_map(|beat| beat.ok.filter(|ok| !group.is_lost(ok.at))?.watermark).max();
     if stored < answered {
         findings.add(Kind::Watermark, group.id, format!("{answered:?} was answered, but {stored:?} is stored"));
+    }
+}
+
+/// No term is given to two sessions, whatever was lost in between.
+fn terms_are_given_once(group: &GroupRecord<'_>, findings: &mut Findings) {
+    let mut holders: BTreeMap<i64, &str> = BTreeMap::new();
+    for beat in &group.beats {
+        let Some(ok) = beat.ok.filter(|ok| ok.role == PRIMARY) else { continue };
+        let holder = *holders.entry(ok.term).or_insert(beat.session);
+        if holder != beat.session {
+            let what = format!("{} was given to {holder} and, by {}, to {}", ok.term, seconds(ok.at), beat.session);
+            findings.add(Kind::Term, group.id, what);
+        }
     }
 }
 
@@ -88,16 +109,18 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
 fn watermarks(group: &GroupRecord<'_>, findings: &mut Findings) {
     let mut seen = std::collections::BTreeSet::new();
     for beat in &group.beats {
-        let Some(ok) = beat.ok else { continue };
+        let Some(ok) = beat.ok.filter(|ok| !group.is_lost(ok.at)) else { continue };
         let Some(watermark) = ok.watermark.filter(|watermark| seen.insert(*watermark)) else { continue };
         let mut reporters = group.beats.iter().filter(|beat| beat.data_time == Some(watermark)).peekable();
         let from_nobody = reporters.peek().is_none();
         let counts = |beat: &Beat<'_>| {
             let until = beat.ok.map_or(beat.sent + ON_ITS_WAY_US, |ok| ok.at);
-            group.trace.roles_between(beat.session, beat.sent, until).contains(&PRIMARY)
+            group.trace.roles_between(beat.session, beat.sent, until).contains(&PRIMARY) || group.is_lost(until)
         };
+        // By the database's clock, however far it was behind.
+        let present = |beat: &Beat<'_>| beat.sent + group.record.clock.least_off_between(beat.sent, ok.at).min(0);
         let future =
-            || group.beats.iter().any(|beat| beat.data_time.is_some_and(|time| time > watermark.max(beat.sent)));
+            || group.beats.iter().any(|beat| beat.data_time.is_some_and(|time| time > watermark.max(present(beat))));
         let sound = if from_nobody { future() } else { reporters.any(counts) };
         if !sound {
             let what = format!("{watermark} was answered at {}, but no Primary reported it", seconds(ok.at));
@@ -208,7 +231,10 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
         sessions.into_iter().filter(|session| group.leaving.get(session).is_none_or(|left| *left > read_until))
     {
         let own = || group.beats.iter().filter(|beat| beat.session == session);
-        let Some(last) = own().filter(|beat| beat.ok.is_some_and(|ok| ok.at < at)).max_by_key(|beat| beat.sent) else {
+        let Some(last) = own()
+            .filter(|beat| beat.ok.is_some_and(|ok| ok.at < at && !group.is_lost(ok.at)))
+            .max_by_key(|beat| beat.sent)
+        else {
             continue;
         };
         // With its session a heartbeat goes.
@@ -222,7 +248,8 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
         let superseded = |beat: &&Beat<'_>| beat.ok.is_some_and(|ok| ok.at < last.sent);
         let is_that = own().any(|beat| match beat.heartbeat_time {
             Some(time) => time == row.heartbeat_time && !superseded(&beat),
-            None => !superseded(&beat) && row.heartbeat_time >= beat.sent,
+            // The database's time of receiving it.
+            None => !superseded(&beat) && row.received_at >= beat.sent,
         });
         if row.received_at < last.sent || !is_that {
             let what = format!(

@@ -29,7 +29,7 @@ pub fn check(group: &GroupRecord<'_>, tolerance: Tolerance, findings: &mut Findi
             if in_timeouts > findings.longest_gap.0 {
                 findings.longest_gap = (in_timeouts, lasted / 1_000);
             }
-            if end - since > timeout * 3 / 2 + tolerance.takeover_us {
+            if end - since > timeout * 3 / 2 + tolerance.takeover_us + waited_for_the_deleted(group, end) {
                 let what = format!(
                     "nobody was Primary at {}, {} ms after the last disturbance, with a timeout of {} ms",
                     seconds(end),
@@ -39,6 +39,15 @@ pub fn check(group: &GroupRecord<'_>, tolerance: Tolerance, findings: &mut Findi
                 findings.add(Kind::NobodyPrimary, group.id, what);
             }
         }
+    }
+}
+
+/// How much longer a Primary that somebody else deleted may be waited for: for how long its lease was given is known no more, so what the
+/// clock was set by, forward before or back since, is added.
+fn waited_for_the_deleted(group: &GroupRecord<'_>, end: i64) -> i64 {
+    match group.deletions().any(|deletion| deletion.from < end) {
+        true => group.record.clock.steps_until(end).map(i64::abs).sum(),
+        false => 0,
     }
 }
 

@@ -19,8 +19,11 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
                         .deletions_of(tenure.session)
                         .any(|deletion| (deletion.from..=deletion.until).contains(&end))
             }
+            // What it was granted may be known no more, and nobody but the one that acts says that it does.
+            "superseded" => group.is_in_doubt(end),
             _ => false,
         };
+        let explained = explained || (group.is_in_doubt(end) && !group.tells_its_role(tenure.session));
         if !explained {
             findings.needless.push(format!(
                 "{}: {} of term {} ceased to be Primary at {} ({reason})",

@@ -2,8 +2,8 @@
 
 use super::super::clock::Stamp;
 use super::super::record::{
-    ClientEvent, ClientLog, Fault, FaultKind, GroupRow, HeartbeatRow, OutageRow, Outcome, PRIMARY, Record, SECONDARY,
-    SessionRow, ShownPrimary, TimeoutSet, Transition,
+    ClientEvent, ClientLog, Fault, FaultKind, GroupRow, HeartbeatRow, HistoryRow, OutageRow, Outcome, PRIMARY, Record,
+    SECONDARY, SessionRow, ShownPrimary, TimeoutSet, Transition,
 };
 use super::{Findings, Kind, Tolerance, check};
 
@@ -326,4 +326,87 @@ fn a_failover_to_a_healthier_session_is_not_needless() {
         }
     });
     assert!(found.needless.is_empty(), "{:?}", found.needless);
+}
+
+#[test]
+fn a_row_that_is_held_explains_no_failover_of_another_group() {
+    let held = |group: &str| {
+        findings(|record| {
+            record.faults = vec![Fault {
+                client: Some((group.to_owned(), String::new())),
+                ..fault(FaultKind::RowHeld, "", 1_900, 3_000)
+            }];
+            // Its last heartbeat is not answered.
+            events(record, 0).pop_if(|event| matches!(event, ClientEvent::Acted { .. }));
+            events(record, 0).pop_if(|event| matches!(event, ClientEvent::May { .. }));
+            events(record, 0).pop_if(|event| matches!(event, ClientEvent::Answered { .. }));
+            record.heartbeats[0] = stored_heartbeat("a", 1_500);
+        })
+    };
+    assert!(held("g").needless.is_empty(), "{:?}", held("g").needless);
+    assert_eq!(held("h").needless.len(), 1);
+}
+
+#[test]
+fn a_lease_that_was_judged_while_nothing_could_be_committed_is_found() {
+    assert_found(Kind::OutageJudged, |record| record.nothing_commits.push((at(1_000).wall, at(4_000).wall)));
+}
+
+#[test]
+fn a_refusal_that_nothing_accounts_for_is_found() {
+    for (status, is_wrong) in [(503, false), (404, false), (500, true), (400, true)] {
+        let found = findings(|record| {
+            let refused = ClientEvent::Answered { n: 9, at: at(4_400), outcome: Outcome::Refused(status) };
+            events(record, 1).push(refused);
+        });
+        let is_found = found.violations.iter().any(|violation| violation.kind == Kind::WrongRefusal);
+        assert_eq!(is_found, is_wrong, "{status}");
+    }
+}
+
+/// `b` was granted in a history that is lost, and the old Primary's last heartbeats with it.
+fn promotion(record: &mut Record) {
+    record.promotions = 1;
+    record.losses.push((at(1_700).wall, at(2_300).wall));
+    record.histories.push(HistoryRow { noticed_at: at(2_350).wall, base: 1_000 });
+    record.heartbeats[0] = stored_heartbeat("a", 1_500);
+    record.transitions[2].term = 1_001;
+    record.transitions[1].term = 1_000;
+    record.groups[0].term = 1_001;
+    for number in [7, 8, 9] {
+        answer(record, 1, number, |_, term, _| *term = 1_001);
+    }
+    answer(record, 1, 6, |_, term, _| *term = 1_000);
+}
+
+#[test]
+fn what_a_promotion_lost_is_allowed_for_and_nothing_else() {
+    let found = findings(promotion).violations;
+    assert!(found.is_empty(), "{found:?}");
+    // One that was answered before.
+    assert_found(Kind::HeartbeatLost, |record| {
+        promotion(record);
+        record.heartbeats[0] = stored_heartbeat("a", 1_000);
+    });
+}
+
+#[test]
+fn a_history_that_was_not_noted_or_noted_without_need_is_found() {
+    assert_found(Kind::HistoryNoted, |record| record.promotions = 1);
+    assert_found(Kind::HistoryNoted, |record| {
+        record.histories.push(HistoryRow { noticed_at: at(2_350).wall, base: 1_000 });
+    });
+}
+
+#[test]
+fn a_term_that_is_given_again_after_a_loss_is_found() {
+    assert_found(Kind::Term, |record| {
+        promotion(record);
+        // What `a` was told is lost, and forgotten.
+        answer(record, 0, 5, |_, term, _| *term = 1_001);
+    });
+    assert_found(Kind::Term, |record| {
+        promotion(record);
+        answer(record, 1, 4, |_, term, _| *term = 2_000);
+    });
 }

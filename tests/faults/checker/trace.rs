@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::record::FaultKind::{CommitsHang, DiskStalled, TablesLocked};
-use super::super::record::{Fault, OutageRow, PRIMARY, Record, SECONDARY, Transition};
-use super::{Findings, GroupRecord, Kind, seconds};
+use super::super::record::{OutageRow, PRIMARY, Record, SECONDARY, Transition};
+use super::{Findings, GroupRecord, Kind, TAKES_EFFECT_US, seconds};
 
 /// A time in which a session was Primary, by the trace.
 #[derive(Clone, Debug)]
@@ -87,8 +86,11 @@ fn replay(group: &GroupRecord<'_>, findings: &mut Findings) {
                 findings.add(Kind::TwoGranted, group.id, format!("at {at} {holders} sessions have role {role}"));
             }
         }
-        let expected = if row.to == PRIMARY { term + 1 } else { term };
-        if row.term != expected {
+        // In a new history of the database the terms go on from its base.
+        let granted = i64::from(row.to == PRIMARY);
+        let expected = term + granted;
+        let is_expected = |before: i64| before >= term && row.term == before + granted;
+        if !is_expected(term) && !group.bases_until(row.at).any(is_expected) {
             let what = format!("at {at} {} became {} with term {}, not {expected}", row.session, row.to, row.term);
             findings.add(Kind::Term, group.id, what);
         }
@@ -105,7 +107,7 @@ fn replay(group: &GroupRecord<'_>, findings: &mut Findings) {
         findings.add(Kind::TraceBroken, group.id, format!("{session} is gone, but by the trace has role {role}"));
     }
     let stored = group.record.groups.iter().find(|stored| stored.group == group.id).map_or(0, |stored| stored.term);
-    if stored != term {
+    if stored != term && !group.bases_until(i64::MAX).any(|base| base > term && base == stored) {
         findings.add(Kind::Term, group.id, format!("the group has term {stored}, but by the trace {term}"));
     }
 }
@@ -120,8 +122,10 @@ fn leases(group: &GroupRecord<'_>, findings: &mut Findings) {
         if tenure.session != beat.session {
             continue;
         }
+        let is_believed = !is_disbelieved(group, tenure, beat.sent, stands_until);
         if let Some((end, "lease_lapsed")) = tenure.end
             && end < stands_until
+            && is_believed
         {
             let what = format!(
                 "the lease of {} stood until {}, but lapsed at {}",
@@ -149,6 +153,13 @@ fn leases(group: &GroupRecord<'_>, findings: &mut Findings) {
     }
 }
 
+/// Whether the tenure ended because a history of the database is lost: then a client that does not say that it acts is not believed,
+/// and one that says that it does not act is.
+fn is_disbelieved(group: &GroupRecord<'_>, tenure: &Tenure<'_>, sent: i64, stands_until: i64) -> bool {
+    let in_doubt = tenure.end.is_some_and(|(end, _)| group.is_in_doubt(end));
+    in_doubt && (!group.tells_its_role(tenure.session) || has_given_up(group, tenure.session, sent, stands_until))
+}
+
 /// Whether the session said between the two instants that it does not act, or said goodbye.
 fn has_given_up(group: &GroupRecord<'_>, session: &str, after: i64, before: i64) -> bool {
     let left = group.leaving.get(session).is_some_and(|at| *at <= before);
@@ -164,17 +175,13 @@ fn has_given_up(group: &GroupRecord<'_>, session: &str, after: i64, before: i64)
 /// rightly have been judged for so long after it: the service was not away yet, as far as anybody could know.
 const LONGEST_SILENCE_US: i64 = 250_000;
 
-/// A fault may be noted so much before it takes effect, and after it is undone.
-const TAKES_EFFECT_US: i64 = 300_000;
-
 /// A lease that stood when the service went away for long enough does not lapse before a whole one has passed since its return.
 ///
 /// What kept everybody from committing is an outage whether or not the service says so.
 fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
-    let kept_from_committing = |fault: &&Fault| matches!(fault.kind, CommitsHang | DiskStalled | TablesLocked);
-    let unseen = group.record.faults.iter().filter(kept_from_committing).map(|fault| OutageRow {
-        began_at: fault.from + TAKES_EFFECT_US,
-        recovered_at: fault.until - TAKES_EFFECT_US,
+    let unseen = group.record.nothing_commits.iter().map(|(from, until)| OutageRow {
+        began_at: from + TAKES_EFFECT_US,
+        recovered_at: until - TAKES_EFFECT_US,
         counts_from: 2_000_000,
     });
     for outage in group.record.outages.iter().cloned().chain(unseen) {
@@ -186,13 +193,16 @@ fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
             let given = group.beats.iter().filter(|beat| {
                 beat.session == tenure.session && beat.ok.is_some_and(|ok| ok.term == tenure.term && ok.role == PRIMARY)
             });
-            for (beat, ok) in given.filter_map(|beat| Some((beat, beat.ok?))) {
+            // Of the leases that it was told of before, the one that goes furthest: a later one may have been given for less time.
+            let before = given.filter_map(|beat| Some((beat, beat.ok?))).filter(|(_, ok)| ok.at < outage.began_at);
+            if let Some((beat, ok)) = before.max_by_key(|(beat, ok)| beat.sent + ok.lease_us) {
                 let lasted = outage.recovered_at - outage.began_at;
                 if lasted <= outage.counts_from.min(ok.lease_us / 4) {
                     continue;
                 }
-                let stood = ok.at < outage.began_at && beat.sent + ok.lease_us > outage.began_at;
-                if stood && end < outage.recovered_at + ok.lease_us {
+                let stood = beat.sent + ok.lease_us > outage.began_at;
+                let stands_until = outage.recovered_at + ok.lease_us;
+                if stood && end < stands_until && !is_disbelieved(group, tenure, beat.sent, stands_until) {
                     let what = format!(
                         "{} lapsed at {}, though the service was away until {}",
                         tenure.session,

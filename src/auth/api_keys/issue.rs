@@ -1,0 +1,247 @@
+//! Keys made, listed and revoked: each in one transaction with its row of the audit trail. Who may do that is decided before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::generate;
+use crate::auth::Grant;
+use crate::ids::{EVERY_TENANT, GroupPattern, NamespaceId, TenantId};
+use crate::store::api_keys::{self as stored, ListedKey, NewKey};
+use crate::store::audit::{self, Action, Entry};
+use crate::store::{LostCommit, Store, StoreError};
+
+/// How long a key is good where nobody says.
+pub const USUAL_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+
+/// The longest that it may be said to be: a time of the calendar that everybody can write.
+pub const LONGEST_LIFETIME: Duration = Duration::from_secs(36_500 * 86_400);
+
+/// The most valid keys of a tenant: every replica has all of them in memory.
+const MOST_KEYS_OF_TENANT: i64 = 10_000;
+
+/// The longest name, in characters, and the most namespaces and patterns of one key.
+pub const MAX_NAME_CHARS: usize = 260;
+pub const MAX_PLACES: usize = 100;
+
+/// How long a key is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// For that long.
+    Ends(Duration),
+    /// Until it is revoked.
+    Never,
+}
+
+/// A key whose place another takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its number.
+    pub key: i64,
+    /// For how long it is still good; `None` to leave its end as it is.
+    pub overlap: Option<Duration>,
+}
+
+/// A key to be made.
+#[derive(Clone, Debug)]
+pub struct WantedKey {
+    /// A name for people.
+    pub name: String,
+    /// What it may do.
+    pub grant: Grant,
+    /// How long it is good.
+    pub lifetime: Lifetime,
+    /// The key whose place it takes, whose caller it then counts as.
+    pub replaces: Option<Replaced>,
+}
+
+/// A key that was made.
+#[derive(Debug)]
+pub struct MadeKey {
+    /// Its number.
+    pub key: i64,
+    /// Its text, which is nowhere kept.
+    pub secret: String,
+    /// When it ends.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// When the one ends whose place it takes, where that was asked for.
+    pub replaced_ends_at: Option<DateTime<Utc>>,
+}
+
+/// On whose behalf, as the audit trail has it.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Their name.
+    pub identity: Arc<str>,
+    /// The id of the request.
+    pub operation_id: Arc<str>,
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The key that is wanted makes no sense.
+    #[error("{0}")]
+    Wanted(String),
+    /// The system gives no random numbers.
+    #[error("no secret can be made: the system gives no random numbers")]
+    NoSecret,
+    /// There is no such key to be revoked, or to be replaced.
+    #[error("there is no key {0} there, or it was revoked already")]
+    NoSuchKey(i64),
+    /// The tenant has as many as it may.
+    #[error("tenant '{0}' has {MOST_KEYS_OF_TENANT} valid keys, which is its limit")]
+    TooMany(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl WantedKey {
+    /// What is wrong with it, if anything.
+    fn fault(&self) -> Option<String> {
+        let Grant { tenant, namespaces, groups, .. } = &self.grant;
+        let namespaces = || namespaces.iter().flatten();
+        if self.name.trim().is_empty() || self.name.chars().any(char::is_control) {
+            return Some("the name is empty or holds a control character".to_owned());
+        }
+        if self.name.chars().count() > MAX_NAME_CHARS {
+            return Some(format!("the name is longer than {MAX_NAME_CHARS} characters"));
+        }
+        if namespaces().count().max(groups.iter().flatten().count()) > MAX_PLACES {
+            return Some(format!("a key has at most {MAX_PLACES} namespaces, and as many patterns of groups"));
+        }
+        if let Some(fault) = self.grant.fault() {
+            return Some(fault.to_owned());
+        }
+        if tenant != EVERY_TENANT
+            && let Err(error) = TenantId::parse(tenant.as_str())
+        {
+            return Some(format!("the tenant is not valid: {error}"));
+        }
+        if let Some(error) = namespaces().find_map(|namespace| NamespaceId::parse(namespace.as_str()).err()) {
+            return Some(format!("a namespace is not valid: {error}"));
+        }
+        match self.lifetime {
+            Lifetime::Ends(lifetime) if lifetime.is_zero() || lifetime > LONGEST_LIFETIME => {
+                Some("a key is good for more than nothing and at most 36500 days, or for ever".to_owned())
+            }
+            _ if self.replaces.and_then(|replaced| replaced.overlap) > Some(LONGEST_LIFETIME) => {
+                Some("an overlap is at most 36500 days".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Makes a key. Where it is not known whether that was committed, it is an error: a second key would be nobody's.
+pub async fn create(store: &Store, issuer: Issuer, wanted: WantedKey) -> Result<MadeKey, IssueError> {
+    if let Some(fault) = wanted.fault() {
+        return Err(IssueError::Wanted(fault));
+    }
+    let (secret, key_hash) = generate().map_err(|_| IssueError::NoSecret)?;
+    let WantedKey { name, grant, lifetime, replaces } = wanted;
+    let patterns = |groups: Vec<GroupPattern>| groups.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+    let key = NewKey {
+        key_hash,
+        name,
+        tenant_id: grant.tenant,
+        namespaces: grant.namespaces,
+        groups: grant.groups.map(patterns),
+        role: grant.role.text(),
+        valid_for_s: match lifetime {
+            Lifetime::Ends(lifetime) => Some(lifetime.as_secs_f64()),
+            Lifetime::Never => None,
+        },
+        replaces: replaces.map(|replaced| replaced.key),
+    };
+    let work = Arc::new((key, issuer));
+    let made = store.serializable("create_key", LostCommit::Report, move |connection| {
+        let work = work.clone();
+        Box::pin(async move {
+            let (key, issuer) = &*work;
+            if stored::has_keys(connection, &key.tenant_id, MOST_KEYS_OF_TENANT).await? {
+                return Ok(Err(IssueError::TooMany(key.tenant_id.clone())));
+            }
+            let Some((number, ends_at)) = stored::insert_key(connection, key).await? else {
+                return Ok(Err(IssueError::NoSuchKey(key.replaces.unwrap_or_default())));
+            };
+            let replaced_ends_at = match replaces {
+                Some(Replaced { key, overlap: Some(overlap) }) => {
+                    stored::end_key(connection, key, overlap.as_secs_f64()).await?
+                }
+                _ => None,
+            };
+            let replaced_end = replaced_ends_at.map(|at| at.to_rfc3339());
+            let after = json!({
+                "Key": number, "Name": key.name, "Namespaces": key.namespaces, "Groups": key.groups, "Role": key.role,
+                "ValidForSeconds": key.valid_for_s, "Replaces": key.replaces, "ReplacedEndsAt": replaced_end,
+            });
+            record(connection, issuer, Action::KeyCreated, &key.tenant_id, None, Some(after)).await?;
+            Ok(Ok((number, ends_at, replaced_ends_at)))
+        })
+    });
+    let (key, ends_at, replaced_ends_at) = made.await??;
+    Ok(MadeKey { key, secret, ends_at, replaced_ends_at })
+}
+
+/// Some of the keys of a tenant (`None`: of all), also those that are not valid any more, and how many there are.
+pub async fn list(
+    store: &Store,
+    tenant: Option<&str>,
+    skip: i64,
+    count: Option<i64>,
+) -> Result<(Vec<ListedKey>, i64), StoreError> {
+    let tenant = tenant.map(Arc::<str>::from);
+    let listed = store.read("list_keys", move |connection| {
+        let tenant = tenant.clone();
+        Box::pin(async move {
+            let total = stored::count_keys(connection, tenant.as_deref()).await?;
+            Ok((stored::list_keys(connection, tenant.as_deref(), skip, count).await?, total))
+        })
+    });
+    listed.await
+}
+
+/// Revokes a key of a tenant (`None`: of any); its name.
+pub async fn revoke(store: &Store, issuer: Issuer, tenant: Option<&str>, key: i64) -> Result<String, IssueError> {
+    let work = Arc::new((issuer, tenant.map(str::to_owned)));
+    let revoked = store.serializable("revoke_key", LostCommit::Report, move |connection| {
+        let work = work.clone();
+        Box::pin(async move {
+            let (issuer, tenant) = &*work;
+            let Some((name, tenant)) = stored::revoke_key(connection, tenant.as_deref(), key).await? else {
+                return Ok(None);
+            };
+            let before = json!({"Key": key, "Name": name});
+            record(connection, issuer, Action::KeyRevoked, &tenant, Some(before), None).await?;
+            Ok(Some(name))
+        })
+    });
+    revoked.await?.ok_or(IssueError::NoSuchKey(key))
+}
+
+async fn record(
+    connection: &mut crate::store::connection::Connection,
+    issuer: &Issuer,
+    action: Action,
+    tenant: &str,
+    before: Option<serde_json::Value>,
+    after: Option<serde_json::Value>,
+) -> Result<(), crate::store::WorkError> {
+    let entry = Entry {
+        action,
+        tenant,
+        namespace: None,
+        group: None,
+        session: None,
+        identity: &issuer.identity,
+        operation_id: &issuer.operation_id,
+        claimed_trace_id: None,
+        before,
+        after,
+    };
+    audit::record(connection, entry).await
+}
