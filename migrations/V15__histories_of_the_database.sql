@@ -228,8 +228,11 @@ BEGIN
         is_in := format('server %s, database %s, timeline %s', here_server, here_database, here_timeline);
         at_base := 0;
         IF is_fenced THEN
-            -- By the clock, so that of two copies that know nothing of each other no two numbers are the same.
-            SELECT greatest(s.last_value + 1, (extract(epoch FROM present) * 1000)::bigint, known_event + 1, known_term + 1,
+            -- Whoever reads events waits for this lock: no id above the base is told before the history is.
+            LOCK TABLE service_histories IN ROW EXCLUSIVE MODE;
+            -- By the clock, so that of two copies that know nothing of each other no two numbers are the same. Other replicas may
+            -- have told of somewhat later events than this one.
+            SELECT greatest(s.last_value + 1, (extract(epoch FROM present) * 1000)::bigint, known_event + 1000000, known_term + 1,
                 (SELECT max(h.base) + 1 FROM service_histories h))
             INTO at_base FROM role_transitions_transition_id_seq s;
             PERFORM setval('role_transitions_transition_id_seq', at_base);

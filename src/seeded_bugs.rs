@@ -39,8 +39,6 @@ pub enum SeededBug {
     OutageForgotten,
     /// A COMMIT whose wait for a synchronous standby was cancelled is taken for one that was waited for.
     CancelledWaitTakenForDone,
-    /// Leases are judged by a clock that was set forward.
-    ClockStepMissed,
     /// A sign of life is acknowledged before it is on disk, and so is given while no heartbeat can be committed.
     SignOfLifeNotDurable,
     /// A grant does not raise the stored term.
@@ -61,7 +59,7 @@ pub enum SeededBug {
 
 impl SeededBug {
     /// All of them, with the names that the variable knows them by.
-    pub const ALL: [(&'static str, SeededBug); 22] = [
+    pub const ALL: [(&'static str, SeededBug); 21] = [
         ("read-committed", SeededBug::ReadCommitted),
         ("commit-not-durable", SeededBug::CommitNotDurable),
         ("answered-before-commit", SeededBug::AnsweredBeforeCommit),
@@ -75,7 +73,6 @@ impl SeededBug {
         ("old-acknowledgement-believed", SeededBug::OldAcknowledgementBelieved),
         ("outage-forgotten", SeededBug::OutageForgotten),
         ("cancelled-wait-taken-for-done", SeededBug::CancelledWaitTakenForDone),
-        ("clock-step-missed", SeededBug::ClockStepMissed),
         ("sign-of-life-not-durable", SeededBug::SignOfLifeNotDurable),
         ("term-not-stored", SeededBug::TermNotStored),
         ("role-without-row", SeededBug::RoleWithoutRow),

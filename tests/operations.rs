@@ -228,15 +228,17 @@ async fn after_going_back_to_an_older_backup_terms_and_ids_never_fall() {
     let after = trace(&older).await;
     let latest = after.last().expect("there are changes");
     assert!(latest.4 > newest_term && latest.5 > newest_id, "{after:?}");
-    // A listener that had come further than the backup gets all that comes now.
+    // A listener that had come further than the backup is told so, and gets all that comes now.
     let events = "/api/v1/clientfailover/events";
     let request = replica.http.get(format!("{}{events}", replica.url)).header("Last-Event-ID", newest_id.to_string());
     let mut response = request.send().await.expect("it answers");
     let mut text = String::new();
-    while !text.contains("event: ") {
+    while !text.contains("event: RoleChanged") {
         let chunk = response.chunk().await.expect("it goes on").expect("it goes on");
         text += std::str::from_utf8(&chunk).expect("UTF-8");
     }
+    let told = text.find("event: DatabaseHistoryChanged");
+    assert!(told.is_some() && told < text.find("event: RoleChanged"), "{text}");
     let first = after.iter().find(|change| change.5 > newest_id).expect("there are changes").5;
     assert!(text.contains(&format!("id: {first}\nevent: RoleChanged")), "{text}");
     replica.stop().await;

@@ -1,4 +1,4 @@
-//! A durable PostgreSQL whose clock can be set and whose disk can stall or fill up: a small library of our own is preloaded into it.
+//! A durable PostgreSQL whose clock can be set and whose disk can stall or fill up: a small library of our own is preloaded.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};

@@ -151,7 +151,8 @@ impl Hosts {
         Arc::ptr_eq(&self.hosts, &other.hosts)
     }
 
-    /// The hosts of the network that are not proven to be who they are, each with its `sslmode`. On this machine nobody stands between.
+    /// The hosts of the network that are not proven to be who they are, each with its `sslmode`. On this machine nobody stands
+    /// between.
     pub fn unverified(&self) -> Vec<(String, &'static str)> {
         let unverified = |host: &Host| {
             let options = host.options().ok()?;

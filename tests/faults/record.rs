@@ -117,8 +117,8 @@ pub enum FaultKind {
     DatabaseSlow,
 }
 
-/// A row of `role_transitions`, in order of its id. Here and below the times of the database are given as the machine's wall clock
-/// had them, by which clients' records go.
+/// A row of `role_transitions`, in order of its id. Here and below the times of the database are given as the machine's wall
+/// clock had them, by which clients' records go.
 #[derive(Clone, Debug)]
 pub struct Transition {
     pub group: String,

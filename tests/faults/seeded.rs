@@ -113,9 +113,6 @@ mod with_the_feature {
                 SeededBug::CancelledWaitTakenForDone => {
                     Scenario { kinds: &[(StandbyPromoted, 1)], every_ms: 4_000, with_standby: true, ..usual }
                 }
-                SeededBug::ClockStepMissed => {
-                    Scenario { kinds: &[(DatabaseClockStepped, 1)], every_ms: 1_500, ..usual }
-                }
                 // The old Primary must have renewed, or another been granted, in what is lost.
                 SeededBug::TermsNotLifted | SeededBug::GrantBeforeWait => Scenario {
                     kinds: &[(StandbyPromotedWithLoss, 3), (ClientHealthChanged, 8), (ClientKilled, 2)],

@@ -42,8 +42,8 @@ pub fn check(group: &GroupRecord<'_>, tolerance: Tolerance, findings: &mut Findi
     }
 }
 
-/// How much longer a Primary that somebody else deleted may be waited for: for how long its lease was given is known no more, so what the
-/// clock was set by, forward before or back since, is added.
+/// How much longer a Primary that somebody else deleted may be waited for: for how long its lease was given is known no more, so
+/// what the clock was set by, forward before or back since, is added.
 fn waited_for_the_deleted(group: &GroupRecord<'_>, end: i64) -> i64 {
     match group.deletions().any(|deletion| deletion.from < end) {
         true => group.record.clock.steps_until(end).map(i64::abs).sum(),

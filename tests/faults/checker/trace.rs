@@ -153,11 +153,21 @@ fn leases(group: &GroupRecord<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the tenure ended because a history of the database is lost: then a client that does not say that it acts is not believed,
-/// and one that says that it does not act is.
+/// Whether the tenure ended because a history of the database is lost: then a client that does not say that it acts is not
+/// believed, and one that says that it does not act is. One whose clock was set back says what may be old.
 fn is_disbelieved(group: &GroupRecord<'_>, tenure: &Tenure<'_>, sent: i64, stands_until: i64) -> bool {
     let in_doubt = tenure.end.is_some_and(|(end, _)| group.is_in_doubt(end));
-    in_doubt && (!group.tells_its_role(tenure.session) || has_given_up(group, tenure.session, sent, stands_until))
+    in_doubt
+        && (!group.tells_its_role(tenure.session)
+            || has_given_up(group, tenure.session, sent, stands_until)
+            || is_set_back(group, tenure.session, stands_until))
+}
+
+/// Whether the session's clock was further once than in its latest heartbeat until then.
+fn is_set_back(group: &GroupRecord<'_>, session: &str, until: i64) -> bool {
+    let own = group.beats.iter().filter(|beat| beat.session == session && beat.sent <= until);
+    let latest = own.clone().next_back().and_then(|beat| beat.heartbeat_time);
+    own.filter_map(|beat| beat.heartbeat_time).max() > latest
 }
 
 /// Whether the session said between the two instants that it does not act, or said goodbye.
@@ -193,7 +203,7 @@ fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
             let given = group.beats.iter().filter(|beat| {
                 beat.session == tenure.session && beat.ok.is_some_and(|ok| ok.term == tenure.term && ok.role == PRIMARY)
             });
-            // Of the leases that it was told of before, the one that goes furthest: a later one may have been given for less time.
+            // Of the leases that it was told of before, the one that goes furthest: a later one may be of a shorter timeout.
             let before = given.filter_map(|beat| Some((beat, beat.ok?))).filter(|(_, ok)| ok.at < outage.began_at);
             if let Some((beat, ok)) = before.max_by_key(|(beat, ok)| beat.sent + ok.lease_us) {
                 let lasted = outage.recovered_at - outage.began_at;
