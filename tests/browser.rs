@@ -22,7 +22,7 @@ pub const LEFT: &str = "\u{E012}";
 pub const HOME: &str = "\u{E011}";
 
 /// How long is waited for what has to come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A browser takes a core for a moment, and other tests measure times.
 static FEW: Semaphore = Semaphore::const_new(3);

@@ -267,6 +267,9 @@ async fn errors_of_an_open_service(described: &Described, app: &TestApp) {
         (400, Method::GET, format!("{groups}/{long}/status"), None),
         (400, Method::GET, format!("{NAMESPACE}/status?count=201"), None),
         (400, Method::GET, "/api/v1/clientfailover/status?at_risk=".to_owned(), None),
+        (400, Method::GET, "/api/v1/clientfailover/transitions?count=201".to_owned(), None),
+        (400, Method::GET, format!("{groups}/{long}/lifetimes"), None),
+        (400, Method::GET, format!("/api/v1/tenants/t/namespaces/{long}/clientfailover/histories"), None),
         (404, Method::GET, format!("{groups}/none"), None),
         (404, Method::DELETE, format!("{groups}/none"), None),
         (404, Method::GET, format!("{groups}/none/status"), None),
@@ -387,7 +390,9 @@ async fn errors_of_a_service_that_cannot(described: &Described) {
     let mut unmigrated = settings(database.connect_options());
     unmigrated.migrate = false;
     let app = TestReplica::start(unmigrated).await;
-    described.exchange(&app, Method::GET, "/health/ready", None).await.expect_error(503);
+    for path in ["/health/ready", "/api/v1/clientfailover/histories", &format!("{NAMESPACE}/histories")] {
+        described.exchange(&app, Method::GET, path, None).await.expect_error(503);
+    }
 }
 
 #[tokio::test]

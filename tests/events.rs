@@ -12,9 +12,13 @@ use crate::sse::{EventStream, NAMESPACE_EVENTS, Received};
 const MINUTE: i64 = 60_000;
 
 async fn two_replicas(database: &TestDatabase) -> (TestReplica, TestReplica) {
-    let first = TestReplica::start(settings(database.connect_options())).await;
-    let second = TestReplica::start(settings(database.connect_options())).await;
-    (first, second)
+    let patient = || {
+        let mut settings = settings(database.connect_options());
+        // What is asked for must be done, however busy the machine is.
+        settings.store.operation_timeout = Duration::from_secs(20);
+        settings
+    };
+    (TestReplica::start(patient()).await, TestReplica::start(patient()).await)
 }
 
 fn group_events(group: &str) -> String {

@@ -272,8 +272,8 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if tokio::time::timeout(Duration::from_secs(20), asked).await.is_err() {
-        panic!("in 20 s it did not come true that {what}");
+    if tokio::time::timeout(Duration::from_secs(60), asked).await.is_err() {
+        panic!("in 60 s it did not come true that {what}");
     }
 }
 

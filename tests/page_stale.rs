@@ -267,7 +267,7 @@ async fn eight_windows_of_a_browser_share_one_stream() {
     let app = TestApp::start().await;
     let Some(browser) = Browser::start().await else { return };
     for number in 0..8 {
-        app.pair(&format!("g{number}")).await;
+        app.pair_with(&format!("g{number}"), 10 * MINUTE).await;
     }
     let mut windows = Vec::new();
     for number in 0..8 {

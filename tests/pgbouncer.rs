@@ -144,8 +144,14 @@ async fn everything_works_behind_pgbouncer_and_no_statement_is_left_with_it() {
     let database = TestDatabase::empty().await;
     let Some(bouncer) = PgBouncer::start(&database, 4).await else { return };
     let direct = || Some(database.connect_options());
-    let first = TestReplica::start(bouncer.settings(&database, direct())).await;
-    let second = TestReplica::start(bouncer.settings(&database, direct())).await;
+    let patient = || {
+        let mut settings = bouncer.settings(&database, direct());
+        // What is asked for must be done, however busy the machine is.
+        settings.store.operation_timeout = Duration::from_secs(20);
+        settings
+    };
+    let first = TestReplica::start(patient()).await;
+    let second = TestReplica::start(patient()).await;
     first.wait_until_ready().await;
     second.wait_until_ready().await;
     let mut events = EventStream::open(&second, NAMESPACE_EVENTS, None).await;

@@ -83,10 +83,13 @@ impl Drop for Entrance {
     }
 }
 
+/// What a heartbeat is answered with.
+type Outcome = Result<Answer, FailoverError>;
+
 struct Waiting {
     request: Arc<Request>,
     deadline: Instant,
-    reply: oneshot::Sender<Result<Answer, FailoverError>>,
+    reply: oneshot::Sender<Outcome>,
 }
 
 struct Request {
@@ -140,7 +143,7 @@ impl Waits for Waiting {
 
 /// What a committed transaction answers, one outcome per request, and what it changed.
 struct Committed {
-    outcomes: Vec<Result<Answer, FailoverError>>,
+    outcomes: Vec<Outcome>,
     changes: Vec<RoleChange>,
     leases: Leases,
     /// How many sessions the groups have.
@@ -197,7 +200,7 @@ impl HeartbeatQueue {
         message: HeartbeatMessage,
         caller: &Caller,
         is_bound: bool,
-    ) -> Result<Answer, FailoverError> {
+    ) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.patience;
         let key = path.key().0;
@@ -446,45 +449,49 @@ impl Writer {
                 let first_reading = first_reading.clone();
                 Box::pin(async move {
                     let (keys, places) = distinct_keys(&requests);
-                    let mut first_clock = None;
+                    let options = store.options();
                     // Where groups are spread, a part is looked up in as many steps as the whole is read in.
-                    if let (true, [key]) = (is_large && !connection.is_spread(), &keys[..]) {
-                        let (clock, in_part) = load_in_part(connection, *key, &requests, store.options()).await?;
-                        let read_at = Instant::now();
-                        let strangers = find_strangers(connection, &requests).await?;
-                        if let Some(loaded) = in_part
-                            && let Some((outcomes, loaded)) =
-                                decide_in_part(&requests, &strangers, loaded, &clock, &rules)
-                        {
-                            let leases = match notes_leases {
-                                true => Leases { left: leases_left(&loaded, &clock), read_at },
-                                false => Leases::none(),
-                            };
-                            let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
-                            state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
-                            return Ok(Committed { outcomes, changes: Vec::new(), leases, sizes: Vec::new() });
+                    let (clock, part, whole) = match (is_large && !connection.is_spread(), &keys[..]) {
+                        (true, [key]) => {
+                            let (clock, part) = load_in_part(connection, *key, &requests, options).await?;
+                            (clock, part, None)
                         }
-                        first_clock = Some(clock);
-                    }
-                    let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
+                        _ => {
+                            let (clock, whole) = state::load(connection, &keys, options).await?;
+                            (clock, None, Some(whole))
+                        }
+                    };
                     let read_at = Instant::now();
-                    // The clock of the statement that took the snapshot.
-                    let clock = first_reading.or(first_clock.unwrap_or(clock));
+                    let clock = first_reading.or(clock);
                     let strangers = find_strangers(connection, &requests).await?;
-                    let outcomes = std::iter::zip(requests.iter(), places.iter())
-                        .enumerate()
-                        .map(|(i, (request, place))| match strangers.contains(&i) {
-                            true => Err(session_of_another(&request.path, &request.session)),
-                            false => decide(request, &mut loaded[*place], &clock, &rules),
-                        })
-                        .collect();
+                    let in_part = part.and_then(|part| decide_in_part(&requests, &strangers, part, &clock, &rules));
+                    let is_whole = in_part.is_none();
+                    let (outcomes, loaded) = match in_part {
+                        Some((outcomes, part)) => (outcomes, Vec::from(part)),
+                        None => {
+                            // Where a part was not enough, by the clock of the statement that took the snapshot all the same.
+                            let mut whole = match whole {
+                                Some(whole) => whole,
+                                None => state::load(connection, &keys, options).await?.1,
+                            };
+                            let outcomes = std::iter::zip(requests.iter(), places.iter())
+                                .enumerate()
+                                .map(|(i, (request, place))| match strangers.contains(&i) {
+                                    true => Err(session_of_another(&request.path, &request.session)),
+                                    false => decide(request, &mut whole[*place], &clock, &rules),
+                                })
+                                .collect();
+                            (outcomes, whole)
+                        }
+                    };
                     let changes = changes_in(&requests, &places, &loaded);
                     let leases = match notes_leases {
                         true => Leases { left: leases_left(&loaded, &clock), read_at },
                         false => Leases::none(),
                     };
                     let size = |stored: &StoredGroup| (stored.key.0, stored.session_ids.len());
-                    let sizes = loaded.iter().flatten().flatten().map(size).collect();
+                    // Of a part of a group it is not known how large that is.
+                    let sizes = loaded.iter().flatten().flatten().filter(|_| is_whole).map(size).collect();
                     let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
                     state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
                     Ok(Committed { outcomes, changes, leases, sizes })
@@ -591,7 +598,7 @@ fn decide_in_part(
     loaded: Loaded,
     clock: &state::Clock,
     rules: &Rules,
-) -> Option<(Vec<Result<Answer, FailoverError>>, [Loaded; 1])> {
+) -> Option<(Vec<Outcome>, [Loaded; 1])> {
     let mut loaded = [loaded];
     let mut outcomes = Vec::with_capacity(requests.len());
     for (i, request) in requests.iter().enumerate() {
@@ -611,12 +618,7 @@ fn decide_in_part(
 }
 
 /// One heartbeat on the state of its group, as those before it in the batch have left it.
-fn decide(
-    request: &Request,
-    loaded: &mut Loaded,
-    clock: &state::Clock,
-    rules: &Rules,
-) -> Result<Answer, FailoverError> {
+fn decide(request: &Request, loaded: &mut Loaded, clock: &state::Clock, rules: &Rules) -> Outcome {
     let stored = match loaded {
         None => return Err(no_such_group(&request.path)),
         Some(Err(what)) => return Err(StoreError::Inconsistent(what.clone()).into()),

@@ -241,16 +241,16 @@ fn read_acting_role(request: &HttpRequest) -> Result<Option<Role>, ApiError> {
     Ok(Some(role))
 }
 
-/// The highest term that the client has been told, where it says so. A number too large to be one is none that was told.
+/// The highest term that the client has been told, where it says so.
 fn read_term_seen(request: &HttpRequest) -> Result<Option<Term>, ApiError> {
     let Some(value) = request.headers().get("Failover-Term") else { return Ok(None) };
-    match value.to_str() {
-        Ok(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok(text.parse().ok().map(Term))
-        }
-        _ => Err(ApiError::bad(
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.map(str::parse) {
+        Some(Ok(term)) => Ok(Some(Term(term))),
+        // None that was ever told is larger than a signed number of 64 bits.
+        Some(Err(_)) | None => Err(ApiError::bad(
             format!(
-                "Failover-Term must be a number without a sign; it is '{}'.",
+                "Failover-Term must be a number of 63 bits without a sign; it is '{}'.",
                 String::from_utf8_lossy(value.as_bytes())
             ),
             "Send the highest Failover-Term that an answer had, or leave the header out.",

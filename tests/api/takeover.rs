@@ -17,7 +17,7 @@ const GROUP: &str = "pump&7%";
 
 async fn beat(service: &Configuration, session: &str, acting_as: ClientRole) -> ClientRole {
     let heartbeat = FailoverHeartbeat { percent_healthy_streams: Some(Some(99.5)), ..FailoverHeartbeat::new() };
-    let answer = send_heartbeat(service, TENANT, NAMESPACE, GROUP, session, heartbeat, Some(acting_as), None).await;
+    let answer = send_heartbeat(service, TENANT, NAMESPACE, GROUP, session, heartbeat, Some(acting_as), None, None).await;
     let answer = answer.expect("a heartbeat is answered");
     assert_eq!(answer.last_data_send_time.year(), 1, "nobody has said until when data was sent");
     answer.role
