@@ -199,9 +199,10 @@ pub async fn read_events(
     limit: i64,
 ) -> Result<EventPage, WorkError> {
     let wanted_up_to = up_to;
-    // One statement, and so one snapshot, for all tables. A new history of the database concerns every scope.
+    let is_spread = connection.is_spread();
+    // One statement, and so one snapshot, for all tables where they are on one server. A new history concerns every scope.
     macro_rules! events_where {
-        ($condition:literal) => {
+        ($condition:literal, $histories:expr) => {
             concat!(
                 "SELECT * FROM (
                     (SELECT transition_id AS id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
@@ -216,16 +217,26 @@ pub async fn read_events(
                         kind, NULL, NULL, NULL, NULL, NULL, name, description, failover_timeout_ticks, NULL, NULL, NULL
                     FROM configuration_changes WHERE change_id > $1 AND change_id <= $2 AND ",
                 $condition,
-                " ORDER BY change_id LIMIT $3)
+                " ORDER BY change_id LIMIT $3)",
+                $histories,
+                ") e ORDER BY id LIMIT $3"
+            )
+        };
+        ($condition:literal) => {
+            match is_spread {
+                true => events_where!($condition, ""),
+                false => events_where!(
+                    $condition,
+                    "
                     UNION ALL
                     (SELECT base, NULL, NULL, NULL, NULL, NULL, noticed_at,
                         'database_history_changed', NULL, NULL, NULL, reason, NULL, NULL, NULL, NULL, history, last_sign_at,
                         greatest(0, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < base),
                             (SELECT max(change_id) FROM configuration_changes WHERE change_id < base),
                             (SELECT max(b.base) FROM service_histories b WHERE b.base < h.base))
-                    FROM service_histories h WHERE base > $1 AND base <= $2 AND reason <> 'first' ORDER BY base LIMIT $3)
-                ) e ORDER BY id LIMIT $3"
-            )
+                    FROM service_histories h WHERE base > $1 AND base <= $2 AND reason <> 'first' ORDER BY base LIMIT $3)"
+                ),
+            }
         };
     }
     let (query, up_to) = match scope {
@@ -241,7 +252,13 @@ pub async fn read_events(
         }
     };
     let rows = query.fetch_all(&mut *connection).await?;
-    let events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+    let mut events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+    if is_spread {
+        // Two snapshots: whatever took an id up to this one has ended, as the reader has seen to.
+        events.extend(spread::read_histories(connection, after, up_to, limit).await?);
+        events.sort_unstable_by_key(|event| event.id);
+        events.truncate(usize::try_from(limit).unwrap_or(0));
+    }
     let is_cut = i64::try_from(events.len()).is_ok_and(|count| count >= limit);
     let mut complete_to = events.last().filter(|_| is_cut).map_or(up_to, |event| event.id);
     if events.is_empty() && up_to < wanted_up_to {

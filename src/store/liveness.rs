@@ -165,6 +165,9 @@ impl Store {
 
     async fn give_sign(&self) -> Result<DateTime<Utc>, StoreError> {
         let reading = self.read_clock().await?;
+        if self.is_spread() {
+            self.note_nodes().await?;
+        }
         let step = self.life.known().clock.step_in(reading);
         let silence = self.life.longest_silence(self.options());
         let fresh = FRESH + self.life.commit_time();

@@ -19,12 +19,12 @@ use uuid::Uuid;
 
 use super::columns::Micros;
 use super::connection::Connection;
-use super::events::CHANNEL;
+use super::events::{CHANNEL, Event, Happening, NewHistory};
 use super::groups::LeaseLeft;
 use super::histories::{Witness, moment};
 use super::state::check_count;
 use super::status::CensusRow;
-use super::{LOCK_TIMEOUT, Store, WorkError};
+use super::{LOCK_TIMEOUT, Store, StoreError, WorkError};
 use crate::arbitration::Role;
 
 /// What every connection sets. A transaction has one connection to each node, so that what it does there is one transaction; what
@@ -80,6 +80,18 @@ impl Places {
 }
 
 impl Store {
+    /// Looks whether each node is as it was noted. Where one is not, the database is in another history, which the sign of life
+    /// that follows notes.
+    pub(super) async fn note_nodes(&self) -> Result<(), StoreError> {
+        let store = self.background().for_signs_of_life();
+        let noted = store.read("note_nodes", |connection| {
+            Box::pin(
+                async move { Ok(sqlx::raw_sql("SELECT note_nodes()").execute(&mut **connection).await.map(drop)?) },
+            )
+        });
+        noted.await
+    }
+
     /// Whether the database's groups are spread over several places, as far as its connections have shown.
     pub fn is_spread(&self) -> bool {
         self.line.admission().is_spread()
@@ -131,6 +143,9 @@ async fn find_places(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<i
 /// The coordinator's own snapshot is a little older. Where an outage or a set clock was noted in between, its last sign of life is too
 /// old or of the future, and nothing is decided. Where a history was, a group that has gone over into it may be led over twice,
 /// which leaves it in doubt for no longer.
+///
+/// Each group is told with the node that told it. One that is not as it was noted, because a standby was promoted, may lack grants:
+/// nothing is decided on it before a sign of life has noted another history.
 pub(super) async fn load(
     connection: &mut Connection,
     keys: &[Uuid],
@@ -144,7 +159,7 @@ pub(super) async fn load(
             g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
             NULL::timestamptz AS now, NULL::timestamptz AS alive_at, NULL::timestamptz[] AS began,
             NULL::timestamptz[] AS recovered, NULL::bigint[] AS gaps_us, NULL::bigint[] AS steps_us,
-            NULL::bigint AS latest_set_back, g.clock_set_back, NULL::text[] AS told, g.history_id
+            NULL::bigint AS latest_set_back, g.clock_set_back, ARRAY[identity_of_node()] AS told, g.history_id
         FROM groups g WHERE g.group_key = ANY($1)
         UNION ALL
         SELECT array_position($1::uuid[], s.group_key)::bigint, 1::smallint, s.session_id, s.registered_at, NULL, NULL,
@@ -158,8 +173,19 @@ pub(super) async fn load(
     if keys.is_empty() {
         return Ok((Vec::new(), None));
     }
+    const MOMENT: &str =
+        concat!("SELECT m.*, ARRAY(SELECT identity FROM service_nodes) AS nodes FROM (", moment!("$1"), ") m");
     let rows = sqlx::query(LOAD).bind(keys).fetch_all(&mut *connection).await?;
-    let moment = sqlx::query(moment!("$1")).bind(witness.asks()).fetch_optional(connection).await?;
+    let moment = sqlx::query(MOMENT).bind(witness.asks()).fetch_optional(connection).await?;
+    if let Some(moment) = &moment {
+        let known: Vec<String> = moment.try_get("nodes")?;
+        for row in &rows {
+            let told: Option<Vec<String>> = row.try_get("told")?;
+            if told.is_some_and(|told| !told.iter().all(|node| known.contains(node))) {
+                return Err(WorkError::AnotherHistory);
+            }
+        }
+    }
     Ok((rows, moment))
 }
 
@@ -225,6 +251,33 @@ pub(super) async fn save_trace(
 pub(super) async fn wake_readers(connection: &mut Connection) -> Result<(), WorkError> {
     sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(connection).await?;
     Ok(())
+}
+
+/// New histories of the database whose bases are among these ids, as events. What else happened is read by itself: one statement
+/// is not of the coordinator's rows and of those of all nodes.
+pub(super) async fn read_histories(
+    connection: &mut Connection,
+    after: i64,
+    up_to: i64,
+    limit: i64,
+) -> Result<Vec<Event>, WorkError> {
+    const READ: &str = "
+        SELECT h.base, h.noticed_at, h.history, h.reason, h.last_sign_at,
+            coalesce((SELECT max(b.base) FROM service_histories b WHERE b.base < h.base), 0)
+        FROM service_histories h WHERE h.base > $1 AND h.base <= $2 AND h.reason <> 'first' ORDER BY h.base LIMIT $3";
+    const LAST_ID_BEFORE: &str = "
+        SELECT greatest($2, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < $1),
+            (SELECT max(change_id) FROM configuration_changes WHERE change_id < $1))";
+    type Row = (i64, DateTime<Utc>, Uuid, String, Option<DateTime<Utc>>, i64);
+    let rows: Vec<Row> = sqlx::query_as(READ).bind(after).bind(up_to).bind(limit).fetch_all(&mut *connection).await?;
+    let mut events = Vec::with_capacity(rows.len());
+    for (base, recorded_at, history, reason, last_sign_at, base_before) in rows {
+        let last_id_before = sqlx::query_scalar(LAST_ID_BEFORE).bind(base).bind(base_before);
+        let last_id_before = last_id_before.fetch_one(&mut *connection).await?;
+        let what = Happening::DatabaseHistoryChanged(NewHistory { history, reason, last_sign_at, last_id_before });
+        events.push(Event { id: base, group: None, session: None, recorded_at, what });
+    }
+    Ok(events)
 }
 
 /// How many sessions each of these groups has, in their order.
@@ -397,6 +450,41 @@ fn is_new_enough(version: &str) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_EXTENSION
 }
 
+/// Looks again under a lock where something is another: what somebody else saw before may be noted by now.
+///
+/// The mark is what an operator does who wants a new history: no server is on a timeline of that name.
+const NOTE_NODES: &str = "
+    CREATE FUNCTION note_nodes() RETURNS void LANGUAGE plpgsql AS $$
+    DECLARE
+        asking CONSTANT text := format('SELECT %I.identity_of_node()',
+            (SELECT p.pronamespace::regnamespace FROM pg_proc p WHERE p.oid = 'identity_of_node'::regproc));
+        seen jsonb;
+    BEGIN
+        FOR is_locked IN 0..1 LOOP
+            IF is_locked = 1 THEN
+                LOCK TABLE service_nodes IN SHARE ROW EXCLUSIVE MODE;
+            END IF;
+            SELECT jsonb_object_agg(n.groupid, r.result) INTO seen
+            FROM run_command_on_all_nodes(asking) r JOIN pg_dist_node n ON n.nodeid = r.nodeid WHERE r.success;
+            IF NOT EXISTS (
+                SELECT FROM jsonb_each_text(seen) s LEFT JOIN service_nodes k ON k.node = s.key::integer
+                WHERE k.identity IS DISTINCT FROM s.value
+            ) THEN
+                RETURN;
+            END IF;
+        END LOOP;
+        UPDATE service_histories h SET timeline = h.timeline || was.nodes
+        FROM (
+            SELECT string_agg(format(' and node %s', k.identity), '' ORDER BY k.node) AS nodes
+            FROM jsonb_each_text(seen) s JOIN service_nodes k ON k.node = s.key::integer WHERE k.identity <> s.value
+        ) was
+        WHERE was.nodes IS NOT NULL AND h.history_id = (SELECT max(history_id) FROM service_histories);
+        INSERT INTO service_nodes (node, identity) SELECT s.key::integer, s.value FROM jsonb_each_text(seen) s
+        ON CONFLICT (node) DO UPDATE SET identity = excluded.identity;
+        DELETE FROM service_nodes k WHERE NOT EXISTS (SELECT FROM pg_dist_node n WHERE n.groupid = k.node);
+    END
+    $$";
+
 fn statements_that_distribute() -> Vec<String> {
     let mut statements = vec![
         // One connection to each node: what one statement makes, the next refers to.
@@ -429,6 +517,22 @@ fn statements_that_distribute() -> Vec<String> {
             $$",
             "CREATE TRIGGER signs_are_given_on_every_node AFTER UPDATE ON service_liveness
                 FOR EACH ROW EXECUTE FUNCTION sign_on_every_node()",
+            // A standby of a node that is promoted without the last commits lacks grants, as one of the coordinator does. Each node says
+            // with a group which server it is, on which timeline; what is noted of it changes together with the history.
+            "CREATE TABLE service_nodes (
+                node integer NOT NULL,
+                identity text NOT NULL,
+                CONSTRAINT service_nodes_one_row_per_node PRIMARY KEY (node)
+            )",
+            "COMMENT ON TABLE service_nodes IS 'Each node of the cluster as the present history has it. On one that is another, nothing is decided.'",
+            "COMMENT ON COLUMN service_nodes.identity IS 'Its number, its server as pg_control_system() names it, and the timeline of its log.'",
+            "CREATE FUNCTION identity_of_node() RETURNS text LANGUAGE sql VOLATILE RETURN (
+                SELECT format('%s/%s/%s', g.groupid, c.system_identifier, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))
+                FROM pg_dist_local_group g, pg_control_system() c
+            )",
+            "SELECT create_distributed_function('identity_of_node()')",
+            NOTE_NODES,
+            "COMMENT ON FUNCTION note_nodes() IS 'Looks at every node that answers. Where one is another than noted, the latest history is marked: it is over, and the next sign of life notes a new one.'",
             // Known to the coordinator's bookkeeping, so that it commits together with what it is about on a node.
             "SELECT citus_add_local_table_to_metadata('audit_log')",
             "CREATE FUNCTION place_of_group(key uuid) RETURNS bigint LANGUAGE sql STABLE
