@@ -6,7 +6,7 @@ use std::path::Path;
 
 use client_failover::store::Store;
 use client_failover::store::hosts::Hosts;
-use client_failover::store::spread::OF_GROUPS;
+use client_failover::store::spread::{OF_GROUPS, OF_NODES};
 use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
@@ -15,11 +15,27 @@ use crate::helpers::{
     TestDatabase, TestReplica, eventually, remove_after_the_run, scratch_dir, settings, store_options,
 };
 use crate::servers::Server;
+use crate::sse::{EventStream, NAMESPACE_EVENTS, Received};
 
-/// Places by the first byte of a key. That there is this function tells the service that groups are spread.
+/// What a cluster of one node has: places by the first byte of a key, that node, and what asks all of them. That there is a function
+/// for places tells the service that groups are spread.
 const PLACES: u8 = 4;
-const PLACE_OF_GROUP: &str = "CREATE FUNCTION place_of_group(key uuid) RETURNS bigint LANGUAGE sql IMMUTABLE
-    RETURN get_byte(uuid_send(key), 0) % 4";
+const CLUSTER: &str = "
+    CREATE TABLE pg_dist_node AS SELECT 1 AS nodeid, 1 AS groupid, true AS answers;
+    CREATE TABLE pg_dist_local_group AS SELECT 1 AS groupid;
+    CREATE FUNCTION create_distributed_function(text) RETURNS void LANGUAGE sql AS '';
+    CREATE FUNCTION run_command_on_all_nodes(command text, OUT nodeid integer, OUT success boolean, OUT result text)
+    RETURNS SETOF record LANGUAGE plpgsql AS $$
+    BEGIN
+        EXECUTE command INTO result;
+        RETURN QUERY SELECT n.nodeid, n.answers, run_command_on_all_nodes.result FROM pg_dist_node n;
+    END
+    $$;
+    CREATE FUNCTION place_of_group(key uuid) RETURNS bigint LANGUAGE sql IMMUTABLE RETURN get_byte(uuid_send(key), 0) % 4";
+
+fn statements_of_the_cluster() -> String {
+    [&[CLUSTER], &OF_NODES[..]].concat().join(";\n")
+}
 
 /// Statements on rows of groups that name no key, each with the reason why they may go to every node. None is part of a decision.
 const OF_ALL_NODES: [(&str, &str); 10] = [
@@ -99,7 +115,7 @@ async fn no_transaction_of_spread_groups_goes_to_two_places_and_every_statement_
     let store = Store::open(hosts.clone(), store_options());
     store.migrate().await.expect("it migrates");
     store.close().await;
-    server.execute(PLACE_OF_GROUP).await;
+    server.execute(&statements_of_the_cluster()).await;
 
     let replica = TestReplica::start(settings(hosts)).await;
     replica.wait_until_ready().await;
@@ -164,6 +180,49 @@ async fn no_transaction_of_spread_groups_goes_to_two_places_and_every_statement_
     // Otherwise nothing was shown.
     assert_eq!(places_seen.len(), usize::from(PLACES));
     assert!(most_groups > 1 && decided > 100, "{most_groups} groups in one, {decided} statements");
+}
+
+#[tokio::test]
+async fn on_a_node_that_is_another_nothing_is_decided_before_a_new_history_is_noted_and_streams_say_so() {
+    let database = TestDatabase::new().await;
+    database.execute(&statements_of_the_cluster()).await;
+    let replica = TestReplica::start(settings(database.connect_options())).await;
+    replica.wait_until_ready().await;
+    replica.group_of("g", 60_000, &["a", "b"]).await;
+    let mut stream = EventStream::open(&replica, NAMESPACE_EVENTS, Some(0)).await;
+    assert_eq!(replica.beat("g", "a", 100.0).await, 1);
+    let noted = "SELECT count(*)::int AS noted FROM service_histories";
+    assert_eq!(database.rows(noted).await, [json!({"noted": 1})], "nothing is another");
+
+    // A standby is promoted, and signs of life do not see it yet.
+    database.execute("UPDATE pg_dist_node SET answers = false; UPDATE pg_dist_local_group SET groupid = 2").await;
+    replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100})).await.expect_error(503);
+    assert_eq!(database.rows(noted).await, [json!({"noted": 1})]);
+    database.execute("UPDATE pg_dist_node SET answers = true").await;
+    let is_answered = async || replica.heartbeat("g", "b", json!({"PercentHealthyStreams": 100})).await.status == 200;
+    eventually("heartbeats are answered again", is_answered).await;
+    let status = replica.get("/g/status").await.expect_ok();
+    assert!(status["InDoubtUntil"].is_string() && status["Term"].as_i64() > Some(1_000_000), "{status}");
+    assert_eq!(replica.beat_acting_as("g", "a", 100.0, 1).await, 1, "it says that it acts");
+    replica.delete("/g/clientsessions/b").await.expect_ok();
+
+    let histories = "SELECT reason, base > 0 AS is_fenced, timeline LIKE '% and node 1/%' AS names_the_node
+        FROM service_histories ORDER BY history_id";
+    let expected = [
+        json!({"reason": "first", "is_fenced": false, "names_the_node": true}),
+        json!({"reason": "another_timeline", "is_fenced": true, "names_the_node": false}),
+    ];
+    assert_eq!(database.rows(histories).await, expected);
+    let events = stream.take(6).await;
+    let lines: Vec<String> = events.iter().map(Received::line).collect();
+    let expected =
+        ["GroupCreated g", "SessionRegistered g a", "SessionRegistered g b", "RoleChanged g a 0>1 first_heartbeat"];
+    assert_eq!(lines[..4], expected);
+    assert_eq!(events[4].name, "DatabaseHistoryChanged");
+    assert_eq!(events[4].data["LastIdBefore"], json!(events[3].id));
+    assert_eq!(lines[5], "SessionDeleted g b");
+    assert!(events.is_sorted_by_key(|event| event.id));
+    replica.stop().await;
 }
 
 #[tokio::test]

@@ -450,13 +450,28 @@ fn is_new_enough(version: &str) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_EXTENSION
 }
 
-/// Looks again under a lock where something is another: what somebody else saw before may be noted by now.
-///
-/// The mark is what an operator does who wants a new history: no server is on a timeline of that name.
-const NOTE_NODES: &str = "
+/// Which server each node is. A standby that is promoted without the last commits lacks grants, one of a node as one of the coordinator:
+/// so each node says with a group which server it is and on which timeline, and that is noted together with the history.
+pub const OF_NODES: [&str; 7] = [
+    "CREATE TABLE service_nodes (
+        node integer NOT NULL,
+        identity text NOT NULL,
+        CONSTRAINT service_nodes_one_row_per_node PRIMARY KEY (node)
+    )",
+    "COMMENT ON TABLE service_nodes IS 'Each node of the cluster as the present history has it. On one that is another, nothing is decided.'",
+    "COMMENT ON COLUMN service_nodes.identity IS 'Its number, its server as pg_control_system() names it, and the timeline of its log.'",
+    "CREATE FUNCTION identity_of_node() RETURNS text LANGUAGE sql VOLATILE RETURN (
+        SELECT format('%s/%s/%s', g.groupid, c.system_identifier, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))
+        FROM pg_dist_local_group g, pg_control_system() c
+    )",
+    "SELECT create_distributed_function('identity_of_node()')",
+    // Looks again under a lock where something is another: what somebody else saw before may be noted by now.
+    //
+    // The mark is what an operator does who wants a new history: no server is on a timeline of that name.
+    "
     CREATE FUNCTION note_nodes() RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
-        asking CONSTANT text := format('SELECT %I.identity_of_node()',
+        asking CONSTANT text := format('SELECT %s.identity_of_node()',
             (SELECT p.pronamespace::regnamespace FROM pg_proc p WHERE p.oid = 'identity_of_node'::regproc));
         seen jsonb;
     BEGIN
@@ -483,7 +498,9 @@ const NOTE_NODES: &str = "
         ON CONFLICT (node) DO UPDATE SET identity = excluded.identity;
         DELETE FROM service_nodes k WHERE NOT EXISTS (SELECT FROM pg_dist_node n WHERE n.groupid = k.node);
     END
-    $$";
+    $$",
+    "COMMENT ON FUNCTION note_nodes() IS 'Looks at every node that answers. Where one is another than noted, the latest history is marked: it is over, and the next sign of life notes a new one.'",
+];
 
 fn statements_that_distribute() -> Vec<String> {
     let mut statements = vec![
@@ -517,22 +534,6 @@ fn statements_that_distribute() -> Vec<String> {
             $$",
             "CREATE TRIGGER signs_are_given_on_every_node AFTER UPDATE ON service_liveness
                 FOR EACH ROW EXECUTE FUNCTION sign_on_every_node()",
-            // A standby of a node that is promoted without the last commits lacks grants, as one of the coordinator does. Each node says
-            // with a group which server it is, on which timeline; what is noted of it changes together with the history.
-            "CREATE TABLE service_nodes (
-                node integer NOT NULL,
-                identity text NOT NULL,
-                CONSTRAINT service_nodes_one_row_per_node PRIMARY KEY (node)
-            )",
-            "COMMENT ON TABLE service_nodes IS 'Each node of the cluster as the present history has it. On one that is another, nothing is decided.'",
-            "COMMENT ON COLUMN service_nodes.identity IS 'Its number, its server as pg_control_system() names it, and the timeline of its log.'",
-            "CREATE FUNCTION identity_of_node() RETURNS text LANGUAGE sql VOLATILE RETURN (
-                SELECT format('%s/%s/%s', g.groupid, c.system_identifier, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))
-                FROM pg_dist_local_group g, pg_control_system() c
-            )",
-            "SELECT create_distributed_function('identity_of_node()')",
-            NOTE_NODES,
-            "COMMENT ON FUNCTION note_nodes() IS 'Looks at every node that answers. Where one is another than noted, the latest history is marked: it is over, and the next sign of life notes a new one.'",
             // Known to the coordinator's bookkeeping, so that it commits together with what it is about on a node.
             "SELECT citus_add_local_table_to_metadata('audit_log')",
             "CREATE FUNCTION place_of_group(key uuid) RETURNS bigint LANGUAGE sql STABLE
@@ -541,6 +542,7 @@ fn statements_that_distribute() -> Vec<String> {
         ]
         .map(str::to_owned),
     );
+    statements.extend(OF_NODES.map(str::to_owned));
     // What was copied to the nodes is still here, unseen.
     statements.extend(OF_GROUPS.map(|table| format!("SELECT truncate_local_data_after_distributing_table('{table}')")));
     statements
