@@ -80,16 +80,23 @@ impl Places {
 }
 
 impl Store {
-    /// Looks whether each node is as it was noted. Where one is not, the database is in another history, which the sign of life
-    /// that follows notes.
-    pub(super) async fn note_nodes(&self) -> Result<(), StoreError> {
+    /// Looks whether each node is as it was noted, at first and after a decision that met one that is not: then the database is in
+    /// another history, which the sign of life that follows notes. Not with each sign: nodes are asked on connections made for that.
+    pub(super) async fn note_nodes_in_question(&self) -> Result<(), StoreError> {
+        if !self.life().takes_question_of_nodes() {
+            return Ok(());
+        }
         let store = self.background().for_signs_of_life();
         let noted = store.read("note_nodes", |connection| {
             Box::pin(
                 async move { Ok(sqlx::raw_sql("SELECT note_nodes()").execute(&mut **connection).await.map(drop)?) },
             )
         });
-        noted.await
+        let noted = noted.await;
+        if noted.is_err() {
+            self.life().question_nodes();
+        }
+        noted
     }
 
     /// Whether the database's groups are spread over several places, as far as its connections have shown.
@@ -182,6 +189,7 @@ pub(super) async fn load(
         for row in &rows {
             let told: Option<Vec<String>> = row.try_get("told")?;
             if told.is_some_and(|told| !told.iter().all(|node| known.contains(node))) {
+                witness.life.question_nodes();
                 return Err(WorkError::AnotherHistory);
             }
         }
