@@ -12,7 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::helpers::{
-    TestDatabase, TestReplica, eventually, remove_after_the_run, scratch_dir, settings, store_options,
+    TestApp, TestDatabase, TestReplica, eventually, remove_after_the_run, scratch_dir, settings, store_options,
 };
 use crate::servers::Server;
 use crate::sse::{EventStream, NAMESPACE_EVENTS, Received};
@@ -223,6 +223,27 @@ async fn on_a_node_that_is_another_nothing_is_decided_before_a_new_history_is_no
     assert_eq!(lines[5], "SessionDeleted g b");
     assert!(events.is_sorted_by_key(|event| event.id));
     replica.stop().await;
+}
+
+/// Rows of an INSERT that is made of others are copied to their node by the coordinator.
+#[tokio::test]
+async fn a_heartbeat_that_meets_another_one_at_a_node_is_tried_again_though_the_coordinator_drops_the_code() {
+    let app = TestApp::start().await;
+    app.group_of("g", 60_000, &["a"]).await;
+    let once = "CREATE SEQUENCE times;
+        GRANT ALL ON SEQUENCE times TO PUBLIC;
+        CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('times') = 1 THEN
+                RAISE 'could not serialize access due to read/write dependencies among transactions' USING ERRCODE = 'XX000';
+            END IF;
+            RETURN NEW;
+        END
+        $$;
+        CREATE TRIGGER refuse_once BEFORE INSERT ON heartbeats FOR EACH ROW EXECUTE FUNCTION refuse_once()";
+    app.database.execute(once).await;
+    assert_eq!(app.beat("g", "a", 100.0).await, 1);
+    assert_eq!(app.database.rows("SELECT last_value::int AS times FROM times").await, [json!({"times": 2})]);
 }
 
 #[tokio::test]
