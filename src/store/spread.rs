@@ -80,8 +80,9 @@ impl Places {
 }
 
 impl Store {
-    /// Looks whether each node is as it was noted, at first and after a decision that met one that is not: then the database is in
-    /// another history, which the sign of life that follows notes. Not with each sign: nodes are asked on connections made for that.
+    /// Looks whether each node is as it was noted, at first and after a decision that met one that is not: then the database is
+    /// in another history, which the sign of life that follows notes. Not with each sign: nodes are asked on connections that
+    /// are made for it.
     pub(super) async fn note_nodes_in_question(&self) -> Result<(), StoreError> {
         if !self.life().takes_question_of_nodes() {
             return Ok(());
@@ -151,8 +152,8 @@ async fn find_places(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<i
 /// old or of the future, and nothing is decided. Where a history was, a group that has gone over into it may be led over twice,
 /// which leaves it in doubt for no longer.
 ///
-/// Each group is told with the node that told it. One that is not as it was noted, because a standby was promoted, may lack grants:
-/// nothing is decided on it before a sign of life has noted another history.
+/// Each group is told with the node that told it. One that is not as it was noted, because a standby was promoted, may lack
+/// grants: nothing is decided on it before a sign of life has noted another history.
 pub(super) async fn load(
     connection: &mut Connection,
     keys: &[Uuid],
@@ -458,8 +459,8 @@ fn is_new_enough(version: &str) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_EXTENSION
 }
 
-/// Which server each node is. A standby that is promoted without the last commits lacks grants, one of a node as one of the coordinator:
-/// so each node says with a group which server it is and on which timeline, and that is noted together with the history.
+/// Which server each node is. A standby that is promoted without the last commits lacks grants, one of a node as one of the
+/// coordinator: so each node says with a group which server it is and on which timeline, and that is noted with the history.
 pub const OF_NODES: [&str; 7] = [
     "CREATE TABLE service_nodes (
         node integer NOT NULL,
