@@ -69,6 +69,9 @@ struct MigrateArgs {
     /// Also let this role of the database read everything but the hashes of keys, and change nothing; it is made where it is missing. May be given several times
     #[arg(long, value_name = "ROLE")]
     reader: Vec<String>,
+    /// Also spread the groups over the nodes of the cluster (Citus 12.1 or later) whose coordinator the database is. All replicas have to be stopped
+    #[arg(long)]
+    distribute: bool,
     #[command(flatten)]
     serve: ServeArgs,
 }
@@ -119,8 +122,11 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Migrate(args) => {
             let settings = args.serve.settle_for_database().map_err(with(2))?;
-            let count = serve::migrate(&settings, &args.reader).await.map_err(with(1))?;
+            let count = serve::migrate(&settings, &args.reader, args.distribute).await.map_err(with(1))?;
             say(&format!("{count} migrations applied; the database is up to date"));
+            if args.distribute {
+                say("the groups are spread over the nodes of the cluster");
+            }
             for role in &args.reader {
                 say(&format!("role '{role}' may read; ALTER ROLE … LOGIN PASSWORD '…' lets somebody log in as it"));
             }

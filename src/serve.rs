@@ -23,6 +23,7 @@ use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::migrate::{MigrateError, Readiness};
 use crate::store::private;
 use crate::store::reader::ReaderError;
+use crate::store::spread::DistributeError;
 use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
@@ -143,6 +144,9 @@ pub enum ServeError {
     /// A role of the database that only reads.
     #[error(transparent)]
     Reader(#[from] ReaderError),
+    /// Groups cannot be spread over several servers.
+    #[error(transparent)]
+    Distribute(#[from] DistributeError),
     /// What callers are recognised by.
     #[error(transparent)]
     Auth(#[from] AuthSetupError),
@@ -348,11 +352,14 @@ fn flatten(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> Res
 }
 
 /// Migrates the database of these settings, starting the private server for it if there is to be one, and makes these roles
-/// readers of it; returns how many migrations ran.
-pub async fn migrate(settings: &Settings, readers: &[String]) -> Result<usize, ServeError> {
+/// readers of it; returns how many migrations ran. Where that is asked for, its groups are spread over the nodes of its cluster.
+pub async fn migrate(settings: &Settings, readers: &[String], distribute: bool) -> Result<usize, ServeError> {
     let (_, direct, postgres) = open_database(settings).await?;
     let migrate = async {
         let count = direct.migrate().await?;
+        if distribute {
+            direct.distribute().await?;
+        }
         // The owner of the private database may not make roles.
         let maker = postgres.as_ref().map(|postgres| Store::open(as_superuser(postgres), settings.store.clone()));
         for role in readers {

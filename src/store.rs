@@ -47,6 +47,7 @@ mod pool;
 pub mod private;
 pub mod reader;
 pub mod reads;
+pub mod spread;
 pub mod state;
 pub mod status;
 pub mod turns;
@@ -161,6 +162,7 @@ pub struct Store {
     /// Signs of life, the sweep, leases that end, and readiness: work that must not wait behind requests.
     own_pool: Pool,
     texts: Arc<Texts>,
+    places: Arc<spread::Places>,
     /// Whether a read has to be a transaction.
     reads_in_transactions: bool,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
@@ -214,6 +216,7 @@ impl Store {
             pool,
             line,
             texts: Arc::new(texts),
+            places: Arc::default(),
             reads_in_transactions: options.pooler == Pooler::Transaction,
             asking_for_readiness: Arc::default(),
             life,
@@ -429,6 +432,9 @@ impl Store {
             if !has_begun {
                 sqlx::raw_sql(begin).execute(&mut *connection).await?;
             }
+            if connection.is_spread() {
+                spread::set_for_nodes(&mut connection).await?;
+            }
             let done = work(&mut connection).await?;
             if uncertain.is_some() {
                 // A commit that writes nothing waits for no standby.
@@ -500,6 +506,9 @@ impl Store {
     /// Begins the next transaction on a kept connection and waits for its turn among those of all replicas. False where it
     /// was waited for in vain, or cannot be waited for: the transaction goes on without, or says what is wrong.
     pub async fn begin_in_turn(&self, kept: &mut Kept) -> bool {
+        if self.is_spread() {
+            return false;
+        }
         let patience = self.options.operation_timeout;
         let (mut connection, has_begun) = match kept.take() {
             Keeping::Nothing => match self.connection(patience).await {

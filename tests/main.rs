@@ -60,6 +60,7 @@ mod reader;
 mod readme;
 mod recovery;
 mod replicas;
+mod spread;
 mod status;
 mod sweep;
 mod takeover;

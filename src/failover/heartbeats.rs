@@ -359,7 +359,7 @@ impl Writer {
 
     /// Writes a batch and answers every request in it.
     async fn write(&self, kept: &mut Kept, batch: Vec<Waiting>) {
-        let mut parts = vec![batch];
+        let mut parts = self.store.by_place(batch, |waiting| waiting.request.key).await;
         while let Some(mut part) = parts.pop() {
             part.retain(|waiting| !waiting.reply.is_closed());
             for held in self.held.take_out(&mut part, |waiting| waiting.request.key) {
@@ -464,7 +464,8 @@ impl Writer {
                 Box::pin(async move {
                     let (keys, places) = distinct_keys(&requests);
                     let options = store.options();
-                    let (clock, part, whole) = match (is_large, &keys[..]) {
+                    // Where groups are spread, a part is looked up in as many steps as the whole is read in.
+                    let (clock, part, whole) = match (is_large && !connection.is_spread(), &keys[..]) {
                         (true, [key]) => {
                             let (clock, part) = load_in_part(connection, *key, &requests, options).await?;
                             (clock, part, None)

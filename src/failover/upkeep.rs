@@ -64,11 +64,13 @@ pub async fn remember_longer_leases(failover: Failover) {
         let next = store.life().epoch();
         let lost = failover.longer_leases.take_lost(next);
         let mut is_said = true;
-        for leases in lost.chunks(LAPSE_BATCH) {
-            if let Err(error) = doubt_for(&store, leases).await {
-                tracing::warn!(%error, "groups with a longer lease in another history of the database: tried again");
-                failover.longer_leases.note(leases, epoch);
-                is_said = false;
+        for part in store.by_place(lost, |(group, _)| *group).await {
+            for leases in part.chunks(LAPSE_BATCH) {
+                if let Err(error) = doubt_for(&store, leases).await {
+                    tracing::warn!(%error, "groups with a longer lease in another history of the database: tried again");
+                    failover.longer_leases.note(leases, epoch);
+                    is_said = false;
+                }
             }
         }
         if is_said {
@@ -153,9 +155,7 @@ async fn look(store: &Store, deadlines: &Deadlines, due: &[Uuid]) -> Result<(), 
     deadlines.note(&running, Instant::now());
     let mut lapsed: Vec<Uuid> = lapsed.into_iter().map(|lease| lease.group_key).collect();
     lapsed.sort_unstable();
-    for keys in lapsed.chunks(LAPSE_BATCH) {
-        lapse(store, keys.to_vec()).await?;
-    }
+    lapse_all(store, &lapsed).await?;
     // Looked at once more: somebody else may have held a group, or another role in it may lapse later.
     note_again(deadlines, &lapsed);
     Ok(())
@@ -187,9 +187,7 @@ impl Sweeper {
         let mut lapsed = [primaries.lapsed, pending.lapsed].concat();
         lapsed.sort_unstable();
         lapsed.dedup();
-        for keys in lapsed.chunks(LAPSE_BATCH) {
-            lapse(&self.store, keys.to_vec()).await?;
-        }
+        lapse_all(&self.store, &lapsed).await?;
         self.primaries = primaries.next_after.unwrap_or(Uuid::nil());
         self.pending = pending.next_after.unwrap_or(Uuid::nil());
         Ok(())
@@ -214,7 +212,7 @@ impl Sweeper {
                 Some(last) => after = *last,
             }
             if !page.is_empty() {
-                lapse(&self.store, page).await?;
+                lapse_all(&self.store, &page).await?;
             }
         }
         Ok(())
@@ -227,6 +225,16 @@ impl Sweeper {
             })
             .await
     }
+}
+
+/// The same on any number of groups, so many in a transaction, and where they are spread, those of one place.
+async fn lapse_all(store: &Store, keys: &[Uuid]) -> Result<(), StoreError> {
+    for part in store.by_place(keys.to_vec(), |key| *key).await {
+        for keys in part.chunks(LAPSE_BATCH) {
+            lapse(store, keys.to_vec()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later word.

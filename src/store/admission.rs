@@ -11,7 +11,7 @@ use super::histories::{Of, Place};
 use super::hosts::Target;
 use super::liveness::Life;
 use super::password::PasswordFile;
-use super::{Pooler, columns};
+use super::{Pooler, columns, spread};
 use crate::seeded_bugs::{SeededBug, active};
 
 /// What is said of a physical standby.
@@ -38,7 +38,10 @@ const LOOK_AT_HISTORY: &str = "(SELECT history::text FROM service_histories ORDE
 const LOOK_AT_PLACE: &str = "(SELECT system_identifier::text FROM pg_control_system()),
     (SELECT oid::bigint FROM pg_database WHERE datname = current_database())";
 
-const NOTHING_MORE: &str = "NULL";
+const NO_PLACE: &str = "NULL, NULL";
+
+/// Whether groups are spread over several servers: there is a function then that tells a group's place.
+const LOOK_AT_SPREAD: &str = "to_regproc('place_of_group') IS NOT NULL";
 
 /// How every connection of a store begins.
 pub struct Admission {
@@ -52,6 +55,7 @@ pub struct Admission {
     /// and must not say less.
     applies_remotely: AtomicBool,
     said_that_commits_are_weak: AtomicBool,
+    is_spread: AtomicBool,
 }
 
 impl Admission {
@@ -71,6 +75,7 @@ impl Admission {
             life,
             applies_remotely: AtomicBool::new(false),
             said_that_commits_are_weak: AtomicBool::new(false),
+            is_spread: AtomicBool::new(false),
         }
     }
 
@@ -95,29 +100,37 @@ impl Admission {
     /// Looks at a new connection, and sees to it that what is committed on it is durable. Says where it leads, where it cannot lead
     /// elsewhere later.
     pub async fn admit_new(&self, connection: &mut PgConnection, of: Of) -> Result<Option<Place>, sqlx::Error> {
-        match self.pooler {
-            Pooler::None => {
-                let seen = self.look(connection, "", LOOK_AT_PLACE, of).await?;
-                self.commit_durably(connection, seen.try_get(2)?).await?;
+        let place = match self.pooler {
+            Pooler::None => LOOK_AT_PLACE,
+            Pooler::Transaction => NO_PLACE,
+        };
+        let seen = self.look(connection, "", place, of).await?;
+        self.commit_durably(connection, seen.try_get(2)?).await?;
+        match (self.pooler, self.is_spread()) {
+            (Pooler::None, is_spread) => {
+                if is_spread {
+                    sqlx::raw_sql(spread::SETTINGS).execute(connection).await?;
+                }
                 Ok(Some(Place { server: seen.try_get(4)?, database: seen.try_get(5)? }))
             }
-            Pooler::Transaction => {
-                let seen = self.look(connection, "", NOTHING_MORE, of).await?;
-                self.commit_durably(connection, seen.try_get(2)?).await?;
+            (Pooler::Transaction, false) => {
                 columns::learn_types(connection).await?;
                 Ok(None)
             }
+            (Pooler::Transaction, true) => Err(sqlx::Error::Protocol(
+                "groups are spread over several servers, and their coordinator is not used through a pooler".to_owned(),
+            )),
         }
     }
 
     /// Looks at a connection that was idle, or after a fault: an error says that it is not to be used.
     pub async fn admit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        self.look(connection, "", NOTHING_MORE, Of::KnownHistory).await.map(drop)
+        self.look(connection, "", NO_PLACE, Of::KnownHistory).await.map(drop)
     }
 
     /// The same for one on which a transaction is begun by these statements.
     pub async fn admit_beginning(&self, connection: &mut PgConnection, begin: &str) -> Result<(), sqlx::Error> {
-        self.look(connection, begin, NOTHING_MORE, Of::KnownHistory).await.map(drop)
+        self.look(connection, begin, NO_PLACE, Of::KnownHistory).await.map(drop)
     }
 
     /// Asks what the server is. Nothing is decided or shown from a physical standby, one that is promoted is taken on the next try;
@@ -129,7 +142,7 @@ impl Admission {
         &self,
         connection: &mut PgConnection,
         before: &str,
-        more: &str,
+        place: &str,
         of: Of,
     ) -> Result<PgRow, sqlx::Error> {
         let known = self.life.history().filter(|_| of != Of::AnyHistory);
@@ -138,7 +151,7 @@ impl Admission {
             (Some(_), Of::KnownHistory) => LOOK_AT_HISTORY.to_owned(),
             (Some(known), _) => format!("(SELECT history::text FROM service_histories WHERE history = '{known}')"),
         };
-        let asking = AssertSqlSafe(format!("{before}{LOOK}, {history}, {more}"));
+        let asking = AssertSqlSafe(format!("{before}{LOOK}, {history}, {place}, {LOOK_AT_SPREAD}"));
         let seen = sqlx::raw_sql(asking).fetch_one(connection).await?;
         let refused = match (seen.try_get(0)?, seen.try_get(1)?, self.target) {
             (true, _, _) => Some(IS_STANDBY),
@@ -153,10 +166,16 @@ impl Admission {
             _ => refused,
         };
         match refused {
-            Some(IS_OF_ANOTHER_HISTORY) => Err(is_of_another_history()),
-            Some(why) => Err(sqlx::Error::Protocol(why.to_owned())),
-            None => Ok(seen),
+            Some(IS_OF_ANOTHER_HISTORY) => return Err(is_of_another_history()),
+            Some(why) => return Err(sqlx::Error::Protocol(why.to_owned())),
+            None => self.is_spread.store(seen.try_get(6)?, Ordering::Relaxed),
         }
+        Ok(seen)
+    }
+
+    /// Whether groups are spread over several servers, as the last look has shown.
+    pub fn is_spread(&self) -> bool {
+        self.is_spread.load(Ordering::Relaxed)
     }
 
     /// The number of the history that this replica works in, among all that it has worked in.

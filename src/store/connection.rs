@@ -20,12 +20,19 @@ use super::{Pooler, WorkError, fault};
 pub struct Connection {
     inner: InUse,
     keeps_statements: bool,
+    is_spread: bool,
     life: Arc<Life>,
 }
 
 impl Connection {
     pub(super) fn new(inner: InUse, pooler: Pooler, life: Arc<Life>) -> Connection {
-        Connection { inner, keeps_statements: pooler == Pooler::None, life }
+        let is_spread = inner.is_spread();
+        Connection { inner, keeps_statements: pooler == Pooler::None, is_spread, life }
+    }
+
+    /// Whether its database's groups are spread over several servers.
+    pub fn is_spread(&self) -> bool {
+        self.is_spread
     }
 
     /// What is known of the life of its database.

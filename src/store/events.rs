@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::groups::{GroupConfiguration, timeout_of};
 use super::pool::Line;
 use super::state::check_count;
-use super::{Pooler, Store, WorkError};
+use super::{Pooler, Store, WorkError, spread};
 use crate::arbitration::Role;
 use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId};
 
@@ -122,14 +122,21 @@ pub async fn record_change(
     path: &GroupPath,
     change: ConfigurationChange<'_>,
 ) -> Result<(), WorkError> {
-    const INSERT: &str = "
-        WITH written AS (
-            INSERT INTO configuration_changes (group_key, tenant_id, namespace_id, group_id, session_id, kind,
+    macro_rules! insert {
+        () => {
+            "INSERT INTO configuration_changes (group_key, tenant_id, namespace_id, group_id, session_id, kind,
                 name, description, failover_timeout_ticks)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-            RETURNING change_id
-        )
-        SELECT count(*), max(change_id), pg_notify($10, '') FROM written";
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING change_id"
+        };
+    }
+    let statement = match connection.is_spread() {
+        false => concat!(
+            "WITH written AS (",
+            insert!(),
+            ") SELECT count(*), max(change_id), pg_notify($10, '') FROM written"
+        ),
+        true => insert!(),
+    };
     use ConfigurationChange as Change;
     let (kind, session, name, configuration) = match change {
         Change::GroupCreated(configuration) => ("group_created", None, None, Some(configuration)),
@@ -139,7 +146,7 @@ pub async fn record_change(
         Change::SessionDeleted(session) => ("session_deleted", Some(session), None, None),
     };
     let life = connection.life();
-    let written = sqlx::query(INSERT)
+    let query = sqlx::query(statement)
         .bind(path.key().0)
         .bind(path.parent.tenant.as_str())
         .bind(path.parent.namespace.as_str())
@@ -148,10 +155,13 @@ pub async fn record_change(
         .bind(kind)
         .bind(name.or(configuration.and_then(|configuration| configuration.name.as_deref())))
         .bind(configuration.and_then(|configuration| configuration.description.as_deref()))
-        .bind(configuration.map(|configuration| configuration.timeout.ticks()))
-        .bind(CHANNEL)
-        .fetch_one(connection)
-        .await?;
+        .bind(configuration.map(|configuration| configuration.timeout.ticks()));
+    if connection.is_spread() {
+        let written = query.fetch_one(&mut *connection).await?;
+        life.note_event(written.try_get(0)?);
+        return spread::wake_readers(connection).await;
+    }
+    let written = query.bind(CHANNEL).fetch_one(connection).await?;
     life.note_event(written.try_get(1)?);
     check_count("configuration_changes", 1, written.try_get::<i64, _>(0)?.unsigned_abs())
 }
@@ -189,9 +199,10 @@ pub async fn read_events(
     limit: i64,
 ) -> Result<EventPage, WorkError> {
     let wanted_up_to = up_to;
-    // One statement, and so one snapshot, for all tables. A new history of the database concerns every scope.
+    let is_spread = connection.is_spread();
+    // One statement, and so one snapshot, for all tables where they are on one server. A new history concerns every scope.
     macro_rules! events_where {
-        ($condition:literal) => {
+        ($condition:literal, $histories:expr) => {
             concat!(
                 "SELECT * FROM (
                     (SELECT transition_id AS id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
@@ -206,16 +217,26 @@ pub async fn read_events(
                         kind, NULL, NULL, NULL, NULL, NULL, name, description, failover_timeout_ticks, NULL, NULL, NULL
                     FROM configuration_changes WHERE change_id > $1 AND change_id <= $2 AND ",
                 $condition,
-                " ORDER BY change_id LIMIT $3)
+                " ORDER BY change_id LIMIT $3)",
+                $histories,
+                ") e ORDER BY id LIMIT $3"
+            )
+        };
+        ($condition:literal) => {
+            match is_spread {
+                true => events_where!($condition, ""),
+                false => events_where!(
+                    $condition,
+                    "
                     UNION ALL
                     (SELECT base, NULL, NULL, NULL, NULL, NULL, noticed_at,
                         'database_history_changed', NULL, NULL, NULL, reason, NULL, NULL, NULL, NULL, history, last_sign_at,
                         greatest(0, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < base),
                             (SELECT max(change_id) FROM configuration_changes WHERE change_id < base),
                             (SELECT max(b.base) FROM service_histories b WHERE b.base < h.base))
-                    FROM service_histories h WHERE base > $1 AND base <= $2 AND reason <> 'first' ORDER BY base LIMIT $3)
-                ) e ORDER BY id LIMIT $3"
-            )
+                    FROM service_histories h WHERE base > $1 AND base <= $2 AND reason <> 'first' ORDER BY base LIMIT $3)"
+                ),
+            }
         };
     }
     let (query, up_to) = match scope {
@@ -231,7 +252,13 @@ pub async fn read_events(
         }
     };
     let rows = query.fetch_all(&mut *connection).await?;
-    let events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+    let mut events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+    if is_spread {
+        // Two snapshots: whatever took an id up to this one has ended, as the reader has seen to.
+        events.extend(spread::read_histories(connection, after, up_to, limit).await?);
+        events.sort_unstable_by_key(|event| event.id);
+        events.truncate(usize::try_from(limit).unwrap_or(0));
+    }
     let is_cut = i64::try_from(events.len()).is_ok_and(|count| count >= limit);
     let mut complete_to = events.last().filter(|_| is_cut).map_or(up_to, |event| event.id);
     if events.is_empty() && up_to < wanted_up_to {
@@ -436,7 +463,7 @@ pub async fn prune_events(
                 " t USING oldest o
                     WHERE t.group_key = o.group_key AND t.",
                 $id,
-                " = o.id AND o.recorded_at < clock_timestamp() - make_interval(secs => $1)
+                " = o.id AND o.recorded_at < statement_timestamp() - make_interval(secs => $1)
                     RETURNING o.id
                 )
                 SELECT count(*), coalesce(max(id), $2) FROM deleted"

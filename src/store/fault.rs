@@ -64,6 +64,11 @@ impl Fault {
                     // invalid_catalog_name, invalid_password, invalid_authorization: the database is not ready for us.
                     "55000" | "0A000" | "25006" | "26000" | "42P05" | "42P01" | "42883" | "42703" | "3D000"
                     | "28P01" | "28000" => Fault::Lost(database.message().to_owned()),
+                    // internal_error, as a server says it that hands a COMMIT on to others: one of them refused it, or did
+                    // not answer.
+                    "XX000" if committing => Fault::LostInCommit(database.message().to_owned()),
+                    // The same of a server that copied rows to another one, and passes on what that said, but not its code.
+                    "XX000" if database.message().starts_with("could not serialize access") => Fault::Conflict,
                     // transaction_resolution_unknown
                     "08007" => Fault::LostInCommit(database.message().to_owned()),
                     _ if is_of_a_lost_server(&code) => lost(database.message().to_owned()),

@@ -7,6 +7,7 @@ use super::WorkError;
 use super::columns::Micros;
 use super::connection::Connection;
 use super::events::{ConfigurationChange, record_change};
+use super::spread;
 use super::state::{Clock, check_count, vacancy_text};
 use crate::arbitration::{FailoverTimeout, Group, Remains, Term};
 use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
@@ -86,12 +87,9 @@ async fn find_remains(connection: &mut Connection, key: GroupKey) -> Result<Rema
         return Ok(Remains::default());
     }
     let (term, until): (Option<i64>, Option<Micros>) = sqlx::query_as(
-        "SELECT greatest(f.last_term, t.term), f.acted_on_until
-         FROM (VALUES ($1::uuid)) k (group_key)
-         LEFT JOIN former_groups f ON f.group_key = k.group_key
-         LEFT JOIN LATERAL (
-             SELECT term FROM role_transitions WHERE group_key = k.group_key ORDER BY transition_id DESC LIMIT 1
-         ) t ON true",
+        "SELECT greatest((SELECT last_term FROM former_groups WHERE group_key = $1),
+             (SELECT term FROM role_transitions WHERE group_key = $1 ORDER BY transition_id DESC LIMIT 1)),
+             (SELECT acted_on_until FROM former_groups WHERE group_key = $1)",
     )
     .bind(key.0)
     .fetch_one(connection)
@@ -107,7 +105,7 @@ pub async fn update_configuration(
 ) -> Result<(), WorkError> {
     let written = sqlx::query(
         "UPDATE groups
-         SET name = $2, description = $3, failover_timeout_ticks = $4, configured_at = clock_timestamp()
+         SET name = $2, description = $3, failover_timeout_ticks = $4, configured_at = statement_timestamp()
          WHERE group_key = $1",
     )
     .bind(path.key().0)
@@ -142,7 +140,7 @@ async fn keep_remains(connection: &mut Connection, path: &GroupPath, remains: Re
          ON CONFLICT (group_key) DO UPDATE
          SET last_term = greatest(former_groups.last_term, excluded.last_term),
              acted_on_until = greatest(former_groups.acted_on_until, excluded.acted_on_until),
-             deleted_at = clock_timestamp()",
+             deleted_at = excluded.deleted_at",
     )
     .bind(path.key().0)
     .bind(path.parent.tenant.as_str())
@@ -234,16 +232,22 @@ pub async fn find_registrants(
     keys: &[Uuid],
     names: &[String],
 ) -> Result<Registrants, WorkError> {
-    let rows: Vec<(Option<String>,)> = sqlx::query_as(
-        "SELECT s.registered_by
-         FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (group_key, session_id, place)
-         LEFT JOIN sessions s ON s.group_key = k.group_key AND s.session_id = k.session_id
-         ORDER BY k.place",
-    )
-    .bind(keys)
-    .bind(names)
-    .fetch_all(connection)
-    .await?;
+    macro_rules! registrants {
+        ($of_these:literal) => {
+            concat!(
+                "SELECT s.registered_by
+                FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (group_key, session_id, place)
+                LEFT JOIN sessions s ON s.group_key = k.group_key AND s.session_id = k.session_id",
+                $of_these,
+                " ORDER BY k.place"
+            )
+        };
+    }
+    let statement = match connection.is_spread() {
+        false => registrants!(""),
+        true => registrants!(" AND s.group_key = ANY($1)"),
+    };
+    let rows: Vec<(Option<String>,)> = sqlx::query_as(statement).bind(keys).bind(names).fetch_all(connection).await?;
     check_count("sessions", keys.len(), rows.len() as u64)?;
     Ok(Registrants(rows.into_iter().map(|(registrant,)| registrant).collect()))
 }
@@ -254,6 +258,9 @@ pub async fn count_some_sessions(
     keys: &[Uuid],
     most: usize,
 ) -> Result<Vec<usize>, WorkError> {
+    if connection.is_spread() {
+        return spread::count_sessions(connection, keys).await;
+    }
     let counts: Vec<i64> = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM (SELECT FROM sessions s WHERE s.group_key = k.group_key LIMIT $2) some_of_them)
          FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place) ORDER BY k.place",
@@ -274,7 +281,7 @@ pub async fn count_tenant_sessions(
 ) -> Result<u64, WorkError> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM (
-             SELECT FROM groups g JOIN sessions s ON s.group_key = g.group_key WHERE g.tenant_id = $1 LIMIT $2
+             SELECT 1 FROM groups g JOIN sessions s ON s.group_key = g.group_key WHERE g.tenant_id = $1 LIMIT $2
          ) some_of_them",
     )
     .bind(tenant.as_str())
@@ -287,7 +294,7 @@ pub async fn count_tenant_sessions(
 /// Whether a tenant has so many groups or more.
 pub async fn has_groups(connection: &mut Connection, tenant: &TenantId, count: u32) -> Result<bool, WorkError> {
     let found: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM (SELECT FROM groups WHERE tenant_id = $1 LIMIT $2) some_of_them")
+        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM groups WHERE tenant_id = $1 LIMIT $2) some_of_them")
             .bind(tenant.as_str())
             .bind(i64::from(count))
             .fetch_one(connection)
@@ -375,6 +382,9 @@ pub struct LeaseLeft {
 
 /// Of those of the groups in which somebody holds a role, how long until the first of their leases ends.
 pub async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
+    if connection.is_spread() {
+        return spread::find_leases_left(connection, keys).await;
+    }
     // Outages only extend a lease, so the function that judges by them is called for those that would be over.
     const READ: &str = "
         SELECT group_key, (extract(epoch FROM min(ends) - clock_timestamp()) * 1000000)::bigint AS left_us

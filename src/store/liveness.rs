@@ -46,6 +46,8 @@ pub struct Life {
     /// The highest id of an event and the highest term that it knows of, given out in whatever history.
     newest_event: AtomicI64,
     highest_term: AtomicI64,
+    /// Where groups are spread: whether each node was as it was noted when it was last decided on.
+    knows_nodes: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +99,16 @@ impl Life {
     /// A term that high may be given: no other history gives it again.
     pub fn note_term(&self, term: i64) {
         self.highest_term.fetch_max(term, Ordering::AcqRel);
+    }
+
+    /// A node is another than noted: the next sign of life looks at all of them.
+    pub(super) fn question_nodes(&self) {
+        self.knows_nodes.store(false, Ordering::Release);
+    }
+
+    /// Whether nodes are to be looked at; true once each time. Whoever meets another one while they are has them looked at again.
+    pub(super) fn takes_question_of_nodes(&self) -> bool {
+        !self.knows_nodes.swap(true, Ordering::AcqRel)
     }
 
     pub(super) fn remembered(&self) -> Option<Remembered> {
@@ -165,6 +177,9 @@ impl Store {
 
     async fn give_sign(&self) -> Result<DateTime<Utc>, StoreError> {
         let reading = self.read_clock().await?;
+        if self.is_spread() {
+            self.note_nodes_in_question().await?;
+        }
         let step = self.life.known().clock.step_in(reading);
         let silence = self.life.longest_silence(self.options());
         let fresh = FRESH + self.life.commit_time();

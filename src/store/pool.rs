@@ -612,6 +612,11 @@ impl InUse {
         pool.put_back(held);
     }
 
+    /// Whether its database's groups are spread over several servers.
+    pub fn is_spread(&self) -> bool {
+        self.pool.line.admission.is_spread()
+    }
+
     /// Whether all connections of its time are to be left.
     pub fn is_left(&self) -> bool {
         self.held.is_left(&self.pool.line)

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::columns::{Micros, RowPlace};
 use super::connection::Connection;
 use super::histories::{Witness, moment};
-use super::{StoreOptions, WorkError, events};
+use super::{StoreOptions, WorkError, events, spread};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, History, HistoryId, Instant, Moment, Outage,
     Reason, Role, Session, Term, Transition, Vacancy,
@@ -169,7 +169,7 @@ pub async fn load_in_part(
     );
     let witness = connection.call_witness();
     let rows = sqlx::query(LOAD).bind(key).bind(session_ids).bind(witness.asks()).fetch_all(connection).await?;
-    let mut read = read_rows(&rows, &[key], &witness, options)?;
+    let mut read = read_rows(&rows, None, &[key], &witness, options)?;
     let is_of_an_old_clock = !read.of_an_old_clock.is_empty();
     let loaded = read.groups.pop().flatten();
     let is_enough = !is_of_an_old_clock
@@ -236,14 +236,25 @@ async fn read_state(
         ) h"
     );
     let witness = connection.call_witness();
+    if connection.is_spread() {
+        let (rows, moment) = spread::load(connection, keys, &witness).await?;
+        return read_rows(&rows, moment.as_ref(), keys, &witness, options);
+    }
     let rows = sqlx::query(LOAD).bind(keys).bind(witness.asks()).fetch_all(connection).await?;
-    read_rows(&rows, keys, &witness, options)
+    read_rows(&rows, None, keys, &witness, options)
 }
 
-fn read_rows(rows: &[PgRow], keys: &[Uuid], witness: &Witness, options: &StoreOptions) -> Result<StateRead, WorkError> {
+/// The moment is a row of its own where groups are spread, and otherwise within the first of the rows.
+fn read_rows(
+    rows: &[PgRow],
+    moment: Option<&PgRow>,
+    keys: &[Uuid],
+    witness: &Witness,
+    options: &StoreOptions,
+) -> Result<StateRead, WorkError> {
     let mut found: Vec<Rows<'_>> = keys.iter().map(|_| Rows::default()).collect();
-    let mut clock = None;
-    let mut set_back = 0;
+    let mut clock = moment.map(|moment| read_clock(moment, witness, options)).transpose()?;
+    let mut set_back = moment.map_or(Ok(0), |moment| moment.try_get("clock_set_back"))?;
     let mut of_an_old_clock = Vec::new();
     for row in rows {
         let place: i64 = row.try_get(0)?;
@@ -511,7 +522,10 @@ async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) ->
 
     let (stored_before, never_stored) = Columns::of(groups);
     if !stored_before.keys.is_empty() {
-        let update = sqlx::query(UPDATE).bind(&stored_before.places);
+        let update = match connection.is_spread() {
+            false => sqlx::query(UPDATE).bind(&stored_before.places),
+            true => sqlx::query(spread::UPDATE_HEARTBEATS).bind(&stored_before.keys).bind(&stored_before.ids),
+        };
         stored_before.write(update, connection).await?;
     }
     if !never_stored.keys.is_empty() {
@@ -522,16 +536,26 @@ async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) ->
 }
 
 async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
-    const UPDATE: &str = "
-        UPDATE groups g
-        SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
-            handover_from = n.handover_from, handover_until = n.handover_until,
-            handover_heard_until = n.handover_heard_until, history_id = n.history_id, in_doubt_until = n.in_doubt_until
-        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[],
-            $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::timestamptz[])
-            AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until,
-                history_id, in_doubt_until)
-        WHERE g.group_key = n.group_key";
+    macro_rules! update {
+        ($of_these:literal) => {
+            concat!(
+                "UPDATE groups g
+                SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
+                    handover_from = n.handover_from, handover_until = n.handover_until,
+                    handover_heard_until = n.handover_heard_until, history_id = n.history_id, in_doubt_until = n.in_doubt_until
+                FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[],
+                    $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::timestamptz[])
+                    AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until,
+                        history_id, in_doubt_until)
+                WHERE g.group_key = n.group_key",
+                $of_these
+            )
+        };
+    }
+    let statement = match connection.is_spread() {
+        false => update!(""),
+        true => update!(" AND g.group_key = ANY($1)"),
+    };
 
     let changed: Vec<&StoredGroup> = groups.iter().filter(|stored| stored.shared_changed()).collect();
     if changed.is_empty() {
@@ -545,7 +569,7 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
     let keys: Vec<Uuid> = changed.iter().map(|stored| stored.key.0).collect();
     let life = connection.life();
     changed.iter().for_each(|stored| life.note_term(stored.group.term.0));
-    let written = sqlx::query(UPDATE)
+    let written = sqlx::query(statement)
         .bind(&keys)
         .bind(changed.iter().map(|stored| stored.term_to_store().0).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| vacancy_text(stored.group.vacancy)).collect::<Vec<_>>())
@@ -568,11 +592,21 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
 
 /// In two steps, first taking and then giving: the indexes that allow one holder are checked row by row.
 async fn save_roles(connection: &mut Connection, clock: &Clock, groups: &[StoredGroup]) -> Result<(), WorkError> {
-    const UPDATE: &str = "
-        UPDATE sessions s
-        SET role = n.role, role_changed_at = $4
-        FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS n (group_key, session_id, role)
-        WHERE s.group_key = n.group_key AND s.session_id = n.session_id";
+    macro_rules! update {
+        ($of_these:literal) => {
+            concat!(
+                "UPDATE sessions s
+                SET role = n.role, role_changed_at = $4
+                FROM unnest($1::uuid[], $2::text[], $3::smallint[]) AS n (group_key, session_id, role)
+                WHERE s.group_key = n.group_key AND s.session_id = n.session_id",
+                $of_these
+            )
+        };
+    }
+    let statement = match connection.is_spread() {
+        false => update!(""),
+        true => update!(" AND s.group_key = ANY($1)"),
+    };
 
     let changes: Vec<(Uuid, &str, Role, Role)> = groups
         .iter()
@@ -593,7 +627,7 @@ async fn save_roles(connection: &mut Connection, clock: &Clock, groups: &[Stored
         if step.is_empty() {
             continue;
         }
-        let written = sqlx::query(UPDATE)
+        let written = sqlx::query(statement)
             .bind(step.iter().map(|(key, _, _)| *key).collect::<Vec<_>>())
             .bind(step.iter().map(|(_, id, _)| *id).collect::<Vec<_>>())
             .bind(step.iter().map(|(_, _, role)| role.number()).collect::<Vec<_>>())
@@ -635,6 +669,20 @@ async fn save_trace(
         .collect();
     if rows.is_empty() {
         return Ok(());
+    }
+    if connection.is_spread() {
+        let rows: Vec<_> = rows
+            .into_iter()
+            .map(|(stored, t)| spread::TraceRow {
+                key: stored.key.0,
+                session: &stored.session_ids[t.session],
+                from: t.from,
+                to: t.to,
+                term: t.term.0,
+                reason: reason_text(t.reason),
+            })
+            .collect();
+        return spread::save_trace(connection, &rows, actor_text(actor), clock.now).await;
     }
     let life = connection.life();
     let written = sqlx::query(INSERT)

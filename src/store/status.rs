@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::groups::timeout_of;
 use super::histories::moment;
 use super::state::{instant, read_clock};
-use super::{StoreOptions, WorkError};
+use super::{StoreOptions, WorkError, spread};
 use crate::arbitration::{FailoverTimeout, Role, lease_end};
 use crate::ids::{Groups, NamespacePath};
 
@@ -286,6 +286,9 @@ pub async fn read_census_page(
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<CensusRow>, WorkError> {
+    if connection.is_spread() {
+        return spread::read_census_page(connection, after, limit).await;
+    }
     // Short statements that hold no snapshot for long, each one walk along the keys of three tables at once. The last key of the
     // page bounds each walk by itself: looked up group by group, they would cost twice as much. Outages only extend a lease,
     // so the function that judges by them is called for those that would be over.
