@@ -297,6 +297,34 @@ async fn groups_of_many_sessions_are_listed_a_few_at_a_time_and_all_of_them() {
 }
 
 #[tokio::test]
+async fn a_list_is_begun_before_all_of_its_groups_are_read() {
+    let app = TestApp::start().await;
+    for group in ["a", "b", "c", "d", "e"] {
+        app.put(&format!("/{group}"), json!({})).await.expect_ok();
+    }
+    app.database
+        .execute("INSERT INTO sessions (group_key, session_id) SELECT group_key, i::text FROM groups, generate_series(1, 600) i")
+        .await;
+    // Whoever reads the last one fails, so what is told before was made without it.
+    app.database
+        .execute(
+            "ALTER TABLE sessions DROP CONSTRAINT sessions_role_is_known;
+             UPDATE sessions SET role = 9 FROM groups WHERE groups.group_key = sessions.group_key AND group_id = 'e'",
+        )
+        .await;
+    let mut list = app.http.get(format!("{}{GROUPS}", app.url)).send().await.expect("it answers");
+    assert_eq!(list.status(), 200);
+    let mut told = Vec::new();
+    while let Ok(Some(piece)) = list.chunk().await {
+        told.extend_from_slice(&piece);
+    }
+    let told = String::from_utf8(told).expect("UTF-8");
+    assert!(told.contains("\"Id\":\"b\"") && !told.contains("\"Id\":\"e\"") && !told.ends_with(']'));
+    let last = app.http.get(format!("{}{GROUPS}?skip=4", app.url)).send().await.expect("it answers");
+    assert_eq!(last.status(), 500);
+}
+
+#[tokio::test]
 async fn the_page_to_try_the_api_on_can_be_left_out() {
     let app = TestApp::start_with(|settings| settings.http.docs = false).await;
     for (path, status) in

@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use futures_util::FutureExt as _;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -90,7 +90,9 @@ async fn a_thousand_connections_that_read_nothing_cost_little_memory() {
             tokio::time::sleep(Duration::from_millis(100)).await;
             after = after.max(resident(&service));
         }
-        println!("{CONNECTIONS} connections that ask for {kind}, and read nothing: {before:.0} MB before, {after:.0} MB at most");
+        println!(
+            "{CONNECTIONS} connections that ask for {kind}, and read nothing: {before:.0} MB before, {after:.0} MB at most"
+        );
         most = most.max(after - before);
     }
     assert!(most < 100.0, "{most:.0} MB more");

@@ -120,6 +120,8 @@ where
             .client_disconnect_timeout(FAREWELL)
             // A client that half-closes is gone: its heartbeat drops out of the queue.
             .h1_allow_half_closed(false)
+            // Pieces of an answer are made as those before them have been sent; most connections never need more room.
+            .h1_write_buffer_size(body::PIECE)
             .on_connect_ext(note_connection)
             .h1(map_config(application, |()| AppConfig::default()));
         fn_service(accept).map_err(actix_http::error::DispatchError::Io).and_then(http)

@@ -56,13 +56,17 @@ pub struct Framing {
     stage: Stage,
     /// What came after a head whose body's length is not known.
     kept: Vec<u8>,
+    /// Whether the last line of that is empty so far.
+    kept_blank: bool,
+    /// Whether that ends with an empty line: it may be the end of another head.
+    is_another_there: bool,
     /// How many bytes have come that belong to no request that has begun.
     ahead: usize,
 }
 
 impl Framing {
     pub fn new() -> Framing {
-        Framing { stage: Stage::Between, kept: Vec::new(), ahead: 0 }
+        Framing { stage: Stage::Between, kept: Vec::new(), kept_blank: false, is_another_there: false, ahead: 0 }
     }
 
     pub fn stage(&self) -> Stage {
@@ -74,49 +78,63 @@ impl Framing {
         self.ahead
     }
 
-    /// Follows what has come.
-    pub fn take(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let taken = match &mut self.stage {
-                Stage::Between => {
-                    // Empty lines before a request are none of it.
-                    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-                    if blank < bytes.len() {
-                        self.stage = Stage::Head { blank: false };
-                    }
-                    self.ahead += blank;
-                    blank
+    /// Whether there may be a whole head behind one that has not begun.
+    pub fn is_another_there(&self) -> bool {
+        self.is_another_there
+    }
+
+    /// Follows what has come, up to the end of a head that has to wait, and returns how much that is. Where a request is being
+    /// answered, the next has to wait. Otherwise the one after it, as far as can be told: the next may have a body.
+    pub fn take(&mut self, bytes: &[u8], is_serving: bool) -> usize {
+        let mut all = 0;
+        while all < bytes.len() && !self.is_another_there && !(is_serving && self.stage == Stage::HeadThere) {
+            all += self.take_some(&bytes[all..]);
+        }
+        all
+    }
+
+    /// Follows what has come of one stage.
+    fn take_some(&mut self, bytes: &[u8]) -> usize {
+        match &mut self.stage {
+            Stage::Between => {
+                // Empty lines before a request are none of it.
+                let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                if blank < bytes.len() {
+                    self.stage = Stage::Head { blank: false };
                 }
-                Stage::Head { blank } => {
-                    let (taken, is_over) = take_lines(bytes, blank);
-                    if is_over {
-                        self.stage = Stage::HeadThere;
-                    }
-                    self.ahead += taken;
-                    taken
+                self.ahead += blank;
+                blank
+            }
+            Stage::Head { blank } => {
+                let (taken, is_over) = take_lines(bytes, blank);
+                if is_over {
+                    self.stage = Stage::HeadThere;
                 }
-                Stage::HeadThere => {
-                    self.kept.extend_from_slice(bytes);
-                    self.ahead += bytes.len();
-                    bytes.len()
+                self.ahead += taken;
+                taken
+            }
+            Stage::HeadThere => {
+                let (taken, is_over) = take_lines(bytes, &mut self.kept_blank);
+                self.is_another_there = is_over;
+                self.kept.extend_from_slice(&bytes[..taken]);
+                self.ahead += taken;
+                taken
+            }
+            Stage::Body { left } => {
+                let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= taken as u64;
+                if *left == 0 {
+                    self.stage = Stage::Between;
                 }
-                Stage::Body { left } => {
-                    let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= taken as u64;
-                    if *left == 0 {
-                        self.stage = Stage::Between;
-                    }
-                    taken
+                taken
+            }
+            Stage::Chunks(chunk) => {
+                let (taken, is_over) = chunk.take(bytes);
+                if is_over {
+                    self.stage = Stage::Between;
                 }
-                Stage::Chunks(chunk) => {
-                    let (taken, is_over) = chunk.take(bytes);
-                    if is_over {
-                        self.stage = Stage::Between;
-                    }
-                    taken
-                }
-            };
-            bytes = &bytes[taken..];
+                taken
+            }
         }
     }
 
@@ -128,8 +146,11 @@ impl Framing {
             BodyLength::Chunked => Stage::Chunks(Chunk::Length { value: 0, over: false }),
         };
         self.ahead = 0;
+        self.kept_blank = false;
+        self.is_another_there = false;
         let mut kept = mem::take(&mut self.kept);
-        self.take(&kept);
+        // An empty line is at its end at most, so it is followed to its end.
+        self.take(&kept, false);
         if self.kept.is_empty() {
             kept.clear();
             self.kept = kept;
@@ -194,11 +215,15 @@ mod tests {
         for size in 1..=text.len() {
             let mut framing = Framing::new();
             let mut lengths = lengths.iter();
-            for piece in text.as_bytes().chunks(size) {
-                framing.take(piece);
-                while framing.stage() == Stage::HeadThere {
-                    let Some(length) = lengths.next() else { break };
-                    framing.begin(*length);
+            for mut piece in text.as_bytes().chunks(size) {
+                while !piece.is_empty() {
+                    let taken = framing.take(piece, false);
+                    assert!(taken > 0, "{text:?}");
+                    piece = &piece[taken..];
+                    while framing.stage() == Stage::HeadThere {
+                        let Some(length) = lengths.next() else { break };
+                        framing.begin(*length);
+                    }
                 }
             }
             found.push((framing.stage(), framing.ahead()));
@@ -226,5 +251,27 @@ mod tests {
         let ended = format!("{head}{chunks}T: x\r\n\r\n");
         assert_eq!(after(&ended, &[BodyLength::Chunked]), (Stage::Between, 0));
         assert_eq!(after(&format!("{ended}{head}"), &[BodyLength::Chunked, NONE]), (Stage::Between, 0));
+    }
+    #[test]
+    fn heads_that_have_to_wait_are_left_where_they_are() {
+        let head = "GET / HTTP/1.1\r\nA: b\r\n\r\n";
+        let heads = head.repeat(20);
+        for size in 1..=heads.len() {
+            // Nobody is being served: the first, and what may be its body up to an empty line.
+            let mut framing = Framing::new();
+            let taken: usize = heads.as_bytes().chunks(size).map(|piece| framing.take(piece, false)).sum();
+            assert_eq!((taken, framing.stage(), framing.is_another_there()), (2 * head.len(), Stage::HeadThere, true));
+            // The first is: the second waits, and the third is not taken.
+            framing.begin(BodyLength::Bytes(0));
+            assert_eq!((framing.stage(), framing.is_another_there()), (Stage::HeadThere, false));
+            assert_eq!(framing.take(heads.as_bytes(), true), 0);
+        }
+        // A body is taken whole, whatever is in it, once its length is known.
+        let mut framing = Framing::new();
+        let text = format!("{head}{{\n\n}}{head}");
+        let first = framing.take(text.as_bytes(), false);
+        assert_eq!(first, head.len() + 3);
+        framing.begin(BodyLength::Bytes(4));
+        assert_eq!(first + framing.take(&text.as_bytes()[first..], true), text.len());
     }
 }

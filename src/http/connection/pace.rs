@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::ConnectionOptions;
 use super::framing::{BodyLength, Framing, Stage};
 
-/// How many bytes of later requests are taken in while one is answered. More wait in the client's machine.
+/// How many bytes of a later request are taken in while one is answered. More wait in the client's machine. Of whole heads one is:
+/// the server's library takes some 5 KB for each that waits, however short it is.
 const MOST_AHEAD: usize = 4_096;
 
 /// See the module.
@@ -50,8 +51,12 @@ impl Pace {
 
     /// Whether enough is there of requests that have to wait.
     pub fn has_enough(&self) -> bool {
-        let waits = self.is_serving || self.framing.stage() == Stage::HeadThere;
-        waits && self.framing.ahead() >= MOST_AHEAD
+        let is_head_there = self.framing.stage() == Stage::HeadThere;
+        let is_too_much = self.framing.ahead() >= MOST_AHEAD;
+        match self.is_serving {
+            true => is_head_there || is_too_much,
+            false => is_head_there && (self.framing.is_another_there() || is_too_much),
+        }
     }
 
     /// Wakes whoever reads when there is to be more.
@@ -59,10 +64,10 @@ impl Pace {
         self.held = Some(waker.clone());
     }
 
-    /// What the client has sent.
-    pub fn received(&mut self, bytes: &[u8]) {
+    /// What the client has sent. Returns how much of it is taken in: what is left has to wait.
+    pub fn received(&mut self, bytes: &[u8]) -> usize {
         let before = self.framing.stage();
-        self.framing.take(bytes);
+        let taken = self.framing.take(bytes, self.is_serving);
         let is_body = matches!(before, Stage::Body { .. } | Stage::Chunks(_));
         // The rest of a body that nobody wants has no more time for coming in small pieces, nor have empty lines.
         let counts = match self.is_serving {
@@ -72,6 +77,7 @@ impl Pace {
         if counts {
             self.since = Instant::now();
         }
+        taken
     }
 
     /// A request's head is there, and its body is so long.

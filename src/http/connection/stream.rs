@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -28,6 +29,8 @@ pub struct TimedStream {
     pace: Rc<RefCell<Pace>>,
     _share: Share,
     progress: Duration,
+    /// What has come and has to wait until a request has been answered.
+    waiting: Vec<u8>,
     /// Since when the client has taken nothing of what it is sent.
     blocked_since: Option<Instant>,
     /// Fires at or before the next deadline.
@@ -37,7 +40,7 @@ pub struct TimedStream {
 impl TimedStream {
     pub fn new(transport: Transport, pace: Pace, share: Share, progress: Duration) -> TimedStream {
         let pace = Rc::new(RefCell::new(pace));
-        TimedStream { transport, pace, _share: share, progress, blocked_since: None, timer: None }
+        TimedStream { transport, pace, _share: share, progress, waiting: Vec::new(), blocked_since: None, timer: None }
     }
 
     pub fn pace(&self) -> Rc<RefCell<Pace>> {
@@ -112,12 +115,26 @@ impl AsyncRead for TimedStream {
             return this.wait_for_bytes(context);
         }
         let before = into.filled().len();
-        let read = this.with(|stream| stream.poll_read(context, into));
-        if read.is_pending() {
-            return this.wait_for_bytes(context);
+        let mut waiting = mem::take(&mut this.waiting);
+        if waiting.is_empty() {
+            let Poll::Ready(read) = this.with(|stream| stream.poll_read(context, into)) else {
+                return this.wait_for_bytes(context);
+            };
+            read?;
+        } else {
+            let length = waiting.len().min(into.remaining());
+            into.put_slice(&waiting[..length]);
+            waiting.drain(..length);
         }
-        this.pace.borrow_mut().received(&into.filled()[before..]);
-        read
+        // Of what is there some is taken in, for there was not enough: nobody takes this for the end.
+        let taken = this.pace.borrow_mut().received(&into.filled()[before..]);
+        let left = &into.filled()[before + taken..];
+        if !left.is_empty() {
+            waiting.splice(..0, left.iter().copied());
+            into.set_filled(before + taken);
+        }
+        this.waiting = waiting;
+        Poll::Ready(Ok(()))
     }
 }
 
