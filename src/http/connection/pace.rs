@@ -8,9 +8,8 @@ use tokio::time::Instant;
 use super::ConnectionOptions;
 use super::framing::{BodyLength, Framing, Stage};
 
-/// How many bytes of a later request are taken in while one is answered. More wait in the client's machine. Of whole heads one is:
-/// the server's library takes some 5 KB for each that waits, however short it is.
-const MOST_AHEAD: usize = 4_096;
+/// How many bytes are taken in that come before it is their turn. More wait in the client's machine.
+pub const MOST_AHEAD: usize = 4_096;
 
 /// See the module.
 pub struct Pace {
@@ -49,13 +48,13 @@ impl Pace {
         self.is_for_health
     }
 
-    /// Whether enough is there of requests that have to wait.
+    /// Whether what comes now is not for the server's library yet: it has one request at a time, for each that waits there takes
+    /// some 5 KB of memory, however short it is. Of a body that nobody has asked for it has a piece.
     pub fn has_enough(&self) -> bool {
-        let is_head_there = self.framing.stage() == Stage::HeadThere;
-        let is_too_much = self.framing.ahead() >= MOST_AHEAD;
-        match self.is_serving {
-            true => is_head_there || is_too_much,
-            false => is_head_there && (self.framing.is_another_there() || is_too_much),
+        match self.framing.stage() {
+            Stage::HeadThere => self.framing.is_whole() || self.framing.kept() >= MOST_AHEAD,
+            Stage::Between | Stage::Head { .. } => self.is_serving,
+            Stage::Body { .. } | Stage::Chunks(_) => false,
         }
     }
 
@@ -64,10 +63,10 @@ impl Pace {
         self.held = Some(waker.clone());
     }
 
-    /// What the client has sent. Returns how much of it is taken in: what is left has to wait.
+    /// What the client has sent. Returns how much of it is the server's library's to have now; what is left has to wait.
     pub fn received(&mut self, bytes: &[u8]) -> usize {
         let before = self.framing.stage();
-        let taken = self.framing.take(bytes, self.is_serving);
+        let taken = self.framing.take(bytes);
         let is_body = matches!(before, Stage::Body { .. } | Stage::Chunks(_));
         // The rest of a body that nobody wants has no more time for coming in small pieces, nor have empty lines.
         let counts = match self.is_serving {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::mem;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
-use super::pace::Pace;
+use super::pace::{MOST_AHEAD, Pace};
 use super::shares::Share;
 
 /// What the bytes go over.
@@ -22,6 +22,9 @@ pub enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
+
+/// How much is read at once of what has to wait.
+const AHEAD_AT_ONCE: usize = 1_024;
 
 /// See the module. It has its place until it is dropped.
 pub struct TimedStream {
@@ -110,30 +113,44 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 impl AsyncRead for TimedStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.pace.borrow().has_enough() {
-            this.pace.borrow_mut().hold(context.waker());
-            return this.wait_for_bytes(context);
+        while this.pace.borrow().has_enough() {
+            // Read on all the same, to hear that the client is gone.
+            let mut ahead = [MaybeUninit::uninit(); AHEAD_AT_ONCE];
+            let mut ahead = ReadBuf::uninit(&mut ahead);
+            if this.waiting.len() >= MOST_AHEAD
+                || this.with(|stream| stream.poll_read(context, &mut ahead))?.is_pending()
+            {
+                // Otherwise it is woken by what comes.
+                if !this.waiting.is_empty() {
+                    this.pace.borrow_mut().hold(context.waker());
+                }
+                return this.wait_for_bytes(context);
+            }
+            if ahead.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.waiting.extend_from_slice(ahead.filled());
         }
         let before = into.filled().len();
-        let mut waiting = mem::take(&mut this.waiting);
-        if waiting.is_empty() {
+        if this.waiting.is_empty() {
             let Poll::Ready(read) = this.with(|stream| stream.poll_read(context, into)) else {
                 return this.wait_for_bytes(context);
             };
             read?;
-        } else {
-            let length = waiting.len().min(into.remaining());
-            into.put_slice(&waiting[..length]);
-            waiting.drain(..length);
-        }
-        // Of what is there some is taken in, for there was not enough: nobody takes this for the end.
-        let taken = this.pace.borrow_mut().received(&into.filled()[before..]);
-        let left = &into.filled()[before + taken..];
-        if !left.is_empty() {
-            waiting.splice(..0, left.iter().copied());
+            // Of what is there some is taken, for there was not enough: nobody takes this for the end.
+            let taken = this.pace.borrow_mut().received(&into.filled()[before..]);
+            this.waiting.extend_from_slice(&into.filled()[before + taken..]);
             into.set_filled(before + taken);
+        } else {
+            let length = this.waiting.len().min(into.remaining());
+            let taken = this.pace.borrow_mut().received(&this.waiting[..length]);
+            into.put_slice(&this.waiting[..taken]);
+            this.waiting.drain(..taken);
+            if this.waiting.is_empty() {
+                // It is rarely needed.
+                this.waiting = Vec::new();
+            }
         }
-        this.waiting = waiting;
         Poll::Ready(Ok(()))
     }
 }
