@@ -209,6 +209,9 @@ async fn around_everything(
         Err(refusal) => (request.error_response(refusal), None),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
+        if let Some(connection) = &connection {
+            connection.let_body_pass().await;
+        }
         response = with_error_body(response, operation_id);
     }
     let status = response.status().as_u16();

@@ -194,6 +194,15 @@ impl Connection {
         self.0.borrow().is_for_health()
     }
 
+    /// Lets the server's library take a body off the connection that is there and that nobody has read. Otherwise it closes the
+    /// connection after the answer, and whatever was sent ahead is lost.
+    pub async fn let_body_pass(&self) {
+        let is_there = self.0.borrow().is_body_there();
+        if is_there {
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn finish(&self) {
         self.0.borrow_mut().finish();
     }
