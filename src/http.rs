@@ -209,7 +209,8 @@ async fn around_everything(
         Err(refusal) => (request.error_response(refusal), None),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
-        if let Some(connection) = &connection {
+        let is_given_up = response.request().extensions().contains::<json::Unread>();
+        if let Some(connection) = connection.as_ref().filter(|_| !is_given_up) {
             connection.let_body_pass().await;
         }
         response = with_error_body(response, operation_id);

@@ -195,7 +195,8 @@ impl Connection {
     }
 
     /// Lets the server's library take a body off the connection that is there and that nobody has read. Otherwise it closes the
-    /// connection after the answer, and whatever was sent ahead is lost.
+    /// connection after the answer, and whatever was sent ahead is lost. Not one in chunks: where it finds one of these bad, it
+    /// closes the connection before the answer.
     pub async fn let_body_pass(&self) {
         let is_there = self.0.borrow().is_body_there();
         if is_there {

@@ -22,8 +22,8 @@ pub struct Pace {
     has_served: bool,
     /// Whether a request has begun and its answer is not made.
     is_serving: bool,
-    /// Whether that has a body.
-    has_body: bool,
+    /// Whether that has a body, and says how long that is.
+    has_length: bool,
     /// Since when the client has been due to do something.
     since: Instant,
     /// Who reads, while there is to be no reading.
@@ -41,7 +41,7 @@ impl Pace {
             framing: Framing::new(),
             has_served: false,
             is_serving: false,
-            has_body: false,
+            has_length: false,
             since: Instant::now(),
             held: None,
         }
@@ -87,13 +87,13 @@ impl Pace {
         self.framing.begin(length);
         self.has_served = true;
         self.is_serving = true;
-        self.has_body = length != BodyLength::Bytes(0);
+        self.has_length = matches!(length, BodyLength::Bytes(1..));
         self.go_on();
     }
 
-    /// Whether the request has a body, and all of it is there.
+    /// Whether the request has a body of a length that it says, and all of it is there.
     pub fn is_body_there(&self) -> bool {
-        self.has_body && self.is_serving && self.framing.stage() == Stage::Between
+        self.has_length && self.is_serving && self.framing.stage() == Stage::Between
     }
 
     /// The answer to the request is made.
