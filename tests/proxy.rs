@@ -196,7 +196,7 @@ async fn one_address_has_its_share_of_the_proxys_connections_and_what_drips_is_g
     };
     let mut open = Vec::new();
     for n in 0.. {
-        let mut connection = Connection::open(&proxy.service).await;
+        let Some(mut connection) = Connection::try_open(&proxy.service).await else { break };
         if !is_served(&mut connection).await {
             break;
         }
