@@ -132,7 +132,7 @@ async fn beat_for(time: Duration, url: &str, n: usize, authorization: Option<&st
     let authorization = authorization.map_or(String::new(), |value| format!("Authorization: {value}\r\n"));
     let body = r#"{"PercentHealthyStreams":100}"#;
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut stream = TcpStream::connect(address).await.expect("it listens");
