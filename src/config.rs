@@ -1071,3 +1071,30 @@ fn percentage(setting: &'static str, given: Option<Decimal>) -> Result<Decimal, 
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_callers_and_tenants_from_each_other_is_on_by_default() {
+        let open = Given::default().settle(None).expect("nothing has to be given");
+        let asks = Given { auth: Some(vec![Method::ApiKey]), ..Given::default() };
+        let asks = asks.settle(None).expect("keys need nothing else");
+        for settings in [&open, &asks] {
+            let failover = &settings.failover;
+            let limits = (failover.session_limit, failover.group_limit, failover.tenant_session_limit);
+            assert_eq!(limits, (1_000, Some(10_000), Some(50_000)));
+            let days = |days: u64| Duration::from_secs(days * 86_400);
+            assert_eq!((failover.events.retention, failover.events.audit_retention), (days(90), days(400)));
+            assert_eq!(settings.auth.tenant_writes, Some(WriteRates::OF_TENANTS));
+            let connections = &settings.http.connections;
+            assert!(connections.per_address <= connections.limit / 2 && connections.health_reserve > 0);
+            assert_eq!(settings.http.lists_per_caller, 8);
+        }
+        assert_eq!((asks.auth.rate_limit, asks.auth.caller_writes), (Some(5_000), Some(WriteRates::OF_CALLERS)));
+        // Where nobody is asked, all are one caller, and sessions are nobody's.
+        assert_eq!((open.auth.rate_limit, open.auth.caller_writes), (None, Some(WriteRates::UNBOUNDED)));
+        assert_eq!((asks.failover.bind_sessions, open.failover.bind_sessions), (true, false));
+    }
+}

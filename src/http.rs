@@ -209,6 +209,10 @@ async fn around_everything(
         Err(refusal) => (request.error_response(refusal), None),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
+        let is_given_up = response.request().extensions().contains::<json::Unread>();
+        if let Some(connection) = connection.as_ref().filter(|_| !is_given_up) {
+            connection.let_body_pass().await;
+        }
         response = with_error_body(response, operation_id);
     }
     let status = response.status().as_u16();

@@ -1,8 +1,10 @@
 //! Deliberate defects, to see that the tests find them.
 //!
 //! Only with the feature `seeded-bugs`, and then only the one that `CLIENT_FAILOVER_SEEDED_BUG` names. Without the
-//! feature [`active`] is a constant `false` and the variable means nothing. The defects are found by
+//! feature [`active`] is a constant `false` and the variable means nothing. The defects that break a promise are found by
 //! `tests/faults/seeded.rs`; docs/guarantees.md says by what and how soon.
+
+use std::sync::Arc;
 
 use crate::arbitration::{By, ClientInstant, Former, Group, Handover, History, Instant, Report, Term};
 use crate::store::state::Clock;
@@ -55,10 +57,12 @@ pub enum SeededBug {
     TermsNotLifted,
     /// Primary is granted in a new history of the database while somebody may act on a lease that is lost.
     GrantBeforeWait,
+    /// Heartbeats are written in order of arrival, whoever sent them, and every group is read whole.
+    BatchesUnfair,
 }
 
 impl SeededBug {
-    /// All of them, with the names that the variable knows them by.
+    /// Those that break a promise, with the names that the variable knows them by.
     pub const ALL: [(&'static str, SeededBug); 21] = [
         ("read-committed", SeededBug::ReadCommitted),
         ("commit-not-durable", SeededBug::CommitNotDurable),
@@ -82,6 +86,9 @@ impl SeededBug {
         ("terms-not-lifted", SeededBug::TermsNotLifted),
         ("grant-before-wait", SeededBug::GrantBeforeWait),
     ];
+
+    /// Those that cost others their time: `tests/neighbours.rs` measures how much.
+    pub const COSTLY: [(&'static str, SeededBug); 1] = [("batches-unfair", SeededBug::BatchesUnfair)];
 }
 
 /// Whether that defect is to be had.
@@ -95,8 +102,9 @@ pub const fn active(_: SeededBug) -> bool {
 pub fn active(bug: SeededBug) -> bool {
     static CHOSEN: std::sync::LazyLock<Option<SeededBug>> = std::sync::LazyLock::new(|| {
         let name = std::env::var(VARIABLE).ok()?;
-        let chosen = SeededBug::ALL.iter().find(|(known, _)| *known == name);
-        Some(chosen.unwrap_or_else(|| panic!("{VARIABLE} is '{name}', which is none of {:?}", SeededBug::ALL)).1)
+        let all = SeededBug::ALL.iter().chain(&SeededBug::COSTLY);
+        let chosen = all.clone().find(|(known, _)| *known == name);
+        Some(chosen.unwrap_or_else(|| panic!("{VARIABLE} is '{name}', which is none of {all:?}")).1)
     });
     *CHOSEN == Some(bug)
 }
@@ -152,6 +160,14 @@ pub fn term_heeded(seen: Option<Term>) -> Option<Term> {
     seen.filter(|_| !active(SeededBug::TermsNotLifted))
 }
 
+/// Whose line a heartbeat waits in: its tenant's, and there its caller's.
+pub fn in_line_of((tenant, caller): (&Arc<str>, &Arc<str>)) -> (Arc<str>, Arc<str>) {
+    match active(SeededBug::BatchesUnfair) {
+        true => Default::default(),
+        false => (tenant.clone(), caller.clone()),
+    }
+}
+
 /// For whose a deletion is taken.
 pub fn taken_for(by: By) -> By {
     if active(SeededBug::DeletionTakenForGoodbye) { By::Itself } else { by }
@@ -178,6 +194,6 @@ mod tests {
     #[test]
     fn there_are_none_by_default() {
         const { assert!(!active(SeededBug::ReadCommitted)) };
-        assert!(SeededBug::ALL.iter().all(|(_, bug)| !active(*bug)));
+        assert!(SeededBug::ALL.iter().chain(&SeededBug::COSTLY).all(|(_, bug)| !active(*bug)));
     }
 }

@@ -179,9 +179,11 @@ async fn the_second_head_of_a_connection_has_no_more_time_than_the_first() {
         connection.write(after.as_bytes()).await;
         let drip = async {
             let mut ticks = tokio::time::interval(Duration::from_millis(100));
-            while drips && began.elapsed() < Duration::from_secs(5) {
+            while drips && began.elapsed() < Duration::from_secs(8) {
                 ticks.tick().await;
-                connection.write(b"x").await;
+                if connection.is_refused(b"x").await {
+                    break;
+                }
             }
             connection.try_read().await
         };
@@ -189,9 +191,9 @@ async fn the_second_head_of_a_connection_has_no_more_time_than_the_first() {
             answer.expect_error(408);
         }
         connection.expect_end().await;
-        if !drips {
-            assert!(began.elapsed() < Duration::from_secs(2), "{with:?} {after:?} {:?}", began.elapsed());
-        }
+        // A byte now and then does not buy more time.
+        let most = Duration::from_secs(if drips { 5 } else { 2 });
+        assert!(began.elapsed() < most, "{with:?} {after:?} {:?}", began.elapsed());
     }
 }
 
@@ -294,6 +296,34 @@ async fn groups_of_many_sessions_are_listed_a_few_at_a_time_and_all_of_them() {
         assert_eq!(ids, wanted);
         assert!(groups.iter().all(|group| group["Clients"].as_object().expect("sessions").len() == 600));
     }
+}
+
+#[tokio::test]
+async fn a_list_is_begun_before_all_of_its_groups_are_read() {
+    let app = TestApp::start().await;
+    for group in ["a", "b", "c", "d", "e"] {
+        app.put(&format!("/{group}"), json!({})).await.expect_ok();
+    }
+    app.database
+        .execute("INSERT INTO sessions (group_key, session_id) SELECT group_key, i::text FROM groups, generate_series(1, 600) i")
+        .await;
+    // Whoever reads the last one fails, so what is told before was made without it.
+    app.database
+        .execute(
+            "ALTER TABLE sessions DROP CONSTRAINT sessions_role_is_known;
+             UPDATE sessions SET role = 9 FROM groups WHERE groups.group_key = sessions.group_key AND group_id = 'e'",
+        )
+        .await;
+    let mut list = app.http.get(format!("{}{GROUPS}", app.url)).send().await.expect("it answers");
+    assert_eq!(list.status(), 200);
+    let mut told = Vec::new();
+    while let Ok(Some(piece)) = list.chunk().await {
+        told.extend_from_slice(&piece);
+    }
+    let told = String::from_utf8(told).expect("UTF-8");
+    assert!(told.contains("\"Id\":\"b\"") && !told.contains("\"Id\":\"e\"") && !told.ends_with(']'));
+    let last = app.http.get(format!("{}{GROUPS}?skip=4", app.url)).send().await.expect("it answers");
+    assert_eq!(last.status(), 500);
 }
 
 #[tokio::test]
@@ -409,95 +439,6 @@ async fn a_tenant_has_so_many_sessions_and_no_more() {
     register("b", "1").await.expect_ok();
     app.delete("/a/clientsessions/1").await.expect_ok();
     register("b", "2").await.expect_ok();
-}
-
-/// How long heartbeats took, sorted.
-async fn beats_of_the_victim(app: &TestApp, groups: usize, lasting: Duration) -> Vec<Duration> {
-    let beats = (0..groups).flat_map(|group| [(group, "a"), (group, "b")]).map(async |(group, session)| {
-        let url = format!("{}/api/v1/tenants/victim/namespaces/n/clientfailover/groups/{group}", app.url);
-        let mut ticks = tokio::time::interval(Duration::from_millis(250));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (began, mut took) = (Instant::now(), Vec::new());
-        while began.elapsed() < lasting {
-            ticks.tick().await;
-            let asked = Instant::now();
-            let request = app.http.post(format!("{url}/clientsessions/{session}"));
-            Answer::of(request.json(&json!({"PercentHealthyStreams": 100}))).await.expect_ok();
-            took.push(asked.elapsed());
-        }
-        took
-    });
-    let mut took = join_all(beats).await.concat();
-    took.sort();
-    took
-}
-
-#[tokio::test]
-#[ignore = "needs the machine for itself: run it for its figures"]
-async fn large_groups_of_one_tenant_cost_another_neither_its_time_nor_its_roles() {
-    const LARGE: usize = 60;
-    const VICTIMS: usize = 10;
-    let app = TestApp::start().await;
-    for group in 0..LARGE {
-        app.put(&format!("/{group}"), json!({"Milliseconds": 5_000})).await.expect_ok();
-    }
-    app.database
-        .execute("INSERT INTO sessions (group_key, session_id) SELECT group_key, i::text FROM groups, generate_series(1, 1000) i")
-        .await;
-    app.database
-        .execute(
-            "INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time, received_at, lease_until, heard_until)
-             SELECT group_key, session_id, 50, now(), now(), now(), now() FROM sessions",
-        )
-        .await;
-    app.database.execute("ANALYZE sessions").await;
-    app.database.execute("ANALYZE heartbeats").await;
-    for group in 0..VICTIMS {
-        let url = format!("{}/api/v1/tenants/victim/namespaces/n/clientfailover/groups/{group}", app.url);
-        Answer::of(app.http.put(&url).json(&json!({"Milliseconds": 3_000}))).await.expect_ok();
-        for session in ["a", "b"] {
-            Answer::of(app.http.post(format!("{url}/clientsessions")).json(&json!({"Id": session}))).await.expect_ok();
-        }
-    }
-    let at = |took: &[Duration], part: f64| took[((took.len() - 1) as f64 * part) as usize];
-    let quiet = beats_of_the_victim(&app, VICTIMS, Duration::from_secs(3)).await;
-    let changes = "SELECT count(*) AS n FROM role_transitions WHERE tenant_id = 'victim'";
-    let before = app.database.rows(changes).await;
-    let under_attack = async {
-        let victim = beats_of_the_victim(&app, VICTIMS, Duration::from_secs(6));
-        let attack = async {
-            let mut ticks = tokio::time::interval(Duration::from_millis(5));
-            let mut sent = futures_util::stream::FuturesUnordered::new();
-            loop {
-                ticks.tick().await;
-                let (group, session) = (fastrand::usize(0..LARGE), fastrand::usize(1..=1_000));
-                let url = format!("{}{GROUPS}/{group}/clientsessions/{session}", app.url);
-                sent.push(app.http.post(url).json(&json!({"PercentHealthyStreams": 50})).send());
-                while sent.len() > 1_000 {
-                    futures_util::StreamExt::next(&mut sent).await;
-                }
-                // Answers are taken as they come.
-                while let Some(Some(_)) =
-                    futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut sent))
-                {}
-            }
-        };
-        tokio::select! {
-            took = victim => took,
-            () = attack => Vec::new(),
-        }
-    };
-    let attacked = under_attack.await;
-    let after = app.database.rows(changes).await;
-    println!(
-        "the victim's heartbeats: quiet p50 {:?}, p99 {:?}; beside 200 heartbeats a second in {LARGE} groups of 1,000: p50 {:?}, p99 {:?}; role changes {before:?} and {after:?}",
-        at(&quiet, 0.5),
-        at(&quiet, 0.99),
-        at(&attacked, 0.5),
-        at(&attacked, 0.99)
-    );
-    assert_eq!(before, after, "a role changed");
-    assert!(at(&attacked, 0.5) < Duration::from_millis(1_500), "{:?}", at(&attacked, 0.5));
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ mod lists;
 mod log_lines;
 mod metrics;
 mod names;
+mod neighbours;
 mod operations;
 mod operator;
 mod outage;

@@ -9,7 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval};
 
-use crate::helpers::{Answer, TestDatabase, TestReplica, free_port, remove_after_the_run, scratch_dir};
+use crate::helpers::{Answer, TestDatabase, TestReplica, eventually, free_port, remove_after_the_run, scratch_dir};
+use crate::wire::{Connection, Request};
 
 const CONFIGURATION: &str = include_str!("../deploy/haproxy.cfg");
 const BEAT_EVERY: Duration = Duration::from_millis(100);
@@ -69,6 +70,11 @@ struct Stack {
 impl Stack {
     /// `None`, and a printed line, where HAProxy is not installed.
     async fn start() -> Option<Stack> {
+        Stack::start_with(CONFIGURATION).await
+    }
+
+    /// The same with that configuration of the proxy.
+    async fn start_with(configuration: &str) -> Option<Stack> {
         if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().await.is_err() {
             println!("skipped: haproxy is not installed");
             return None;
@@ -77,7 +83,7 @@ impl Stack {
         let url = database.url();
         let ports = [free_port(), free_port()];
         let replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
-        let proxy = Proxy::start(ports).await;
+        let proxy = Proxy::start(configuration, ports).await;
         Some(Stack { proxy, replicas, ports, url, database })
     }
 }
@@ -115,9 +121,9 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(replicas: [u16; 2]) -> Proxy {
+    async fn start(configuration: &str, replicas: [u16; 2]) -> Proxy {
         let (port, status_port) = (free_port(), free_port());
-        let mut configuration = CONFIGURATION
+        let mut configuration = configuration
             .replace("bind :8080", &format!("bind 127.0.0.1:{port}"))
             .replace("bind :8404", &format!("bind 127.0.0.1:{status_port}"))
             .replace(" resolvers docker resolve-prefer ipv4 init-addr last,libc,none", "");
@@ -171,4 +177,64 @@ async fn the_proxys_own_errors_have_the_one_error_body() {
     }
     let request = proxy.service.http.get(format!("{}/health/ready", proxy.service.url));
     Answer::of(request).await.expect_error(503);
+}
+
+#[tokio::test]
+async fn one_address_has_its_share_of_the_proxys_connections_and_what_drips_is_given_up() {
+    // As many as this machine opens without a thought; the share in the file is a matter of thousands.
+    const SHARE: usize = 20;
+    assert!(CONFIGURATION.contains(" gt 4000 }"), "the file has a share for each address");
+    let configuration = CONFIGURATION.replace(" gt 4000 }", &format!(" gt {SHARE} }}"));
+    let Some(Stack { proxy, replicas: _replicas, database: _database, .. }) = Stack::start_with(&configuration).await
+    else {
+        return;
+    };
+    let live = Request::get("/health/live").to_bytes();
+    let is_served = async |connection: &mut Connection| {
+        connection.write(&live).await;
+        connection.try_read().await.is_some_and(|answer| answer.status == 200)
+    };
+    let mut open = Vec::new();
+    for n in 0.. {
+        let Some(mut connection) = Connection::try_open(&proxy.service).await else { break };
+        if !is_served(&mut connection).await {
+            break;
+        }
+        open.push(connection);
+        assert!(n < SHARE, "there is no end");
+    }
+    // Another address has connections of its own.
+    let elsewhere = reqwest::Client::builder().local_address(std::net::IpAddr::from([127, 0, 0, 2]));
+    let elsewhere = elsewhere.build().expect("a client can be made");
+    Answer::of(elsewhere.get(format!("{}/health/live", proxy.service.url))).await.expect_ok();
+    // The first head of a connection and a later one; and a body.
+    open.truncate(1);
+    let mut later = open.remove(0);
+    let (mut first, mut body) = eventually_open(&proxy.service).await;
+    body.write(b"PUT /api HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n").await;
+    let began = Instant::now();
+    for connection in [&mut first, &mut later] {
+        connection.write(b"GET /health/live HTTP/1.1\r\n").await;
+    }
+    let drips = [&mut first, &mut later, &mut body].map(async |connection| {
+        let drip = async {
+            let mut ticks = interval(Duration::from_millis(200));
+            while !connection.is_refused(b"x").await {
+                ticks.tick().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), drip).await.expect("it is given up");
+    });
+    futures_util::future::join_all(drips).await;
+    assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+/// Two connections, once the proxy has noticed that others were closed.
+async fn eventually_open(service: &TestReplica) -> (Connection, Connection) {
+    eventually("there is room again", async || {
+        let live = service.http.get(format!("{}/health/live", service.url)).send().await;
+        live.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    (Connection::open(service).await, Connection::open(service).await)
 }

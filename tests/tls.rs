@@ -1,5 +1,6 @@
 //! TLS with real certificates: reread under load, wrong, ended, shown by clients; and towards PostgreSQL.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -386,6 +387,11 @@ async fn handshakes_of_one_address_that_stand_still_are_in_nobody_elses_way() {
     assert_eq!(answer.status(), 200);
     println!("beside 400 silent handshakes of another address, one took {:?}", asked.elapsed());
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    // The same address waits for its own.
+    let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).expect("it is one");
+    let there = reqwest::Client::builder().tls_certs_only([root]).local_address(IpAddr::from([127, 0, 0, 2]));
+    let there = there.build().expect("a client can be made").get(format!("{}/health/live", app.url)).send();
+    assert!(tokio::time::timeout(Duration::from_secs(1), there).await.is_err(), "it has its turn beside 400 others");
 }
 
 #[tokio::test]

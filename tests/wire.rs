@@ -90,9 +90,14 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(replica: &TestReplica) -> Connection {
+        Connection::try_open(replica).await.expect("the service accepts connections")
+    }
+
+    /// `None` where it is refused, or reset at once.
+    pub async fn try_open(replica: &TestReplica) -> Option<Connection> {
         let address = replica.url.strip_prefix("http://").expect("a plain address");
-        let stream = TcpStream::connect(address).await.expect("the service accepts connections");
-        Connection { stream: BufReader::new(stream) }
+        let stream = TcpStream::connect(address).await.ok()?;
+        Some(Connection { stream: BufReader::new(stream) })
     }
 
     /// Sends bytes. A service that has answered and hung up before it read them all is within its rights.

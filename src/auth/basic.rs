@@ -376,4 +376,87 @@ mod tests {
             assert!(!wrong.contains("swordfish") && !wrong.contains("$argon2"), "{wrong}");
         }
     }
+    fn users() -> Users {
+        let file = tempfile::NamedTempFile::new().expect("a file can be made");
+        let hash = hash_password("swordfish").unwrap();
+        let entry = format!("[users.a]\npassword = \"{hash}\"\ngrants = [{{ tenant = \"t\", role = \"client\" }}]\n");
+        std::fs::write(file.path(), entry).expect("it can be written");
+        Users::open(file.path()).expect("it is a users file")
+    }
+
+    fn address(last: u8) -> Whose {
+        Whose::Address(IpAddr::from([192, 0, 2, last]))
+    }
+
+    #[tokio::test]
+    async fn failures_of_an_address_and_for_a_name_make_those_wait_and_nobody_else() {
+        let users = users();
+        let (here, there) = (address(1), address(2));
+        let (name, other) = (Whose::Name("a".into()), Whose::Name("b".into()));
+        let fail = |times: u32, address: &Whose, name: &Whose| {
+            (0..times).for_each(|_| users.note_failure(vec![address.clone(), name.clone()]));
+        };
+        // Of one address for ever other names.
+        for n in 0..FREE_OF_ADDRESS {
+            fail(1, &here, &Whose::Name(n.to_string().into()));
+        }
+        assert!(!users.has_to_wait(Some(&here), &other));
+        fail(1, &here, &Whose::Name("one more".into()));
+        assert!(users.has_to_wait(Some(&here), &other) && !users.has_to_wait(Some(&there), &other));
+        // For one name from ever other addresses: whoever has failed there waits, and a user who comes from elsewhere does not.
+        for n in 0..=FREE_FOR_NAME {
+            users.note_failure(vec![Whose::Address(IpAddr::from([10, 0, 0, n as u8])), name.clone()]);
+        }
+        assert!(!users.has_to_wait(Some(&there), &name));
+        fail(OWN_FAILURES, &there, &other);
+        assert!(users.has_to_wait(Some(&there), &name) && !users.has_to_wait(Some(&there), &other));
+        assert!(users.has_to_wait(None, &name));
+        // Each failure doubles the wait, up to a minute.
+        let wait = |whose: &Whose| users.failures.lock().unwrap()[whose].until - Instant::now();
+        let first = wait(&here);
+        fail(2, &here, &Whose::Name("and two".into()));
+        assert!(wait(&here) > first * 2, "{:?} {first:?}", wait(&here));
+        fail(100, &here, &Whose::Name("and a hundred".into()));
+        assert!(wait(&here) <= LONGEST_WAIT && wait(&here) > LONGEST_WAIT / 2);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_verified_once_in_a_while_however_often_it_comes() {
+        let users = users();
+        let wrong = STANDARD.encode("a:wrong");
+        let peer = Some(IpAddr::from([192, 0, 2, 1]));
+        for _ in 0..5 {
+            assert_eq!(users.recognise(&wrong, peer).await.err(), Some(WRONG));
+        }
+        assert_eq!(users.failures.lock().unwrap()[&address(1)].count, 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_got_in_from_an_address_has_verifications_of_their_own_and_no_wait() {
+        let users = users();
+        let right = STANDARD.encode("a:swordfish");
+        let peer = Some(IpAddr::from([192, 0, 2, 1]));
+        users.recognise(&right, peer).await.expect("it is the password");
+        for _ in 0..=FREE_OF_ADDRESS {
+            users.note_failure(vec![address(1), Whose::Name("a".into())]);
+        }
+        // Strangers have all verifications that strangers have, and all places in the line for them.
+        let count = u32::try_from(users.strangers.turns.available_permits()).unwrap();
+        let _verifying = users.strangers.turns.clone().acquire_many_owned(count).await.unwrap();
+        let _in_line = users.strangers.room.acquire_many(MOST_WAITING as u32).await.unwrap();
+        users.recognise(&right, peer).await.expect("it is the password");
+        let elsewhere = Some(IpAddr::from([192, 0, 2, 2]));
+        assert_eq!(users.recognise(&right, elsewhere).await.err(), Some(TOO_MANY));
+    }
+
+    #[test]
+    fn an_address_has_so_many_places_in_the_line() {
+        let waiting = Waiting::default();
+        let enter = |last| waiting.enter(Some(IpAddr::from([192, 0, 2, last])));
+        let taken: Vec<Waits> = (0..MOST_WAITING_PER_ADDRESS).filter_map(|_| enter(1)).collect();
+        assert_eq!(taken.len(), MOST_WAITING_PER_ADDRESS as usize);
+        assert!(enter(1).is_none() && enter(2).is_some());
+        drop(taken);
+        assert!(enter(1).is_some() && waiting.0.lock().unwrap().is_empty());
+    }
 }

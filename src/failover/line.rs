@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::seeded_bugs::{SeededBug, active, in_line_of};
+
 /// From how many sessions on a group is expensive.
 pub const EXPENSIVE: usize = 64;
 
@@ -72,15 +74,13 @@ impl<T: Waits> Line<T> {
     /// Puts one at the end of its caller's line, if there is a place.
     pub fn push(&self, one: T) -> Result<(), T> {
         let mut state = self.lock();
-        let (tenant, caller) = one.of();
-        let (tenant, caller) = (tenant.clone(), caller.clone());
+        let (tenant, caller) = in_line_of(one.of());
         let theirs = state.cheap.len_of(&tenant) + state.expensive.len_of(&tenant);
         let all = state.cheap.len() + state.expensive.len();
         if all >= self.capacity || theirs >= (self.capacity - self.capacity / 4) || state.is_closed {
             return Err(one);
         }
-        let is_expensive = state.sizes.get(&one.group()).is_some_and(|size| *size >= EXPENSIVE);
-        let line = if is_expensive { &mut state.expensive } else { &mut state.cheap };
+        let line = if state.is_expensive(one.group()) { &mut state.expensive } else { &mut state.cheap };
         line.with(tenant, |callers| callers.with(caller, |line| line.push_back(one)));
         drop(state);
         self.arrived.notify_one();
@@ -114,8 +114,7 @@ impl<T: Waits> Line<T> {
     /// Takes along what has come for a transaction that has not begun.
     pub fn top_up(&self, batch: &mut Vec<T>, most: usize) {
         let mut state = self.lock();
-        let is_expensive = |group: Uuid| state.sizes.get(&group).is_some_and(|size| *size >= EXPENSIVE);
-        if batch.iter().all(|one| !is_expensive(one.group())) {
+        if batch.iter().all(|one| !state.is_expensive(one.group())) {
             state.take_cheap(batch, most);
         }
     }
@@ -130,12 +129,12 @@ impl<T: Waits> Line<T> {
 
     /// Whether that group is known to have many sessions.
     pub fn is_expensive(&self, group: Uuid) -> bool {
-        self.lock().sizes.get(&group).is_some_and(|size| *size >= EXPENSIVE)
+        self.lock().is_expensive(group)
     }
 
     /// Puts those back that turn out to be expensive; what is left goes on. Those without a place are returned second.
     pub fn put_expensive_back(&self, batch: Vec<T>) -> (Vec<T>, Vec<T>) {
-        let is_expensive = |one: &T| self.lock().sizes.get(&one.group()).is_some_and(|size| *size >= EXPENSIVE);
+        let is_expensive = |one: &T| self.is_expensive(one.group());
         let (expensive, cheap): (Vec<T>, Vec<T>) = batch.into_iter().partition(is_expensive);
         (cheap, expensive.into_iter().filter_map(|one| self.push(one).err()).collect())
     }
@@ -157,6 +156,10 @@ impl<T: Waits> Line<T> {
 }
 
 impl<T: Waits> State<T> {
+    fn is_expensive(&self, group: Uuid) -> bool {
+        !active(SeededBug::BatchesUnfair) && self.sizes.get(&group).is_some_and(|size| *size >= EXPENSIVE)
+    }
+
     fn take(&mut self, most: usize) -> Vec<T> {
         let mut batch = Vec::new();
         let is_expensive_due = self.cheap.len() == 0 || !self.was_expensive;
@@ -173,8 +176,8 @@ impl<T: Waits> State<T> {
     /// All heartbeats of one group: it is read once for them.
     fn take_expensive(&mut self, batch: &mut Vec<T>, most: usize) {
         let Some(first) = next_of(&mut self.expensive) else { return };
-        let (tenant, _) = first.of();
-        let (tenant, group) = (tenant.clone(), first.group());
+        let (tenant, _) = in_line_of(first.of());
+        let group = first.group();
         batch.push(first);
         self.expensive.with(tenant, |callers| {
             callers.each(|line| {
@@ -194,7 +197,7 @@ impl<T: Waits> State<T> {
         let mut groups: HashSet<Uuid> = batch.iter().map(T::group).collect();
         let size = |sizes: &HashMap<Uuid, usize>, group: &Uuid| sizes.get(group).copied().unwrap_or(EXPENSIVE).max(1);
         let mut sessions: usize = groups.iter().map(|group| size(&self.sizes, group)).sum();
-        while batch.len() < most && sessions < MOST_SESSIONS {
+        while batch.len() < most && (sessions < MOST_SESSIONS || active(SeededBug::BatchesUnfair)) {
             let Some(one) = next_of(&mut self.cheap) else { return };
             if groups.insert(one.group()) {
                 sessions += size(&self.sizes, &one.group());

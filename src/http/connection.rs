@@ -120,6 +120,8 @@ where
             .client_disconnect_timeout(FAREWELL)
             // A client that half-closes is gone: its heartbeat drops out of the queue.
             .h1_allow_half_closed(false)
+            // Pieces of an answer are made as those before them have been sent; most connections never need more room.
+            .h1_write_buffer_size(body::PIECE)
             .on_connect_ext(note_connection)
             .h1(map_config(application, |()| AppConfig::default()));
         fn_service(accept).map_err(actix_http::error::DispatchError::Io).and_then(http)
@@ -190,6 +192,16 @@ impl Connection {
     /// Whether it has its place from the reserve for health checks.
     pub fn is_for_health(&self) -> bool {
         self.0.borrow().is_for_health()
+    }
+
+    /// Lets the server's library take a body off the connection that is there and that nobody has read. Otherwise it closes the
+    /// connection after the answer, and whatever was sent ahead is lost. Not one in chunks: where it finds one of these bad, it
+    /// closes the connection before the answer.
+    pub async fn let_body_pass(&self) {
+        let is_there = self.0.borrow().is_body_there();
+        if is_there {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn finish(&self) {

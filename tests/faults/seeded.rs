@@ -134,6 +134,8 @@ mod with_the_feature {
                     with_standby: true,
                     ..usual
                 },
+                // It breaks no promise, and is none of those that are looked for here.
+                SeededBug::BatchesUnfair => usual,
                 SeededBug::LapsedRoleShown => Scenario {
                     kinds: &[(ClientKilled, 1)],
                     sessions: 1..=2,

@@ -10,7 +10,7 @@ use super::super::lists::OpenList;
 use super::Connection;
 
 /// The most that is handed over at once: what a client does not read stays where it lies.
-const PIECE: usize = 16 * 1024;
+pub const PIECE: usize = 16 * 1024;
 
 /// The same body, a piece at a time however long it is; the connection hears when it is over, and what is `held` is let go.
 pub fn watched(body: BoxBody, connection: Option<Connection>, held: Option<OpenList>) -> BoxBody {

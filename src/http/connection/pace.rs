@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::ConnectionOptions;
 use super::framing::{BodyLength, Framing, Stage};
 
-/// How many bytes of later requests are taken in while one is answered. More wait in the client's machine.
-const MOST_AHEAD: usize = 4_096;
+/// How many bytes are taken in that come before it is their turn. More wait in the client's machine.
+pub const MOST_AHEAD: usize = 4_096;
 
 /// See the module.
 pub struct Pace {
@@ -22,6 +22,8 @@ pub struct Pace {
     has_served: bool,
     /// Whether a request has begun and its answer is not made.
     is_serving: bool,
+    /// Whether that has a body, and says how long that is.
+    has_length: bool,
     /// Since when the client has been due to do something.
     since: Instant,
     /// Who reads, while there is to be no reading.
@@ -39,6 +41,7 @@ impl Pace {
             framing: Framing::new(),
             has_served: false,
             is_serving: false,
+            has_length: false,
             since: Instant::now(),
             held: None,
         }
@@ -48,10 +51,14 @@ impl Pace {
         self.is_for_health
     }
 
-    /// Whether enough is there of requests that have to wait.
+    /// Whether what comes now is not for the server's library yet: it has one request at a time, for each that waits there takes
+    /// some 5 KB of memory, however short it is. Of a body that nobody has asked for it has a piece.
     pub fn has_enough(&self) -> bool {
-        let waits = self.is_serving || self.framing.stage() == Stage::HeadThere;
-        waits && self.framing.ahead() >= MOST_AHEAD
+        match self.framing.stage() {
+            Stage::HeadThere => self.framing.is_whole() || self.framing.kept() >= MOST_AHEAD,
+            Stage::Between | Stage::Head { .. } => self.is_serving,
+            Stage::Body { .. } | Stage::Chunks(_) => false,
+        }
     }
 
     /// Wakes whoever reads when there is to be more.
@@ -59,10 +66,10 @@ impl Pace {
         self.held = Some(waker.clone());
     }
 
-    /// What the client has sent.
-    pub fn received(&mut self, bytes: &[u8]) {
+    /// What the client has sent. Returns how much of it is the server's library's to have now; what is left has to wait.
+    pub fn received(&mut self, bytes: &[u8]) -> usize {
         let before = self.framing.stage();
-        self.framing.take(bytes);
+        let taken = self.framing.take(bytes);
         let is_body = matches!(before, Stage::Body { .. } | Stage::Chunks(_));
         // The rest of a body that nobody wants has no more time for coming in small pieces, nor have empty lines.
         let counts = match self.is_serving {
@@ -72,6 +79,7 @@ impl Pace {
         if counts {
             self.since = Instant::now();
         }
+        taken
     }
 
     /// A request's head is there, and its body is so long.
@@ -79,7 +87,13 @@ impl Pace {
         self.framing.begin(length);
         self.has_served = true;
         self.is_serving = true;
+        self.has_length = matches!(length, BodyLength::Bytes(1..));
         self.go_on();
+    }
+
+    /// Whether the request has a body of a length that it says, and all of it is there.
+    pub fn is_body_there(&self) -> bool {
+        self.has_length && self.is_serving && self.framing.stage() == Stage::Between
     }
 
     /// The answer to the request is made.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -13,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
-use super::pace::Pace;
+use super::pace::{MOST_AHEAD, Pace};
 use super::shares::Share;
 
 /// What the bytes go over.
@@ -22,12 +23,17 @@ pub enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// How much is read at once of what has to wait.
+const AHEAD_AT_ONCE: usize = 1_024;
+
 /// See the module. It has its place until it is dropped.
 pub struct TimedStream {
     transport: Transport,
     pace: Rc<RefCell<Pace>>,
     _share: Share,
     progress: Duration,
+    /// What has come and has to wait until a request has been answered.
+    waiting: Vec<u8>,
     /// Since when the client has taken nothing of what it is sent.
     blocked_since: Option<Instant>,
     /// Fires at or before the next deadline.
@@ -37,7 +43,7 @@ pub struct TimedStream {
 impl TimedStream {
     pub fn new(transport: Transport, pace: Pace, share: Share, progress: Duration) -> TimedStream {
         let pace = Rc::new(RefCell::new(pace));
-        TimedStream { transport, pace, _share: share, progress, blocked_since: None, timer: None }
+        TimedStream { transport, pace, _share: share, progress, waiting: Vec::new(), blocked_since: None, timer: None }
     }
 
     pub fn pace(&self) -> Rc<RefCell<Pace>> {
@@ -107,17 +113,45 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 impl AsyncRead for TimedStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.pace.borrow().has_enough() {
-            this.pace.borrow_mut().hold(context.waker());
-            return this.wait_for_bytes(context);
+        while this.pace.borrow().has_enough() {
+            // Read on all the same, to hear that the client is gone.
+            let mut ahead = [MaybeUninit::uninit(); AHEAD_AT_ONCE];
+            let mut ahead = ReadBuf::uninit(&mut ahead);
+            if this.waiting.len() >= MOST_AHEAD
+                || this.with(|stream| stream.poll_read(context, &mut ahead))?.is_pending()
+            {
+                // Otherwise it is woken by what comes.
+                if !this.waiting.is_empty() {
+                    this.pace.borrow_mut().hold(context.waker());
+                }
+                return this.wait_for_bytes(context);
+            }
+            if ahead.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.waiting.extend_from_slice(ahead.filled());
         }
         let before = into.filled().len();
-        let read = this.with(|stream| stream.poll_read(context, into));
-        if read.is_pending() {
-            return this.wait_for_bytes(context);
+        if this.waiting.is_empty() {
+            let Poll::Ready(read) = this.with(|stream| stream.poll_read(context, into)) else {
+                return this.wait_for_bytes(context);
+            };
+            read?;
+            // Of what is there some is taken, for there was not enough: nobody takes this for the end.
+            let taken = this.pace.borrow_mut().received(&into.filled()[before..]);
+            this.waiting.extend_from_slice(&into.filled()[before + taken..]);
+            into.set_filled(before + taken);
+        } else {
+            let length = this.waiting.len().min(into.remaining());
+            let taken = this.pace.borrow_mut().received(&this.waiting[..length]);
+            into.put_slice(&this.waiting[..taken]);
+            this.waiting.drain(..taken);
+            if this.waiting.is_empty() {
+                // It is rarely needed.
+                this.waiting = Vec::new();
+            }
         }
-        this.pace.borrow_mut().received(&into.filled()[before..]);
-        read
+        Poll::Ready(Ok(()))
     }
 }
 
