@@ -14,8 +14,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::ids::InvalidId;
 use crate::outgoing;
 use crate::postgres::PostgresError;
-use crate::service_process::ServiceProcessError;
 use crate::store::migrate::MigrateError;
+use client_failover_children::ServiceProcessError;
 use fleet::{Fleet, SHORT_TIMEOUT, lags_of_lapses};
 use load::{Load, Outcome, Pace, Progress, Spread};
 use peer::PeerOutcome;
@@ -91,7 +91,7 @@ pub struct BenchArgs {
 
     /// The PostgreSQL to measure on, as a user that may create databases [default: a private one in a temporary folder]
     #[arg(long, env = "CLIENT_FAILOVER_BENCH_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: Option<crate::config::Secret>,
+    database_url: Option<client_failover_wire::Secret>,
 
     /// Where the programs of the private PostgreSQL are [default: found by PATH, else in the distribution's folders]
     #[arg(long, env = "CLIENT_FAILOVER_POSTGRES_BIN_DIR", value_name = "DIR")]

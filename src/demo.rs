@@ -13,7 +13,7 @@ use api::{Api, ApiError};
 use screen::{Screen, Style};
 use story::Story;
 
-use crate::service_process::{ServiceProcess, ServiceProcessError};
+use client_failover_children::{ServiceProcess, ServiceProcessError};
 
 mod adapter;
 mod api;
@@ -174,7 +174,8 @@ pub async fn run(args: DemoArgs) -> Result<bool, DemoError> {
         return show(&args, url, &mut screen, &mut interrupts).await;
     }
     screen.print("Starting a service for this demo, with a private PostgreSQL ...")?;
-    let mut server = ServiceProcess::spawn(&[])?;
+    let program = std::env::current_exe().map_err(DemoError::Spawn)?;
+    let mut server = ServiceProcess::spawn(&program, &[])?;
     let url = tokio::select! {
         url = server.url() => url.map_err(DemoError::from),
         () = interrupts.next() => Err(DemoError::Interrupted),

@@ -52,8 +52,6 @@
 //! SQLSTATE or a constraint's name stands outside `store`, a credential outside `auth`, or a status code outside
 //! `http`.
 
-#![deny(unsafe_op_in_unsafe_fn)]
-
 pub mod arbitration;
 pub mod ids;
 
@@ -84,6 +82,5 @@ pub mod operator;
 
 pub mod bench;
 pub mod demo;
-pub mod service_process;
 
 pub mod seeded_bugs;

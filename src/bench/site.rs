@@ -15,9 +15,9 @@ use super::peer::Reach;
 use super::usage;
 use crate::outgoing;
 use crate::postgres::{Postgres, PostgresOptions};
-use crate::service_process::{Folder, ServiceProcess};
 use crate::store::histories::DatabaseHistory;
 use crate::store::{Pooler, Store, StoreOptions};
+use client_failover_children::{Folder, ServiceProcess, ServiceProcessError};
 
 /// The PostgreSQL server that is measured on.
 pub struct DatabaseServer {
@@ -205,7 +205,8 @@ impl Site {
         while self.replicas.len() < replicas {
             let mut all = vec![OsString::from("--database-url"), OsString::from(server.url(&self.database))];
             all.extend_from_slice(flags);
-            let mut process = ServiceProcess::spawn(&all)?;
+            let program = std::env::current_exe().map_err(ServiceProcessError::Spawn)?;
+            let mut process = ServiceProcess::spawn(&program, &all)?;
             let url = process.url().await?;
             let address = url.trim_start_matches("http://").parse().map_err(|_| BenchError::NoAddress(url.clone()))?;
             wait_until_ready(&url).await?;

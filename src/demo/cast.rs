@@ -12,7 +12,7 @@ use tokio::time;
 use super::clock::MachineTime;
 use super::event::Report;
 use super::{DemoAdapterArgs, DemoError};
-use crate::service_process::missing_pipe;
+use client_failover_children::missing_pipe;
 
 /// How many lines of an adapter's complaints are kept to explain its end.
 const LAST_WORDS_LINES: usize = 5;

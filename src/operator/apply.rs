@@ -12,8 +12,8 @@ use super::group_file::{self, Configuration, WantedGroup};
 use super::output::{Format, List, Printer, complain, printable};
 use super::service::{Scope, Service, parse};
 use super::{Common, OperatorError};
-use crate::http::timespan;
 use crate::ids::NamespacePath;
+use client_failover_wire::timespan;
 
 /// What is applied.
 #[derive(Debug, Args)]

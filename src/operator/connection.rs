@@ -14,9 +14,10 @@ use super::OperatorError;
 use super::output::{complain, printable};
 use super::profile::{self, Profile};
 use super::service::{Credential, Service};
-use crate::config::{Secret, Span};
+use crate::config::Span;
 use crate::ids::{NamespaceId, NamespacePath, TenantId};
 use crate::outgoing;
+use client_failover_wire::Secret;
 
 /// Where a service is without being told.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";

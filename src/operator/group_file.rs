@@ -13,8 +13,8 @@ use serde_json::json;
 use super::OperatorError;
 use super::output::printable;
 use crate::arbitration::FailoverTimeout;
-use crate::http::timespan;
 use crate::ids::GroupId;
+use client_failover_wire::timespan;
 
 /// The longest file: some hundred thousand groups.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;

@@ -8,8 +8,8 @@ use super::OperatorError;
 use super::connection::{Connection, ConnectionArgs};
 use super::service::{Service, parse};
 use crate::auth::api_keys::issue::{Lifetime, WantedKey};
-use crate::http::timespan;
 use crate::ids::{EVERY_TENANT, TenantId};
+use client_failover_wire::timespan;
 
 /// How many keys one request lists.
 const PAGE: i64 = 1_000;

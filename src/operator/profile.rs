@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::OperatorError;
 use super::output::{complain, printable};
-use crate::config::Secret;
+use client_failover_wire::Secret;
 
 /// The profile that is meant where none is named.
 const DEFAULT: &str = "default";

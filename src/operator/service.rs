@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use super::output::printable;
 use super::{OperatorError, Refusal};
-use crate::config::Secret;
 use crate::ids::{GroupId, NamespacePath};
+use client_failover_wire::Secret;
 
 /// The longest answer that is read whole. A page of groups with many sessions has some megabytes.
 const MOST_BYTES: usize = 256 * 1024 * 1024;

@@ -14,6 +14,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time;
 
+use super::end_with_parent;
+
 /// How long a new service may take until it listens: it may have a database to create first.
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// How long it may take to stop.
@@ -80,11 +82,11 @@ impl Folder {
 }
 
 impl ServiceProcess {
-    /// Starts a service on a free port, with further flags for `serve`; its database is these flags' or a private one.
-    pub fn spawn(flags: &[OsString]) -> Result<ServiceProcess, ServiceProcessError> {
+    /// Starts that program as a service on a free port, with further flags for `serve`; its database is these flags' or a private one.
+    /// Call this on a thread that stays, such as the one that runs `main`: the service ends with it.
+    pub fn spawn(program: &Path, flags: &[OsString]) -> Result<ServiceProcess, ServiceProcessError> {
         let folder = Folder::create().map_err(ServiceProcessError::Folder)?;
         let log = File::create(folder.log()).map_err(ServiceProcessError::Folder)?;
-        let program = std::env::current_exe().map_err(ServiceProcessError::Spawn)?;
         let mut command = Command::new(program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -99,7 +101,7 @@ impl ServiceProcess {
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_service_setting(&name.to_string_lossy())) {
             command.env_remove(name);
         }
-        stop_with_parent(&mut command);
+        end_with_parent(command.as_std_mut(), Signal::SIGTERM);
         let mut child = command.spawn().map_err(ServiceProcessError::Spawn)?;
         let stdout = child.stdout.take().ok_or_else(|| ServiceProcessError::Spawn(missing_pipe()))?;
         Ok(ServiceProcess { child, lines: BufReader::new(stdout).lines(), folder })
@@ -168,19 +170,6 @@ impl Drop for ServiceProcess {
 fn is_service_setting(name: &str) -> bool {
     name == "DATABASE_URL" || name.starts_with("CLIENT_FAILOVER_") && name != "CLIENT_FAILOVER_POSTGRES_BIN_DIR"
 }
-
-/// Lets the kernel stop the service when the caller is killed and can do it no longer.
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "pre_exec has no safe counterpart")]
-fn stop_with_parent(command: &mut Command) {
-    // SAFETY: between fork and exec only a system call is made: nothing is allocated, no lock is taken.
-    unsafe {
-        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(io::Error::from));
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn stop_with_parent(_: &mut Command) {}
 
 fn tail(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

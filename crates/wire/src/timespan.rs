@@ -1,51 +1,20 @@
 //! Durations as .NET writes them: `[d.]hh:mm[:ss[.fffffff]]`, in ticks of 100 ns.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+#[cfg(feature = "schema")]
+pub use schema::{TimeSpanText, input_schema};
 
 const TICKS_PER_SECOND: i64 = 10_000_000;
 const TICKS_PER_MINUTE: i64 = 60 * TICKS_PER_SECOND;
 const TICKS_PER_HOUR: i64 = 60 * TICKS_PER_MINUTE;
 const TICKS_PER_DAY: i64 = 24 * TICKS_PER_HOUR;
 /// The most whole days that leave room for a clock after them in 64 bits.
-const MOST_DAYS: i64 = i64::MAX / TICKS_PER_DAY - 1;
-
-/// What a duration of an answer looks like, for the description of the API.
-pub struct TimeSpanText;
-
-impl JsonSchema for TimeSpanText {
-    fn schema_name() -> Cow<'static, str> {
-        "TimeSpan".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": r"^(\d+\.)?\d{2}:[0-5]\d:[0-5]\d(\.\d{7})?$",
-            "description": "A duration as .NET writes it: [d.]hh:mm:ss[.fffffff], days and fraction only where they are not zero.",
-            "examples": ["00:01:00"],
-        })
-    }
-}
-
-/// What a failover timeout of a request looks like: zero, or from 100 ms to 24 h.
-pub fn input_schema() -> Schema {
-    json_schema!({
-        "type": ["string", "null"],
-        "pattern": r"^((0{1,8}\.)?([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,7})?)?|0{0,7}1\.00?:00(:00(\.0{1,7})?)?)$",
-        // What is short of 100 ms and not zero.
-        "not": {"type": "string", "pattern": r"^(0+\.)?00?:00:00\.0\d*[1-9]\d*$"},
-        "description": "The failover timeout as .NET writes it: [d.]hh:mm[:ss[.fffffff]], hours of one or two digits, from 100 ms to 24 h. Zero counts as absent. Where Milliseconds is given too, they must agree to the microsecond; where neither is, it is one minute.",
-        "examples": ["00:00:30"],
-    })
-}
+const MAX_DAYS: i64 = i64::MAX / TICKS_PER_DAY - 1;
 
 /// The ticks of a duration; `None` where the text is not one.
 pub fn parse(text: &str) -> Option<i64> {
     let (days, clock) = match text.split_once('.') {
         // A dot before the first colon ends the days; one after it begins the fraction.
-        Some((days, clock)) if !days.contains(':') => (number(days, 1..=8, MOST_DAYS)?, clock),
+        Some((days, clock)) if !days.contains(':') => (number(days, 1..=8, MAX_DAYS)?, clock),
         _ => (0, text),
     };
     let mut parts = clock.split(':');
@@ -74,11 +43,11 @@ pub fn parse(text: &str) -> Option<i64> {
     )
 }
 
-/// A whole number of so many digits, up to `most`.
-fn number(text: &str, digits: std::ops::RangeInclusive<usize>, most: i64) -> Option<i64> {
+/// A whole number of so many digits, up to `max`.
+fn number(text: &str, digits: std::ops::RangeInclusive<usize>, max: i64) -> Option<i64> {
     let well_formed = digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     let value = well_formed.then(|| text.parse().ok()).flatten()?;
-    (value <= most).then_some(value)
+    (value <= max).then_some(value)
 }
 
 /// The text of a duration of zero ticks or more.
@@ -94,6 +63,43 @@ pub fn format(ticks: i64) -> String {
     match ticks % TICKS_PER_SECOND {
         0 => text,
         fraction => text + &format!(".{fraction:07}"),
+    }
+}
+
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    /// What a duration of an answer looks like, for the description of the API.
+    pub struct TimeSpanText;
+
+    impl JsonSchema for TimeSpanText {
+        fn schema_name() -> Cow<'static, str> {
+            "TimeSpan".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "type": "string",
+                "pattern": r"^(\d+\.)?\d{2}:[0-5]\d:[0-5]\d(\.\d{7})?$",
+                "description": "A duration as .NET writes it: [d.]hh:mm:ss[.fffffff], days and fraction only where they are not zero.",
+                "examples": ["00:01:00"],
+            })
+        }
+    }
+
+    /// What a failover timeout of a request looks like: zero, or from 100 ms to 24 h.
+    pub fn input_schema() -> Schema {
+        json_schema!({
+            "type": ["string", "null"],
+            "pattern": r"^((0{1,8}\.)?([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,7})?)?|0{0,7}1\.00?:00(:00(\.0{1,7})?)?)$",
+            // What is short of 100 ms and not zero.
+            "not": {"type": "string", "pattern": r"^(0+\.)?00?:00:00\.0\d*[1-9]\d*$"},
+            "description": "The failover timeout as .NET writes it: [d.]hh:mm[:ss[.fffffff]], hours of one or two digits, from 100 ms to 24 h. Zero counts as absent. Where Milliseconds is given too, they must agree to the microsecond; where neither is, it is one minute.",
+            "examples": ["00:00:30"],
+        })
     }
 }
 

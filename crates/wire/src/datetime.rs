@@ -1,37 +1,11 @@
 //! Date-times of the wire: RFC 3339 and its like in, UTC out; year 1 stands for "none".
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Datelike as _, Duration, NaiveDate, NaiveDateTime, Timelike as _, Utc};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-/// What a date-time of an answer looks like, for the description of the API.
-pub struct DateTimeText;
-
-impl JsonSchema for DateTimeText {
-    fn schema_name() -> Cow<'static, str> {
-        "DateTime".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "format": "date-time",
-            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$",
-            "description": "A date-time in UTC, to the microsecond, with a fraction only where it is not zero. 0001-01-01T00:00:00Z stands for none.",
-        })
-    }
-}
-
-/// What a date-time of a request looks like; absent and null are the same.
-pub fn input_schema(description: &str) -> Schema {
-    json_schema!({
-        "type": ["string", "null"],
-        "format": "date-time",
-        "description": format!("{description} RFC 3339, with any number of fraction digits (what is finer than a microsecond is cut); UTC where no offset is given, and seconds and the colon of an offset may be left out. Year 1 counts as none."),
-    })
-}
+#[cfg(feature = "schema")]
+pub use schema::{DateTimeText, input_schema};
 
 /// What is written where no time is known: typed clients fail on null.
 pub const NONE: &str = "0001-01-01T00:00:00Z";
@@ -121,7 +95,7 @@ fn offset_seconds(text: &str) -> Option<i64> {
         (6, [b':', _, _, b':', ..]) => (rest.get(1..3)?, rest.get(4..)?),
         _ => return None,
     };
-    let part = |text: &str, most: u32| digits(text.as_bytes()).filter(|value| *value <= most).map(i64::from);
+    let part = |text: &str, max: u32| digits(text.as_bytes()).filter(|value| *value <= max).map(i64::from);
     Some(sign * (part(hours, 23)? * 3_600 + part(minutes, 59)? * 60 + part(seconds, 59)?))
 }
 
@@ -160,6 +134,40 @@ pub fn format(time: Option<DateTime<Utc>>) -> String {
     let mut text = String::with_capacity(27);
     write(time, &mut text);
     text
+}
+
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    /// What a date-time of an answer looks like, for the description of the API.
+    pub struct DateTimeText;
+
+    impl JsonSchema for DateTimeText {
+        fn schema_name() -> Cow<'static, str> {
+            "DateTime".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "type": "string",
+                "format": "date-time",
+                "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$",
+                "description": "A date-time in UTC, to the microsecond, with a fraction only where it is not zero. 0001-01-01T00:00:00Z stands for none.",
+            })
+        }
+    }
+
+    /// What a date-time of a request looks like; absent and null are the same.
+    pub fn input_schema(description: &str) -> Schema {
+        json_schema!({
+            "type": ["string", "null"],
+            "format": "date-time",
+            "description": format!("{description} RFC 3339, with any number of fraction digits (what is finer than a microsecond is cut); UTC where no offset is given, and seconds and the colon of an offset may be left out. Year 1 counts as none."),
+        })
+    }
 }
 
 #[cfg(test)]
