@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::ids::InvalidId;
-use crate::outgoing;
 use crate::postgres::PostgresError;
 use crate::store::migrate::MigrateError;
 use client_failover_children::ServiceProcessError;
+use client_failover_client::outgoing;
 use fleet::{Fleet, SHORT_TIMEOUT, lags_of_lapses};
 use load::{Load, Outcome, Pace, Progress, Spread};
 use peer::PeerOutcome;

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use client_failover_operator::suggest;
 use client_failover_wire::Secret;
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -26,7 +27,6 @@ use crate::store::histories::DatabaseHistory;
 use crate::store::hosts::Hosts;
 use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
-use crate::suggest;
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
 

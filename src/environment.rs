@@ -2,8 +2,7 @@
 //! default without a word.
 
 use clap::Command;
-
-use crate::suggest;
+use client_failover_operator::suggest;
 
 /// What the names of our variables begin with.
 const PREFIX: &str = "CLIENT_FAILOVER_";

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client_failover::audit_export::{self, AuditCommand, AuditError};
 use client_failover::credentials::{self, KeysCommand, UsersCommand};
-use client_failover::operator::completion::{self, CompletionArgs};
-use client_failover::operator::{self, OperatorCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
-use client_failover::{bench, demo, environment, telemetry};
+use client_failover::{bench, environment, telemetry};
+use client_failover_demo as demo;
+use client_failover_operator::completion::{self, CompletionArgs};
+use client_failover_operator::{self as operator, OperatorCommand};
 
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on PostgreSQL.
 ///

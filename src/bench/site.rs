@@ -13,11 +13,11 @@ use super::BenchError;
 use super::fleet::Fleet;
 use super::peer::Reach;
 use super::usage;
-use crate::outgoing;
 use crate::postgres::{Postgres, PostgresOptions};
 use crate::store::histories::DatabaseHistory;
 use crate::store::{Pooler, Store, StoreOptions};
 use client_failover_children::{Folder, ServiceProcess, ServiceProcessError};
+use client_failover_client::outgoing;
 
 /// The PostgreSQL server that is measured on.
 pub struct DatabaseServer {

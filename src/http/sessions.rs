@@ -276,3 +276,22 @@ fn write_answer(answer: &Answer) -> HttpResponse {
         .insert_header((headers::FAILOVER_LEASE_MS, answer.lease.map_or(0, FailoverTimeout::whole_ms)))
         .body(write_body(answer))
 }
+
+#[cfg(test)]
+mod tests {
+    use client_failover_wire::timeout;
+
+    use super::*;
+
+    #[test]
+    fn what_clients_are_told_by_wire_is_what_is_decided_with() {
+        for role in client_failover_wire::Role::ALL {
+            let number = i16::try_from(role.number()).expect("0, 1 or 2");
+            let decided = Role::from_number(number).expect("it is one here too");
+            assert_eq!(format!("{decided:?}"), role.name());
+        }
+        assert_eq!(FailoverTimeout::DEFAULT.ticks(), timeout::DEFAULT_TICKS);
+        assert_eq!(FailoverTimeout::MIN_TICKS..=FailoverTimeout::MAX_TICKS, timeout::BOUNDS_TICKS);
+        assert_eq!(FailoverTimeout::TICKS_PER_MS, timeout::TICKS_PER_MS);
+    }
+}
