@@ -77,6 +77,4 @@ pub mod log_limits;
 pub mod serve;
 pub mod telemetry;
 
-pub mod bench;
-
 pub mod seeded_bugs;

@@ -1,4 +1,4 @@
-//! `client-failover bench`: what the service does on this machine, beside what PostgreSQL does without it.
+//! What the service does on this machine, beside what PostgreSQL does without it.
 //!
 //! Everything is real: replicas in processes of their own, a durable PostgreSQL, clients on TCP connections, on one
 //! machine together. Figures of one machine at one time say little; so each is set beside one of the same run, pgbench
@@ -9,13 +9,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use client_failover::postgres::PostgresError;
+use client_failover::store::migrate::MigrateError;
+use client_failover_children::ServiceProcessError;
+use client_failover_client::{ClientError, Scope, Service};
+use client_failover_wire::ids::InvalidId;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::ids::InvalidId;
-use crate::postgres::PostgresError;
-use crate::store::migrate::MigrateError;
-use client_failover_children::ServiceProcessError;
-use client_failover_client::outgoing;
 use fleet::{Fleet, SHORT_TIMEOUT, lags_of_lapses};
 use load::{Load, Outcome, Pace, Progress, Spread};
 use peer::PeerOutcome;
@@ -37,6 +37,9 @@ const LAPSING_GROUPS: u64 = 10_000;
 
 /// How long the last of them is waited for.
 const LONGEST_LAPSE: Duration = Duration::from_secs(120);
+
+/// The longest silence while all groups are listed: a million take their time until the first byte.
+const LONGEST_LIST_SILENCE: Duration = Duration::from_secs(300);
 
 /// Measures heartbeats per second and latencies of a service of its own, beside pgbench on the same PostgreSQL.
 #[derive(clap::Args, Debug, Clone)]
@@ -100,6 +103,10 @@ pub struct BenchArgs {
     /// A setting of the private PostgreSQL, such as shared_buffers=1GB
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
     postgres_setting: Vec<(String, String)>,
+
+    /// The program to measure, which is started with the command serve [default: the service that is built into this one]
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
 
     /// Flags for the service that is measured, after '--'
     #[arg(last = true, value_name = "FLAGS")]
@@ -168,7 +175,7 @@ pub enum BenchError {
     Peer(String),
     /// A request that is not a heartbeat.
     #[error("a request failed: {0}")]
-    Request(#[from] reqwest::Error),
+    Request(#[from] ClientError),
     /// The report.
     #[error("the report cannot be written: {0}")]
     Report(String),
@@ -176,11 +183,15 @@ pub enum BenchError {
 
 /// Measures, and gives the report as text; with `--json -` as JSON.
 pub async fn run(args: BenchArgs) -> Result<String, BenchError> {
+    let program = match &args.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().map_err(ServiceProcessError::Spawn)?,
+    };
     let url = args.database_url.as_ref().map(|url| url.reveal().to_owned());
     let server =
         DatabaseServer::start(url.as_deref(), args.postgres_bin_dir.clone(), args.postgres_setting.clone()).await?;
     let postgres = server.version().await?;
-    let mut bench = Bench { report: Report::new(postgres, &args), server, bar: bar(), args };
+    let mut bench = Bench { report: Report::new(postgres, &args), server, program, bar: bar(), args };
     let measured = tokio::select! {
         measured = bench.measure() => measured,
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -213,6 +224,8 @@ fn bar() -> ProgressBar {
 struct Bench {
     args: BenchArgs,
     server: DatabaseServer,
+    /// What is started as the service.
+    program: PathBuf,
     report: Report,
     bar: ProgressBar,
 }
@@ -254,7 +267,7 @@ impl Bench {
         let bar = self.bar.clone();
         let label = fleet.sessions().to_string();
         let mut site = Site::build(&self.server, &label, fleet, with_peer, move |done| bar.set_position(done)).await?;
-        site.serve_with(&self.server, 1, &self.args.serve_flags).await?;
+        site.serve_with(&self.server, 1, &self.program, &self.args.serve_flags).await?;
         Ok(site)
     }
 
@@ -399,7 +412,7 @@ impl Bench {
         for _ in 0..self.args.rounds {
             one.push(self.run_load(&self.load(site, Pace::Unbounded), "one replica").await);
         }
-        site.serve_with(&self.server, 2, &self.args.serve_flags).await?;
+        site.serve_with(&self.server, 2, &self.program, &self.args.serve_flags).await?;
         let mut by_spread = Vec::new();
         for spread in [Spread::Random, Spread::ByGroup] {
             let before = site.counters().await?;
@@ -418,7 +431,7 @@ impl Bench {
         let [random, by_group] = by_spread.try_into().unwrap_or_default();
         self.report.replicas = Some(Replicas::of(one, random, by_group));
         site.stop_serving().await;
-        site.serve_with(&self.server, 1, &self.args.serve_flags).await
+        site.serve_with(&self.server, 1, &self.program, &self.args.serve_flags).await
     }
 
     async fn measure_list(&mut self, site: &mut Site) -> Result<(), BenchError> {
@@ -427,11 +440,14 @@ impl Bench {
         let resident_before = site.resident_bytes();
         let mut resident_bytes = resident_before;
         let begin = Instant::now();
-        let url = format!("http://{address}{}?skip=0&count={}", fleet::groups_path(), site.fleet.groups());
-        let mut answer = outgoing::plain_client(|http| http)?.get(url).send().await?.error_for_status()?;
+        let service = Service::plain(&format!("http://{address}"), LONGEST_LIST_SILENCE)?;
+        let namespace = fleet::namespace()?;
+        let path = Scope::Namespace(&namespace).path(&["groups"]);
+        let query = [("skip", "0".to_owned()), ("count", site.fleet.groups().to_string())];
+        let mut answer = service.open(&path, &query, None).await?;
         let first_byte_ms = begin.elapsed().as_secs_f64() * 1_000.0;
         let mut bytes = 0;
-        while let Some(chunk) = answer.chunk().await? {
+        while let Some(chunk) = service.chunk(&mut answer, LONGEST_LIST_SILENCE).await? {
             bytes += chunk.len() as u64;
             resident_bytes = resident_bytes.max(site.resident_bytes());
         }

@@ -4,13 +4,13 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use client_failover::arbitration::FailoverTimeout;
+use client_failover::ids::{GroupId, GroupPath, NamespaceId, NamespacePath, TenantId};
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::BenchError;
-use crate::arbitration::FailoverTimeout;
-use crate::ids::{GroupId, GroupPath, NamespaceId, NamespacePath, TenantId};
 
 const TENANT: &str = "bench";
 const NAMESPACE: &str = "fleet";
@@ -205,16 +205,13 @@ pub async fn lags_of_lapses(connection: &mut PgConnection) -> Result<Lags, Bench
     Ok(Lags { lapsed: lapsed.unsigned_abs(), p50_ms, p99_ms, max_ms })
 }
 
-/// The path of a namespace that holds the fleet.
-pub fn groups_path() -> String {
-    format!("/api/v1/tenants/{TENANT}/namespaces/{NAMESPACE}/clientfailover/groups")
+/// The namespace that holds the fleet.
+pub fn namespace() -> Result<NamespacePath, BenchError> {
+    Ok(NamespacePath { tenant: TenantId::parse(TENANT)?, namespace: NamespaceId::parse(NAMESPACE)? })
 }
 
 fn key(group: &str) -> Result<Uuid, BenchError> {
-    let path = GroupPath {
-        parent: NamespacePath { tenant: TenantId::parse(TENANT)?, namespace: NamespaceId::parse(NAMESPACE)? },
-        group: GroupId::parse(group)?,
-    };
+    let path = GroupPath { parent: namespace()?, group: GroupId::parse(group)? };
     Ok(path.key().0)
 }
 

@@ -5,6 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use client_failover::postgres::{Postgres, PostgresOptions};
+use client_failover::store::histories::DatabaseHistory;
+use client_failover::store::{Pooler, Store, StoreOptions};
+use client_failover_children::{Folder, ServiceProcess};
+use client_failover_client::Service;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -13,11 +18,6 @@ use super::BenchError;
 use super::fleet::Fleet;
 use super::peer::Reach;
 use super::usage;
-use crate::postgres::{Postgres, PostgresOptions};
-use crate::store::histories::DatabaseHistory;
-use crate::store::{Pooler, Store, StoreOptions};
-use client_failover_children::{Folder, ServiceProcess, ServiceProcessError};
-use client_failover_client::outgoing;
 
 /// The PostgreSQL server that is measured on.
 pub struct DatabaseServer {
@@ -200,13 +200,13 @@ impl Site {
         &mut self,
         server: &DatabaseServer,
         replicas: usize,
+        program: &Path,
         flags: &[OsString],
     ) -> Result<(), BenchError> {
         while self.replicas.len() < replicas {
             let mut all = vec![OsString::from("--database-url"), OsString::from(server.url(&self.database))];
             all.extend_from_slice(flags);
-            let program = std::env::current_exe().map_err(ServiceProcessError::Spawn)?;
-            let mut process = ServiceProcess::spawn(&program, &all)?;
+            let mut process = ServiceProcess::spawn(program, &all)?;
             let url = process.url().await?;
             let address = url.trim_start_matches("http://").parse().map_err(|_| BenchError::NoAddress(url.clone()))?;
             wait_until_ready(&url).await?;
@@ -267,12 +267,9 @@ impl Site {
 }
 
 async fn wait_until_ready(url: &str) -> Result<(), BenchError> {
-    let ready = format!("{url}/health/ready");
-    let http = outgoing::plain_client(|http| http)?;
+    let service = Service::plain(url, Duration::from_secs(5))?;
     for _ in 0..300 {
-        if let Ok(answer) = http.get(&ready).send().await
-            && answer.status().is_success()
-        {
+        if service.is_ready().await.is_ok() {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

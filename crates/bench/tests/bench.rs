@@ -8,8 +8,8 @@ use serde_json::Value;
 fn every_part_is_measured_and_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let (json, plot) = (folder.path().join("report.json"), folder.path().join("latency.svg"));
-    let output = Command::new(env!("CARGO_BIN_EXE_client-failover"))
-        .args(["bench", "--parts", "idle,throughput,latency,replicas,list,scale", "--settle", "500ms"])
+    let output = Command::new(env!("CARGO_BIN_EXE_client-failover-bench"))
+        .args(["--parts", "idle,throughput,latency,replicas,list,scale", "--settle", "500ms"])
         .args(["--sessions", "400", "--sizes", "100,300", "--connections", "8", "--pgbench-clients", "2"])
         .args(["--round", "1s", "--rounds", "1", "--json"])
         .arg(&json)
