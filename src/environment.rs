@@ -109,6 +109,7 @@ mod tests {
         let fine = [
             "CLIENT_FAILOVER_LISTEN",
             "CLIENT_FAILOVER_PASSWORD",
+            "CLIENT_FAILOVER_BENCH_DATABASE_URL",
             "CLIENT_FAILOVER_FAULTS_MINUTES",
             "CLIENT_FAILOVER_POSTGRES_IMAGE",
             // As Kubernetes sets them.

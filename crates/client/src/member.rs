@@ -97,3 +97,79 @@ impl Member {
 fn number_in(headers: &HeaderMap, name: &str) -> Option<i64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use client_failover_wire::ids::{NamespaceId, TenantId};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A service that gives one answer to one request, and what it was asked.
+    async fn exchange(answer: &str, timeout: Duration) -> (Result<Answer, ClientError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let serving = async {
+            let (mut connection, _) = listener.accept().await.expect("a connection");
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"}") {
+                assert!(connection.read_buf(&mut asked).await.expect("it is open") > 0);
+            }
+            connection.write_all(answer.as_bytes()).await.expect("it is open");
+            (String::from_utf8(asked).expect("text"), connection)
+        };
+        let member = Member::new(
+            Service::plain(&url, timeout).expect("an address"),
+            NamespacePath {
+                tenant: TenantId::parse("plant").expect("valid"),
+                namespace: NamespaceId::parse("line 1").expect("valid"),
+            },
+            GroupId::parse("pump").expect("valid"),
+            SessionId::parse("a").expect("valid"),
+        );
+        let heartbeat = Heartbeat {
+            health_percent: 80,
+            acting_as: Role::Primary,
+            term_seen: Some(7),
+            sent_at: DateTime::from_timestamp(1_700_000_000, 0).expect("a time"),
+            data_sent_at: None,
+        };
+        let (answered, (asked, _open)) = tokio::join!(member.heartbeat(&heartbeat), serving);
+        (answered, asked)
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_says_what_its_sender_does_and_its_answer_for_how_long_it_may() {
+        let answer =
+            "HTTP/1.1 200 OK\r\nFailover-Term: 8\r\nFailover-Lease-Ms: 2000\r\nContent-Length: 10\r\n\r\n{\"Role\":1}";
+        let (answered, asked) = exchange(answer, Duration::from_secs(20)).await;
+        let lease = Some(Duration::from_secs(2));
+        assert_eq!(answered.expect("it is an answer"), Answer { role: Role::Primary, term: Some(8), lease });
+        let asked = asked.to_lowercase();
+        let path =
+            "post /api/v1/tenants/plant/namespaces/line%201/clientfailover/groups/pump/clientsessions/a http/1.1";
+        for said in [path, "failover-role: 1\r\n", "failover-term: 7\r\n", "\"heartbeattime\":\"2023-11-14t22:13:20z\""]
+        {
+            assert!(asked.contains(said), "{said} is not in {asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_in_the_middle_is_lost_after_the_timeout_as_a_whole() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"Rol";
+        let (answered, _) = exchange(answer, Duration::from_millis(300)).await;
+        let error = answered.expect_err("half an answer is none");
+        assert!(error.is_passing() && error.to_string().contains("it takes too long"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_not_there_is_told_from_a_service_that_is_away() {
+        let gone = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        let error = exchange(gone, Duration::from_secs(20)).await.0.expect_err("it is not there");
+        assert!(error.is_not_found() && !error.is_passing(), "{error}");
+        let away = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+        let error = exchange(away, Duration::from_secs(20)).await.0.expect_err("it is away");
+        assert!(!error.is_not_found() && error.is_passing(), "{error}");
+    }
+}
