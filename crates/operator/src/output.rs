@@ -341,7 +341,7 @@ pub fn duration(ms: i64) -> String {
 
 /// A date-time of the wire as tables have it, in UTC: to the millisecond where that says something.
 pub fn instant(wire: &str) -> String {
-    let Ok(time) = chrono::DateTime::parse_from_rfc3339(wire) else { return printable(wire).to_string() };
+    let Ok(time) = chrono::DateTime::parse_from_rfc3339(wire) else { return printable(wire) };
     time.to_utc().format("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 

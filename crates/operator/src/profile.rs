@@ -75,7 +75,7 @@ pub fn find(file: Option<&Path>, name: Option<&str>) -> Result<Profile, Operator
                 message if message.starts_with("invalid") => {
                     "a value is of the wrong kind; texts stand in quotes".to_owned()
                 }
-                message => printable(message).to_string(),
+                message => printable(message),
             };
             OperatorError::usage(format!("the file {}, line {at}: {wrong}", path.display()))
         })?
