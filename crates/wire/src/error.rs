@@ -1,10 +1,10 @@
-//! The body of every error.
+//! Errors as they are told.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// What every answer that is an error says.
+/// The body of every error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Error"))]
