@@ -9,11 +9,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use client_failover_client::outgoing::NoAuthorities;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::ids::{EVERY_TENANT, GroupPattern, Groups};
-use crate::outgoing::NoAuthorities;
 use crate::store::Store;
 use crate::tls::ClientTrust;
 use api_keys::ApiKeys;

@@ -11,6 +11,8 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use client_failover_operator::suggest;
+use client_failover_wire::Secret;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -25,7 +27,6 @@ use crate::store::histories::DatabaseHistory;
 use crate::store::hosts::Hosts;
 use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
-use crate::suggest;
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
 
@@ -106,38 +107,6 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|error| de::Error::custom(format!("'{text}' is not a duration such as 500ms: {error}")))
-    }
-}
-
-/// A text that must not be shown: a URL with a password.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text, for the one use it has.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Secret, Self::Err> {
-        Ok(Secret(text.to_owned()))
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Secret {
-        Secret(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
     }
 }
 

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use client_failover_operator::OperatorError;
+use client_failover_operator::connection::{self, ConnectionArgs};
+use client_failover_operator::keys::{self, Keys};
+use client_failover_operator::output::{self, Format};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{User, geteuid};
 use serde::Deserialize;
@@ -20,10 +24,6 @@ use crate::auth::{AuthSetupError, Grant, Role};
 use crate::config::{Settings, Span};
 use crate::http::keys::KeyBody;
 use crate::ids::{EVERY_TENANT, GroupPattern, NamespaceId, TenantId};
-use crate::operator::OperatorError;
-use crate::operator::connection::{self, ConnectionArgs};
-use crate::operator::keys::Keys;
-use crate::operator::output::{self, Format};
 use crate::serve::{self, ServeArgs, ServeError, SettleError, open_database};
 use crate::store::migrate::MigrateError;
 use crate::store::{Store, StoreError};
@@ -395,7 +395,7 @@ async fn create_key(args: CreateArgs) -> Result<Said, CredentialError> {
     let wanted = args.key.wanted()?;
     let tenant = wanted.grant.tenant.clone();
     let (secret, key, ends, replaced_ends) = if args.connection.names_a_service() {
-        let made = Keys::at(&args.connection, Some(&tenant))?.create(&wanted).await?;
+        let made = Keys::at(&args.connection, Some(&tenant))?.create(&asked_for(&wanted)).await?;
         let end = |at: Option<String>| at.map(|at| output::instant(&at));
         (made.secret, made.key, end(made.expires_at), end(made.replaced_expires_at))
     } else {
@@ -411,6 +411,24 @@ async fn create_key(args: CreateArgs) -> Result<Said, CredentialError> {
         note += &format!("\nKey {replaced}, whose place it takes, ends {at} UTC.");
     }
     Ok(Said { output: secret, note: Some(note) })
+}
+
+/// A key to be made, as a service is asked for it.
+fn asked_for(wanted: &WantedKey) -> keys::WantedKey {
+    let patterns = |groups: &Vec<GroupPattern>| groups.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+    keys::WantedKey {
+        name: wanted.name.clone(),
+        tenant: wanted.grant.tenant.clone(),
+        namespaces: wanted.grant.namespaces.clone(),
+        groups: wanted.grant.groups.as_ref().map(patterns),
+        role: wanted.grant.role.text(),
+        valid_for: match wanted.lifetime {
+            Lifetime::Ends(duration) => Some(duration),
+            Lifetime::Never => None,
+        },
+        replaces: wanted.replaces.map(|replaced| replaced.key),
+        overlap: wanted.replaces.and_then(|replaced| replaced.overlap),
+    }
 }
 
 /// Revokes a key.

@@ -1,16 +1,25 @@
-//! Variables of the environment that look like settings and are none: a slip in a name would leave a setting at its
-//! default without a word.
+//! The environment, before anything is read from it: variables that look like settings and are none (a slip in a name would leave
+//! a setting at its default without a word), and those of others that must not reach us.
 
 use clap::Command;
-
-use crate::suggest;
+use client_failover_operator::suggest;
 
 /// What the names of our variables begin with.
 const PREFIX: &str = "CLIENT_FAILOVER_";
 
-/// Variables that no flag is for: credentials, and those of this project's tests, image and compose file.
-const WITHOUT_FLAG: [&str; 9] =
-    ["COMMIT", "TOKEN", "TOKEN_FILE", "USER", "PASSWORD", "PASSWORD_FILE", "IMAGE", "PORT", "SEEDED_BUG"];
+/// Variables that no flag is for: credentials, and those of this project's tests, benchmark, image and compose file.
+const WITHOUT_FLAG: [&str; 10] = [
+    "BENCH_DATABASE_URL",
+    "COMMIT",
+    "TOKEN",
+    "TOKEN_FILE",
+    "USER",
+    "PASSWORD",
+    "PASSWORD_FILE",
+    "IMAGE",
+    "PORT",
+    "SEEDED_BUG",
+];
 
 /// What the names of others begin with. Kubernetes sets those of a service called client-failover for every pod beside it.
 const OF_OTHERS: [&str; 3] = ["FAULTS_", "SERVICE_", "PORT_"];
@@ -55,6 +64,15 @@ pub fn check(command: &Command, names: impl Iterator<Item = String>) -> Result<V
     Ok(warnings)
 }
 
+/// Settings of a database's session that were meant for others in the same shell. Ours must be the ones that the service relies
+/// on; further ones are given in the URL. sqlx has no other way to leave this variable aside. To be called first of all,
+/// before there is a second thread.
+#[allow(unsafe_code, reason = "the environment has no safe way to lose a variable")]
+pub fn forget_session_settings() {
+    // SAFETY: this is the first thing that a program of ours does, and it has no other thread yet.
+    unsafe { std::env::remove_var("PGOPTIONS") }
+}
+
 /// The variables of a command's flags and of those beneath it.
 fn collect(command: &Command, known: &mut Vec<String>) {
     for argument in command.get_arguments() {
@@ -91,6 +109,7 @@ mod tests {
         let fine = [
             "CLIENT_FAILOVER_LISTEN",
             "CLIENT_FAILOVER_PASSWORD",
+            "CLIENT_FAILOVER_BENCH_DATABASE_URL",
             "CLIENT_FAILOVER_FAULTS_MINUTES",
             "CLIENT_FAILOVER_POSTGRES_IMAGE",
             // As Kubernetes sets them.

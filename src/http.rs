@@ -34,7 +34,6 @@ use lists::{Lists, OpenList};
 pub use sites::AllowedHosts;
 
 mod connection;
-mod datetime;
 mod description;
 mod docs;
 mod errors;
@@ -53,7 +52,6 @@ mod routes;
 mod sessions;
 mod sites;
 mod status;
-pub(crate) mod timespan;
 
 /// A heartbeat's body read, and an answer's written, as the handlers do it: for the micro-benchmarks.
 #[doc(hidden)]

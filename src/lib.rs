@@ -47,12 +47,11 @@
 //! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use cases), [`auth`] (who is
 //! asking, and what they may do), [`http`], then [`serve`] (life and death of the process). Dependencies run that way
 //! only: `http` → `failover` → `arbitration` and `store`; `http` → `auth` → `store`; `store` names arbitration's types;
-//! `arbitration` names nothing. [`operator`] is a client and knows only HTTP. Whoever has something to count or to
+//! `arbitration` names nothing. What goes over the line is the crate `client-failover-wire`, for both sides. The command line for
+//! operators, the demo and the benchmark are crates of their own; they know the service as its clients do. Whoever has something to count or to
 //! trace calls [`metrics`] and [`telemetry`]. You are in the wrong room when `arbitration` needs a clock, when an
 //! SQLSTATE or a constraint's name stands outside `store`, a credential outside `auth`, or a status code outside
 //! `http`.
-
-#![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod arbitration;
 pub mod ids;
@@ -75,15 +74,7 @@ pub mod config;
 pub mod credentials;
 pub mod environment;
 pub mod log_limits;
-pub mod outgoing;
 pub mod serve;
-pub mod suggest;
 pub mod telemetry;
-
-pub mod operator;
-
-pub mod bench;
-pub mod demo;
-pub mod service_process;
 
 pub mod seeded_bugs;

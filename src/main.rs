@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client_failover::audit_export::{self, AuditCommand, AuditError};
 use client_failover::credentials::{self, KeysCommand, UsersCommand};
-use client_failover::operator::completion::{self, CompletionArgs};
-use client_failover::operator::{self, OperatorCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
-use client_failover::{bench, demo, environment, telemetry};
+use client_failover::{environment, telemetry};
+use client_failover_demo as demo;
+use client_failover_operator::completion::{self, CompletionArgs};
+use client_failover_operator::{self as operator, OperatorCommand};
 
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on PostgreSQL.
 ///
@@ -54,8 +55,6 @@ enum Command {
     Operator(OperatorCommand),
     /// Watch a takeover happen: several adapters, one killed, one falling ill
     Demo(demo::DemoArgs),
-    /// Measure heartbeats per second and latencies on this machine, beside pgbench on the same PostgreSQL
-    Bench(Box<bench::BenchArgs>),
     /// Print a script that completes commands and flags in a shell
     #[command(after_help = completion::EXAMPLES)]
     Completion(CompletionArgs),
@@ -80,7 +79,7 @@ struct MigrateArgs {
 type Failure = (anyhow::Error, ExitCode);
 
 fn main() -> ExitCode {
-    forget_session_settings();
+    environment::forget_session_settings();
     let matches = match Cli::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => {
@@ -157,18 +156,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::DemoAdapter(args) => {
             demo::run_adapter(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)?;
         }
-        Command::Bench(args) => say(&bench::run(*args).await.map_err(with(1))?),
         Command::Completion(args) => completion::print(&args, &mut Cli::command()),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Settings of a database's session that were meant for others in the same shell. Ours must be the ones that the service relies
-/// on; further ones are given in the URL. sqlx has no other way to leave this variable aside.
-#[allow(unsafe_code, reason = "the environment has no safe way to lose a variable")]
-fn forget_session_settings() {
-    // SAFETY: this is the first thing that the program does, and it has no other thread yet.
-    unsafe { std::env::remove_var("PGOPTIONS") }
 }
 
 /// Ends with that code: 2 is for how it was called or for this machine, which the caller has to change; 1 for the rest.

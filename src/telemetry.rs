@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
+use client_failover_client::outgoing::NoAuthorities;
+pub use client_failover_client::shown::error_chain;
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
@@ -19,8 +21,6 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::util::TryInitError;
 use tracing_subscriber::{Layer, Registry};
-
-use crate::outgoing;
 
 /// Spans of this target go to the collector, and to no log line.
 const TRACED: &str = "client_failover::traced";
@@ -135,7 +135,7 @@ fn open_provider(options: &TraceOptions) -> Result<SdkTracerProvider, TelemetryE
     let unusable = |cause: String| TelemetryError::Endpoint { endpoint: options.endpoint.clone(), cause };
     let url = reqwest::Url::parse(&options.endpoint).map_err(|error| unusable(error.to_string()))?;
     // Not the exporter's own, which panics on a machine without certificate authorities.
-    let client = outgoing::blocking_client(&url, || reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT))
+    let client = blocking_client(&url, || reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT))
         .map_err(|error| unusable(error.to_string()))?;
     let exporter = SpanExporter::builder()
         .with_http()
@@ -203,13 +203,21 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// An error with what caused it, and what caused that, on one line.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
+/// The same as [`client`](client_failover_client::outgoing::client) for a thread that may block, made on a thread of its own: it
+/// brings a runtime along, which must not begin within another.
+fn blocking_client(
+    url: &reqwest::Url,
+    configure: impl Fn() -> reqwest::blocking::ClientBuilder + Sync,
+) -> Result<reqwest::blocking::Client, NoAuthorities> {
+    let is_plain = url.scheme() == "http";
+    let make = || match configure().build() {
+        Ok(client) => Ok(client),
+        Err(_) if is_plain => configure().tls_certs_only([]).build().map_err(|error| NoAuthorities::because(&error)),
+        Err(error) => Err(NoAuthorities::because(&error)),
+    };
+    std::thread::scope(|scope| {
+        let made = std::thread::Builder::new().spawn_scoped(scope, make);
+        let made = made.map_err(|error| NoAuthorities::because(&error))?;
+        made.join().unwrap_or_else(|_| Err(NoAuthorities::because(&std::io::Error::other("the HTTP client panicked"))))
+    })
 }

@@ -68,3 +68,4 @@ mod takeover;
 mod takeover_times;
 mod tls;
 mod values;
+mod workspace;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use client_failover_client::outgoing;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -19,7 +20,7 @@ use super::cache::Cache;
 use super::watched_file::WatchedFile;
 use super::{AuthError, AuthSetupError, Grant, Identity, Role, unix_now};
 use crate::ids::GroupPattern;
-use crate::{outgoing, telemetry};
+use crate::telemetry;
 
 /// For how long a verified token is remembered at most: a key that the issuer withdraws counts for so long more.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);

@@ -383,7 +383,7 @@ impl Writer {
                 outcome if part.len() < ANSWERS_TO_HAND_ON => self.answer(part, outcome),
                 outcome => {
                     let writer = self.clone();
-                    drop(self.others.spawn(async move { writer.answer(part, outcome) }))
+                    drop(self.others.spawn(async move { writer.answer(part, outcome) }));
                 }
             }
         }

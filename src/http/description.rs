@@ -9,11 +9,12 @@ use std::sync::LazyLock;
 use actix_web::HttpResponse;
 use actix_web::http::header::CACHE_CONTROL;
 use bytes::Bytes;
+use client_failover_wire::ErrorBody;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::errors::{ErrorBody, Refusal};
+use super::errors::Refusal;
 use super::events::{event_of_stream, kinds_of_events};
 use super::paths::{IdText, TenantText};
 use super::routes::RESOURCES;

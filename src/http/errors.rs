@@ -5,8 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
-use schemars::JsonSchema;
-use serde::Serialize;
+use client_failover_wire::ErrorBody;
 use serde_json::{Value, json};
 
 use super::MAX_TARGET_BYTES;
@@ -413,22 +412,6 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// The body of every error.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-#[schemars(rename = "Error")]
-pub struct ErrorBody<'a> {
-    /// The request's id, which is also in the header Operation-Id and in the service's log.
-    #[schemars(regex(pattern = "^[0-9a-f]{32}$"))]
-    operation_id: &'a str,
-    /// What kind of error it is.
-    error: &'a str,
-    /// What exactly is wrong, with the names and values.
-    reason: &'a str,
-    /// What to do about it.
-    resolution: &'a str,
-}
-
 /// The statuses of errors, for the description of the API: each operation says which of them it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -586,7 +569,13 @@ impl ApiError {
     pub fn body(&self, operation_id: &str) -> String {
         let (error, reason, resolution) = self.texts();
         // A structure of texts can always be written.
-        serde_json::to_string(&ErrorBody { operation_id, error, reason: &reason, resolution }).unwrap_or_default()
+        let body = ErrorBody {
+            operation_id: operation_id.into(),
+            error: error.into(),
+            reason: reason.into(),
+            resolution: resolution.into(),
+        };
+        serde_json::to_string(&body).unwrap_or_default()
     }
 }
 

@@ -7,21 +7,22 @@ use std::time::Duration;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use client_failover_wire::datetime::{self, DateTimeText};
+use client_failover_wire::headers;
+use client_failover_wire::timespan::{self, TimeSpanText};
 use futures_util::{Stream, stream};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use super::datetime::DateTimeText;
 use super::errors::ApiError;
 use super::groups::Milliseconds;
 use super::groups::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS};
 use super::guard::Standing;
 use super::paths::{IdText, InGroup, InNamespace};
 use super::sessions::RoleNumber;
-use super::timespan::TimeSpanText;
-use super::{Life, datetime, query, timespan};
+use super::{Life, query};
 use crate::auth::Authenticator;
 use crate::failover::feed::{Listener, Published};
 use crate::failover::{Failover, FailoverError};
@@ -31,9 +32,6 @@ use crate::store::groups::GroupConfiguration;
 
 /// How often a silent stream says that it is there, in seconds: less than proxies wait for.
 pub const KEEP_ALIVE_S: i64 = 15;
-
-/// The header by which a client says what it has had.
-const LAST_EVENT_ID: &str = "Last-Event-ID";
 
 const NEW_HISTORY_DESCRIPTION: &str = "The database has a new history: a standby was promoted, or an older state was restored. \
     What happened last before may be lost. It concerns every group, and every stream has it.";
@@ -109,7 +107,7 @@ const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 /// What the client has had already: by the header that browsers send, or by a parameter for those who cannot send one.
 fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
     let parameter = query::whole_number(request, "last-event-id")?;
-    let Some(value) = request.headers().get(LAST_EVENT_ID) else { return Ok(parameter) };
+    let Some(value) = request.headers().get(headers::LAST_EVENT_ID) else { return Ok(parameter) };
     // What is no text is no number either, and must not count as empty.
     let text = String::from_utf8_lossy(value.as_bytes());
     match text.parse() {

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
+use client_failover_wire::timespan::{self, TimeSpanText};
+use client_failover_wire::{datetime, headers};
 use futures_util::{Stream, StreamExt as _, stream};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::SerializeMap;
@@ -14,9 +16,8 @@ use serde_json::value::RawValue;
 use super::errors::ApiError;
 use super::json::{JsonBody, Object};
 use super::paths::{IdText, InGroup, InNamespace};
+use super::query;
 use super::sessions::{Percent, RoleNumber};
-use super::timespan::TimeSpanText;
-use super::{datetime, query, timespan};
 use crate::arbitration::FailoverTimeout;
 use crate::failover::{Caller, Deletion, Failover, FailoverError, ListRange, WantedGroup};
 use crate::ids::{GroupId, GroupPath};
@@ -46,7 +47,7 @@ pub async fn list(
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("Total-Count", total.to_string()))
+        .insert_header((headers::TOTAL_COUNT, total.to_string()))
         .streaming(write_array(pages)))
 }
 

@@ -3,10 +3,10 @@
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
+use client_failover_wire::datetime::{self, DateTimeText, Reading};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::datetime::{self, DateTimeText, Reading};
 use super::errors::ApiError;
 use super::events::describe;
 use super::paths::{InGroup, InNamespace};

@@ -6,14 +6,15 @@ use std::time::Duration;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
+use client_failover_wire::datetime::{self, DateTimeText};
+use client_failover_wire::{headers, timespan};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::datetime::{self, DateTimeText};
 use super::errors::ApiError;
 use super::json::JsonBody;
 use super::paths::{IdText, InKeys, OneKey};
-use super::{query, timespan};
+use super::query;
 use crate::auth::api_keys::issue::{self, Issuer, Lifetime, MAX_NAME_CHARS, MAX_PLACES, Replaced, WantedKey};
 use crate::auth::{Authenticator, Grant, Role, may_hand_on};
 use crate::failover::{Caller, Failover};
@@ -44,7 +45,7 @@ pub async fn list(
         issue::list(failover.store(), tenant, skip, Some(count)).await.map_err(issue::IssueError::from)?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("Total-Count", total.to_string()))
+        .insert_header((headers::TOTAL_COUNT, total.to_string()))
         .json(keys.iter().map(KeyBody::of).collect::<Vec<_>>()))
 }
 

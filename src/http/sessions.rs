@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
+use client_failover_wire::datetime::{self, Reading};
+use client_failover_wire::headers;
 use rust_decimal::Decimal;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::datetime::{self, Reading};
 use super::errors::ApiError;
 use super::groups::{MAX_NAME_CHARS, answer_id};
 use super::json::{JsonBody, Object};
@@ -27,11 +28,11 @@ impl JsonSchema for RoleNumber {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let roles = [Role::Secondary, Role::Primary, Role::PendingPrimary];
+        let roles = client_failover_wire::Role::ALL;
         json_schema!({
             "type": "integer",
-            "enum": roles.map(Role::number),
-            "x-enum-varnames": roles.map(|role| format!("{role:?}")),
+            "enum": roles.map(client_failover_wire::Role::number),
+            "x-enum-varnames": roles.map(client_failover_wire::Role::name),
             "description": "0 Secondary: stands by. 1 Primary: sends data. 2 PendingPrimary: is about to take over, gets ready and sends nothing.",
         })
     }
@@ -226,24 +227,23 @@ fn read_time(object: &Object<'_, 3>, place: usize) -> Result<Option<DateTime<Utc
 
 /// The role in which the client was acting when it sent, where it says so.
 fn read_acting_role(request: &HttpRequest) -> Result<Option<Role>, ApiError> {
-    let Some(value) = request.headers().get("Failover-Role") else { return Ok(None) };
+    let Some(value) = request.headers().get(headers::FAILOVER_ROLE) else { return Ok(None) };
     let role = match value.as_bytes() {
-        b"0" => Role::Secondary,
-        b"1" => Role::Primary,
-        b"2" => Role::PendingPrimary,
-        other => {
-            return Err(ApiError::bad(
-                format!("Failover-Role must be 0, 1 or 2; it is '{}'.", String::from_utf8_lossy(other)),
-                "Correct the header, or leave it out.",
-            ));
-        }
+        [digit @ b'0'..=b'2'] => Role::from_number(i16::from(digit - b'0')),
+        _ => None,
     };
-    Ok(Some(role))
+    role.map(Some).ok_or_else(|| {
+        let said = String::from_utf8_lossy(value.as_bytes());
+        ApiError::bad(
+            format!("Failover-Role must be 0, 1 or 2; it is '{said}'."),
+            "Correct the header, or leave it out.",
+        )
+    })
 }
 
 /// The highest term that the client has been told, where it says so.
 fn read_term_seen(request: &HttpRequest) -> Result<Option<Term>, ApiError> {
-    let Some(value) = request.headers().get("Failover-Term") else { return Ok(None) };
+    let Some(value) = request.headers().get(headers::FAILOVER_TERM) else { return Ok(None) };
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match digits.map(str::parse) {
         Some(Ok(term)) => Ok(Some(Term(term))),
@@ -271,8 +271,27 @@ fn write_answer(answer: &Answer) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("Failover-Term", answer.term.0))
-        .insert_header(("Failover-Timeout-Ms", answer.timeout.whole_ms()))
-        .insert_header(("Failover-Lease-Ms", answer.lease.map_or(0, FailoverTimeout::whole_ms)))
+        .insert_header((headers::FAILOVER_TERM, answer.term.0))
+        .insert_header((headers::FAILOVER_TIMEOUT_MS, answer.timeout.whole_ms()))
+        .insert_header((headers::FAILOVER_LEASE_MS, answer.lease.map_or(0, FailoverTimeout::whole_ms)))
         .body(write_body(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use client_failover_wire::timeout;
+
+    use super::*;
+
+    #[test]
+    fn what_clients_are_told_by_wire_is_what_is_decided_with() {
+        for role in client_failover_wire::Role::ALL {
+            let number = i16::try_from(role.number()).expect("0, 1 or 2");
+            let decided = Role::from_number(number).expect("it is one here too");
+            assert_eq!(format!("{decided:?}"), role.name());
+        }
+        assert_eq!(FailoverTimeout::DEFAULT.ticks(), timeout::DEFAULT_TICKS);
+        assert_eq!(FailoverTimeout::MIN_TICKS..=FailoverTimeout::MAX_TICKS, timeout::BOUNDS_TICKS);
+        assert_eq!(FailoverTimeout::TICKS_PER_MS, timeout::TICKS_PER_MS);
+    }
 }

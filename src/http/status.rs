@@ -5,17 +5,18 @@ use std::borrow::Cow;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
+use client_failover_wire::datetime::{self, DateTimeText};
+use client_failover_wire::headers;
+use client_failover_wire::timespan::{self, TimeSpanText};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::datetime::DateTimeText;
 use super::errors::ApiError;
 use super::groups::{MAX_DESCRIPTION_CHARS, Milliseconds};
 use super::paths::{IdText, InGroup, InNamespace};
+use super::query;
 use super::sessions::{Percent, RoleNumber};
-use super::timespan::TimeSpanText;
-use super::{datetime, query, timespan};
 use crate::arbitration::Role;
 use crate::failover::census::{CountedThere, Risk, StatusPage, StatusQuery};
 use crate::failover::{Caller, Failover, FailoverError};
@@ -77,7 +78,7 @@ pub async fn namespaces(failover: web::Data<Failover>, request: HttpRequest) -> 
         .collect();
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("Total-Count", found().count()))
+        .insert_header((headers::TOTAL_COUNT, found().count()))
         .json(body))
 }
 

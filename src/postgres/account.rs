@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use client_failover_children::end_with_parent;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid};
 
@@ -121,38 +122,6 @@ pub fn name_of(uid: Uid) -> String {
         _ => format!("uid {uid}"),
     }
 }
-
-/// Ties the child's life to the thread that starts it. The kernel goes by the thread, not the
-/// process: call this only on a thread that stays until the child is gone.
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "pre_exec has no safe counterpart")]
-fn end_with_parent(command: &mut Command, signal: Signal) {
-    use nix::errno::Errno;
-    use nix::sys::prctl::set_pdeathsig;
-    use nix::unistd::{getpid, getppid};
-
-    let parent = getpid();
-    let hook = move || {
-        // After the change of account, which would clear it again; the standard library runs
-        // these hooks last.
-        set_pdeathsig(signal)?;
-        // The service may have died before the line above, and then no signal will ever come.
-        if getppid() != parent {
-            return Err(Errno::ESRCH.into());
-        }
-        Ok(())
-    };
-    // SAFETY: between fork and exec in a process with threads only async-signal-safe functions may
-    // be called. The hook makes two plain system calls, prctl and getppid, and builds an io::Error
-    // from an error number, which does not allocate; what it captures is Copy and has no destructor.
-    unsafe {
-        command.pre_exec(hook);
-    }
-}
-
-/// Elsewhere an abandoned server stays until the next start.
-#[cfg(not(target_os = "linux"))]
-fn end_with_parent(_command: &mut Command, _signal: Signal) {}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,55 @@
+//! The benchmark itself: that it runs, counts what it says, and loses no heartbeat.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+#[test]
+fn every_part_is_measured_and_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (json, plot) = (folder.path().join("report.json"), folder.path().join("latency.svg"));
+    let output = Command::new(env!("CARGO_BIN_EXE_client-failover-bench"))
+        .args(["--parts", "idle,throughput,latency,replicas,list,scale", "--settle", "500ms"])
+        .args(["--sessions", "400", "--sizes", "100,300", "--connections", "8", "--pgbench-clients", "2"])
+        .args(["--round", "1s", "--rounds", "1", "--json"])
+        .arg(&json)
+        .arg("--plot")
+        .arg(&plot)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if complaint.contains("pgbench cannot be used") {
+        println!("skipped: there is no pgbench");
+        return;
+    }
+    assert!(output.status.success(), "{complaint}");
+    let table = String::from_utf8_lossy(&output.stdout);
+    for what in [
+        "one client",
+        "full load, 8 clients",
+        "50% of the full load",
+        "two replicas",
+        "300 sessions",
+        "A list of 200 groups",
+    ] {
+        assert!(table.contains(what), "{what}: {table}");
+    }
+    let report: Value =
+        serde_json::from_str(&std::fs::read_to_string(&json).expect("the report is there")).expect("it is JSON");
+    let outcomes = [
+        &report["idle"]["service"],
+        &report["throughput"]["service"],
+        &report["latency"][2]["outcome"],
+        &report["replicas"]["random"],
+        &report["scale"][1]["outcome"],
+    ];
+    for outcome in outcomes {
+        assert!(outcome["answered"].as_u64().is_some_and(|count| count > 0), "{outcome}");
+        assert_eq!(outcome["refused"], serde_json::json!({}), "{outcome}");
+        assert_eq!(outcome["broken"], 0, "{outcome}");
+    }
+    assert!(report["throughput"]["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));
+    assert_eq!(report["scale"][0]["counters"]["role_changes"], 0);
+    assert!(std::fs::read_to_string(&plot).expect("the plot is there").contains("<svg"));
+}

@@ -1,0 +1,276 @@
+//! Which service is asked, where in it, and as whom: flags come before the environment, and that before the profile.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use client_failover_client::{Credential, Service, outgoing};
+use client_failover_wire::Secret;
+use client_failover_wire::ids::{NamespaceId, NamespacePath, TenantId};
+use reqwest::Url;
+
+use super::OperatorError;
+use super::output::{complain, printable};
+use super::profile::{self, Profile};
+
+/// Where a service is without being told.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+
+/// How to reach a service.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ConnectionArgs {
+    /// The service to ask [default: http://127.0.0.1:8080]
+    #[arg(long, alias = "url", env = "CLIENT_FAILOVER_SERVER", value_name = "URL")]
+    server: Option<String>,
+    /// A profile that has what is not given otherwise [default: the one named default, if there is one]
+    #[arg(long, env = "CLIENT_FAILOVER_PROFILE", value_name = "NAME")]
+    profile: Option<String>,
+    /// The file of the profiles [default: client-failover/client.toml in ~/.config]
+    #[arg(long, env = "CLIENT_FAILOVER_PROFILES", value_name = "FILE")]
+    profiles: Option<PathBuf>,
+    /// A file with an API key or another bearer token
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    token_file: Option<PathBuf>,
+    /// The name for Basic authentication, with a password from --password-file or CLIENT_FAILOVER_PASSWORD
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// A file with the password
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+    /// The authority of the service's certificate (PEM), in place of those that the system believes
+    #[arg(long, env = "CLIENT_FAILOVER_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The certificate to show to the service (PEM)
+    #[arg(long, env = "CLIENT_FAILOVER_CLIENT_CERT", value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "CLIENT_FAILOVER_CLIENT_KEY", value_name = "FILE")]
+    client_key: Option<PathBuf>,
+    /// How long to wait for the service
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+/// Where in a service.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct PlaceArgs {
+    /// The tenant
+    #[arg(long, env = "CLIENT_FAILOVER_TENANT", value_name = "TENANT")]
+    tenant: Option<String>,
+    /// The namespace
+    #[arg(long, env = "CLIENT_FAILOVER_NAMESPACE", value_name = "NAMESPACE")]
+    namespace: Option<String>,
+}
+
+/// How a service is reached, from everywhere that it may be said.
+pub struct Connection {
+    profile: Profile,
+    server: String,
+    timeout: Duration,
+    credential: Option<Credential>,
+}
+
+fn given(text: Option<&String>) -> Option<&String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn given_file(path: Option<&PathBuf>) -> Option<&PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+impl ConnectionArgs {
+    /// Whether an argument says which service is meant.
+    pub fn names_a_service(&self) -> bool {
+        given(self.server.as_ref()).or(given(self.profile.as_ref())).is_some()
+    }
+}
+
+/// Leaves a command that also goes without a service the flags that name one, and not their variables, which are set for other
+/// commands.
+pub fn by_flag_alone(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        "server" | "profile" => argument.env(None::<&str>),
+        _ => argument,
+    }
+}
+
+impl Connection {
+    /// Puts together what is said in flags, environment and profile.
+    pub fn settle(args: &ConnectionArgs) -> Result<Connection, OperatorError> {
+        let file = given_file(args.profiles.as_ref()).map(PathBuf::as_path);
+        let mut profile = profile::find(file, given(args.profile.as_ref()).map(String::as_str))?;
+        let server = given(args.server.as_ref()).or(profile.server.as_ref());
+        let server = server.map_or(DEFAULT_SERVER, String::as_str).to_owned();
+        for (from_args, place) in [
+            (&args.ca_file, &mut profile.ca_file),
+            (&args.client_cert, &mut profile.client_cert),
+            (&args.client_key, &mut profile.client_key),
+        ] {
+            if let Some(path) = given_file(from_args.as_ref()) {
+                *place = Some(path.clone());
+            }
+        }
+        let credential = credential(args, &profile)?;
+        Ok(Connection { profile, server, timeout: args.timeout, credential })
+    }
+
+    /// The same without saying who asks.
+    pub fn without_credentials(self) -> Connection {
+        Connection { credential: None, ..self }
+    }
+
+    /// The namespace that a command is about, which it needs.
+    pub fn namespace(&self, place: &PlaceArgs) -> Result<NamespacePath, OperatorError> {
+        self.find_namespace(place)?.ok_or_else(|| {
+            OperatorError::usage(
+                "which namespace? Give --tenant and --namespace, their variables, or a profile with them",
+            )
+        })
+    }
+
+    /// The namespace that a command is about; `None` where neither it nor the tenant is given.
+    pub fn find_namespace(&self, place: &PlaceArgs) -> Result<Option<NamespacePath>, OperatorError> {
+        let tenant = given(place.tenant.as_ref()).or(self.profile.tenant.as_ref());
+        let namespace = given(place.namespace.as_ref()).or(self.profile.namespace.as_ref());
+        let wrong = |what: &str, name: &str, error| {
+            OperatorError::usage(format!("the {what} '{}' is not valid: {error}", printable(name)))
+        };
+        match (tenant, namespace) {
+            (Some(tenant), Some(namespace)) => Ok(Some(NamespacePath {
+                tenant: TenantId::parse(tenant.as_str()).map_err(|error| wrong("tenant", tenant, error))?,
+                namespace: NamespaceId::parse(namespace.as_str())
+                    .map_err(|error| wrong("namespace", namespace, error))?,
+            })),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(OperatorError::usage("a tenant without a namespace: give --namespace too")),
+            (None, Some(_)) => Err(OperatorError::usage("a namespace without its tenant: give --tenant too")),
+        }
+    }
+
+    /// The service, ready to be asked.
+    pub fn service(&self) -> Result<Service, OperatorError> {
+        // What stands before an @ may be a password.
+        let shown = self.server.rsplit('@').next().unwrap_or_default();
+        let fault = || OperatorError::usage(format!("'{}' is not the URL of a service", printable(shown)));
+        let url = Url::parse(&self.server).map_err(|_| fault())?;
+        let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or_else(fault)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(OperatorError::usage("the URL of the service holds credentials: give them in a file"));
+        }
+        let is_loopback =
+            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if url.scheme() == "http" && !is_loopback && self.credential.is_some() {
+            complain(&format!("warning: the credentials go to {} without encryption: use https", printable(host)));
+        }
+        let roots = match &self.profile.ca_file {
+            None => None,
+            Some(path) => {
+                let roots = reqwest::Certificate::from_pem_bundle(&read(path)?).unwrap_or_default();
+                if roots.is_empty() {
+                    let path = path.display();
+                    return Err(OperatorError::usage(format!("the file {path} holds no certificate in PEM")));
+                }
+                Some(roots)
+            }
+        };
+        let identity = match (&self.profile.client_cert, &self.profile.client_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
+                let identity = reqwest::Identity::from_pem(&pem).map_err(|_| {
+                    let (certificate, key) = (certificate.display(), key.display());
+                    OperatorError::usage(format!("{certificate} and {key} are not a certificate and its key in PEM"))
+                })?;
+                Some(identity)
+            }
+            _ => return Err(OperatorError::usage("--client-cert and --client-key go together")),
+        };
+        let configure = || {
+            let mut http = reqwest::Client::builder()
+                .connect_timeout(self.timeout)
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("client-failover/", env!("CARGO_PKG_VERSION")));
+            if is_loopback {
+                http = http.no_proxy();
+            }
+            if let Some(roots) = &roots {
+                http = http.tls_certs_only(roots.clone());
+            }
+            if let Some(identity) = &identity {
+                http = http.identity(identity.clone());
+            }
+            http
+        };
+        let http = outgoing::client(&url, configure)
+            .map_err(|error| OperatorError::usage(format!("{error}; or give the service's authority as --ca-file")))?;
+        Ok(Service::new(url, http, self.credential.as_ref(), self.timeout)?)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, OperatorError> {
+    fs::read(path).map_err(|error| OperatorError::usage(format!("the file {} cannot be read: {error}", path.display())))
+}
+
+/// The first of flags, environment and profile that says who asks. Not each part from another place: a name would go with
+/// a password that is not its own.
+fn credential(args: &ConnectionArgs, profile: &Profile) -> Result<Option<Credential>, OperatorError> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let text = |name: &str, value: OsString| {
+        value.into_string().map_err(|_| OperatorError::usage(format!("{name} is not a text in UTF-8")))
+    };
+    let secret = |name: &str| set(name).map(|value| text(name, value).map(Secret::from)).transpose();
+    let password_variable = || -> Result<Option<Secret>, OperatorError> {
+        match (secret("CLIENT_FAILOVER_PASSWORD")?, set("CLIENT_FAILOVER_PASSWORD_FILE")) {
+            (Some(password), _) => Ok(Some(password)),
+            (None, Some(file)) => profile::read_secret(Path::new(&file)).map(Some),
+            (None, None) => Ok(None),
+        }
+    };
+    let basic = |user: &str, password: Option<Secret>| match password {
+        Some(password) => Ok(Some(Credential::Basic { user: user.to_owned(), password })),
+        None => Err(OperatorError::usage(format!(
+            "no password for '{}': give --password-file, or CLIENT_FAILOVER_PASSWORD in the environment",
+            printable(user)
+        ))),
+    };
+    if let Some(file) = given_file(args.token_file.as_ref()) {
+        return Ok(Some(Credential::Token(profile::read_secret(file)?)));
+    }
+    if let Some(user) = given(args.user.as_ref()) {
+        let password = match given_file(args.password_file.as_ref()) {
+            Some(file) => Some(profile::read_secret(file)?),
+            None => password_variable()?,
+        };
+        return basic(user, password);
+    }
+    if let Some(token) = secret("CLIENT_FAILOVER_TOKEN")? {
+        return Ok(Some(Credential::Token(token)));
+    }
+    if let Some(file) = set("CLIENT_FAILOVER_TOKEN_FILE") {
+        return Ok(Some(Credential::Token(profile::read_secret(Path::new(&file))?)));
+    }
+    if let Some(user) = set("CLIENT_FAILOVER_USER") {
+        return basic(&text("CLIENT_FAILOVER_USER", user)?, password_variable()?);
+    }
+    if let Some(token) = &profile.token {
+        return Ok(Some(Credential::Token(token.clone())));
+    }
+    if let Some(file) = &profile.token_file {
+        return Ok(Some(Credential::Token(profile::read_secret(file)?)));
+    }
+    if let Some(user) = &profile.user {
+        let password = match (&profile.password, &profile.password_file) {
+            (Some(password), _) => Some(password.clone()),
+            (None, Some(file)) => Some(profile::read_secret(file)?),
+            (None, None) => None,
+        };
+        return basic(user, password);
+    }
+    Ok(None)
+}

@@ -1,0 +1,345 @@
+//! The state of groups, those at risk first.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chrono::DateTime;
+use clap::Args;
+use client_failover_client::{Scope, Service, parse};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::connection::Connection;
+use super::histories::History;
+use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration};
+use super::sessions::SessionStatus;
+use super::{AT_RISK, Common, OperatorError, missing, watch};
+
+/// How many groups are asked for at once: the most that the service gives.
+const PAGE: usize = 200;
+
+/// Which groups, and how to look at them.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Only groups with this in their id or name
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Only groups at risk
+    #[arg(long)]
+    at_risk: bool,
+    /// Show so many at most [default: all]
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+    /// Exit with 7 if a group is at risk, for monitoring
+    #[arg(long, conflicts_with = "watch")]
+    check: bool,
+    /// Stay, and show every change as it happens; Ctrl-C ends it
+    #[arg(long)]
+    watch: bool,
+    /// With --watch, how often to look where nothing is heard of a change
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "watch", value_parser = humantime::parse_duration)]
+    interval: Duration,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A group with what is true of it now.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GroupStatus {
+    /// Where it is.
+    pub tenant_id: String,
+    /// Where it is.
+    pub namespace_id: String,
+    /// Its id.
+    pub group_id: String,
+    risks: Vec<String>,
+    /// Who holds the role.
+    pub primary: Option<String>,
+    /// Since when.
+    pub primary_since: Option<String>,
+    /// Who is about to get it.
+    pub pending_primary: Option<String>,
+    /// Until when only a session that says it acts is told that it is Primary.
+    pub in_doubt_until: Option<String>,
+    /// How often it was granted.
+    pub term: i64,
+    /// The watermark.
+    pub last_data_send_time: String,
+    /// How old that is.
+    pub last_data_send_age_ms: Option<i64>,
+    /// How many could take over.
+    pub standbys_ready: usize,
+    /// How many there are.
+    pub registered_sessions: usize,
+    /// How many have a lease.
+    pub live_sessions: usize,
+    /// Some of them, in a list; all of them where it is shown alone.
+    pub sessions: Vec<SessionStatus>,
+    /// The service's clock when it was read.
+    pub time: String,
+}
+
+impl GroupStatus {
+    /// Why it is at risk.
+    pub fn risk(&self) -> String {
+        match self.risks.is_empty() {
+            true => NOTHING.to_owned(),
+            false => self.risks.join(", "),
+        }
+    }
+
+    /// How long it is still in doubt who acts, if it is.
+    pub fn in_doubt_for(&self) -> Option<String> {
+        let until = self.in_doubt_until.as_deref()?;
+        elapsed_ms(&self.time, until).map(duration)
+    }
+
+    /// How it is shown.
+    pub fn tone(&self) -> Tone {
+        match self.risks.first().map(String::as_str) {
+            None => Tone::Plain,
+            Some("NoPrimary") => Tone::Alarm,
+            Some(_) => Tone::Warning,
+        }
+    }
+
+    /// How long the Primary has been it.
+    pub fn primary_for(&self) -> String {
+        let since = self.primary_since.as_deref();
+        since.and_then(|since| elapsed_ms(since, &self.time)).map_or_else(|| NOTHING.to_owned(), duration)
+    }
+
+    fn row(&self, scope: Scope<'_>) -> ([String; 6], Tone) {
+        let holder = self.sessions.iter().find(|session| Some(&session.session_id) == self.primary.as_ref());
+        let health = holder.and_then(|session| session.percent_healthy_streams.as_ref());
+        let group = match scope {
+            // No id holds a slash.
+            Scope::Everything => format!("{}/{}/{}", self.tenant_id, self.namespace_id, self.group_id),
+            Scope::Namespace(_) => self.group_id.clone(),
+        };
+        let cells = [
+            group,
+            self.risk(),
+            match (&self.primary, self.in_doubt_for()) {
+                (Some(primary), _) => primary.clone(),
+                (None, Some(left)) => format!("in doubt for {left}"),
+                (None, None) => NOTHING.to_owned(),
+            },
+            self.primary_for(),
+            health.map_or_else(|| NOTHING.to_owned(), |health| format!("{health} %")),
+            self.standbys_ready.to_string(),
+        ];
+        (cells, self.tone())
+    }
+}
+
+/// How long after one time of the wire another one is, in milliseconds.
+pub fn elapsed_ms(then: &str, now: &str) -> Option<i64> {
+    let read = |text| DateTime::parse_from_rfc3339(text).ok();
+    Some((read(now)? - read(then)?).num_milliseconds().max(0))
+}
+
+/// Some groups, and how many there are.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Page {
+    /// How many there are.
+    pub total: i64,
+    /// How many of them are at risk.
+    pub at_risk: i64,
+    counted: Option<Counted>,
+    /// The present history of the database, if it is not the first.
+    database_history: Option<History>,
+    groups: Vec<Box<RawValue>>,
+}
+
+/// What is counted of all groups there.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Counted {
+    /// Absent where the service is of an earlier version.
+    #[serde(default)]
+    in_doubt: i64,
+}
+
+/// A question for groups.
+pub struct Question<'a> {
+    /// Where.
+    pub scope: Scope<'a>,
+    search: Option<&'a str>,
+    only_at_risk: bool,
+}
+
+impl Question<'_> {
+    /// Some of the groups.
+    pub async fn page(&self, service: &Service, skip: usize, count: usize) -> Result<Page, OperatorError> {
+        let mut query = vec![("skip", skip.to_string()), ("count", count.min(PAGE).to_string())];
+        query.extend(self.search.map(|text| ("search", text.to_owned())));
+        query.extend(self.only_at_risk.then(|| ("at_risk", "true".to_owned())));
+        Ok(service.read(&self.scope.path(&["status"]), &query).await?)
+    }
+
+    /// Why no group was found: an error where a namespace or a search is that of nothing.
+    pub async fn silence(&self, service: &Service) -> Result<Silence, OperatorError> {
+        let all = Question { scope: self.scope, search: None, only_at_risk: false };
+        if all.page(service, 0, 1).await?.total == 0 {
+            return match self.scope {
+                Scope::Namespace(namespace) => Err(missing::no_groups(service, namespace).await),
+                Scope::Everything if self.search.is_some() => {
+                    Err(OperatorError::Nothing("there are no groups at all".to_owned()))
+                }
+                Scope::Everything => Ok(Silence::Empty),
+            };
+        }
+        let Some(text) = self.search else { return Ok(Silence::Healthy) };
+        let with_text = Question { only_at_risk: false, ..*self };
+        match self.only_at_risk && with_text.page(service, 0, 1).await?.total > 0 {
+            true => Ok(Silence::Healthy),
+            false => Err(missing::no_match(service, self.scope, text).await),
+        }
+    }
+
+    /// A table for its groups.
+    pub fn table(&self) -> Table<6> {
+        Table::new(["GROUP", "AT RISK", "PRIMARY", " FOR", " HEALTH", " STANDBYS"])
+    }
+}
+
+impl Page {
+    /// The rows of its groups.
+    pub fn rows(&self, scope: Scope<'_>) -> Result<Vec<([String; 6], Tone)>, OperatorError> {
+        self.groups.iter().map(|raw| Ok(parse::<GroupStatus>(raw.get())?.row(scope))).collect()
+    }
+
+    /// What is new of the database.
+    pub fn news(&self) -> Option<String> {
+        let in_doubt = self.counted.as_ref().map_or(0, |counted| counted.in_doubt);
+        self.database_history.as_ref().and_then(|history| history.news(in_doubt))
+    }
+
+    /// In a sentence, how it stands. The service counts every few seconds; what is seen here counts at once.
+    pub fn summary(&self) -> String {
+        let groups = if self.total == 1 { "group" } else { "groups" };
+        let seen = self.groups.iter().filter(|raw| parse::<Key>(raw.get()).is_ok_and(|key| !key.risks.is_empty()));
+        let at_risk = self.at_risk.max(i64::try_from(seen.count()).unwrap_or(i64::MAX));
+        format!("{} {groups}, {at_risk} at risk", self.total)
+    }
+}
+
+/// Shows the state of groups.
+pub async fn run(args: StatusArgs) -> Result<ExitCode, OperatorError> {
+    let connection = Connection::settle(&args.common.connection)?;
+    let namespace = connection.find_namespace(&args.common.place)?;
+    let scope = namespace.as_ref().map_or(Scope::Everything, Scope::Namespace);
+    let question = Question { scope, search: args.search.as_deref(), only_at_risk: args.at_risk };
+    let format = args.common.output;
+    if args.watch {
+        if format != Format::Table {
+            return Err(OperatorError::usage("--watch shows a table; for programs there is events --follow -o json"));
+        }
+        return watch::run(&connection, &question, args.count, args.interval).await;
+    }
+    let service = connection.service()?;
+    let found = print(&service, &question, format, args.count.unwrap_or(usize::MAX)).await?;
+    if found.none {
+        let silence = question.silence(&service).await?;
+        if args.check && silence == Silence::Empty {
+            return Err(OperatorError::Nothing("there are no groups, so nothing was checked".to_owned()));
+        }
+        complain(silence.sentence());
+    }
+    Ok(if args.check && found.at_risk > 0 { ExitCode::from(AT_RISK) } else { ExitCode::SUCCESS })
+}
+
+/// Why no group is found where nothing was named wrongly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// None of those that were asked for is at risk.
+    Healthy,
+    /// Nobody has made a group yet.
+    Empty,
+}
+
+impl Silence {
+    fn sentence(self) -> &'static str {
+        match self {
+            Silence::Healthy => "no group is at risk",
+            Silence::Empty => "no groups",
+        }
+    }
+}
+
+/// What was printed.
+struct Found {
+    /// How many groups are at risk.
+    at_risk: i64,
+    /// Whether there was no group at all.
+    none: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Key {
+    tenant_id: String,
+    namespace_id: String,
+    group_id: String,
+    risks: Vec<String>,
+}
+
+/// Prints groups page by page.
+async fn print(
+    service: &Service,
+    question: &Question<'_>,
+    format: Format,
+    most: usize,
+) -> Result<Found, OperatorError> {
+    let mut printer = Printer::stdout();
+    let mut page = question.page(service, 0, most).await?;
+    let (summary, news, at_risk, total) = (page.summary(), page.news(), page.at_risk, page.total);
+    let numbers = [("Total", total), ("AtRisk", at_risk)];
+    let mut list = match format {
+        Format::Table => None,
+        Format::Json | Format::Yaml => Some(List::begin(&mut printer, format, Some(("Groups", &numbers)))?),
+    };
+    let mut table = question.table();
+    let (mut asked, mut seen_at_risk) = (0, 0);
+    let mut before: HashSet<String> = HashSet::new();
+    loop {
+        let last = page.groups.len();
+        asked += last;
+        // Groups move while they are listed: one that is seen on the page before is not shown again.
+        let keys: Vec<String> = page
+            .groups
+            .iter()
+            .map(|raw| {
+                let key: Key = parse(raw.get())?;
+                seen_at_risk += i64::from(!key.risks.is_empty());
+                Ok(format!("{}/{}/{}", key.tenant_id, key.namespace_id, key.group_id))
+            })
+            .collect::<Result<_, OperatorError>>()?;
+        let mut kept = keys.iter().map(|key| !before.contains(key));
+        page.groups.retain(|_| kept.next().unwrap_or(true));
+        match &mut list {
+            None if asked > 0 => table.print(&mut printer, &page.rows(question.scope)?)?,
+            None => {}
+            Some(list) => page.groups.iter().try_for_each(|raw| list.add(&mut printer, raw))?,
+        }
+        before = keys.into_iter().collect();
+        if last < PAGE || asked >= most {
+            break;
+        }
+        page = question.page(service, asked, most - asked).await?;
+    }
+    match list {
+        Some(list) => list.end(&mut printer)?,
+        None if asked > 0 && printer.is_terminal() => printer.line(&format!("\n{summary}"))?,
+        None => {}
+    }
+    if let Some(news) = news {
+        complain(&news);
+    }
+    // The service counts every few seconds; what is seen on the way counts at once.
+    Ok(Found { at_risk: at_risk.max(seen_at_risk), none: total == 0 && asked == 0 })
+}
