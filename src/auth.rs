@@ -13,6 +13,7 @@ use client_failover_client::outgoing::NoAuthorities;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::rates::Rates;
 use crate::ids::{EVERY_TENANT, GroupPattern, Groups};
 use crate::store::Store;
 use crate::tls::ClientTrust;
@@ -20,7 +21,6 @@ use api_keys::ApiKeys;
 use basic::Users;
 use bearer::{Oidc, OidcOptions};
 use certificates::{ClientCertificate, Subjects};
-use rates::Rates;
 use writes::{TooManyWrites, Write, WriteRates, Writes};
 
 pub mod api_keys;
@@ -28,7 +28,6 @@ pub mod basic;
 pub mod bearer;
 mod cache;
 pub mod certificates;
-mod rates;
 pub mod watched_file;
 pub mod writes;
 

@@ -22,6 +22,7 @@ use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::auth::writes::WriteRates;
 use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
+use crate::http::proxies::Proxies;
 use crate::http::{AllowedHosts, ConnectionOptions, HttpOptions};
 use crate::store::histories::DatabaseHistory;
 use crate::store::hosts::Hosts;
@@ -326,6 +327,10 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
     allowed_hosts: Option<Vec<String>>,
 
+    /// Proxies whose word (X-Forwarded-For) from where a request comes is believed: addresses and networks such as 10.0.0.0/8, several with commas between [default: none]
+    #[arg(long, env = "CLIENT_FAILOVER_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
+    trusted_proxies: Option<Vec<String>>,
+
     /// How callers say who they are: oidc, basic, api-key, certificate, several with commas between, or none for no question asked [default: none on a loopback address, and nothing elsewhere]
     #[arg(
         long,
@@ -596,6 +601,7 @@ impl Given {
             lists_per_caller: self.lists_per_caller.or(file.lists_per_caller),
             docs: self.docs.or(file.docs),
             allowed_hosts: self.allowed_hosts.or(file.allowed_hosts),
+            trusted_proxies: self.trusted_proxies.or(file.trusted_proxies),
             auth: self.auth.or(file.auth),
             oidc_issuer: self.oidc_issuer.or(file.oidc_issuer),
             oidc_audience: self.oidc_audience.or(file.oidc_audience),
@@ -697,7 +703,10 @@ impl Given {
             http: HttpOptions {
                 workers: bounded("http-workers", self.http_workers.unwrap_or(cores), 1, 1_024)?,
                 shutdown_timeout: SHUTDOWN_TIMEOUT,
-                connections: connections(self.connection_limit, self.connections_per_address)?,
+                connections: ConnectionOptions {
+                    proxies: trusted_proxies(self.trusted_proxies.as_deref().unwrap_or_default())?,
+                    ..connections(self.connection_limit, self.connections_per_address)?
+                },
                 lists_per_caller: bounded("lists-per-caller", self.lists_per_caller.unwrap_or(8), 1, 1_000_000)?,
                 docs: self.docs.unwrap_or(true),
                 allowed_hosts,
@@ -1013,6 +1022,14 @@ fn connections(limit: Option<usize>, per_address: Option<usize>) -> Result<Conne
     let per_address = per_address.unwrap_or(limit.div_ceil(2));
     let per_address = bounded("connections-per-address", per_address, 1, 10_000_000)?;
     Ok(ConnectionOptions { limit, per_address, ..usual })
+}
+
+fn trusted_proxies(given: &[String]) -> Result<Proxies, ConfigError> {
+    Proxies::of(given).map_err(|wrong| ConfigError::OutOfBounds {
+        setting: "trusted-proxies",
+        value: format!("'{wrong}'"),
+        wanted: "it must be addresses or networks, such as 192.0.2.7 or 10.0.0.0/8".to_owned(),
+    })
 }
 
 fn retention(setting: &'static str, given: Option<Span>, default_days: u64) -> Result<Duration, ConfigError> {

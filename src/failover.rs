@@ -1,6 +1,6 @@
 //! The use cases: what a client or an operator can ask for. Each is one transaction around a pure decision.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, Stream};
@@ -26,6 +26,7 @@ use feed::Feed;
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 use longer_leases::LongerLeases;
+use refusals::{OnTheirWay, Refusals};
 use room::Room;
 
 pub mod census;
@@ -36,6 +37,7 @@ mod held;
 pub mod history;
 mod line;
 mod longer_leases;
+pub mod refusals;
 mod room;
 mod turns;
 pub mod upkeep;
@@ -224,6 +226,9 @@ pub struct Failover {
     census: LatestCensus,
     room: Arc<Room>,
     longer_leases: Arc<LongerLeases>,
+    refusals: Refusals,
+    /// What is on its way into the audit trail, until somebody writes it.
+    refused: Arc<Mutex<Option<OnTheirWay>>>,
     /// What works in the background, once it does.
     direct: Arc<OnceLock<Store>>,
     options: Arc<FailoverOptions>,
@@ -235,6 +240,7 @@ impl Failover {
     pub fn start(store: Store, options: FailoverOptions) -> Failover {
         let deadlines = Deadlines::new();
         let longer_leases = Arc::default();
+        let (refusals, refused) = Refusals::new();
         let watched = options.prompt_lapses.then(|| deadlines.clone());
         let heartbeats = HeartbeatQueue::start(&store, &options, watched, &longer_leases);
         let feed = Feed::new(store.clone(), options.events.most_streams);
@@ -247,6 +253,8 @@ impl Failover {
             census,
             room: Arc::default(),
             longer_leases,
+            refusals,
+            refused: Arc::new(Mutex::new(Some(refused))),
             direct: Arc::default(),
             options: Arc::new(options),
         }
@@ -266,6 +274,20 @@ impl Failover {
     /// Whether leases are looked at as they end.
     pub fn looks_at_leases(&self) -> bool {
         self.options.prompt_lapses
+    }
+
+    /// What known callers are refused.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Writes what known callers are refused into the audit trail, for ever. The first to be asked does.
+    pub async fn record_refusals(self, store: Store) {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match refused {
+            Some(refused) => refusals::keep(refused, store).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The streams of events.

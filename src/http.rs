@@ -47,6 +47,7 @@ pub(crate) mod keys;
 mod lists;
 mod page;
 mod paths;
+pub mod proxies;
 mod query;
 mod routes;
 mod sessions;
@@ -64,8 +65,8 @@ pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, Strin
 const DEFECTS: Lines = Lines::new("request failed with a defect", Level::ERROR);
 const FAILURES: Lines = Lines::new("request failed", Level::WARN);
 
-/// Those that were refused because nobody was recognised, and those of somebody who may not do that. Whoever can be refused can be
-/// refused very often, and must neither fill a disk nor hide others who are.
+/// Those that were refused because nobody was recognised, and those of a stranger who may not do that. Whoever can be refused can be
+/// refused very often, and must neither fill a disk nor hide others who are. Known callers have a rate of requests.
 const NOT_RECOGNISED: Lines = Lines::new("request refused: the caller is not recognised", Level::INFO);
 const NOT_ALLOWED: Lines = Lines::new("request refused: not allowed", Level::INFO);
 
@@ -152,12 +153,14 @@ pub fn server(
     let authenticator = web::Data::from(shared.authenticator);
     let offers = web::Data::new(Offers { docs: options.docs, only_tls: options.hsts && tls.is_some() });
     let allowed_hosts = web::Data::new(options.allowed_hosts.clone());
+    let proxies = web::Data::new(options.connections.proxies.clone());
     let latest_look = web::Data::new(health::LatestLook::default());
     let lists = Lists::new(options.lists_per_caller);
     let app = move || {
         App::new()
             .app_data(offers.clone())
             .app_data(allowed_hosts.clone())
+            .app_data(proxies.clone())
             .app_data(latest_look.clone())
             .app_data(lists.clone())
             .app_data(failover.clone())
@@ -239,8 +242,8 @@ fn enter_list(request: &ServiceRequest, resource: Option<&routes::Resource>) -> 
     let (true, Some(lists)) = (is_list, request.app_data::<Lists>()) else { return Ok(None) };
     let extensions = request.extensions();
     let Some(caller) = extensions.get::<Caller>() else { return Ok(None) };
-    match (&*caller.identity, request.peer_addr()) {
-        (ANONYMOUS, Some(peer)) => lists.enter(&peer.ip().to_string().into()).map(Some),
+    match (&*caller.identity, proxies::origin(request.request())) {
+        (ANONYMOUS, Some(peer)) => lists.enter(&peer.to_string().into()).map(Some),
         _ => lists.enter(&caller.identity).map(Some),
     }
 }
@@ -315,7 +318,7 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
             limited!(DEFECTS, &cause, operation_id, %method, path, status, cause, "request failed with a defect");
         }
         401 | 403 => {
-            let peer = response.request().peer_addr().map(|peer| peer.ip());
+            let peer = proxies::origin(response.request());
             let address = peer.map(|peer| network(peer).to_string()).unwrap_or_default();
             let (peer, cause) = (peer.map(tracing::field::display), error.cause());
             if status == 401 {
@@ -323,6 +326,13 @@ fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -> Se
                     NOT_RECOGNISED, &address, operation_id, peer, %method, path, status, cause,
                     "request refused: the caller is not recognised"
                 );
+            } else if let Some(known) = guard::known_caller(response.request()) {
+                // Somebody to be asked about it: each time, here and in the audit trail.
+                tracing::info!(
+                    operation_id, peer, identity = &*known.identity, %method, path, status, cause,
+                    "request refused: not allowed"
+                );
+                guard::record_refusal(response.request(), known, &cause);
             } else {
                 limited!(
                     NOT_ALLOWED, &address, operation_id, peer, %method, path, status, cause,

@@ -74,6 +74,7 @@ pub mod config;
 pub mod credentials;
 pub mod environment;
 pub mod log_limits;
+pub mod rates;
 pub mod serve;
 pub mod telemetry;
 

@@ -436,6 +436,7 @@ async fn prepare(
             apart.spawn(upkeep::watch_leases(failover.clone()));
         }
         apart.spawn(history::prune(failover.clone(), direct.clone()));
+        apart.spawn(failover.clone().record_refusals(direct.clone()));
         apart.spawn(census::keep_counting(failover.clone(), direct));
         tokio::select! {
             () = upkeep::sweep(failover) => Ok(()),

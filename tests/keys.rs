@@ -106,7 +106,7 @@ async fn an_admin_makes_lists_and_revokes_the_keys_of_his_tenant_and_no_others()
     })
     .await;
 
-    let audit = database.rows(&format!("SELECT * FROM audit_log WHERE identity = 'key:{admin_number}:boss'")).await;
+    let audit = database.rows(&format!("SELECT * FROM audit_log WHERE identity = 'key:{admin_number}:boss' AND action <> 'request_refused'")).await;
     let actions: Vec<&str> = audit.iter().filter_map(|row| row["action"].as_str()).collect();
     assert_eq!(actions, ["key_created", "key_revoked"]);
     assert_eq!(audit[0]["after"]["Name"], "adapter");
@@ -123,6 +123,14 @@ async fn an_admin_of_a_part_of_a_tenant_hands_out_nothing() {
         ask(&app, &key, Method::GET, TENANT_KEYS, Value::Null).await.expect_error(403);
         ask(&app, &key, Method::POST, TENANT_KEYS, json!({"Name": "x", "Role": "viewer"})).await.expect_error(403);
     }
+    // They are known, so it is in the audit trail.
+    let refused = "SELECT tenant_id AS tenant, identity, after FROM audit_log WHERE action = 'request_refused' ORDER BY audit_id";
+    eventually("each is recorded", async || database.rows(refused).await.len() == 4).await;
+    let first = &database.rows(refused).await[0];
+    assert_eq!(first["tenant"], "t");
+    assert_eq!(first["after"]["Request"], format!("GET {TENANT_KEYS}"));
+    assert!(first["identity"].as_str().is_some_and(|who| who.starts_with("key:")), "{first}");
+    assert!(first["after"]["Reason"].as_str().is_some_and(|why| why.contains("admin")), "{first}");
 }
 
 #[tokio::test]

@@ -184,6 +184,45 @@ async fn bytes_that_are_not_http_are_logged_with_who_sent_them_and_not_as_an_err
 }
 
 #[tokio::test]
+async fn what_a_known_caller_is_refused_is_logged_each_time() {
+    let users = new_dir().join("users.toml");
+    add_user(&users, "vic", "correct horse", &["--tenant", "t", "--role", "viewer"]).await;
+    let mut service = without_database(&["--auth", "basic", "--users-file", users.to_str().expect("a text")]).await;
+    let group = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/groups/g", service.url);
+    for _ in 0..120 {
+        let delete = reqwest::Client::new().delete(&group).basic_auth("vic", Some("correct horse"));
+        assert_eq!(delete.send().await.expect("it answers").status(), 403);
+    }
+    service.stop().await;
+    let refused = service.with_message("request refused: not allowed");
+    assert_eq!(refused.len(), 120);
+    assert!(refused[0]["identity"] == "basic:vic" && refused[0]["peer"] == "127.0.0.1", "{}", refused[0]);
+}
+
+#[tokio::test]
+async fn behind_a_proxy_that_is_named_the_address_it_tells_is_the_one_that_counts() {
+    let users = new_dir().join("users.toml");
+    add_user(&users, "vic", "correct horse", &["--tenant", "t", "--role", "viewer"]).await;
+    let users = users.to_str().expect("a text");
+    let refused = async |more: &[&str]| {
+        let mut service = without_database(&[&["--auth", "basic", "--users-file", users], more].concat()).await;
+        let group = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/groups/g", service.url);
+        for n in 0..20 {
+            // The first is what the client itself says.
+            let forwarded = format!("192.0.2.1, 198.51.100.{n}");
+            let asked = reqwest::Client::new().get(&group).header("X-Forwarded-For", forwarded).send().await;
+            assert_eq!(asked.expect("it answers").status(), 401);
+        }
+        service.stop().await;
+        let lines = service.with_message("request refused: the caller is not recognised");
+        lines.iter().map(|line| line["peer"].as_str().expect("an address").to_owned()).collect::<Vec<_>>()
+    };
+    let told = refused(&["--trusted-proxies", "127.0.0.0/8,::1"]).await;
+    assert_eq!(told, (0..20).map(|n| format!("198.51.100.{n}")).collect::<Vec<_>>());
+    assert_eq!(refused(&["--trusted-proxies", "10.0.0.0/8"]).await, vec!["127.0.0.1"; 10]);
+}
+
+#[tokio::test]
 async fn refusals_are_counted_by_address_and_kind_and_one_kind_hides_no_other() {
     let users = new_dir().join("users.toml");
     add_user(&users, "vic", "correct horse", &["--tenant", "t", "--role", "viewer"]).await;

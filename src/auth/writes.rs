@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::rates::Rates;
+use crate::rates::Rates;
 
 /// A kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

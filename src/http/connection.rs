@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::errors::ApiError;
 use super::lists::OpenList;
+use super::proxies::Proxies;
 use crate::auth::certificates::ClientCertificate;
 use crate::tls::TlsConfig;
 use client_stream::ClientStream;
@@ -58,6 +59,8 @@ pub struct ConnectionOptions {
     pub progress: Duration,
     /// The longest between an answer and the next request.
     pub idle: Duration,
+    /// Proxies that say whose a request is. What one address may have of connections does not hold for them: they are many.
+    pub proxies: Proxies,
 }
 
 impl Default for ConnectionOptions {
@@ -70,6 +73,7 @@ impl Default for ConnectionOptions {
             progress: Duration::from_secs(30),
             // A heartbeat comes every half timeout: connections are worth keeping for longer than the usual few seconds.
             idle: Duration::from_secs(75),
+            proxies: Proxies::default(),
         }
     }
 }

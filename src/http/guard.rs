@@ -5,23 +5,26 @@
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use super::errors::ApiError;
 use super::paths;
-use super::routes::Resource;
-use super::{OperationId, sites};
+use super::routes::{self, Resource};
+use super::{OperationId, proxies, sites};
 use crate::auth::certificates::ClientCertificate;
 use crate::auth::writes::Write;
 use crate::auth::{
     ANONYMOUS, Allowed, AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize,
 };
-use crate::failover::{Caller, Recognition};
+use crate::failover::refusals::Refusal;
+use crate::failover::{Caller, Failover, Recognition};
 use crate::ids::Groups;
 
 /// What anybody may ask for: it tells nothing about what is stored.
@@ -69,6 +72,10 @@ pub async fn admit(
     };
     let peer = presented.peer;
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
+    if &*identity.name != ANONYMOUS {
+        let (operation_id, claimed_trace) = (operation_id.own.clone(), operation_id.claimed.clone());
+        request.extensions_mut().insert(Known { identity: identity.name.clone(), operation_id, claimed_trace });
+    }
     let allowed = check(request, resource, &identity, authenticator.clients_create_groups())?;
     if let Some(write) = write_of(request.method(), resource) {
         let names = Names::of(request.path(), resource);
@@ -98,10 +105,41 @@ pub async fn admit(
 
 fn presented(request: &ServiceRequest) -> Presented<'_> {
     Presented {
-        peer: request.peer_addr().map(|peer| peer.ip()),
+        peer: proxies::origin(request.request()),
         authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
         certificate: request.conn_data::<ClientCertificate>(),
     }
+}
+
+/// Noted on a request of somebody who is known by name, whatever they may do.
+#[derive(Clone)]
+pub struct Known {
+    /// Their name.
+    pub identity: Arc<str>,
+    operation_id: Arc<str>,
+    claimed_trace: Option<Arc<str>>,
+}
+
+/// Who sent a request, if they are known by name.
+pub fn known_caller(request: &HttpRequest) -> Option<Known> {
+    request.extensions().get::<Known>().cloned()
+}
+
+/// Has it recorded that a known caller was refused.
+pub fn record_refusal(request: &HttpRequest, known: Known, reason: &str) {
+    let Some(failover) = request.app_data::<Data<Failover>>() else { return };
+    let names = Names::of(request.path(), routes::find(request.path()));
+    let (tenant, namespace, group) = names.each();
+    failover.refusals().note(Refusal {
+        identity: known.identity,
+        operation_id: known.operation_id,
+        claimed_trace: known.claimed_trace,
+        tenant,
+        namespace,
+        group,
+        request: format!("{} {}", request.method(), request.path()),
+        reason: reason.to_owned(),
+    });
 }
 
 /// Noted on a request of somebody who is no stranger: known by name, or on this machine where nobody is asked for one.
@@ -149,7 +187,7 @@ impl Standing {
         Standing {
             authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes().to_vec()),
             certificate: request.conn_data::<ClientCertificate>().cloned(),
-            peer: request.peer_addr().map(|peer| peer.ip()),
+            peer: proxies::origin(request.request()),
             place: Names::of(request.path(), resource),
             groups,
         }
@@ -238,6 +276,16 @@ impl Names {
         }
     }
 
+    /// The tenant, the namespace and the group, as far as there are.
+    fn each(self) -> (Option<String>, Option<String>, Option<String>) {
+        match self {
+            Names::Everywhere => (None, None, None),
+            Names::Tenant(tenant) => (Some(tenant), None, None),
+            Names::Namespace { tenant, namespace, .. } => (Some(tenant), Some(namespace), None),
+            Names::Group { tenant, namespace, group } => (Some(tenant), Some(namespace), Some(group)),
+        }
+    }
+
     fn as_place(&self) -> Place<'_> {
         match self {
             Names::Everywhere => Place::Everywhere,
@@ -312,7 +360,6 @@ impl FromRequest for Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::routes;
 
     #[test]
     fn whatever_may_change_something_and_is_no_heartbeat_is_counted() {

@@ -1,4 +1,4 @@
-//! The audit trail: who changed what, written in the transaction that changed it.
+//! The audit trail: who changed what, written in the transaction that changed it, and who was refused what.
 
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub enum Action {
     KeyCreated,
     /// An API key was revoked.
     KeyRevoked,
+    /// A known caller was refused.
+    RequestRefused,
 }
 
 impl Action {
@@ -38,6 +40,7 @@ impl Action {
             Action::LiveSessionDeleted => "live_session_deleted",
             Action::KeyCreated => "key_created",
             Action::KeyRevoked => "key_revoked",
+            Action::RequestRefused => "request_refused",
         }
     }
 }

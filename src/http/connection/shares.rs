@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::super::proxies::Proxies;
 use super::ConnectionOptions;
 use crate::auth::network;
 
@@ -20,6 +21,7 @@ pub struct Shares {
     limit: usize,
     per_address: usize,
     reserve: usize,
+    proxies: Proxies,
     taken: Mutex<Taken>,
 }
 
@@ -42,6 +44,7 @@ impl Shares {
             limit: options.limit,
             per_address: options.per_address,
             reserve: options.health_reserve,
+            proxies: options.proxies.clone(),
             taken: Mutex::default(),
         })
     }
@@ -52,7 +55,8 @@ impl Shares {
         // Nothing panics while it holds the lock; a poisoned one is as good as new.
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let theirs = taken.by_address.get(&address).map_or((0, 0), |theirs| (theirs.places, theirs.reserved));
-        let is_reserved = if taken.places < self.limit && theirs.0 < self.per_address {
+        let per_address = if self.proxies.are_at(peer) { self.limit } else { self.per_address };
+        let is_reserved = if taken.places < self.limit && theirs.0 < per_address {
             false
         } else if taken.reserved < self.reserve && theirs.1 < RESERVE_PER_ADDRESS {
             true
