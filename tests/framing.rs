@@ -63,8 +63,8 @@ async fn what_can_be_got_is_answered_to_head_alike_and_without_a_body() {
         };
         assert_eq!(head.status, got.status, "{path}");
         let mut names = vec!["content-type", "total-count", "cache-control", "etag", "transfer-encoding"];
-        // What is counted meanwhile makes some longer.
-        if path != "/metrics" && !path.ends_with("/status") {
+        // What is counted meanwhile makes some longer, and times that go on have as many digits as they need.
+        if path != "/metrics" && !path.ends_with("/status") && !path.ends_with("/histories") {
             names.push("content-length");
         }
         for name in names {
