@@ -13,8 +13,8 @@ use client_failover_client::outgoing::NoAuthorities;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::rates::Rates;
 use crate::ids::{EVERY_TENANT, GroupPattern, Groups};
+use crate::rates::Rates;
 use crate::store::Store;
 use crate::tls::ClientTrust;
 use api_keys::ApiKeys;

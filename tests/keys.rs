@@ -106,7 +106,11 @@ async fn an_admin_makes_lists_and_revokes_the_keys_of_his_tenant_and_no_others()
     })
     .await;
 
-    let audit = database.rows(&format!("SELECT * FROM audit_log WHERE identity = 'key:{admin_number}:boss' AND action <> 'request_refused'")).await;
+    let audit = database
+        .rows(&format!(
+            "SELECT * FROM audit_log WHERE identity = 'key:{admin_number}:boss' AND action <> 'request_refused'"
+        ))
+        .await;
     let actions: Vec<&str> = audit.iter().filter_map(|row| row["action"].as_str()).collect();
     assert_eq!(actions, ["key_created", "key_revoked"]);
     assert_eq!(audit[0]["after"]["Name"], "adapter");
@@ -124,7 +128,8 @@ async fn an_admin_of_a_part_of_a_tenant_hands_out_nothing() {
         ask(&app, &key, Method::POST, TENANT_KEYS, json!({"Name": "x", "Role": "viewer"})).await.expect_error(403);
     }
     // They are known, so it is in the audit trail.
-    let refused = "SELECT tenant_id AS tenant, identity, after FROM audit_log WHERE action = 'request_refused' ORDER BY audit_id";
+    let refused =
+        "SELECT tenant_id AS tenant, identity, after FROM audit_log WHERE action = 'request_refused' ORDER BY audit_id";
     eventually("each is recorded", async || database.rows(refused).await.len() == 4).await;
     let first = &database.rows(refused).await[0];
     assert_eq!(first["tenant"], "t");

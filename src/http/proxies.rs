@@ -35,7 +35,8 @@ impl FromStr for Network {
 
 impl Network {
     fn contains(self, address: IpAddr) -> bool {
-        let differ = |ours: u128, theirs: u128, length: u32| (ours ^ theirs).checked_shr(length - self.bits).unwrap_or(0);
+        let differ =
+            |ours: u128, theirs: u128, length: u32| (ours ^ theirs).checked_shr(length - self.bits).unwrap_or(0);
         match (self.address, address) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => differ(ours.to_bits().into(), theirs.to_bits().into(), 32) == 0,
             (IpAddr::V6(ours), IpAddr::V6(theirs)) => differ(ours.to_bits(), theirs.to_bits(), 128) == 0,
