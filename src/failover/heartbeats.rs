@@ -151,6 +151,15 @@ struct Committed {
     sizes: Vec<(uuid::Uuid, usize)>,
     /// Groups with a lease that is longer than what its session had before, and for how long it was given.
     longer: Vec<(uuid::Uuid, FailoverTimeout)>,
+    /// In which of the histories that this replica has worked in.
+    epoch: u64,
+}
+
+/// Leases that were longer than those before them: what is lost of them, and what is given.
+struct Longer<'a> {
+    lost: &'a LongerLeases,
+    epoch: u64,
+    given: Vec<(uuid::Uuid, FailoverTimeout)>,
 }
 
 /// The leases that the holders of roles have, as the transaction leaves them.
@@ -446,10 +455,11 @@ impl Writer {
                 leases: Leases::none(),
                 sizes: Vec::new(),
                 longer: Vec::new(),
+                epoch: 0,
             });
         };
         let requests: Arc<[Arc<Request>]> = part.iter().map(|waiting| waiting.request.clone()).collect();
-        let epoch = self.store.life().epoch();
+        let longer_leases = self.longer_leases.clone();
         let store = self.store.clone();
         let rules = self.rules;
         let notes_leases = self.deadlines.is_some();
@@ -461,6 +471,7 @@ impl Writer {
                 let requests = requests.clone();
                 let store = store.clone();
                 let first_reading = first_reading.clone();
+                let longer_leases = longer_leases.clone();
                 Box::pin(async move {
                     let (keys, places) = distinct_keys(&requests);
                     let options = store.options();
@@ -478,7 +489,9 @@ impl Writer {
                     let read_at = Instant::now();
                     let clock = first_reading.or(clock);
                     let strangers = find_strangers(connection, &requests).await?;
-                    let mut longer = Vec::new();
+                    // If it has risen since the snapshot was taken, nothing comes of this.
+                    let epoch = store.life().epoch();
+                    let mut longer = Longer { lost: &longer_leases, epoch, given: Vec::new() };
                     let in_part =
                         part.and_then(|part| decide_in_part(&requests, &strangers, part, &clock, &rules, &mut longer));
                     let is_whole = in_part.is_none();
@@ -510,12 +523,12 @@ impl Writer {
                     let sizes = loaded.iter().flatten().flatten().filter(|_| is_whole).map(size).collect();
                     let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
                     state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
-                    Ok(Committed { outcomes, changes, leases, sizes, longer })
+                    Ok(Committed { outcomes, changes, leases, sizes, longer: longer.given, epoch })
                 })
             })
             .await
             // Before anybody is answered.
-            .inspect(|committed| self.longer_leases.note(&committed.longer, epoch))
+            .inspect(|committed| self.longer_leases.note(&committed.longer, committed.epoch))
     }
 
     /// Answers every request of a part.
@@ -616,7 +629,7 @@ fn decide_in_part(
     loaded: Loaded,
     clock: &state::Clock,
     rules: &Rules,
-    longer: &mut Vec<(uuid::Uuid, FailoverTimeout)>,
+    longer: &mut Longer<'_>,
 ) -> Option<(Vec<Outcome>, [Loaded; 1])> {
     let mut loaded = [loaded];
     let mut outcomes = Vec::with_capacity(requests.len());
@@ -643,7 +656,7 @@ fn decide(
     loaded: &mut Loaded,
     clock: &state::Clock,
     rules: &Rules,
-    longer: &mut Vec<(uuid::Uuid, FailoverTimeout)>,
+    longer: &mut Longer<'_>,
 ) -> Outcome {
     let stored = match loaded {
         None => return Err(no_such_group(&request.path)),
@@ -655,6 +668,9 @@ fn decide(
     };
     let moment = clock.moment();
     stored.group.begin_anew(moment);
+    if let Some(given_for) = longer.lost.lost_of(request.key, longer.epoch) {
+        arbitration::doubt_for(&mut stored.group, given_for, moment);
+    }
     if stored.group.is_in_doubt(moment)
         && request.message.acting_as == Some(Role::Primary)
         && !clock.is_of_present_history(request.arrived_at)
@@ -667,7 +683,7 @@ fn decide(
     let StoredGroup { group, trace, .. } = stored;
     let given_for_us = group.sessions[s].beat.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
     let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
-    longer.extend(answer.lease.filter(|lease| lease.micros() > given_for_us).map(|lease| (request.key, lease)));
+    longer.given.extend(answer.lease.filter(|lease| lease.micros() > given_for_us).map(|lease| (request.key, lease)));
     seeded_bugs::after_heartbeat(group, s, &report);
     stored.received.insert(s, request.times(clock));
     Ok(answer)

@@ -49,15 +49,30 @@ impl LongerLeases {
         }
     }
 
-    /// Takes out those that were given in an earlier history than that one.
-    pub fn take_lost(&self, epoch: u64) -> Vec<(Uuid, FailoverTimeout)> {
+    /// Those that were given in an earlier history than that one, and are not told in it.
+    pub fn lost(&self, epoch: u64) -> Vec<(Uuid, FailoverTimeout)> {
         let now = Instant::now();
-        let of_earlier = self.given().extract_if(|_, given| given.epoch < epoch).collect::<Vec<_>>();
-        of_earlier
-            .into_iter()
-            .filter(|(_, given)| now - given.at < REMEMBERED_FOR)
-            .map(|(group, given)| (group, given.timeout))
-            .collect()
+        let mut given = self.given();
+        given.retain(|_, given| given.epoch >= epoch || now - given.at < REMEMBERED_FOR);
+        let of_earlier = given.iter().filter(|(_, given)| given.epoch < epoch);
+        of_earlier.map(|(group, given)| (*group, given.timeout)).collect()
+    }
+
+    /// For how long a lease of that group was given in an earlier history, where that is not told.
+    pub fn lost_of(&self, group: Uuid, epoch: u64) -> Option<FailoverTimeout> {
+        // In the first history nothing is lost, and nobody has to wait for the lock.
+        let given = (epoch > 0).then(|| self.given().get(&group).copied()).flatten();
+        given.filter(|given| given.epoch < epoch).map(|given| given.timeout)
+    }
+
+    /// The database knows of these by now.
+    pub fn forget_lost(&self, told: &[(Uuid, FailoverTimeout)], epoch: u64) {
+        let mut given = self.given();
+        for (group, _) in told {
+            if given.get(group).is_some_and(|given| given.epoch < epoch) {
+                given.remove(group);
+            }
+        }
     }
 
     fn given(&self) -> MutexGuard<'_, HashMap<Uuid, Given>> {
@@ -75,15 +90,18 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_lease_of_a_group_is_taken_out_once_its_history_is_left() {
+    fn the_longest_lease_of_a_group_is_lost_with_its_history_until_that_is_told() {
         let leases = LongerLeases::default();
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
         leases.note(&[(a, timeout(9_000)), (b, timeout(500))], 0);
         leases.note(&[(a, timeout(2_000))], 0);
-        assert_eq!(leases.take_lost(0), []);
+        assert_eq!(leases.lost(0), []);
         leases.note(&[(b, timeout(100))], 1);
-        assert_eq!(leases.take_lost(1), [(a, timeout(9_000))]);
-        assert_eq!(leases.take_lost(1), []);
-        assert_eq!(leases.take_lost(2), [(b, timeout(100))]);
+        assert_eq!((leases.lost_of(a, 0), leases.lost_of(a, 1)), (None, Some(timeout(9_000))));
+        assert_eq!(leases.lost_of(b, 1), None);
+        assert_eq!(leases.lost(1), [(a, timeout(9_000))]);
+        leases.forget_lost(&[(a, timeout(9_000)), (b, timeout(100))], 1);
+        assert_eq!(leases.lost(1), []);
+        assert_eq!(leases.lost(2), [(b, timeout(100))]);
     }
 }

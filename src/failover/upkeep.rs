@@ -52,7 +52,8 @@ pub async fn keep_alive(store: Store) {
 }
 
 /// Looks for ever whether the database went over into another history, and has groups be in doubt for as long as the longest lease
-/// that this replica remembers to have given in the one before.
+/// that this replica remembers to have given in the one before. It goes by that itself from the first heartbeat on; this tells the
+/// others.
 pub async fn remember_longer_leases(failover: Failover) {
     let store = failover.store.background();
     let mut epoch = store.life().epoch();
@@ -62,14 +63,16 @@ pub async fn remember_longer_leases(failover: Failover) {
             continue;
         }
         let next = store.life().epoch();
-        let lost = failover.longer_leases.take_lost(next);
+        let lost = failover.longer_leases.lost(next);
         let mut is_said = true;
         for part in store.by_place(lost, |(group, _)| *group).await {
             for leases in part.chunks(LAPSE_BATCH) {
-                if let Err(error) = doubt_for(&store, leases).await {
-                    tracing::warn!(%error, "groups with a longer lease in another history of the database: tried again");
-                    failover.longer_leases.note(leases, epoch);
-                    is_said = false;
+                match doubt_for(&store, leases).await {
+                    Ok(()) => failover.longer_leases.forget_lost(leases, next),
+                    Err(error) => {
+                        tracing::warn!(%error, "groups with a longer lease in another history of the database: tried again");
+                        is_said = false;
+                    }
                 }
             }
         }
