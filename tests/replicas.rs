@@ -241,7 +241,7 @@ async fn replicas_that_keep_meeting_take_turns_and_one_that_keeps_its_turn_stops
         let waited = asked.elapsed();
         turn.rollback().await.expect("it ends");
         is_over.store(true, Ordering::Relaxed);
-        assert!(waited < Duration::from_millis(1_500), "{waited:?}");
+        assert!(waited < Duration::from_secs(4), "{waited:?}");
     };
     let (beats, ()) = tokio::join!(futures_util::future::join_all(clients), watch);
     assert!(beats.iter().all(|beats| *beats > 0), "{beats:?}");
