@@ -72,11 +72,12 @@ pub async fn admit(
     };
     let peer = presented.peer;
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
-    if &*identity.name != ANONYMOUS {
-        let (operation_id, claimed_trace) = (operation_id.own.clone(), operation_id.claimed.clone());
-        request.extensions_mut().insert(Known { identity: identity.name.clone(), operation_id, claimed_trace });
-    }
-    let allowed = check(request, resource, &identity, authenticator.clients_create_groups())?;
+    let allowed = check(request, resource, &identity, authenticator.clients_create_groups()).inspect_err(|_| {
+        if &*identity.name != ANONYMOUS {
+            let (operation_id, claimed_trace) = (operation_id.own.clone(), operation_id.claimed.clone());
+            request.extensions_mut().insert(Known { identity: identity.name.clone(), operation_id, claimed_trace });
+        }
+    })?;
     if let Some(write) = write_of(request.method(), resource) {
         let names = Names::of(request.path(), resource);
         let tenant = names.tenant();
@@ -111,7 +112,7 @@ fn presented(request: &ServiceRequest) -> Presented<'_> {
     }
 }
 
-/// Noted on a request of somebody who is known by name, whatever they may do.
+/// Somebody who is known by name. Noted on a request that is refused at the door: one that was let in has its [`Caller`].
 #[derive(Clone)]
 pub struct Known {
     /// Their name.
@@ -122,7 +123,14 @@ pub struct Known {
 
 /// Who sent a request, if they are known by name.
 pub fn known_caller(request: &HttpRequest) -> Option<Known> {
-    request.extensions().get::<Known>().cloned()
+    let extensions = request.extensions();
+    let let_in = extensions.get::<Caller>().filter(|caller| caller.recognition == Recognition::ByName);
+    let let_in = let_in.map(|caller| Known {
+        identity: caller.identity.clone(),
+        operation_id: caller.operation_id.clone(),
+        claimed_trace: caller.claimed_trace.clone(),
+    });
+    let_in.or_else(|| extensions.get::<Known>().cloned())
 }
 
 /// Has it recorded that a known caller was refused.

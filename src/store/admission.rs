@@ -23,11 +23,6 @@ pub const IS_READ_ONLY: &str = "the server is read-only";
 /// What is said of a database that is in another history than the one that this replica works in.
 pub const IS_OF_ANOTHER_HISTORY: &str = "the database is in another history";
 
-/// The error that says so.
-pub(super) fn is_of_another_history() -> sqlx::Error {
-    sqlx::Error::Protocol(IS_OF_ANOTHER_HISTORY.to_owned())
-}
-
 /// What a server is and how it commits.
 const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
 
@@ -166,7 +161,6 @@ impl Admission {
             _ => refused,
         };
         match refused {
-            Some(IS_OF_ANOTHER_HISTORY) => return Err(is_of_another_history()),
             Some(why) => return Err(sqlx::Error::Protocol(why.to_owned())),
             None => self.is_spread.store(seen.try_get(6)?, Ordering::Relaxed),
         }

@@ -185,7 +185,9 @@ impl Line {
         let mut connecting = pin!(self.connect_to(change, Of::Successor, &is_stranger_there));
         let connected = match tokio::time::timeout(self.patience / 2, &mut connecting).await {
             Ok(connected) => connected,
-            Err(_) if is_stranger_there.load(Ordering::Relaxed) => Err(admission::is_of_another_history()),
+            Err(_) if is_stranger_there.load(Ordering::Relaxed) => {
+                Err(sqlx::Error::Protocol(admission::IS_OF_ANOTHER_HISTORY.to_owned()))
+            }
             Err(_) => connecting.await,
         };
         if connected.is_ok() {
