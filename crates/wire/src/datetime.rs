@@ -129,7 +129,7 @@ pub fn write(time: Option<DateTime<Utc>>, out: &mut String) {
     out.push('Z');
 }
 
-/// As [`write`], to a text of its own.
+/// As [`write()`], to a text of its own.
 pub fn format(time: Option<DateTime<Utc>>) -> String {
     let mut text = String::with_capacity(27);
     write(time, &mut text);
