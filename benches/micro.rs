@@ -1,4 +1,5 @@
-//! What the code itself costs for one heartbeat, without network and database: `cargo bench --bench micro`.
+//! What the code itself costs for one heartbeat, without network and database: `cargo bench --bench
+//! micro`.
 
 use client_failover::arbitration::{
     self, Answer, ClientInstant, FailoverTimeout, Group, Health, Instant, Moment, Report, Role, Rules, Session, Term,

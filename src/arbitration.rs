@@ -1,12 +1,14 @@
 //! How a role is decided: state and an instant in, decision out.
 //!
-//! This module is pure. It owns every rule about roles, leases, terms, handovers and the watermark, and never
-//! waits, reads a clock, or knows a database. Instants are the database's; the caller reads its clock once per
-//! attempt of a transaction and passes it in. Sessions are named by their place in [`Group::sessions`], which
-//! is their order of registration, so that a decision compares numbers and not names.
+//! This module is pure. It owns every rule about roles, leases, terms, handovers and the watermark,
+//! and never waits, reads a clock, or knows a database. Instants are the database's; the caller
+//! reads its clock once per attempt of a transaction and passes it in. Sessions are named by their
+//! place in [`Group::sessions`], which is their order of registration, so that a decision compares
+//! numbers and not names.
 //!
-//! Five entries: [`heartbeat`] decides (and [`changes_nothing`] tells where it need not see the whole group), [`lapse`] takes
-//! away what has run out, [`remove`] deletes a session, and [`end`] a group, [`doubt_for`] holds back grants; [`Group::begin`] makes the one that follows it.
+//! Five entries: [`heartbeat`] decides (and [`changes_nothing`] tells where it need not see the
+//! whole group), [`lapse`] takes away what has run out, [`remove`] deletes a session, and [`end`] a
+//! group, [`doubt_for`] holds back grants; [`Group::begin`] makes the one that follows it.
 //! Whichever comes first in a new history of the database leads the group over into it.
 
 use rust_decimal::Decimal;
@@ -25,9 +27,10 @@ impl Instant {
     }
 }
 
-/// An instant of one client's own clock, in microseconds since 1970-01-01 UTC. It is compared with earlier
-/// instants of the same client: no decision rests on a client's clock being right. With the database's it is compared
-/// only to bound for how long a wrong one is remembered, and to refuse a leap.
+/// An instant of one client's own clock, in microseconds since 1970-01-01 UTC. It is compared with
+/// earlier instants of the same client: no decision rests on a client's clock being right. With the
+/// database's it is compared only to bound for how long a wrong one is remembered, and to refuse a
+/// leap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientInstant(pub i64);
 
@@ -55,12 +58,14 @@ impl FailoverTimeout {
         self.0
     }
 
-    /// The duration in whole microseconds, rounded up: a lease must not end before the client's trust in it.
+    /// The duration in whole microseconds, rounded up: a lease must not end before the client's
+    /// trust in it.
     pub fn micros(self) -> i64 {
         (self.0 + 9) / 10
     }
 
-    /// The duration in whole milliseconds, cut: a client must not trust its lease for longer than it has it.
+    /// The duration in whole milliseconds, cut: a client must not trust its lease for longer than
+    /// it has it.
     pub fn whole_ms(self) -> i64 {
         self.0 / Self::TICKS_PER_MS
     }
@@ -74,7 +79,8 @@ impl Health {
     /// By how much shares that add up to 100 may exceed it when they are added up as doubles.
     const ROUNDING: Decimal = Decimal::from_parts(1, 0, 0, false, 6);
 
-    /// The health of so many per cent; `None` outside 0 to 100. What exceeds 100 by a millionth at most is 100.
+    /// The health of so many per cent; `None` outside 0 to 100. What exceeds 100 by a millionth at
+    /// most is 100.
     pub fn new(percent: Decimal) -> Option<Health> {
         let is_rounded_up = percent > Decimal::ONE_HUNDRED && percent - Decimal::ONE_HUNDRED <= Health::ROUNDING;
         let percent = if is_rounded_up { Decimal::ONE_HUNDRED } else { percent };
@@ -119,17 +125,19 @@ impl Role {
     }
 }
 
-/// How often Primary has been granted in the groups at a path to a session that did not hold it: rises by one with each
-/// grant, never falls, is never reused, not even by another group at the same path. Whoever receives the data can refuse a
-/// sender with an older one.
+/// How often Primary has been granted in the groups at a path to a session that did not hold it:
+/// rises by one with each grant, never falls, is never reused, not even by another group at the
+/// same path. Whoever receives the data can refuse a sender with an older one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub i64);
 
-/// The number of a history of the database among those that it knows; 0 for none that was ever noted.
+/// The number of a history of the database among those that it knows; 0 for none that was ever
+/// noted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HistoryId(pub i64);
 
-/// A history of the database that began without all of the one before: grants that clients were told of may be missing in it.
+/// A history of the database that began without all of the one before: grants that clients were
+/// told of may be missing in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct History {
     /// Its number.
@@ -166,8 +174,9 @@ pub enum Reason {
     Yielded,
     /// The yielding Primary has stopped for certain, and its successor is granted.
     HandoverCompleted,
-    /// The yielding Primary ranked first again before its handover closed; or a session that was acting already was believed, and
-    /// the grant that it acts on was lost with a history of the database.
+    /// The yielding Primary ranked first again before its handover closed; or a session that was
+    /// acting already was believed, and the grant that it acts on was lost with a history of the
+    /// database.
     Recovered,
     /// The session was deleted, or the Primary before the new holder was.
     SessionDeleted,
@@ -175,8 +184,8 @@ pub enum Reason {
     Superseded,
 }
 
-/// A time in which nobody is granted Primary, because whoever held it last may not have heard that it is over and
-/// may act on the lease it held before.
+/// A time in which nobody is granted Primary, because whoever held it last may not have heard that
+/// it is over and may act on the lease it held before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handover {
     /// Who may still act.
@@ -192,12 +201,13 @@ pub enum Former {
     Yielding {
         /// Its place.
         session: usize,
-        /// An acknowledgement counts only if it was sent after this, by the client's clock: see [`Beat::heard_until`]. An
-        /// older one is from an earlier time as Secondary, and proves nothing about now.
+        /// An acknowledgement counts only if it was sent after this, by the client's clock: see
+        /// [`Beat::heard_until`]. An older one is from an earlier time as Secondary, and proves
+        /// nothing about now.
         heard_until: ClientInstant,
     },
-    /// One that is gone: somebody else deleted it, or its group. Nobody can speak for it, not even a session that
-    /// registers under its id, for that may be another process.
+    /// One that is gone: somebody else deleted it, or its group. Nobody can speak for it, not even
+    /// a session that registers under its id, for that may be another process.
     Gone,
 }
 
@@ -224,21 +234,24 @@ pub struct Remains {
 pub struct Beat {
     /// The health it reported.
     pub health: Health,
-    /// The latest client's time of all its heartbeats that have arrived. Up to then, one that says "I act as Secondary"
-    /// may be an old message, delayed or repeated; at the same time too, for a client's clock may be coarse.
+    /// The latest client's time of all its heartbeats that have arrived. Up to then, one that says
+    /// "I act as Secondary" may be an old message, delayed or repeated; at the same time too, for a
+    /// client's clock may be coarse.
     pub heard_until: ClientInstant,
-    /// Until when that counts in full, if it is ahead of the database's clock. After this it counts as this instant, for
-    /// by then nobody can act any more on what was answered by it: a clock that was wrong once is forgotten as soon as
-    /// it says a later time than this.
+    /// Until when that counts in full, if it is ahead of the database's clock. After this it counts
+    /// as this instant, for by then nobody can act any more on what was answered by it: a clock
+    /// that was wrong once is forgotten as soon as it says a later time than this.
     pub heard_counts_until: Instant,
     /// When it arrived.
     pub received_at: Instant,
-    /// The end of the lease that it gave. A stored instant: a later change of the timeout does not touch it.
+    /// The end of the lease that it gave. A stored instant: a later change of the timeout does not
+    /// touch it.
     pub lease_until: Instant,
 }
 
-/// By how much further ahead of the database's clock a client's may be in an acknowledgement than it was before, in
-/// microseconds. One that leaps is not believed: it may be an old message of a time in which that clock was wrong.
+/// By how much further ahead of the database's clock a client's may be in an acknowledgement than
+/// it was before, in microseconds. One that leaps is not believed: it may be an old message of a
+/// time in which that clock was wrong.
 const LONGEST_LEAP_US: i64 = 1_000_000;
 
 impl Beat {
@@ -255,7 +268,8 @@ impl Beat {
         }
     }
 
-    /// Whether a client's time is further ahead of the database's clock than this session's times were.
+    /// Whether a client's time is further ahead of the database's clock than this session's times
+    /// were.
     fn is_leapt_by(self, sent_at: ClientInstant, now: Instant) -> bool {
         let lead_us = self.heard_by(now).0.saturating_sub(self.received_at.0).max(0);
         sent_at.0.saturating_sub(now.0) > lead_us.saturating_add(LONGEST_LEAP_US)
@@ -263,9 +277,9 @@ impl Beat {
 
     /// This one, followed by another that arrives at `now` and gives a lease of `timeout`.
     ///
-    /// What is heard must bind for as long as the client may act on an answer to a heartbeat that it sent no later. Those
-    /// that arrive after the newest were sent before it, so that their leases are over no later than the newest's,
-    /// unless a longer timeout holds by then.
+    /// What is heard must bind for as long as the client may act on an answer to a heartbeat that
+    /// it sent no later. Those that arrive after the newest were sent before it, so that their
+    /// leases are over no later than the newest's, unless a longer timeout holds by then.
     fn followed_by(self, report: &Report, now: Instant, timeout: FailoverTimeout, outages: &[Outage]) -> Beat {
         let received_at = self.received_at.max(now);
         // As an outage left it: a shorter timeout since then must not cut what the return gave.
@@ -330,13 +344,15 @@ pub struct Outage {
     pub recovered_at: Instant,
     /// How long it must have lasted to count for every lease, in microseconds.
     pub gap_us: i64,
-    /// By how much the database's clock was set forward in it, in microseconds: so much of it never passed.
+    /// By how much the database's clock was set forward in it, in microseconds: so much of it never
+    /// passed.
     pub clock_step_us: i64,
 }
 
 impl Outage {
-    /// Whether it counts for a lease that was given for so long. Clients heartbeat every half of that time, so that a
-    /// short lease is hurt by an outage that a long one does not notice: of that, a quarter is enough.
+    /// Whether it counts for a lease that was given for so long. Clients heartbeat every half of
+    /// that time, so that a short lease is hurt by an outage that a long one does not notice: of
+    /// that, a quarter is enough.
     fn counts_for(&self, given_for_us: i64) -> bool {
         self.recovered_at.0 - self.began_at.0 > self.gap_us.min(given_for_us / 4)
     }
@@ -358,15 +374,17 @@ pub struct Moment<'a> {
 pub enum HandoverMode {
     /// Until it acknowledges, says goodbye, or its lease has run out.
     Strict,
-    /// Not at all: its successor is granted on the next heartbeat. That nobody acts twice then rests on the
-    /// arrival of the demoting answer. One that somebody else deletes is waited for all the same: it gets no answer.
+    /// Not at all: its successor is granted on the next heartbeat. That nobody acts twice then
+    /// rests on the arrival of the demoting answer. One that somebody else deletes is waited for
+    /// all the same: it gets no answer.
     Prompt,
 }
 
 /// The settings that decisions depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// By how many per cent more a challenger must be healthier than a live Primary whose health is not 0.
+    /// By how many per cent more a challenger must be healthier than a live Primary whose health is
+    /// not 0.
     pub handover_margin: Decimal,
     /// What happens when a Primary yields.
     pub handover: HandoverMode,
@@ -425,10 +443,11 @@ pub struct Transition {
 
 /// The instant at which a lease really ends.
 ///
-/// A lease that was unexpired when an outage began could not be renewed: it ends no earlier than it would if it had
-/// been given at the recovery. For that counts the time that it was given for, and not the group's timeout, which may
-/// be another by now and must neither end it early nor bring a dead session back. Outages are gone through in order,
-/// because a lease that lives on only through the first may be alive when the second begins.
+/// A lease that was unexpired when an outage began could not be renewed: it ends no earlier than it
+/// would if it had been given at the recovery. For that counts the time that it was given for, and
+/// not the group's timeout, which may be another by now and must neither end it early nor bring a
+/// dead session back. Outages are gone through in order, because a lease that lives on only through
+/// the first may be alive when the second begins.
 pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage]) -> Instant {
     let given_for_us = lease_until.0 - received_at.0;
     outages.iter().fold(lease_until, |end, outage| match end > outage.began_at && outage.counts_for(given_for_us) {
@@ -437,9 +456,10 @@ pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage])
     })
 }
 
-/// The instant until which a client may really act on a lease that was given for so long and ends at that one. An outage does
-/// not lengthen it, for time passed in it, but a clock that was set forward was no time. Whatever the clock did, nobody
-/// acts for longer than the lease was given for.
+/// The instant until which a client may really act on a lease that was given for so long and ends
+/// at that one. An outage does not lengthen it, for time passed in it, but a clock that was set
+/// forward was no time. Whatever the clock did, nobody acts for longer than the lease was given
+/// for.
 fn acted_on_until(until: Instant, given_for_us: i64, outages: &[Outage]) -> Instant {
     outages.iter().filter(|outage| outage.clock_step_us > 0).fold(until, |end, outage| match end > outage.began_at {
         true => {
@@ -450,11 +470,12 @@ fn acted_on_until(until: Instant, given_for_us: i64, outages: &[Outage]) -> Inst
     })
 }
 
-/// One heartbeat from session `s`: takes away what has run out, records the report, ranks the live sessions,
-/// and decides. Appends every change of a role to `trace`, in the order in which they happened.
+/// One heartbeat from session `s`: takes away what has run out, records the report, ranks the live
+/// sessions, and decides. Appends every change of a role to `trace`, in the order in which they
+/// happened.
 ///
-/// Primary is granted to `s` alone, never to anybody else, so that no session is called Primary before it has
-/// been told.
+/// Primary is granted to `s` alone, never to anybody else, so that no session is called Primary
+/// before it has been told.
 pub fn heartbeat(
     group: &mut Group,
     s: usize,
@@ -516,12 +537,14 @@ fn answer(group: &Group, s: usize) -> Answer {
     }
 }
 
-/// Whether a heartbeat renews its session's lease and changes nothing else, whatever other sessions the group has, as can be
-/// told from `s` and the holders of roles alone: `group` need have no others.
+/// Whether a heartbeat renews its session's lease and changes nothing else, whatever other sessions
+/// the group has, as can be told from `s` and the holders of roles alone: `group` need have no
+/// others.
 ///
-/// The Primary lives and stays: nobody is about to take over, it does not fall behind itself, and `s` does not overtake it.
-/// A third session that is healthier than the Primary would have become PendingPrimary with its own last heartbeat. Where
-/// it did and the PendingPrimary was taken from it since, it does so again with its next.
+/// The Primary lives and stays: nobody is about to take over, it does not fall behind itself, and
+/// `s` does not overtake it. A third session that is healthier than the Primary would have become
+/// PendingPrimary with its own last heartbeat. Where it did and the PendingPrimary was taken from
+/// it since, it does so again with its next.
 pub fn changes_nothing(group: &Group, s: usize, report: &Report, at: Moment<'_>, rules: &Rules) -> bool {
     let Some(p) = group.holder(Role::Primary).filter(|p| group.is_live(*p, at)) else { return false };
     let Some(primary) = group.sessions[p].beat else { return false };
@@ -534,7 +557,8 @@ pub fn changes_nothing(group: &Group, s: usize, report: &Report, at: Moment<'_>,
     stays && is_settled && !is_news && group.holder(Role::PendingPrimary).is_none() && group.handover.is_none()
 }
 
-/// Makes every session whose lease has run out Secondary. Never grants. A group of an earlier history begins anew.
+/// Makes every session whose lease has run out Secondary. Never grants. A group of an earlier
+/// history begins anew.
 pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
     group.begin_anew(at);
     for i in 0..group.sessions.len() {
@@ -549,8 +573,8 @@ pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
     }
 }
 
-/// Has a group be in doubt for as long as somebody may act on a lease that was given for so long in a history that is lost. The
-/// change that made its timeout as long may be lost, too.
+/// Has a group be in doubt for as long as somebody may act on a lease that was given for so long in
+/// a history that is lost. The change that made its timeout as long may be lost, too.
 pub fn doubt_for(group: &mut Group, given_for: FailoverTimeout, at: Moment<'_>) {
     group.begin_anew(at);
     let Some(history) = at.history else { return };
@@ -558,11 +582,12 @@ pub fn doubt_for(group: &mut Group, given_for: FailoverTimeout, at: Moment<'_>) 
     group.in_doubt_until = group.in_doubt_until.filter(|_| group.is_in_doubt(at));
 }
 
-/// Takes the role from session `s`, which is about to be deleted, and keeps what it contributed to the watermark. The
-/// next heartbeat of another session decides anew.
+/// Takes the role from session `s`, which is about to be deleted, and keeps what it contributed to
+/// the watermark. The next heartbeat of another session decides anew.
 ///
-/// A session that says goodbye takes along any handover from it: it has stopped. Of one that somebody else deletes
-/// nobody knows that, so what it may still act on is waited for, whatever the mode.
+/// A session that says goodbye takes along any handover from it: it has stopped. Of one that
+/// somebody else deletes nobody knows that, so what it may still act on is waited for, whatever the
+/// mode.
 pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut Vec<Transition>) {
     group.begin_anew(at);
     let waited_for = group.handover.filter(|handover| handover.is_from(s)).map(|handover| handover.until);
@@ -583,8 +608,8 @@ pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut V
     group.sessions[s].beat = None;
 }
 
-/// Takes all roles from a group that is about to be deleted with its sessions, none of which knows of it. What it leaves
-/// behind is for the next group at its path to go on from.
+/// Takes all roles from a group that is about to be deleted with its sessions, none of which knows
+/// of it. What it leaves behind is for the next group at its path to go on from.
 pub fn end(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) -> Remains {
     group.begin_anew(at);
     for s in 0..group.sessions.len() {
@@ -604,10 +629,12 @@ impl Handover {
 }
 
 impl Group {
-    /// A new group, which goes on from what one that was deleted at its path left behind: its first term is the one above,
-    /// and nobody is granted while a client may act on a lease of the old one. All else begins anew.
+    /// A new group, which goes on from what one that was deleted at its path left behind: its first
+    /// term is the one above, and nobody is granted while a client may act on a lease of the old
+    /// one. All else begins anew.
     ///
-    /// Where the database is in another history than the first, there may have been such a group in the one that is lost.
+    /// Where the database is in another history than the first, there may have been such a group in
+    /// the one that is lost.
     pub fn begin(timeout: FailoverTimeout, remains: Remains, at: Moment<'_>) -> Group {
         let mut group = Group {
             timeout,
@@ -625,8 +652,9 @@ impl Group {
 
     /// Goes over into the present history, if it comes from another one.
     ///
-    /// Whatever was lost was answered before the history was noticed, so nobody acts on it for longer than a lease after that; and
-    /// what terms it gave are below the base. Whoever holds Primary keeps it: its term is the base, which nobody else ever had.
+    /// Whatever was lost was answered before the history was noticed, so nobody acts on it for
+    /// longer than a lease after that; and what terms it gave are below the base. Whoever holds
+    /// Primary keeps it: its term is the base, which nobody else ever had.
     pub fn begin_anew(&mut self, at: Moment<'_>) {
         let Some(history) = at.history.filter(|history| history.id != self.history) else { return };
         self.history = history.id;
@@ -684,9 +712,11 @@ impl Group {
     }
 }
 
-/// A client that was told a higher term than is known here was told so in a history that is lost: the next one is above it.
+/// A client that was told a higher term than is known here was told so in a history that is lost:
+/// the next one is above it.
 ///
-/// A second net, beneath the base of a history. No term is believed that no base can have reached, so that nobody can use them up.
+/// A second net, beneath the base of a history. No term is believed that no base can have reached,
+/// so that nobody can use them up.
 fn heed_term(group: &mut Group, report: &Report, at: Moment<'_>) {
     let Some(seen) = report.term_seen.filter(|seen| *seen > group.term && seen.0 <= at.now.0 / 1_000) else { return };
     // Whoever holds Primary has a term of its own, as always.
@@ -696,9 +726,10 @@ fn heed_term(group: &mut Group, report: &Report, at: Moment<'_>) {
 
 /// Whether S, which heartbeats while it is in doubt who acts, is Primary by its own word.
 ///
-/// One client at most acts, whether the grant that it acts on is known here or lost; and it says so. An older message than the last
-/// one that was heard may be of a time before that. Nobody else is granted, whatever the rank: not before all leases that can
-/// have been lost are over. Whoever is Primary here and does not act is none any more, for another may.
+/// One client at most acts, whether the grant that it acts on is known here or lost; and it says
+/// so. An older message than the last one that was heard may be of a time before that. Nobody else
+/// is granted, whatever the rank: not before all leases that can have been lost are over. Whoever
+/// is Primary here and does not act is none any more, for another may.
 fn believes(
     group: &mut Group,
     s: usize,
@@ -722,8 +753,8 @@ fn believes(
     if group.sessions[s].role == Role::Primary {
         set_role(group, s, Role::Secondary, Reason::LeaseLapsed, trace);
         group.vacancy = Vacancy::Lapsed;
-        // One that was believed has a lease that may outlast the doubt. Unless it says that it stands by, it is waited for as one
-        // that yields is.
+        // One that was believed has a lease that may outlast the doubt. Unless it says that it
+        // stands by, it is waited for as one that yields is.
         let stands_by = report.acting_as == Some(Role::Secondary)
             && !before.is_some_and(|before| before.is_leapt_by(report.sent_at, at.now));
         if believed == Some(s) && !stands_by {
@@ -733,7 +764,8 @@ fn believes(
     false
 }
 
-/// Makes S Primary, which acts as one already: on a grant that is known here, or on one that is lost.
+/// Makes S Primary, which acts as one already: on a grant that is known here, or on one that is
+/// lost.
 fn take_up(group: &mut Group, s: usize, trace: &mut Vec<Transition>) {
     match group.holder(Role::Primary) {
         Some(p) if p == s => return,
@@ -743,7 +775,8 @@ fn take_up(group: &mut Group, s: usize, trace: &mut Vec<Transition>) {
     grant(group, s, Reason::Recovered, trace);
 }
 
-/// Stores the heartbeat. No stored time of the session moves backwards, whatever the clock or the timeout did.
+/// Stores the heartbeat. No stored time of the session moves backwards, whatever the clock or the
+/// timeout did.
 fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
     let now = at.now;
     let timeout = group.timeout;
@@ -758,10 +791,11 @@ fn record(group: &mut Group, s: usize, report: &Report, at: Moment<'_>) {
     }
 }
 
-/// Closes the handover if it has run out, or if this heartbeat of the session that yielded says that it acts
-/// as Secondary. Only one that was sent after every heartbeat that had arrived when it yielded counts: any of
-/// those may have been answered Primary, so that the client took an older word back since (a delayed or repeated message).
-/// And only one by the clock as it was before: what that clock said while it was wrong may be forgotten by now.
+/// Closes the handover if it has run out, or if this heartbeat of the session that yielded says
+/// that it acts as Secondary. Only one that was sent after every heartbeat that had arrived when it
+/// yielded counts: any of those may have been answered Primary, so that the client took an older
+/// word back since (a delayed or repeated message). And only one by the clock as it was before:
+/// what that clock said while it was wrong may be forgotten by now.
 fn close_handover(group: &mut Group, s: usize, before: Option<Beat>, report: &Report, at: Moment<'_>) {
     let Some(handover) = group.handover else { return };
     let acknowledged = match handover.from {
@@ -811,7 +845,8 @@ fn wait_for(group: &Group, p: usize, lease_before: Option<Instant>, at: Moment<'
 }
 
 /// The first of the live sessions: by health; then the Primary, the PendingPrimary, the one that is
-/// heartbeating, the one registered first. A live Primary is outranked only by more than the margin.
+/// heartbeating, the one registered first. A live Primary is outranked only by more than the
+/// margin.
 ///
 /// `s` has just been recorded and so is live: there always is a first.
 fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> usize {
@@ -836,8 +871,8 @@ fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> usiz
     }
 }
 
-/// Whether one of that health outranks a live Primary of another: by more than the margin, or by anything where the Primary
-/// has no health at all.
+/// Whether one of that health outranks a live Primary of another: by more than the margin, or by
+/// anything where the Primary has no health at all.
 fn overtakes(challenger: Health, primary: Health, rules: &Rules) -> bool {
     let margin = if primary == Health::default() { Decimal::ZERO } else { rules.handover_margin };
     challenger.percent() > primary.percent() + margin

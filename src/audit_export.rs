@@ -1,4 +1,5 @@
-//! The audit trail as lines of JSON, for an archive that keeps it for longer than the database does.
+//! The audit trail as lines of JSON, for an archive that keeps it for longer than the database
+//! does.
 
 use std::io::Write as _;
 use std::sync::Arc;

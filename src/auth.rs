@@ -1,5 +1,5 @@
-//! Who is asking, and what they may do. Several ways to say who one is may be on at once; each ends in an
-//! [`Identity`], and [`authorize`] is the one rule about it.
+//! Who is asking, and what they may do. Several ways to say who one is may be on at once; each ends
+//! in an [`Identity`], and [`authorize`] is the one rule about it.
 //!
 //! Never decides about a group or a session, and never logs or shows a credential.
 
@@ -58,7 +58,8 @@ pub enum Role {
     Metrics,
     /// Read.
     Viewer,
-    /// Also register sessions, send heartbeats, delete sessions; create groups where a setting lets it.
+    /// Also register sessions, send heartbeats, delete sessions; create groups where a setting lets
+    /// it.
     Client,
     /// Also create, change and delete groups, by force too.
     Admin,
@@ -148,8 +149,9 @@ impl Grant {
 /// Somebody who was recognised.
 #[derive(Debug)]
 pub struct Identity {
-    /// Who they are, and nobody else is, with the way they were recognised: `basic:adapter-7`, `key:3:adapter-7`. So they are
-    /// named in logs, in the audit trail, and where a session is bound to its registrant.
+    /// Who they are, and nobody else is, with the way they were recognised: `basic:adapter-7`,
+    /// `key:3:adapter-7`. So they are named in logs, in the audit trail, and where a session is
+    /// bound to its registrant.
     pub name: Arc<str>,
     /// What they may do where.
     pub grants: Vec<Grant>,
@@ -179,7 +181,8 @@ pub enum Place<'a> {
         /// The group.
         group: &'a str,
     },
-    /// In as many of a namespace's groups as are granted, for whoever then looks at [`Allowed::groups`].
+    /// In as many of a namespace's groups as are granted, for whoever then looks at
+    /// [`Allowed::groups`].
     GroupsOf {
         /// The tenant.
         tenant: &'a str,
@@ -257,7 +260,8 @@ pub struct Allowed {
 
 /// Whether an identity may do something somewhere: how far, or the role that it lacks.
 ///
-/// The outcome depends on the identity, the place and the permission alone, never on what exists there.
+/// The outcome depends on the identity, the place and the permission alone, never on what exists
+/// there.
 pub fn authorize(
     identity: &Identity,
     place: Place<'_>,
@@ -279,8 +283,8 @@ pub fn authorize(
     }
 }
 
-/// Whether somebody with that role in a tenant as a whole (`None`: everywhere) may give that to another: nothing beyond
-/// the tenant, and no more than they have.
+/// Whether somebody with that role in a tenant as a whole (`None`: everywhere) may give that to
+/// another: nothing beyond the tenant, and no more than they have.
 pub fn may_hand_on(role: Role, tenant: Option<&str>, grant: &Grant) -> bool {
     grant.role <= role && tenant.is_none_or(|tenant| grant.tenant == tenant)
 }
@@ -439,8 +443,8 @@ impl Authenticator {
         &self.challenge
     }
 
-    /// The same for a script in a browser, which asks for a password by itself: with a scheme of another name, because
-    /// at the sight of `Basic` the browser would ask.
+    /// The same for a script in a browser, which asks for a password by itself: with a scheme of
+    /// another name, because at the sight of `Basic` the browser would ask.
     pub fn challenge_for_scripts(&self) -> &str {
         &self.challenge_for_scripts
     }
@@ -460,7 +464,8 @@ impl Authenticator {
         self.clients_create_groups
     }
 
-    /// Who is asking, where that needs no waiting: nobody is asked, or they were recognised a short while ago.
+    /// Who is asking, where that needs no waiting: nobody is asked, or they were recognised a short
+    /// while ago.
     pub fn recall(&self, presented: Presented<'_>) -> Option<Arc<Identity>> {
         if let Some(anonymous) = &self.anonymous {
             return Some(anonymous.clone());
@@ -507,7 +512,8 @@ impl Authenticator {
         }
     }
 
-    /// Counts a request of theirs. Those that nobody asked for a name are told apart by where they come from.
+    /// Counts a request of theirs. Those that nobody asked for a name are told apart by where they
+    /// come from.
     pub fn count_request(&self, identity: &Identity, peer: Option<IpAddr>) -> Result<(), AuthError> {
         let Some(rates) = &self.rates else { return Ok(()) };
         rates
@@ -589,7 +595,8 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// The calendar's time, in seconds since 1970: tokens and certificates are issued for times of the calendar.
+/// The calendar's time, in seconds since 1970: tokens and certificates are issued for times of the
+/// calendar.
 pub fn unix_now() -> i64 {
     i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX)
 }

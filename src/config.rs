@@ -187,7 +187,8 @@ pub enum HandoverSetting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DatabaseHistorySetting {
-    /// The latest commits may be lost: for one failover timeout nobody is Primary who does not act already.
+    /// The latest commits may be lost: for one failover timeout nobody is Primary who does not act
+    /// already.
     Fenced,
     /// Nothing that was committed is lost: commits wait for a standby, and no other is promoted.
     Trusted,
@@ -207,31 +208,38 @@ pub enum PoolerSetting {
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Given {
-    /// Address to listen on, or a name, for all of its addresses; port 0 takes a free one [default: 127.0.0.1:8080]
+    /// Address to listen on, or a name, for all of its addresses; port 0 takes a free one [default:
+    /// 127.0.0.1:8080]
     #[arg(long, env = "CLIENT_FAILOVER_LISTEN", value_name = "HOST:PORT")]
     listen: Option<String>,
 
-    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database; several hosts with commas between [default: a private PostgreSQL in the data directory]
+    /// PostgreSQL 14 or later, as postgres://user:password@host:5432/database; several hosts with
+    /// commas between [default: a private PostgreSQL in the data directory]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<Secret>,
 
-    /// The same database past a pooler, for migrations and for hearing of events [default: the database URL]
+    /// The same database past a pooler, for migrations and for hearing of events [default: the
+    /// database URL]
     #[arg(long, env = "CLIENT_FAILOVER_DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
     database_direct_url: Option<Secret>,
 
-    /// File with the password of the database's account, for URLs without one; read again for each new connection
+    /// File with the password of the database's account, for URLs without one; read again for each
+    /// new connection
     #[arg(long, env = "CLIENT_FAILOVER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     database_password_file: Option<PathBuf>,
 
-    /// What stands between the service and PostgreSQL: 'transaction' for PgBouncer in transaction mode, which turns prepared statements off [default: none]
+    /// What stands between the service and PostgreSQL: 'transaction' for PgBouncer in transaction
+    /// mode, which turns prepared statements off [default: none]
     #[arg(long, env = "CLIENT_FAILOVER_POOLER", value_name = "KIND")]
     pooler: Option<PoolerSetting>,
 
-    /// Where the private PostgreSQL keeps its data [default: /var/lib/client-failover as root, else ~/.local/share/client-failover]
+    /// Where the private PostgreSQL keeps its data [default: /var/lib/client-failover as root, else
+    /// ~/.local/share/client-failover]
     #[arg(long, env = "CLIENT_FAILOVER_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Where the programs of the private PostgreSQL are [default: found by PATH, else in the distribution's folders]
+    /// Where the programs of the private PostgreSQL are [default: found by PATH, else in the
+    /// distribution's folders]
     #[arg(long, env = "CLIENT_FAILOVER_POSTGRES_BIN_DIR", value_name = "DIR")]
     postgres_bin_dir: Option<PathBuf>,
 
@@ -239,19 +247,23 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_MIGRATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     migrate: Option<bool>,
 
-    /// The most database connections that requests share; each replica has 5 more for heartbeats and up to 9 for its upkeep and events [default: 16]
+    /// The most database connections that requests share; each replica has 5 more for heartbeats
+    /// and up to 9 for its upkeep and events [default: 16]
     #[arg(long, env = "CLIENT_FAILOVER_POOL_SIZE", value_name = "N")]
     pool_size: Option<u32>,
 
-    /// How long an operation may wait for the database, retries included, before it is answered 503 [default: 3s]
+    /// How long an operation may wait for the database, retries included, before it is answered 503
+    /// [default: 3s]
     #[arg(long, env = "CLIENT_FAILOVER_OPERATION_TIMEOUT", value_name = "TIME")]
     operation_timeout: Option<Span>,
 
-    /// How long a transaction may stand idle before PostgreSQL ends it, so that a paused replica holds nobody up [default: 2s]
+    /// How long a transaction may stand idle before PostgreSQL ends it, so that a paused replica
+    /// holds nobody up [default: 2s]
     #[arg(long, env = "CLIENT_FAILOVER_IDLE_IN_TRANSACTION_TIMEOUT", value_name = "TIME")]
     idle_in_transaction_timeout: Option<Span>,
 
-    /// The longest time in which no replica reaches the database that leases are still judged by [default: 2s]
+    /// The longest time in which no replica reaches the database that leases are still judged by
+    /// [default: 2s]
     #[arg(long, env = "CLIENT_FAILOVER_OUTAGE_GAP", value_name = "TIME")]
     outage_gap: Option<Span>,
 
@@ -259,7 +271,8 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_SWEEP_INTERVAL", value_name = "TIME")]
     sweep_interval: Option<Span>,
 
-    /// Whether a lapse is also looked for at the moment when a lease ends, and not only by the sweep [default: true]
+    /// Whether a lapse is also looked for at the moment when a lease ends, and not only by the
+    /// sweep [default: true]
     #[arg(long, env = "CLIENT_FAILOVER_PROMPT_LAPSES", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     prompt_lapses: Option<bool>,
 
@@ -275,15 +288,18 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_AUDIT_RETENTION", value_name = "TIME")]
     audit_retention: Option<Span>,
 
-    /// What a promotion of a standby is taken for: 'fenced' expects that the latest commits are lost, 'trusted' that a standby has all of them [default: fenced]
+    /// What a promotion of a standby is taken for: 'fenced' expects that the latest commits are
+    /// lost, 'trusted' that a standby has all of them [default: fenced]
     #[arg(long, env = "CLIENT_FAILOVER_DATABASE_HISTORY", value_name = "MODE")]
     database_history: Option<DatabaseHistorySetting>,
 
-    /// When a Primary yields: 'strict' waits until it cannot be acting any more, 'prompt' does not wait [default: strict]
+    /// When a Primary yields: 'strict' waits until it cannot be acting any more, 'prompt' does not
+    /// wait [default: strict]
     #[arg(long, env = "CLIENT_FAILOVER_HANDOVER", value_name = "MODE")]
     handover: Option<HandoverSetting>,
 
-    /// By how many per cent more another must be healthier before it replaces a live Primary [default: 0]
+    /// By how many per cent more another must be healthier before it replaces a live Primary
+    /// [default: 0]
     #[arg(long, env = "CLIENT_FAILOVER_HANDOVER_MARGIN", value_name = "PERCENT")]
     handover_margin: Option<Decimal>,
 
@@ -311,11 +327,13 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_CONNECTION_LIMIT", value_name = "N")]
     connection_limit: Option<usize>,
 
-    /// The most of them from one address; behind a proxy, as many as it may open [default: half of the limit]
+    /// The most of them from one address; behind a proxy, as many as it may open [default: half of
+    /// the limit]
     #[arg(long, env = "CLIENT_FAILOVER_CONNECTIONS_PER_ADDRESS", value_name = "N")]
     connections_per_address: Option<usize>,
 
-    /// The most lists and other long answers that one caller has under way; more are answered 429 [default: 8]
+    /// The most lists and other long answers that one caller has under way; more are answered 429
+    /// [default: 8]
     #[arg(long, env = "CLIENT_FAILOVER_LISTS_PER_CALLER", value_name = "N")]
     lists_per_caller: Option<usize>,
 
@@ -323,15 +341,20 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_DOCS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     docs: Option<bool>,
 
-    /// Names by which the service may be asked for, several with commas between, beside those of loopback [default: these alone where nobody is asked who they are on a loopback address, any elsewhere]
+    /// Names by which the service may be asked for, several with commas between, beside those of
+    /// loopback [default: these alone where nobody is asked who they are on a loopback address, any
+    /// elsewhere]
     #[arg(long, env = "CLIENT_FAILOVER_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
     allowed_hosts: Option<Vec<String>>,
 
-    /// Proxies whose word (X-Forwarded-For) from where a request comes is believed: addresses and networks such as 10.0.0.0/8, several with commas between [default: none]
+    /// Proxies whose word (X-Forwarded-For) from where a request comes is believed: addresses and
+    /// networks such as 10.0.0.0/8, several with commas between [default: none]
     #[arg(long, env = "CLIENT_FAILOVER_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     trusted_proxies: Option<Vec<String>>,
 
-    /// How callers say who they are: oidc, basic, api-key, certificate, several with commas between, or none for no question asked [default: none on a loopback address, and nothing elsewhere]
+    /// How callers say who they are: oidc, basic, api-key, certificate, several with commas
+    /// between, or none for no question asked [default: none on a loopback address, and nothing
+    /// elsewhere]
     #[arg(
         long,
         env = "CLIENT_FAILOVER_AUTH",
@@ -387,7 +410,8 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES_CLAIM", value_name = "CLAIM")]
     oidc_roles_claim: Option<String>,
 
-    /// What the values of that claim mean, as adapters=client,operators=admin [default: metrics, viewer, client and admin mean themselves]
+    /// What the values of that claim mean, as adapters=client,operators=admin [default: metrics,
+    /// viewer, client and admin mean themselves]
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES", value_name = "MAP", value_delimiter = ',')]
     oidc_roles: Option<Vec<String>>,
 
@@ -403,19 +427,24 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_CLIENTS_CREATE_GROUPS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     clients_create_groups: Option<bool>,
 
-    /// Whether a client session takes heartbeats only from the caller that registered it [default: true where callers are asked who they are]
+    /// Whether a client session takes heartbeats only from the caller that registered it [default:
+    /// true where callers are asked who they are]
     #[arg(long, env = "CLIENT_FAILOVER_BIND_SESSIONS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     bind_sessions: Option<bool>,
 
-    /// The most requests per second of one caller on a replica; more are answered 429 [default: 5000 where callers are asked who they are]
+    /// The most requests per second of one caller on a replica; more are answered 429 [default:
+    /// 5000 where callers are asked who they are]
     #[arg(long, env = "CLIENT_FAILOVER_RATE_LIMIT", value_name = "N")]
     rate_limit: Option<u32>,
 
-    /// How often one caller may change something in an hour, on a replica, as registrations=20000,changes=6000,deletions=20000,other=2000; those left out stay as they are, 'none' is any number [default: these where callers are asked who they are]
+    /// How often one caller may change something in an hour, on a replica, as
+    /// registrations=20000,changes=6000,deletions=20000,other=2000; those left out stay as they
+    /// are, 'none' is any number [default: these where callers are asked who they are]
     #[arg(long, env = "CLIENT_FAILOVER_CALLER_WRITE_RATES", value_name = "MAP", value_delimiter = ',')]
     caller_write_rates: Option<Vec<String>>,
 
-    /// The same for all callers of a tenant together [default: registrations=40000,changes=12000,deletions=40000,other=4000]
+    /// The same for all callers of a tenant together [default:
+    /// registrations=40000,changes=12000,deletions=40000,other=4000]
     #[arg(long, env = "CLIENT_FAILOVER_TENANT_WRITE_RATES", value_name = "MAP", value_delimiter = ',')]
     tenant_write_rates: Option<Vec<String>>,
 
@@ -439,7 +468,8 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 
-    /// What the authorities of client certificates have revoked (PEM, or one list in DER), reread when it changes; each of a chain needs a list
+    /// What the authorities of client certificates have revoked (PEM, or one list in DER), reread
+    /// when it changes; each of a chain needs a list
     #[arg(long, env = "CLIENT_FAILOVER_TLS_CLIENT_CRL", value_name = "FILE")]
     tls_client_crl: Option<PathBuf>,
 
@@ -447,11 +477,13 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_HSTS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     hsts: Option<bool>,
 
-    /// The account to go on as where the service is started as root, once the port is open and the TLS key is read [default: the one that starts it]
+    /// The account to go on as where the service is started as root, once the port is open and the
+    /// TLS key is read [default: the one that starts it]
     #[arg(long, env = "CLIENT_FAILOVER_RUN_AS", value_name = "ACCOUNT")]
     run_as: Option<String>,
 
-    /// How long /health/ready says 503 on SIGTERM before connections are refused: time for a load balancer to look elsewhere [default: 0s]
+    /// How long /health/ready says 503 on SIGTERM before connections are refused: time for a load
+    /// balancer to look elsewhere [default: 0s]
     #[arg(long, env = "CLIENT_FAILOVER_DRAIN", value_name = "TIME")]
     drain: Option<Span>,
 
@@ -467,7 +499,8 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
 
-    /// The part of the requests that is traced where the caller does not say, from 0 to 1 [default: 0.01]
+    /// The part of the requests that is traced where the caller does not say, from 0 to 1 [default:
+    /// 0.01]
     #[arg(long, env = "CLIENT_FAILOVER_TRACE_RATIO", value_name = "PART")]
     trace_ratio: Option<f64>,
 }
@@ -526,17 +559,20 @@ pub struct Settings {
 
 const DEFAULT_LOG: &str = "info";
 
-/// How long a stop may take in all, the drain left aside: requests in flight, then the private server.
+/// How long a stop may take in all, the drain left aside: requests in flight, then the private
+/// server.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often all groups and sessions are counted; where they are many, it takes its time and comes less often.
+/// How often all groups and sessions are counted; where they are many, it takes its time and comes
+/// less often.
 const CENSUS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often each replica looks for events that are older than their retention.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(300);
 
 impl Given {
-    /// The settings, those of the file filled in where the command line and the environment say nothing.
+    /// The settings, those of the file filled in where the command line and the environment say
+    /// nothing.
     pub fn settle(self, file: Option<&Path>) -> Result<Settings, ConfigError> {
         match file {
             None => self.complete(),
@@ -547,7 +583,8 @@ impl Given {
         }
     }
 
-    /// The settings of a command on the database: those of serve alone are as if they were not given.
+    /// The settings of a command on the database: those of serve alone are as if they were not
+    /// given.
     pub fn settle_for_database(self, file: Option<&Path>) -> Result<Settings, ConfigError> {
         let given = match file {
             None => self,
@@ -808,7 +845,8 @@ impl Given {
         }
     }
 
-    /// Where nobody is asked who they are, a page of somebody else that a browser takes for one of ours may do everything.
+    /// Where nobody is asked who they are, a page of somebody else that a browser takes for one of
+    /// ours may do everything.
     fn allowed_hosts(&self, listen: &ListenAddresses, asks: bool) -> Result<AllowedHosts, ConfigError> {
         let is_name = |name: &String| !name.is_empty() && !name.contains(['/', '*', '@', ' ']);
         if let Some(wrong) = self.allowed_hosts.iter().flatten().find(|name| !is_name(name)) {

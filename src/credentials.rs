@@ -1,5 +1,5 @@
-//! The commands that make, list and revoke credentials. A password is read from the terminal or standard input and
-//! never taken as an argument, which other accounts on the machine could see.
+//! The commands that make, list and revoke credentials. A password is read from the terminal or
+//! standard input and never taken as an argument, which other accounts on the machine could see.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -105,10 +105,12 @@ pub struct GrantArgs {
     /// A namespace it is good in; may be given several times [default: all of the tenant's]
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Vec<String>,
-    /// A pattern of the groups it is good for, such as 'line-*'; may be given several times [default: all]
+    /// A pattern of the groups it is good for, such as 'line-*'; may be given several times
+    /// [default: all]
     #[arg(long, value_name = "PATTERN")]
     group: Vec<String>,
-    /// metrics reads what is counted and nothing else, viewer reads, client also registers sessions and sends heartbeats, admin does everything
+    /// metrics reads what is counted and nothing else, viewer reads, client also registers sessions
+    /// and sends heartbeats, admin does everything
     #[arg(long, value_name = "ROLE")]
     role: Role,
 }
@@ -166,10 +168,12 @@ pub struct NewKeyArgs {
     /// How long it is good, such as 90days, or 'never' for one that does not end [default: 365days]
     #[arg(long, alias = "expires-in", value_name = "TIME")]
     expires: Option<Expires>,
-    /// The number of a key of the same tenant whose place it takes: it counts as the same caller, so sessions that are bound to that one go on
+    /// The number of a key of the same tenant whose place it takes: it counts as the same caller,
+    /// so sessions that are bound to that one go on
     #[arg(long, value_name = "KEY")]
     replaces: Option<i64>,
-    /// For how long the replaced key is still good, such as 1h [default: until its end, or until it is revoked]
+    /// For how long the replaced key is still good, such as 1h [default: until its end, or until it
+    /// is revoked]
     #[arg(long, value_name = "TIME", requires = "replaces")]
     overlap: Option<Span>,
 }
@@ -329,7 +333,8 @@ fn add_user(path: &Path, name: &str, grant: &Grant) -> Result<(), CredentialErro
     replace_file(path, text.trim_start_matches('\n'))
 }
 
-/// Puts a whole new file in its place: a service that reads it at this moment sees one or the other.
+/// Puts a whole new file in its place: a service that reads it at this moment sees one or the
+/// other.
 fn replace_file(path: &Path, text: &str) -> Result<(), CredentialError> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

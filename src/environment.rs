@@ -1,5 +1,6 @@
-//! The environment, before anything is read from it: variables that look like settings and are none (a slip in a name would leave
-//! a setting at its default without a word), and those of others that must not reach us.
+//! The environment, before anything is read from it: variables that look like settings and are none
+//! (a slip in a name would leave a setting at its default without a word), and those of others that
+//! must not reach us.
 
 use clap::Command;
 use client_failover_operator::suggest;
@@ -7,7 +8,8 @@ use client_failover_operator::suggest;
 /// What the names of our variables begin with.
 const PREFIX: &str = "CLIENT_FAILOVER_";
 
-/// Variables that no flag is for: credentials, and those of this project's tests, benchmark, image and compose file.
+/// Variables that no flag is for: credentials, and those of this project's tests, benchmark, image
+/// and compose file.
 const WITHOUT_FLAG: [&str; 10] = [
     "BENCH_DATABASE_URL",
     "COMMIT",
@@ -21,7 +23,8 @@ const WITHOUT_FLAG: [&str; 10] = [
     "SEEDED_BUG",
 ];
 
-/// What the names of others begin with. Kubernetes sets those of a service called client-failover for every pod beside it.
+/// What the names of others begin with. Kubernetes sets those of a service called client-failover
+/// for every pod beside it.
 const OF_OTHERS: [&str; 3] = ["FAULTS_", "SERVICE_", "PORT_"];
 
 /// A variable that is the name of no setting, and is like that of one.
@@ -34,8 +37,8 @@ pub struct Misspelt {
     pub meant: String,
 }
 
-/// Looks through the names of an environment: those that are like a setting's name and are none are an error; warnings
-/// about others that have our prefix are returned.
+/// Looks through the names of an environment: those that are like a setting's name and are none are
+/// an error; warnings about others that have our prefix are returned.
 pub fn check(command: &Command, names: impl Iterator<Item = String>) -> Result<Vec<String>, Misspelt> {
     let mut known: Vec<String> = WITHOUT_FLAG.iter().map(|name| format!("{PREFIX}{name}")).collect();
     collect(command, &mut known);
@@ -64,9 +67,9 @@ pub fn check(command: &Command, names: impl Iterator<Item = String>) -> Result<V
     Ok(warnings)
 }
 
-/// Settings of a database's session that were meant for others in the same shell. Ours must be the ones that the service relies
-/// on; further ones are given in the URL. sqlx has no other way to leave this variable aside. To be called first of all,
-/// before there is a second thread.
+/// Settings of a database's session that were meant for others in the same shell. Ours must be the
+/// ones that the service relies on; further ones are given in the URL. sqlx has no other way to
+/// leave this variable aside. To be called first of all, before there is a second thread.
 #[allow(unsafe_code, reason = "the environment has no safe way to lose a variable")]
 pub fn forget_session_settings() {
     // SAFETY: this is the first thing that a program of ours does, and it has no other thread yet.

@@ -1,4 +1,5 @@
-//! The use cases: what a client or an operator can ask for. Each is one transaction around a pure decision.
+//! The use cases: what a client or an operator can ask for. Each is one transaction around a pure
+//! decision.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +43,8 @@ mod room;
 mod turns;
 pub mod upkeep;
 
-/// How many groups are read at a time for a list, and from how many of their sessions on fewer are: what bounds its memory.
+/// How many groups are read at a time for a list, and from how many of their sessions on fewer are:
+/// what bounds its memory.
 const LIST_PAGE: i64 = 100;
 const LIST_PAGE_SESSIONS: i64 = 1_000;
 
@@ -100,7 +102,8 @@ pub enum FailoverError {
         /// The limit.
         limit: u32,
     },
-    /// The group exists with another configuration, and the caller may create groups but not change them.
+    /// The group exists with another configuration, and the caller may create groups but not change
+    /// them.
     #[error("group '{0}' exists with another configuration, which only the role 'admin' may change")]
     OnlyAdminsChangeGroups(GroupId),
     /// The session was registered by somebody else, and is bound to them.
@@ -133,7 +136,8 @@ pub enum FailoverError {
         /// The limit.
         limit: usize,
     },
-    /// A heartbeat that says that its client acts came before the history of the database that it would be decided in was noticed.
+    /// A heartbeat that says that its client acts came before the history of the database that it
+    /// would be decided in was noticed.
     #[error(
         "the database entered another history while group '{0}' was waited for, and who acts in it has to be said anew"
     )]
@@ -201,7 +205,8 @@ pub struct Caller {
     pub claimed_trace: Option<Arc<str>>,
     /// Whether they may change what they did not make.
     pub is_admin: bool,
-    /// Of what is told of many groups, or done to one that the path does not name, those that are theirs.
+    /// Of what is told of many groups, or done to one that the path does not name, those that are
+    /// theirs.
     pub groups: Groups,
     /// Whether they said who they are.
     pub recognition: Recognition,
@@ -235,8 +240,8 @@ pub struct Failover {
 }
 
 impl Failover {
-    /// The use cases over a store. Must be called within a tokio runtime. The heartbeat writers run for as long as a clone of
-    /// this value lives.
+    /// The use cases over a store. Must be called within a tokio runtime. The heartbeat writers run
+    /// for as long as a clone of this value lives.
     pub fn start(store: Store, options: FailoverOptions) -> Failover {
         let deadlines = Deadlines::new();
         let longer_leases = Arc::default();
@@ -260,7 +265,8 @@ impl Failover {
         }
     }
 
-    /// Says over which store events are read, history is pruned and groups are counted: its connections are shown, too.
+    /// Says over which store events are read, history is pruned and groups are counted: its
+    /// connections are shown, too.
     pub fn works_in_background_over(&self, direct: &Store) {
         // The first one counts; there is no other.
         let _ = self.direct.set(direct.clone());
@@ -281,7 +287,8 @@ impl Failover {
         &self.refusals
     }
 
-    /// Writes what known callers are refused into the audit trail, for ever. The first to be asked does.
+    /// Writes what known callers are refused into the audit trail, for ever. The first to be asked
+    /// does.
     pub async fn record_refusals(self, store: Store) {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         match refused {
@@ -346,7 +353,8 @@ impl Failover {
         Ok(id)
     }
 
-    /// Creates a group or replaces its configuration. Sessions, roles and leases already given stay.
+    /// Creates a group or replaces its configuration. Sessions, roles and leases already given
+    /// stay.
     ///
     /// Only an admin replaces one; for others it has to be as they want it, or not there yet.
     pub async fn put_group(
@@ -396,8 +404,9 @@ impl Failover {
         Ok(())
     }
 
-    /// What a new group of that tenant is refused with, if it is. Counted outside of the transaction, which would meet
-    /// every heartbeat of the tenant if it read all of its groups: those created at the same moment may exceed it.
+    /// What a new group of that tenant is refused with, if it is. Counted outside of the
+    /// transaction, which would meet every heartbeat of the tenant if it read all of its groups:
+    /// those created at the same moment may exceed it.
     async fn full_tenant(&self, tenant: &TenantId) -> Result<Option<FailoverError>, StoreError> {
         let Some(limit) = self.options.group_limit else { return Ok(None) };
         let counted = tenant.clone();
@@ -408,8 +417,8 @@ impl Failover {
         Ok(full.await?.then(|| FailoverError::TooManyGroups { tenant: tenant.clone(), limit }))
     }
 
-    /// The refusal, where the tenant has as many sessions as it may have. Counted when it is near to that and otherwise not at
-    /// each registration, so those of a moment may exceed it.
+    /// The refusal, where the tenant has as many sessions as it may have. Counted when it is near
+    /// to that and otherwise not at each registration, so those of a moment may exceed it.
     async fn full_of_sessions(&self, tenant: &TenantId) -> Result<Option<FailoverError>, StoreError> {
         let Some(limit) = self.options.tenant_session_limit else { return Ok(None) };
         if self.room.take(tenant) {
@@ -425,8 +434,9 @@ impl Failover {
         Ok((room == 0).then(|| FailoverError::TooManySessionsOfTenant { tenant: tenant.clone(), limit }))
     }
 
-    /// Deletes a group and its sessions; a live one only where `deletion` forces it. The next group at its path goes on from
-    /// the term that it had, and grants nobody before its Primary has stopped acting.
+    /// Deletes a group and its sessions; a live one only where `deletion` forces it. The next group
+    /// at its path goes on from the term that it had, and grants nobody before its Primary has
+    /// stopped acting.
     pub async fn delete_group(
         &self,
         caller: &Caller,
@@ -491,8 +501,8 @@ impl Failover {
 
     /// Such groups of a namespace in order of id, page by page as they are asked for.
     ///
-    /// Each page is a read of its own: a list of any length holds neither memory nor a snapshot that would keep
-    /// the database from clearing up after heartbeats.
+    /// Each page is a read of its own: a list of any length holds neither memory nor a snapshot
+    /// that would keep the database from clearing up after heartbeats.
     pub fn list_groups(
         &self,
         namespace: NamespacePath,
@@ -565,7 +575,8 @@ impl Failover {
             .await
     }
 
-    /// Registers a client session: Secondary, without a lease. The same again changes nothing and succeeds.
+    /// Registers a client session: Secondary, without a lease. The same again changes nothing and
+    /// succeeds.
     pub async fn register(
         &self,
         caller: &Caller,
@@ -623,8 +634,8 @@ impl Failover {
         Ok(())
     }
 
-    /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is waited for; else nobody
-    /// is granted Primary before the session has stopped acting.
+    /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is
+    /// waited for; else nobody is granted Primary before the session has stopped acting.
     ///
     /// Where sessions are bound, only its registrant's or an admin's.
     pub async fn delete_session(
@@ -708,7 +719,8 @@ pub enum Deletion {
 /// For whom a request to delete a session speaks, by its own word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaker {
-    /// For the client, which has stopped. It counts as that only if no other caller is known to have registered the session.
+    /// For the client, which has stopped. It counts as that only if no other caller is known to
+    /// have registered the session.
     Client,
     /// For somebody who runs the service. The client does not know.
     Operator,
@@ -721,7 +733,8 @@ fn by_text(by: By) -> &'static str {
     }
 }
 
-/// What somebody says who creates a group. What they leave out is `None`: they have no opinion on it.
+/// What somebody says who creates a group. What they leave out is `None`: they have no opinion on
+/// it.
 #[derive(Clone, Debug)]
 pub struct WantedGroup {
     /// A name for people, or that it is to have none.
@@ -765,7 +778,8 @@ struct ListPosition {
     left: Option<i64>,
 }
 
-/// What a new group of that path is refused with, if a name in it holds what nobody sees. One that is there is served as ever.
+/// What a new group of that path is refused with, if a name in it holds what nobody sees. One that
+/// is there is served as ever.
 fn hidden_in_path(path: &GroupPath) -> Option<FailoverError> {
     hidden_in("id of the tenant", path.parent.tenant.as_str())
         .or_else(|| hidden_in("id of the namespace", path.parent.namespace.as_str()))
@@ -859,7 +873,8 @@ fn changes_of(group: &str, stored: &StoredGroup) -> Vec<RoleChange> {
     stored.trace.iter().map(change).collect()
 }
 
-/// What somebody did, each once and after it was committed. Many at once are a deployment, or one who does nothing else.
+/// What somebody did, each once and after it was committed. Many at once are a deployment, or one
+/// who does nothing else.
 const GROUP_CREATED: Lines = Lines::new("group created", Level::INFO).at_most(100, 1_000);
 const GROUP_CHANGED: Lines = Lines::new("group changed", Level::INFO).at_most(100, 1_000);
 const GROUP_DELETED: Lines = Lines::new("group deleted", Level::INFO).at_most(100, 1_000);
@@ -879,8 +894,8 @@ fn log_deed(deed: Option<Lines>, caller: &Caller, group: &str, session: Option<&
     }
 }
 
-/// Committed changes of roles. All are rows of `role_transitions`; of a group whose clients push its role to and fro the log has
-/// the first few.
+/// Committed changes of roles. All are rows of `role_transitions`; of a group whose clients push
+/// its role to and fro the log has the first few.
 const ROLE_CHANGED: Lines = Lines::new("role changed", Level::INFO).at_most(20, 1_000);
 
 /// One line per change, after it was committed and not before.

@@ -1,5 +1,5 @@
-//! The HTTP interface: routes, and what is true of every answer. Handlers and wire types are in the modules
-//! beneath, one per resource; none of them knows a role's rules or a statement.
+//! The HTTP interface: routes, and what is true of every answer. Handlers and wire types are in the
+//! modules beneath, one per resource; none of them knows a role's rules or a statement.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -54,7 +54,8 @@ mod sessions;
 mod sites;
 mod status;
 
-/// A heartbeat's body read, and an answer's written, as the handlers do it: for the micro-benchmarks.
+/// A heartbeat's body read, and an answer's written, as the handlers do it: for the
+/// micro-benchmarks.
 #[doc(hidden)]
 pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, String)> {
     let message = sessions::read_body(&json::JsonBody::of(body.to_owned())).ok()?;
@@ -65,12 +66,14 @@ pub fn wire_form(body: &str, answer: &Answer) -> Option<(HeartbeatMessage, Strin
 const DEFECTS: Lines = Lines::new("request failed with a defect", Level::ERROR);
 const FAILURES: Lines = Lines::new("request failed", Level::WARN);
 
-/// Those that were refused because nobody was recognised, and those of a stranger who may not do that. Whoever can be refused can be
-/// refused very often, and must neither fill a disk nor hide others who are. Known callers have a rate of requests.
+/// Those that were refused because nobody was recognised, and those of a stranger who may not do
+/// that. Whoever can be refused can be refused very often, and must neither fill a disk nor hide
+/// others who are. Known callers have a rate of requests.
 const NOT_RECOGNISED: Lines = Lines::new("request refused: the caller is not recognised", Level::INFO);
 const NOT_ALLOWED: Lines = Lines::new("request refused: not allowed", Level::INFO);
 
-/// The longest target of a request, in bytes: four ids of the greatest length, percent-encoded, and a query.
+/// The longest target of a request, in bytes: four ids of the greatest length, percent-encoded, and
+/// a query.
 const MAX_TARGET_BYTES: usize = 16 * 1024;
 
 /// How the server is run.
@@ -109,7 +112,8 @@ struct Ending {
 }
 
 impl Life {
-    /// Says that the service is stopping: readiness and streams end, and connections are closed after their next answer.
+    /// Says that the service is stopping: readiness and streams end, and connections are closed
+    /// after their next answer.
     pub fn end(&self) {
         self.0.is_ending.store(true, Ordering::Release);
         self.0.said.notify_waiters();
@@ -141,7 +145,8 @@ pub struct Shared {
     pub life: Life,
 }
 
-/// A server on these listeners, over TLS where that is configured. It runs when awaited, and stops by its handle.
+/// A server on these listeners, over TLS where that is configured. It runs when awaited, and stops
+/// by its handle.
 pub fn server(
     listeners: Vec<TcpListener>,
     shared: Shared,
@@ -177,8 +182,9 @@ async fn refuse_path(request: HttpRequest) -> Result<&'static str, ApiError> {
     Err(ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() })
 }
 
-/// Around every request: the path in normal form, the operation id, the body of every error (the framework's own included), none for
-/// `HEAD`, and the word that the connection closes where it does.
+/// Around every request: the path in normal form, the operation id, the body of every error (the
+/// framework's own included), none for `HEAD`, and the word that the connection closes where it
+/// does.
 async fn around_everything(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
@@ -201,7 +207,8 @@ async fn around_everything(
         Some(authenticator) => guard::admit(&request, resource, authenticator, &operation_id).await,
         None => Err(ApiError::NotAllowed { reason: "There is nobody at the door.".to_owned() }),
     };
-    // Within the caller's trace only where we know them: a stranger's word would have every request recorded.
+    // Within the caller's trace only where we know them: a stranger's word would have every request
+    // recorded.
     let trace = request.extensions().get::<guard::Familiar>().map(|_| request.headers());
     let operation_id = operation_id.answered();
     let span = telemetry::request_span(trace, request.method().as_str(), route.label(), operation_id);
@@ -264,12 +271,13 @@ const LONG: [&str; 12] = [
     paths::TENANT_KEYS,
 ];
 
-/// Says that the connection closes after an answer, in all cases in which it will: whoever is not told may lose the next
-/// request on it.
+/// Says that the connection closes after an answer, in all cases in which it will: whoever is not
+/// told may lose the next request on it.
 fn say_whether_it_closes(response: &mut ServiceResponse<BoxBody>, is_for_health: bool) {
     let request = response.request();
     let ending = request.app_data::<web::Data<Life>>().is_some_and(|life| life.is_ending());
-    // The framework closes after a request that has this option, although it upgrades to nothing. Proxies send it with every request.
+    // The framework closes after a request that has this option, although it upgrades to nothing.
+    // Proxies send it with every request.
     let may_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
     // HTTP/1.0 has no chunks: what has no length ends with its connection.
     let ends_by_closing = request.version() < Version::HTTP_11 && response.response().body().size() == BodySize::Stream;
@@ -392,7 +400,8 @@ fn claimed_trace_id(headers: &HeaderMap) -> Option<String> {
     }
 }
 
-/// Only to find a request again: it need not be hard to guess, and must not cost a system call per heartbeat.
+/// Only to find a request again: it need not be hard to guess, and must not cost a system call per
+/// heartbeat.
 fn new_operation_id() -> String {
     format!("{:032x}", fastrand::u128(1..))
 }

@@ -1,5 +1,6 @@
-//! The names in a path: tenant, namespace, group, client session. What a name is is said in `wire`, for both sides; what only the
-//! service makes of them is here: a group's key in the database, and patterns of names by which somebody may be let in.
+//! The names in a path: tenant, namespace, group, client session. What a name is is said in `wire`,
+//! for both sides; what only the service makes of them is here: a group's key in the database, and
+//! patterns of names by which somebody may be let in.
 
 use uuid::Uuid;
 
@@ -20,7 +21,8 @@ pub struct GroupPath {
     pub group: GroupId,
 }
 
-/// The key of a group in the database: computed from its path, so that no look-up by name is needed.
+/// The key of a group in the database: computed from its path, so that no look-up by name is
+/// needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey(pub Uuid);
 

@@ -1,8 +1,9 @@
 //! Bounds for the lines that a client, a stranger or an outage could cause without end.
 //!
-//! Of each kind of line the first few in a window are written as they are, and at its end one more says how many were left
-//! out, over how long, and who caused most of them. So a disk fills no faster for ten thousand clients than for ten. What is
-//! left out is written at the level DEBUG, for those who look for it.
+//! Of each kind of line the first few in a window are written as they are, and at its end one more
+//! says how many were left out, over how long, and who caused most of them. So a disk fills no
+//! faster for ten thousand clients than for ten. What is left out is written at the level DEBUG,
+//! for those who look for it.
 //!
 //! ```
 //! use client_failover::{limited, log_limits::Lines};
@@ -51,8 +52,9 @@ impl Lines {
         Lines { of_one, of_all, ..self }
     }
 
-    /// Whether a line may be written now. `cause` is whose lines are counted together: an address, a group, or an empty
-    /// text where there is no such thing. [`limited!`](crate::limited) asks and writes.
+    /// Whether a line may be written now. `cause` is whose lines are counted together: an address,
+    /// a group, or an empty text where there is no such thing. [`limited!`](crate::limited) asks
+    /// and writes.
     pub fn admit(&self, cause: &str) -> bool {
         let (admitted, ended) = windows().admit(*self, cause, Instant::now());
         if let Some(ended) = ended {
@@ -62,7 +64,8 @@ impl Lines {
     }
 }
 
-/// Writes a line of a kind where its bounds allow it, else at DEBUG: the kind, the cause, then as for `tracing::event!`.
+/// Writes a line of a kind where its bounds allow it, else at DEBUG: the kind, the cause, then as
+/// for `tracing::event!`.
 #[macro_export]
 macro_rules! limited {
     ($lines:expr, $cause:expr, $($line:tt)+) => {

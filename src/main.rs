@@ -12,10 +12,11 @@ use client_failover_demo as demo;
 use client_failover_operator::completion::{self, CompletionArgs};
 use client_failover_operator::{self as operator, OperatorCommand};
 
-/// Tells redundant clients which of them acts: failover groups with leases and terms, on PostgreSQL.
+/// Tells redundant clients which of them acts: failover groups with leases and terms, on
+/// PostgreSQL.
 ///
-/// Without a command it serves. Without a database URL it runs a private PostgreSQL of its own, from the programs
-/// installed on this machine, and keeps its data between runs.
+/// Without a command it serves. Without a database URL it runs a private PostgreSQL of its own,
+/// from the programs installed on this machine, and keeps its data between runs.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 struct Cli {
@@ -65,10 +66,12 @@ enum Command {
 
 #[derive(clap::Args)]
 struct MigrateArgs {
-    /// Also let this role of the database read everything but the hashes of keys, and change nothing; it is made where it is missing. May be given several times
+    /// Also let this role of the database read everything but the hashes of keys, and change
+    /// nothing; it is made where it is missing. May be given several times
     #[arg(long, value_name = "ROLE")]
     reader: Vec<String>,
-    /// Also spread the groups over the nodes of the cluster (Citus 12.1 or later) whose coordinator the database is. All replicas have to be stopped
+    /// Also spread the groups over the nodes of the cluster (Citus 12.1 or later) whose coordinator
+    /// the database is. All replicas have to be stopped
     #[arg(long)]
     distribute: bool,
     #[command(flatten)]
@@ -161,7 +164,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends with that code: 2 is for how it was called or for this machine, which the caller has to change; 1 for the rest.
+/// Ends with that code: 2 is for how it was called or for this machine, which the caller has to
+/// change; 1 for the rest.
 fn with<E: Into<anyhow::Error>>(code: u8) -> impl FnOnce(E) -> Failure {
     move |error| coded((code, error))
 }
@@ -170,7 +174,8 @@ fn coded<E: Into<anyhow::Error>>((code, error): (u8, E)) -> Failure {
     (error.into(), ExitCode::from(code))
 }
 
-/// To standard output. `println!` would panic where the reader has gone, and whether anybody reads is not our business.
+/// To standard output. `println!` would panic where the reader has gone, and whether anybody reads
+/// is not our business.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,8 +1,9 @@
 //! What is counted, and its text for Prometheus.
 //!
-//! Counters are plain atomics of the process: counting costs a few nanoseconds, nothing is looked up and nothing
-//! grows, because every label comes from a closed list. Nothing here asks the database: what is true of all groups is
-//! counted in the background (`failover/census.rs`) and shown as it was then.
+//! Counters are plain atomics of the process: counting costs a few nanoseconds, nothing is looked
+//! up and nothing grows, because every label comes from a closed list. Nothing here asks the
+//! database: what is true of all groups is counted in the background (`failover/census.rs`) and
+//! shown as it was then.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -143,7 +144,8 @@ impl Histogram {
             let bound = *bound as f64 / unit;
             line(text, format_args!("{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"));
         }
-        // From the same reading as the buckets: a scrape during a request must not show more of the one than of the other.
+        // From the same reading as the buckets: a scrape during a request must not show more of the
+        // one than of the other.
         count += read(&self.buckets[BUCKETS - 1]);
         line(text, format_args!("{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}"));
         line(text, format_args!("{name}_sum{opening}{labels}{closing} {}", read(&self.sum) as f64 / unit));
@@ -308,11 +310,13 @@ pub struct Counted {
     pub sessions: i64,
     /// Sessions whose lease has not run out.
     pub live_sessions: i64,
-    /// Live sessions by the part of their lease that is over: under a quarter, a half, three quarters, more.
+    /// Live sessions by the part of their lease that is over: under a quarter, a half, three
+    /// quarters, more.
     pub lease_ages: [i64; 4],
     /// Outages of the service ever recorded in this database.
     pub outages: i64,
-    /// When the history that the database is in was noticed, in seconds since 1970; 0 while it is the first.
+    /// When the history that the database is in was noticed, in seconds since 1970; 0 while it is
+    /// the first.
     pub history_noticed_at_s: i64,
     /// How long the count took, in microseconds.
     pub took_us: u64,

@@ -1,4 +1,5 @@
-//! So many requests in a time from each who asks: a bucket that holds that many and refills steadily.
+//! So many requests in a time from each who asks: a bucket that holds that many and refills
+//! steadily.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -45,7 +46,8 @@ impl Rates {
         if buckets.len() >= MOST_BUCKETS {
             buckets.retain(|_, bucket| self.refilled(bucket, now) < self.most);
         }
-        // Neither is a newcomer refused for the number of others, nor do ever new names make ever new buckets.
+        // Neither is a newcomer refused for the number of others, nor do ever new names make ever
+        // new buckets.
         let who = if buckets.len() >= MOST_BUCKETS { THE_REST } else { who };
         let bucket = buckets.entry(who.into()).or_insert(Bucket { tokens: self.most, at: now });
         self.take_from(bucket, now)

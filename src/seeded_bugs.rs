@@ -1,8 +1,9 @@
 //! Deliberate defects, to see that the tests find them.
 //!
-//! Only with the feature `seeded-bugs`, and then only the one that `CLIENT_FAILOVER_SEEDED_BUG` names. Without the
-//! feature [`active`] is a constant `false` and the variable means nothing. The defects that break a promise are found by
-//! `tests/faults/seeded.rs`; docs/guarantees.md says by what and how soon.
+//! Only with the feature `seeded-bugs`, and then only the one that `CLIENT_FAILOVER_SEEDED_BUG`
+//! names. Without the feature [`active`] is a constant `false` and the variable means nothing. The
+//! defects that break a promise are found by `tests/faults/seeded.rs`; docs/guarantees.md says by
+//! what and how soon.
 
 use std::sync::Arc;
 
@@ -39,9 +40,11 @@ pub enum SeededBug {
     OldAcknowledgementBelieved,
     /// Leases are judged by the time in which the service was away.
     OutageForgotten,
-    /// A COMMIT whose wait for a synchronous standby was cancelled is taken for one that was waited for.
+    /// A COMMIT whose wait for a synchronous standby was cancelled is taken for one that was waited
+    /// for.
     CancelledWaitTakenForDone,
-    /// A sign of life is acknowledged before it is on disk, and so is given while no heartbeat can be committed.
+    /// A sign of life is acknowledged before it is on disk, and so is given while no heartbeat can
+    /// be committed.
     SignOfLifeNotDurable,
     /// A grant does not raise the stored term.
     TermNotStored,
@@ -49,15 +52,19 @@ pub enum SeededBug {
     RoleWithoutRow,
     /// Reads show the role of a session whose lease has lapsed.
     LapsedRoleShown,
-    /// A group that is created where one was deleted begins with the first term, and waits for nobody.
+    /// A group that is created where one was deleted begins with the first term, and waits for
+    /// nobody.
     TermBeginsAgain,
     /// A deletion by somebody else is taken for the session's goodbye.
     DeletionTakenForGoodbye,
-    /// Terms go on in a new history of the database as they are in it, whatever was given in the one that is lost.
+    /// Terms go on in a new history of the database as they are in it, whatever was given in the
+    /// one that is lost.
     TermsNotLifted,
-    /// Primary is granted in a new history of the database while somebody may act on a lease that is lost.
+    /// Primary is granted in a new history of the database while somebody may act on a lease that
+    /// is lost.
     GrantBeforeWait,
-    /// Heartbeats are written in order of arrival, whoever sent them, and every group is read whole.
+    /// Heartbeats are written in order of arrival, whoever sent them, and every group is read
+    /// whole.
     BatchesUnfair,
 }
 

@@ -94,8 +94,8 @@ const FOR_DATABASE: [&str; 11] = [
 /// The one of them that says nothing to a command that migrates.
 const MIGRATE: &str = "migrate";
 
-/// Leaves a command on the database the settings that it uses: the others are not shown, not read from the environment, and
-/// refused as flags.
+/// Leaves a command on the database the settings that it uses: the others are not shown, not read
+/// from the environment, and refused as flags.
 pub fn only_for_database(argument: clap::Arg) -> clap::Arg {
     static OF_SERVE: LazyLock<Vec<clap::Id>> = LazyLock::new(|| {
         let serve = <ServeArgs as clap::Args>::augment_args(clap::Command::new("serve"));
@@ -175,18 +175,20 @@ pub struct Service {
 }
 
 impl Service {
-    /// Binds the port, starts the private server if there is to be one, and begins to wait for the database. A
-    /// customer's database need not be there yet; until it is, requests are answered 503.
+    /// Binds the port, starts the private server if there is to be one, and begins to wait for the
+    /// database. A customer's database need not be there yet; until it is, requests are answered 503.
     pub async fn start(settings: &Settings) -> Result<Service, ServeError> {
         let listeners = listen(&settings.listen)?;
         let local_addr = |listener: &TcpListener| listener.local_addr().map_err(ServeError::Server);
         let addresses: Vec<SocketAddr> = listeners.iter().map(local_addr).collect::<Result<_, _>>()?;
-        // Before the database: what is wrong with the settings is said at once, and nothing was begun.
+        // Before the database: what is wrong with the settings is said at once, and nothing was
+        // begun.
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
         let tls_config = tls.as_ref().map(Tls::config);
         let client_trust = tls.as_ref().and_then(Tls::client_trust);
         exposure::warn(settings, &addresses);
-        // The last thing that needs root is done: the port is open and the key of the certificate is read.
+        // The last thing that needs root is done: the port is open and the key of the certificate
+        // is read.
         leave_root(settings)?;
         let (store, direct, postgres) = open_database(settings).await?;
         let authenticator = match Authenticator::open(&settings.auth, &store) {
@@ -232,7 +234,8 @@ impl Service {
         self.addresses[0]
     }
 
-    /// Waits until the private server, if there is one, can be used. A customer's is not waited for: it may come later.
+    /// Waits until the private server, if there is one, can be used. A customer's is not waited
+    /// for: it may come later.
     pub async fn wait_for_private_database(&mut self) {
         if self.postgres.is_some() {
             // An error means that the preparation failed, which `run_until` reports.
@@ -240,16 +243,16 @@ impl Service {
         }
     }
 
-    /// The URL of the private database, for commands on this machine. It holds no secret: who may use it is a matter of the
-    /// socket's folder.
+    /// The URL of the private database, for commands on this machine. It holds no secret: who may
+    /// use it is a matter of the socket's folder.
     pub fn private_database_url(&self) -> Option<String> {
         let postgres = self.postgres.as_ref()?;
         let folder = percent_encode(postgres.socket_dir().as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
         Some(format!("postgres://{}@{folder}:{}/{}", private::OWNER, postgres.port(), private::DATABASE))
     }
 
-    /// Serves until `stop` completes, then ends in order: readiness, new connections, requests in flight,
-    /// database connections, the private server.
+    /// Serves until `stop` completes, then ends in order: readiness, new connections, requests in
+    /// flight, database connections, the private server.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.server.handle();
         let mut server = tokio::spawn(self.server);
@@ -265,7 +268,8 @@ impl Service {
         tokio::time::sleep(self.drain).await;
         handle.stop(true).await;
         upkeep.abort();
-        // Connections in the middle of something are broken by the server's end; nothing committed is lost.
+        // Connections in the middle of something are broken by the server's end; nothing committed
+        // is lost.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.store.close()).await;
         log_limits::finish();
         if let Some(postgres) = self.postgres {
@@ -275,15 +279,15 @@ impl Service {
     }
 }
 
-/// How many connections may wait to be taken: when a replica dies, all its clients come to another at once, and one that finds
-/// no room tries again only after a second.
+/// How many connections may wait to be taken: when a replica dies, all its clients come to another
+/// at once, and one that finds no room tries again only after a second.
 const BACKLOG: u32 = 4_096;
 
 /// How often another free port is tried where it is taken on one of several addresses.
 const FREE_PORT_ATTEMPTS: usize = 20;
 
-/// Listens on all addresses of a name, on one port. An address that this machine does not have, as where IPv6 is off, is left
-/// out as long as another is there.
+/// Listens on all addresses of a name, on one port. An address that this machine does not have, as
+/// where IPv6 is off, is left out as long as another is there.
 fn listen(wanted: &ListenAddresses) -> Result<Vec<TcpListener>, ServeError> {
     let mut attempts = if wanted.port() == 0 { FREE_PORT_ATTEMPTS } else { 1 };
     loop {
@@ -323,7 +327,8 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // As the standard library does: a service that is started again need not wait for connections of the one before.
+    // As the standard library does: a service that is started again need not wait for connections
+    // of the one before.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
@@ -351,8 +356,9 @@ fn flatten(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> Res
     ended.unwrap_or_else(|panic| Err(ServeError::Server(std::io::Error::other(panic))))
 }
 
-/// Migrates the database of these settings, starting the private server for it if there is to be one, and makes these roles
-/// readers of it; returns how many migrations ran. Where that is asked for, its groups are spread over the nodes of its cluster.
+/// Migrates the database of these settings, starting the private server for it if there is to be
+/// one, and makes these roles readers of it; returns how many migrations ran. Where that is asked
+/// for, its groups are spread over the nodes of its cluster.
 pub async fn migrate(settings: &Settings, readers: &[String], distribute: bool) -> Result<usize, ServeError> {
     let (_, direct, postgres) = open_database(settings).await?;
     let migrate = async {
@@ -414,8 +420,8 @@ fn as_superuser(postgres: &Postgres) -> PgConnectOptions {
         .database(private::DATABASE)
 }
 
-/// Waits for the database, brings it up to date, and keeps the service's upkeep going for ever. Ends only with an
-/// error that waiting does not mend.
+/// Waits for the database, brings it up to date, and keeps the service's upkeep going for ever.
+/// Ends only with an error that waiting does not mend.
 async fn prepare(
     failover: Failover,
     direct: Store,
@@ -428,7 +434,8 @@ async fn prepare(
         wait_for_database(failover.store(), direct.clone(), migrate).await?;
         // Nobody may be waiting.
         let _ = is_prepared.send(());
-        // Each on a thread of its own: signs of life and sweeps do not wait for them. They go with this task.
+        // Each on a thread of its own: signs of life and sweeps do not wait for them. They go with
+        // this task.
         let mut apart = JoinSet::new();
         apart.spawn(failover.feed().clone().run(direct.clone()));
         apart.spawn(upkeep::remember_longer_leases(failover.clone()));
@@ -443,8 +450,9 @@ async fn prepare(
             Some(ended) = apart.join_next() => flatten(ended.map(Ok)),
         }
     };
-    // From the start: where the tables are there already, heartbeats are answered while others still migrate, and a
-    // replica that answers them without a sign of life would look like an outage.
+    // From the start: where the tables are there already, heartbeats are answered while others
+    // still migrate, and a replica that answers them without a sign of life would look like an
+    // outage.
     tokio::select! {
         ended = prepared_and_swept => ended,
         () = upkeep::keep_alive(store.clone()) => Ok(()),
@@ -514,7 +522,8 @@ pub async fn run(settings: &Settings) -> Result<(), BadEnd> {
         tracing::info!(version, commit = COMMIT, %address, scheme = service.scheme, "listening");
     }
     service.wait_for_private_database().await;
-    // `println!` would panic where the reader has gone, and whether anybody reads is not our business.
+    // `println!` would panic where the reader has gone, and whether anybody reads is not our
+    // business.
     let _ = writeln!(std::io::stdout(), "{}", banner::text(&service, settings));
     Ok(service.run_until(stop.comes()).await?)
 }

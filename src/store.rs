@@ -1,9 +1,9 @@
 //! The database: the only place for SQL, isolation, retries, locks and the clock.
 //!
-//! One way in for whatever decides or changes: [`Store::serializable`], a named transaction that may run several
-//! times before it commits once. One way in for reads: [`Store::read`], outside serializable isolation, so that
-//! a read is not tracked and conflicts with nothing. A work closure must not log, count or answer: it may be
-//! run again.
+//! One way in for whatever decides or changes: [`Store::serializable`], a named transaction that
+//! may run several times before it commits once. One way in for reads: [`Store::read`], outside
+//! serializable isolation, so that a read is not tracked and conflicts with nothing. A work closure
+//! must not log, count or answer: it may be run again.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -52,17 +52,20 @@ pub mod state;
 pub mod status;
 pub mod turns;
 
-/// How long a statement waits for a row that somebody else holds before the transaction is run again. Whoever holds it
-/// may be a person at a prompt, and heartbeats of other groups may share the transaction.
+/// How long a statement waits for a row that somebody else holds before the transaction is run
+/// again. Whoever holds it may be a person at a prompt, and heartbeats of other groups may share
+/// the transaction.
 const LOCK_TIMEOUT: &str = "50ms";
 
 /// What is said of what was done on a connection while the replica entered another history.
 const LEFT_HISTORY: &str = "the database entered another history meanwhile";
 
-/// What makes a commit wait for a synchronous standby: a record in the log of the server, and no row.
+/// What makes a commit wait for a synchronous standby: a record in the log of the server, and no
+/// row.
 const WRITE_SOMETHING: &str = "SELECT pg_logical_emit_message(true, 'client-failover', '')";
 
-/// Connections for what the service does of its own accord: one for each thing that must not wait for another.
+/// Connections for what the service does of its own accord: one for each thing that must not wait
+/// for another.
 const OWN_CONNECTIONS: u32 = 4;
 
 /// Why the database could not do what was asked.
@@ -78,7 +81,8 @@ pub enum StoreError {
         transaction: &'static str,
         /// How often it was tried.
         attempts: u32,
-        /// Whether it waited in vain each time, for a row that somebody held, and met no change of others.
+        /// Whether it waited in vain each time, for a row that somebody held, and met no change of
+        /// others.
         held: bool,
     },
     /// What is stored breaks a rule that it was stored under.
@@ -101,7 +105,8 @@ pub struct StoreOptions {
     pub pool_size: u32,
     /// How long one operation may take with all its retries.
     pub operation_timeout: Duration,
-    /// How long a transaction may stand idle before the server ends it: a paused replica must not hold up the others.
+    /// How long a transaction may stand idle before the server ends it: a paused replica must not
+    /// hold up the others.
     pub idle_in_transaction_timeout: Duration,
     /// The longest time without a sign of life that is not an outage.
     pub outage_gap: Duration,
@@ -118,12 +123,14 @@ pub struct StoreOptions {
 pub enum Pooler {
     /// Nothing: a connection is a server's session. Statements are prepared.
     None,
-    /// A pooler that gives a server connection per transaction (PgBouncer's transaction mode): nothing of a
-    /// session outlives a transaction, so statements are not kept prepared and settings are given with each BEGIN.
+    /// A pooler that gives a server connection per transaction (PgBouncer's transaction mode):
+    /// nothing of a session outlives a transaction, so statements are not kept prepared and
+    /// settings are given with each BEGIN.
     Transaction,
 }
 
-/// What happens when the connection breaks during COMMIT, so that nobody knows whether it took place.
+/// What happens when the connection breaks during COMMIT, so that nobody knows whether it took
+/// place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostCommit {
     /// The work is done again: doing it twice is as doing it once.
@@ -141,12 +148,12 @@ pub enum WorkError {
     /// A statement failed.
     #[error(transparent)]
     Statement(#[from] sqlx::Error),
-    /// The last sign of life is longer ago than the gap: an outage may have to be recorded before anything is
-    /// decided.
+    /// The last sign of life is longer ago than the gap: an outage may have to be recorded before
+    /// anything is decided.
     #[error("no sign of life of the service for too long")]
     ServiceWasAway,
-    /// The database is in another history than the one that this replica works in, or lacks what it remembers of it: a sign of life
-    /// has to say in which one before anything is decided.
+    /// The database is in another history than the one that this replica works in, or lacks what it
+    /// remembers of it: a sign of life has to say in which one before anything is decided.
     #[error("the database is in another history")]
     AnotherHistory,
     /// What was read breaks a rule.
@@ -159,7 +166,8 @@ pub enum WorkError {
 pub struct Store {
     line: Arc<Line>,
     pool: Pool,
-    /// Signs of life, the sweep, leases that end, and readiness: work that must not wait behind requests.
+    /// Signs of life, the sweep, leases that end, and readiness: work that must not wait behind
+    /// requests.
     own_pool: Pool,
     texts: Arc<Texts>,
     places: Arc<spread::Places>,
@@ -175,14 +183,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store over that server. Connects on first use: the database need not be there yet. Must be called within a tokio
-    /// runtime.
+    /// A store over that server. Connects on first use: the database need not be there yet. Must be
+    /// called within a tokio runtime.
     pub fn open(hosts: impl Into<Hosts>, options: StoreOptions) -> Store {
         Store::open_with(hosts.into(), options, Arc::default(), None)
     }
 
-    /// Another way to the same database, such as one past a pooler. What is known of its life is shared, and signs of life are given
-    /// on the one way only: if the two led to different copies, they would call each other's histories lost.
+    /// Another way to the same database, such as one past a pooler. What is known of its life is
+    /// shared, and signs of life are given on the one way only: if the two led to different copies,
+    /// they would call each other's histories lost.
     pub fn open_beside(&self, hosts: impl Into<Hosts>, options: StoreOptions) -> Store {
         Store::open_with(hosts.into(), options, self.life.clone(), Some(Arc::new(self.clone())))
     }
@@ -194,10 +203,11 @@ impl Store {
             ("statement_timeout", format!("{statement_ms}ms")),
             ("lock_timeout", LOCK_TIMEOUT.to_owned()),
             ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
-            // A scan of a whole table would be tracked as a read of all of it and conflict with every write.
+            // A scan of a whole table would be tracked as a read of all of it and conflict with
+            // every write.
             ("enable_seqscan", "off".to_owned()),
-            // Every statement of a decision walks along primary keys, a row or a few at a time: a bitmap costs
-            // more than the walk it would save.
+            // Every statement of a decision walks along primary keys, a row or a few at a time: a
+            // bitmap costs more than the walk it would save.
             ("enable_bitmapscan", "off".to_owned()),
             ("jit", "off".to_owned()),
         ];
@@ -226,7 +236,8 @@ impl Store {
         }
     }
 
-    /// The same database for work that is less urgent than the upkeep: it has connections of its own, while there are enough.
+    /// The same database for work that is less urgent than the upkeep: it has connections of its
+    /// own, while there are enough.
     pub fn beside(&self) -> Store {
         let own = PoolOptions { rank: Rank::Background, most: OWN_CONNECTIONS, kept: 0 };
         Store { own_pool: Pool::new(&self.line, own, Some(&self.pool)), ..self.clone() }
@@ -237,16 +248,19 @@ impl Store {
         Store { pool: self.own_pool.clone(), ..self.clone() }
     }
 
-    /// The same store for signs of life: reads of one statement that goes in one message, whatever history the database is in.
+    /// The same store for signs of life: reads of one statement that goes in one message, whatever
+    /// history the database is in.
     fn for_signs_of_life(&self) -> Store {
         Store { reads_in_transactions: false, of: Of::AnyHistory, ..self.clone() }
     }
 
-    /// The same store with so many connections of its own, which belong to the runtime that this is called in: whoever waits
-    /// for the database is then woken by the thread that hears from it. `kept` of them stay, whatever else needs some.
+    /// The same store with so many connections of its own, which belong to the runtime that this is
+    /// called in: whoever waits for the database is then woken by the thread that hears from it.
+    /// `kept` of them stay, whatever else needs some.
     ///
-    /// They are for statements that find all their rows by key, whose plan is the same whatever the values: PostgreSQL would
-    /// otherwise plan each anew where it takes few rows, which costs more than to run it.
+    /// They are for statements that find all their rows by key, whose plan is the same whatever the
+    /// values: PostgreSQL would otherwise plan each anew where it takes few rows, which costs more
+    /// than to run it.
     pub fn with_own_connections(&self, connections: u32, kept: u32) -> Store {
         let pooler = self.options.pooler;
         let own = PoolOptions { rank: Rank::Heartbeats, most: connections, kept };
@@ -277,8 +291,8 @@ impl Store {
         self.own_pool.usage()
     }
 
-    /// Counts how many more connections the server would give us, for the pools to go by. Behind a pooler that is the pooler's
-    /// concern.
+    /// Counts how many more connections the server would give us, for the pools to go by. Behind a
+    /// pooler that is the pooler's concern.
     pub async fn look_at_spare_connections(&self) -> Result<(), StoreError> {
         // Superusers have a few connections more, and no limit of their own.
         const SPARE: &str = "
@@ -316,9 +330,10 @@ impl Store {
 
     /// Runs `work` in one SERIALIZABLE transaction and commits it.
     ///
-    /// A conflict, which may come from any statement and from COMMIT itself, runs it again from the start with a
-    /// new snapshot and a new reading of the clock, after a short random wait; so does a broken connection, on
-    /// another one. What was never committed was never decided. Ends within the operation timeout.
+    /// A conflict, which may come from any statement and from COMMIT itself, runs it again from the
+    /// start with a new snapshot and a new reading of the clock, after a short random wait; so does
+    /// a broken connection, on another one. What was never committed was never decided. Ends within
+    /// the operation timeout.
     pub async fn serializable<T>(
         &self,
         name: &'static str,
@@ -329,8 +344,8 @@ impl Store {
         self.serializable_on(&mut Kept::nothing(), deadline, u32::MAX, name, lost_commit, work).await
     }
 
-    /// As [`Store::serializable`], until a deadline and for so many conflicts at most, on a connection that the caller keeps from
-    /// one transaction to the next.
+    /// As [`Store::serializable`], until a deadline and for so many conflicts at most, on a
+    /// connection that the caller keeps from one transaction to the next.
     pub async fn serializable_on<T>(
         &self,
         kept: &mut Kept,
@@ -403,8 +418,8 @@ impl Store {
         }
     }
 
-    /// One attempt of a serializable transaction. A connection that is not known to be good is closed, never
-    /// handed back.
+    /// One attempt of a serializable transaction. A connection that is not known to be good is
+    /// closed, never handed back.
     async fn attempt<T>(
         &self,
         name: &'static str,
@@ -418,7 +433,8 @@ impl Store {
             Keeping::Begun(connection) | Keeping::InTurn(connection) => (connection, true),
         };
         let begin = AssertSqlSafe(self.begins().serializable.clone());
-        // A pooler would have to hold a connection of the server for a transaction that is begun and not used.
+        // A pooler would have to hold a connection of the server for a transaction that is begun
+        // and not used.
         let begins_next = kept.keeps && self.options.pooler == Pooler::None;
         let commit = AssertSqlSafe(match begins_next {
             true => self.begins().commit_and_serializable.clone(),
@@ -453,7 +469,8 @@ impl Store {
         };
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
-            // Nobody waits for the standby any more: it is committed here, and whether it survives this server is unknown.
+            // Nobody waits for the standby any more: it is committed here, and whether it survives
+            // this server is unknown.
             Ok(Ok((_, Some(warning)))) if !active(SeededBug::CancelledWaitTakenForDone) => {
                 tracing::warn!(transaction = name, warning, "a COMMIT is not known to be replicated");
                 Fault::LostInCommit(warning)
@@ -493,7 +510,8 @@ impl Store {
         Err(fault)
     }
 
-    /// Sees to it that there is a kept connection, and that it answers. Where there is none to be had, the next call tries again.
+    /// Sees to it that there is a kept connection, and that it answers. Where there is none to be
+    /// had, the next call tries again.
     pub async fn keep_connection(&self, kept: &mut Kept) {
         kept.rest().await;
         if matches!(kept.keeping, Keeping::Nothing)
@@ -503,8 +521,9 @@ impl Store {
         }
     }
 
-    /// Begins the next transaction on a kept connection and waits for its turn among those of all replicas. False where it
-    /// was waited for in vain, or cannot be waited for: the transaction goes on without, or says what is wrong.
+    /// Begins the next transaction on a kept connection and waits for its turn among those of all
+    /// replicas. False where it was waited for in vain, or cannot be waited for: the transaction
+    /// goes on without, or says what is wrong.
     pub async fn begin_in_turn(&self, kept: &mut Kept) -> bool {
         if self.is_spread() {
             return false;
@@ -543,8 +562,9 @@ impl Store {
         }
     }
 
-    /// Runs a read of one statement on a kept connection, so that it needs no other; what was begun on it is given up. `None`
-    /// where that fails: what is wrong is found out by the transaction that follows.
+    /// Runs a read of one statement on a kept connection, so that it needs no other; what was begun
+    /// on it is given up. `None` where that fails: what is wrong is found out by the transaction
+    /// that follows.
     pub async fn read_on<T>(
         &self,
         kept: &mut Kept,
@@ -668,7 +688,8 @@ impl Store {
         &self.texts.by_commit[usize::from(self.line.admission().synchronous_commit() == "remote_apply")]
     }
 
-    /// A connection of its own, outside the pools: for what needs a session, and for telling why one cannot be had.
+    /// A connection of its own, outside the pools: for what needs a session, and for telling why
+    /// one cannot be had.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         self.line.connect_apart().await
     }
@@ -706,8 +727,9 @@ impl Texts {
             Begins {
                 commit_and_serializable: format!("COMMIT; {serializable}").into(),
                 serializable: serializable.into(),
-                // A statement is parsed in one message and run in the next: outside a transaction another server connection
-                // could get the second. And behind a pooler the server may become another one under a connection that stays.
+                // A statement is parsed in one message and run in the next: outside a transaction
+                // another server connection could get the second. And behind a pooler the server
+                // may become another one under a connection that stays.
                 read: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; ").into(),
             }
         };
@@ -731,8 +753,9 @@ async fn roll_back(mut connection: Connection) -> Option<Connection> {
 
 /// A connection that is kept for the next transaction, which may have been begun on it already.
 ///
-/// COMMIT and the BEGIN of the next transaction go in one message, which saves each transaction a round trip. What is
-/// begun so has no snapshot, no lock and no number yet: it takes its snapshot, as any other, with its first statement.
+/// COMMIT and the BEGIN of the next transaction go in one message, which saves each transaction a
+/// round trip. What is begun so has no snapshot, no lock and no number yet: it takes its snapshot,
+/// as any other, with its first statement.
 pub struct Kept {
     keeps: bool,
     keeping: Keeping,
@@ -762,13 +785,14 @@ impl Kept {
         Kept { keeps: false, keeping: Keeping::Nothing, conflicts: 0 }
     }
 
-    /// How often its transactions met those of others since this was last asked, rows that were merely held not counted.
+    /// How often its transactions met those of others since this was last asked, rows that were
+    /// merely held not counted.
     pub fn take_conflicts(&mut self) -> u32 {
         std::mem::take(&mut self.conflicts)
     }
 
-    /// Ends what was begun and not used, before the server takes the caller for dead, and gives up a connection that does not
-    /// answer.
+    /// Ends what was begun and not used, before the server takes the caller for dead, and gives up
+    /// a connection that does not answer.
     pub async fn rest(&mut self) {
         self.keeping = match self.take() {
             Keeping::Begun(connection) | Keeping::InTurn(connection) => Keeping::after(roll_back(connection).await),
@@ -796,14 +820,16 @@ impl Keeping {
     }
 }
 
-/// Connections may lead now to the one and now to the other of two databases: that is no reason to ask without a pause.
+/// Connections may lead now to the one and now to the other of two databases: that is no reason to
+/// ask without a pause.
 async fn pause_elsewhere(times: u32, deadline: Instant) {
     if times > 1 {
         pause(times + 2, deadline).await;
     }
 }
 
-/// Waits a random time that grows with the number of failures, so that two that met do not meet again.
+/// Waits a random time that grows with the number of failures, so that two that met do not meet
+/// again.
 async fn pause(failures: u32, deadline: Instant) {
     let longest_us = 1_000_u64 << failures.min(6);
     let wait = Duration::from_micros(fastrand::u64(0..longest_us));

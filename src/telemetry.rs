@@ -1,4 +1,5 @@
-//! Logs, to standard error, for people or as JSON; and traces, to an OpenTelemetry collector where one is configured.
+//! Logs, to standard error, for people or as JSON; and traces, to an OpenTelemetry collector where
+//! one is configured.
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -97,8 +98,9 @@ fn lines(filter: &str, format: LogFormat) -> Result<Box<dyn Layer<Registry> + Se
     let wanted = EnvFilter::builder()
         .parse(filter)
         .map_err(|cause| TelemetryError::Filter { filter: filter.to_owned(), cause })?;
-    // What dependencies say of every stranger's bytes and of every notice of the database is said by lines of ours, with
-    // who it was and bounded, or matters to nobody. Who asks for their lines by name gets them.
+    // What dependencies say of every stranger's bytes and of every notice of the database is said
+    // by lines of ours, with who it was and bounded, or matters to nobody. Who asks for their lines
+    // by name gets them.
     let mut wanted = wanted;
     for (target, level) in QUIET {
         if !filter.contains(target)
@@ -112,7 +114,8 @@ fn lines(filter: &str, format: LogFormat) -> Result<Box<dyn Layer<Registry> + Se
         Ok(no_spans) => wanted.add_directive(no_spans),
         Err(cause) => return Err(TelemetryError::Filter { filter: filter.to_owned(), cause }),
     };
-    // A line that nobody can be shown is lost: to complain on standard error about standard error would panic.
+    // A line that nobody can be shown is lost: to complain on standard error about standard error
+    // would panic.
     Ok(match format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
@@ -152,7 +155,8 @@ fn open_provider(options: &TraceOptions) -> Result<SdkTracerProvider, TelemetryE
         .build())
 }
 
-/// Sends what has not been sent yet. Called once, at the end; may block for as long as the collector takes.
+/// Sends what has not been sent yet. Called once, at the end; may block for as long as the
+/// collector takes.
 pub fn finish() {
     if let Some(provider) = TRACES.get() {
         // Nobody is left to be told.
@@ -160,8 +164,8 @@ pub fn finish() {
     }
 }
 
-/// The span of a request, within the caller's trace where `trace` has headers that name one. Where nothing is traced it costs
-/// one look.
+/// The span of a request, within the caller's trace where `trace` has headers that name one. Where
+/// nothing is traced it costs one look.
 pub fn request_span(trace: Option<&HeaderMap>, method: &str, route: &str, operation_id: &str) -> Span {
     if TRACES.get().is_none() {
         return Span::none();
@@ -203,8 +207,8 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// The same as [`client`](client_failover_client::outgoing::client) for a thread that may block, made on a thread of its own: it
-/// brings a runtime along, which must not begin within another.
+/// The same as [`client`](client_failover_client::outgoing::client) for a thread that may block,
+/// made on a thread of its own: it brings a runtime along, which must not begin within another.
 fn blocking_client(
     url: &reqwest::Url,
     configure: impl Fn() -> reqwest::blocking::ClientBuilder + Sync,

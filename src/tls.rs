@@ -1,5 +1,6 @@
-//! TLS for those who connect to the service: a certificate, and the authority and revocations of client certificates, all reread
-//! when they change. A connection keeps the certificate that it began with; whether its client's is still good is asked again.
+//! TLS for those who connect to the service: a certificate, and the authority and revocations of
+//! client certificates, all reread when they change. A connection keeps the certificate that it
+//! began with; whether its client's is still good is asked again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,7 +96,8 @@ pub struct ClientTrust {
     verifier: RwLock<Arc<dyn ClientCertVerifier>>,
     /// Rises with every change.
     generation: AtomicU64,
-    /// When the first of the revocation lists is due to be followed by another, in seconds since 1970; the end of time without.
+    /// When the first of the revocation lists is due to be followed by another, in seconds since
+    /// 1970; the end of time without.
     crl_due_at: AtomicI64,
 }
 
@@ -105,7 +107,8 @@ impl ClientTrust {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether a client's certificate, with those between it and its authority behind it, is good now.
+    /// Whether a client's certificate, with those between it and its authority behind it, is good
+    /// now.
     pub fn verifies(&self, chain: &[CertificateDer<'_>]) -> bool {
         let verifier = self.verifier.read().unwrap_or_else(PoisonError::into_inner).clone();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(unix_now().unsigned_abs()));
@@ -139,8 +142,9 @@ impl Tls {
         self.certificate.expires_at.load(Ordering::Relaxed)
     }
 
-    /// What a server needs. Client certificates are verified where they are shown, and not demanded: probes of a
-    /// load balancer have none, and who may do what is decided for each request.
+    /// What a server needs. Client certificates are verified where they are shown, and not
+    /// demanded: probes of a load balancer have none, and who may do what is decided for each
+    /// request.
     pub fn config(&self) -> TlsConfig {
         self.config.clone()
     }
@@ -166,8 +170,8 @@ impl Tls {
             if found == in_force {
                 continue;
             }
-            // A pair that does not fit is half of a change: it is tried again until it does. One thing that is broken does not
-            // keep a change of the other out.
+            // A pair that does not fit is half of a change: it is tried again until it does. One
+            // thing that is broken does not keep a change of the other out.
             let certificate = match found.pair == in_force.pair {
                 true => Ok(()),
                 false => self.reread_certificate().map(|()| in_force.pair = found.pair),
@@ -203,7 +207,8 @@ impl Tls {
 
     fn reread_trust(&self) -> Result<(), TlsError> {
         let loaded = load_trust(&self.options, &self.provider)?;
-        // A whole new one: with the one before go its sessions, which could be resumed past the new verifier.
+        // A whole new one: with the one before go its sessions, which could be resumed past the new
+        // verifier.
         let config = server_config(&self.options, &self.provider, &self.certificate, loaded.as_ref())?;
         *self.config.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         if let (Some(trust), Some(loaded)) = (&self.trust, loaded) {
@@ -289,8 +294,9 @@ fn load_trust(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Op
         Some(list.next_update()?.timestamp())
     };
     let crl_due_at = lists.iter().filter_map(due_at).min().unwrap_or(i64::MAX);
-    // Where there are lists, each authority of a chain needs one: what cannot be told counts as revoked. One that is past its time
-    // still counts: to refuse everybody because an authority is late would take every Primary away.
+    // Where there are lists, each authority of a chain needs one: what cannot be told counts as
+    // revoked. One that is past its time still counts: to refuse everybody because an authority is
+    // late would take every Primary away.
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
         .allow_unauthenticated()
         .with_crls(lists)

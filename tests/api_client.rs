@@ -1,4 +1,5 @@
-//! Clients made from the description by public generators, in several languages, can run a takeover.
+//! Clients made from the description by public generators, in several languages, can run a
+//! takeover.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Who gets in, and how far: every operation by every kind of identity in every place, and with everything that is
-//! wrong with a credential.
+//! Who gets in, and how far: every operation by every kind of identity in every place, and with
+//! everything that is wrong with a credential.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -94,7 +94,8 @@ impl Operation {
         }
     }
 
-    /// What the role gets, where it has been granted. Written down here by hand, and not taken from the code.
+    /// What the role gets, where it has been granted. Written down here by hand, and not taken from
+    /// the code.
     fn status_for(self, role: &str) -> u16 {
         match (role, self) {
             (_, ShowMetrics) => 403,
@@ -280,7 +281,8 @@ async fn every_operation_by_every_kind_of_identity_in_every_place() {
                 for operation in OPERATIONS {
                     let granted = place.0 == "t" && (place.1 == "n" || !limited);
                     let is_of_tenant = matches!(operation, ListKeys | CreateKey | RevokeKey);
-                    // Tokens here name their namespaces, and so are never good for a tenant as a whole.
+                    // Tokens here name their namespaces, and so are never good for a tenant as a
+                    // whole.
                     let is_limited = limited || !who.label.starts_with(char::is_lowercase);
                     let expected = match (granted, is_of_tenant, place.0) {
                         (_, true, "t") if !is_limited => operation.status_for(role),

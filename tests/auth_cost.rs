@@ -1,4 +1,5 @@
-//! What recognising callers costs: heartbeats per second with each kind of credential against none, in turns.
+//! What recognising callers costs: heartbeats per second with each kind of credential against none,
+//! in turns.
 
 use std::time::{Duration, Instant};
 
@@ -60,8 +61,8 @@ async fn heartbeats_per_second_with_each_kind_of_credential() {
     .await;
 }
 
-/// Needs no time of its own for passwords, so that it says something in any build. Both are the program as people start it, with
-/// the settings that it has by default.
+/// Needs no time of its own for passwords, so that it says something in any build. Both are the
+/// program as people start it, with the settings that it has by default.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures: cargo test --release --test suite -- --ignored --nocapture a_key_for_each_client"]
 async fn heartbeats_per_second_with_a_key_for_each_client_and_the_limits_by_default() {
@@ -87,8 +88,9 @@ async fn heartbeats_per_second_with_a_key_for_each_client_and_the_limits_by_defa
     assert!(ratio >= 0.9, "{ratio:.2}");
 }
 
-/// In turns, so that what else the machine does meets all of them, and every second time in the other order. Prints the median of
-/// each, and the median of what it was of the first in the same turn; returns that of the last.
+/// In turns, so that what else the machine does meets all of them, and every second time in the
+/// other order. Prints the median of each, and the median of what it was of the first in the same
+/// turn; returns that of the last.
 async fn measure(kinds: &[(&str, &str, Vec<String>)]) -> f64 {
     let mut rates = vec![Vec::new(); kinds.len()];
     for turn in 0..=TURNS {

@@ -1,4 +1,5 @@
-//! A database that has a bad day: it cannot commit, a table of it is locked, its clock is set. No role changes by it.
+//! A database that has a bad day: it cannot commit, a table of it is locked, its clock is set. No
+//! role changes by it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +51,8 @@ impl Server {
 const TIMEOUT: Duration = Duration::from_secs(4);
 const GROUPS: usize = 6;
 
-/// Clients that heartbeat every half timeout until they are told to stop, and note when they act on an answer.
+/// Clients that heartbeat every half timeout until they are told to stop, and note when they act on
+/// an answer.
 struct Clients {
     stop: Arc<AtomicBool>,
     running: Vec<tokio::task::JoinHandle<Vec<(Instant, Instant)>>>,
@@ -99,7 +101,8 @@ impl Clients {
         Clients { stop, running }
     }
 
-    /// How many groups two clients acted in at once, each for as long as it may on the answers that it had.
+    /// How many groups two clients acted in at once, each for as long as it may on the answers that
+    /// it had.
     async fn stop(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let acted = join_all(self.running).await.into_iter().map(|acted| acted.expect("a client ends"));
@@ -115,7 +118,8 @@ async fn changed_roles(server: &Server) -> f64 {
     server.numbers("SELECT count(*)::float8 FROM role_transitions WHERE reason <> 'first_heartbeat'").await[0]
 }
 
-/// Has a disturbance for as long as it takes a lease to run out, and a half; nothing may have changed by it.
+/// Has a disturbance for as long as it takes a lease to run out, and a half; nothing may have
+/// changed by it.
 async fn no_role_changes_by(begin: impl AsyncFn(&Server), end: impl AsyncFn(&Server), reason: &str) {
     let server = Server::start().await;
     let replica = TestReplica::start(settings(server.connect.clone())).await;

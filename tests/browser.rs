@@ -1,5 +1,6 @@
-//! A real browser: headless Chromium, driven by WebDriver as its driver speaks it. Few commands are needed, and the
-//! library that has them all rests on one under a licence that this project does not link.
+//! A real browser: headless Chromium, driven by WebDriver as its driver speaks it. Few commands are
+//! needed, and the library that has them all rests on one under a licence that this project does
+//! not link.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -223,7 +224,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Asked to end, the driver ends its browser; killed, it would leave it behind. Waiting here is short.
+        // Asked to end, the driver ends its browser; killed, it would leave it behind. Waiting here
+        // is short.
         if let Ok(mut stream) = TcpStream::connect(&self.address) {
             let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
             let request = format!("DELETE {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", self.session);
@@ -238,8 +240,9 @@ impl Drop for Browser {
 /// The driver, on a free port. What it and its browser leave behind is left in that folder.
 fn start_driver(scratch: &Path) -> (Child, String) {
     let mut said = Vec::new();
-    // It listens in both address families. Left to choose, it takes a port that is free in one, and ends where another
-    // program has the same one in the other. So it is given one, and another where somebody was faster.
+    // It listens in both address families. Left to choose, it takes a port that is free in one, and
+    // ends where another program has the same one in the other. So it is given one, and another
+    // where somebody was faster.
     for _ in 0..10 {
         let mut driver = Command::new("chromedriver")
             .arg(format!("--port={}", free_port()))
@@ -262,7 +265,8 @@ fn start_driver(scratch: &Path) -> (Child, String) {
     panic!("the driver never started: {said:#?}");
 }
 
-/// If this process is killed, nothing is dropped: a small watcher ends the browser then. It knows it by its profile.
+/// If this process is killed, nothing is dropped: a small watcher ends the browser then. It knows
+/// it by its profile.
 fn end_after_the_run(browser: u64, driver: u32, profile: &Path) {
     // Nobody waits for the watcher: it outlives this process, or ends with the browser.
     #[expect(clippy::zombie_processes)]

@@ -1,4 +1,5 @@
-//! How the program is called: what stands on which output, what it says of a slip, and which settings belong to which command.
+//! How the program is called: what stands on which output, what it says of a slip, and which
+//! settings belong to which command.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! What is answered 200 is committed where it was promised to be: on a standby, too, where the server waits for one.
+//! What is answered 200 is committed where it was promised to be: on a standby, too, where the
+//! server waits for one.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use crate::servers::Server;
 
 const MINUTE: i64 = 60_000;
 
-/// Ends every wait for a standby as soon as it begins, as an operator may. The transactions are committed here all the same.
+/// Ends every wait for a standby as soon as it begins, as an operator may. The transactions are
+/// committed here all the same.
 async fn cancel_waits(server: &Server) {
     let cancel = "SELECT count(pg_cancel_backend(pid))::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     loop {
@@ -32,7 +34,8 @@ async fn a_commit_that_nobody_waits_for_any_more_is_not_answered_200() {
     // A standby that is not there.
     server.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'").await;
     server.execute("SELECT pg_reload_conf()").await;
-    // From when on commits wait, one after the other of its processes learns. Signs of life are the first to.
+    // From when on commits wait, one after the other of its processes learns. Signs of life are the
+    // first to.
     let waiting = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     eventually("commits wait", async || server.value(waiting).await != "0").await;
     let requests = async {

@@ -1,13 +1,15 @@
 #!/bin/bash
-# Proves the stack of docker-compose.yml on a real engine: takeover through the proxy, a replica killed, a rolling restart, the
-# database restarted, all of it under heartbeats every 100 ms from several groups of two clients with a failover timeout of one second.
+# Proves the stack of docker-compose.yml on a real engine: takeover through the proxy, a replica
+# killed, a rolling restart, the database restarted, all of it under heartbeats every 100 ms from
+# several groups of two clients with a failover timeout of one second.
 #
-# Usage: tests/compose.sh [--binary FILE]
-#   Without --binary the image is built from source as a user would, which takes minutes and needs the network.
-#   With it, FILE (a release build for Debian 12) is put into the Dockerfile's own runtime stage.
+# Usage: tests/compose.sh [--binary FILE] Without --binary the image is built from source as a user
+# would, which takes minutes and needs the network. With it, FILE (a release build for Debian 12) is
+# put into the Dockerfile's own runtime stage.
 #
-# Takes about a minute and a quarter after the build, uses a project name, a port, a volume and images of its own and removes them.
-# Ends with 0 where everything held or there is no engine to try it on, which it says, and with 1 otherwise.
+# Takes about a minute and a quarter after the build, uses a project name, a port, a volume and
+# images of its own and removes them. Ends with 0 where everything held or there is no engine to try
+# it on, which it says, and with 1 otherwise.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +28,8 @@ if docker compose version >/dev/null 2>&1; then compose='docker compose'
 elif command -v docker-compose >/dev/null; then compose=docker-compose
 else skip "neither docker compose nor docker-compose is installed"; fi
 command -v python3 >/dev/null || skip "python3 is not installed"
-# Not those of monitoring, which is not started here, and not the builder's, which a build fetches for itself.
+# Not those of monitoring, which is not started here, and not the builder's, which a build fetches
+# for itself.
 images=$(sed -n '/^x-images:/,/^$/s/.*:-\(.*\)}$/\1/p' docker-compose.yml | grep -v -e / -e '^rust:')
 for image in $images; do
   docker image inspect "$image" >/dev/null 2>&1 || timeout 120 docker pull --quiet "$image" >/dev/null 2>&1 || skip "the image $image is not here and cannot be pulled"
@@ -252,7 +255,8 @@ def main():
         last = max(beat.sent for beat in silent.beats if beat.role == PRIMARY)
         took = next(beat.answered for beat in standby.beats if beat.role == PRIMARY) - last
         part.notes.append(f"standby Primary {took:.2f} s after the last heartbeat of the silent one")
-        # Not before the silent one has to have stopped acting, and within the one and a half timeouts that are promised.
+        # Not before the silent one has to have stopped acting, and within the one and a half
+        # timeouts that are promised.
         part.check(TIMEOUT_S <= took <= 1.5 * TIMEOUT_S, f"the takeover took {took:.2f} s")
         silent.sending.set()
         time.sleep(1.5)

@@ -1,4 +1,5 @@
-//! The database as it is, and the database that goes away: restarted, read-only, cut off, slow to answer.
+//! The database as it is, and the database that goes away: restarted, read-only, cut off, slow to
+//! answer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +44,8 @@ enum Line {
     Stalled,
     /// The server gets everything, and its answers are lost.
     Mute,
-    /// The next COMMIT reaches the server, and the connection breaks before its answer does. Then all is good.
+    /// The next COMMIT reaches the server, and the connection breaks before its answer does. Then
+    /// all is good.
     LosesCommit,
 }
 

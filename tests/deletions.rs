@@ -1,5 +1,5 @@
-//! Deletions that a client does not know of, groups that follow others at a path, and clocks that were wrong once: what
-//! an operator does by the book, and nobody acts twice.
+//! Deletions that a client does not know of, groups that follow others at a path, and clocks that
+//! were wrong once: what an operator does by the book, and nobody acts twice.
 
 use std::time::{Duration, Instant};
 
@@ -211,7 +211,8 @@ async fn a_client_s_clock_that_was_wrong_once_is_forgotten_with_the_registration
 /// Of the clients below.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client that keeps the trust rule of the README; the times in which it acted, once it is told to stop. It says when it acts.
+/// A client that keeps the trust rule of the README; the times in which it acted, once it is told
+/// to stop. It says when it acts.
 async fn acts(
     url: String,
     session: &'static str,
@@ -272,7 +273,8 @@ async fn run(app: &TestReplica, group: String, deed: Deed, after: Duration) -> D
     let (acting, mut first_acts) = watch::channel(false);
     let first = tokio::spawn(acts(url.clone(), "a", stopped.clone(), acting));
     first_acts.wait_for(|acts| *acts).await.expect("a is Primary");
-    // Half way between two heartbeats of the other: so that sometimes the one is the next to be heard, and sometimes the other.
+    // Half way between two heartbeats of the other: so that sometimes the one is the next to be
+    // heard, and sometimes the other.
     tokio::time::sleep(TIMEOUT / 4).await;
     let second = tokio::spawn(acts(url, "b", stopped, watch::channel(false).0));
     tokio::time::sleep(after).await;
@@ -290,7 +292,8 @@ async fn run(app: &TestReplica, group: String, deed: Deed, after: Duration) -> D
     overlap(&first.await.expect("it runs"), &second.await.expect("it runs"))
 }
 
-/// So many runs of each deed. The clients are real and so is the time: what two do at once can be seen only as it passes.
+/// So many runs of each deed. The clients are real and so is the time: what two do at once can be
+/// seen only as it passes.
 async fn nobody_acts_twice(runs_of_each: u32) {
     let app = std::sync::Arc::new(TestApp::start().await);
     let mut longest = Vec::new();

@@ -1,4 +1,5 @@
-//! The service where it is deployed: in an image with nothing but itself, started by a shell, a service manager, or an orchestrator.
+//! The service where it is deployed: in an image with nothing but itself, started by a shell, a
+//! service manager, or an orchestrator.
 
 use std::fs;
 use std::io::Read as _;
@@ -71,7 +72,8 @@ fn commands(banner: &str) -> Vec<&str> {
     indented.filter(|line| !line.ends_with("in a browser")).collect()
 }
 
-/// Runs a banner's commands one after the other in one shell, from another folder than the service was started in.
+/// Runs a banner's commands one after the other in one shell, from another folder than the service
+/// was started in.
 async fn output_of_commands(banner: &str) -> String {
     // The demo takes its time, and a test of its own; here it only has to be found.
     let script: Vec<String> = commands(banner).iter().map(|line| line.replace(" demo", " demo --help")).collect();
@@ -209,7 +211,8 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").mode() & 0o7777
 }
 
-/// As Kubernetes does with the `fsGroup` of a pod: everything belongs to a group, which may do what the owner may.
+/// As Kubernetes does with the `fsGroup` of a pod: everything belongs to a group, which may do what
+/// the owner may.
 fn give_to_group(path: &Path) {
     let found = fs::symlink_metadata(path).expect("it is there");
     if found.is_dir() {

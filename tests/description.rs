@@ -1,4 +1,5 @@
-//! The description of the API is true: whatever a running service takes and answers is as it says, and it says all that there is.
+//! The description of the API is true: whatever a running service takes and answers is as it says,
+//! and it says all that there is.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -148,7 +149,8 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
     assert_ne!(ask(Method::GET, &format!("{groups}/g/transitions"), None).await, json!([]));
 }
 
-/// The streams, which do not end: their heads, and every event that came of [`everything_that_succeeds`].
+/// The streams, which do not end: their heads, and every event that came of
+/// [`everything_that_succeeds`].
 async fn streams(described: &Described, app: &TestReplica) {
     for path in
         [&format!("{NAMESPACE}/events"), &format!("{NAMESPACE}/groups/g/events"), "/api/v1/clientfailover/events"]
@@ -346,7 +348,8 @@ async fn errors_of_the_door(described: &Described) {
     }
 }
 
-/// What is answered where the database lacks its tables, and where statements fail for a reason that no waiting mends.
+/// What is answered where the database lacks its tables, and where statements fail for a reason
+/// that no waiting mends.
 async fn errors_of_the_database(described: &Described) {
     for instead in ["", "CREATE VIEW {} AS SELECT * FROM {}_kept WHERE 1 / 0 = 0 WITH CHECK OPTION"] {
         let app = TestApp::start_with(|settings| settings.store.operation_timeout = Duration::from_millis(500)).await;
@@ -356,8 +359,9 @@ async fn errors_of_the_database(described: &Described) {
             app.database.execute(&spoil).await;
         }
         for operation in described.operations().iter().filter(|it| it.statuses().any(|status| status == 500)) {
-            // A stream that was open already would go on; the table of histories is whole, without which nothing is decided at
-            // all; and keys are handed out where they are taken, see `keys`.
+            // A stream that was open already would go on; the table of histories is whole, without
+            // which nothing is decided at all; and keys are handed out where they are taken, see
+            // `keys`.
             let others = ["/events", "/histories"];
             if others.iter().any(|end| operation.path.ends_with(end)) || operation.path.contains("/keys") {
                 continue;
@@ -371,7 +375,8 @@ async fn errors_of_the_database(described: &Described) {
     }
 }
 
-/// What is answered where more is asked for than there is room for, and where the service is not ready.
+/// What is answered where more is asked for than there is room for, and where the service is not
+/// ready.
 async fn errors_of_a_service_that_cannot(described: &Described) {
     let app = TestApp::start_with(|settings| {
         settings.failover.events.most_streams = 0;
@@ -418,7 +423,8 @@ async fn what_a_running_service_answers_is_described() {
     println!("not met: {not_met:?}");
 }
 
-/// Bodies are read by hand, and their schemas are written by hand: both must say the same of whatever comes.
+/// Bodies are read by hand, and their schemas are written by hand: both must say the same of
+/// whatever comes.
 #[tokio::test]
 async fn the_service_takes_the_bodies_that_the_description_takes_and_no_others() {
     let app = TestApp::start().await;

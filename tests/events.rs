@@ -1,4 +1,5 @@
-//! The streams of events: prompt, whole, in order, and resumable, whatever commits in whichever order.
+//! The streams of events: prompt, whole, in order, and resumable, whatever commits in whichever
+//! order.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -172,7 +173,8 @@ async fn a_stream_that_resumes_after_a_restore_does_not_walk_through_the_ids_tha
     let mut before = EventStream::open(&app, NAMESPACE_EVENTS, None).await;
     app.put("/g", json!({"Milliseconds": MINUTE})).await.expect_ok();
     let seen = before.take(1).await[0].id;
-    // Ids are lifted above whatever was given out; then there is a gap that no window of ids gets through in time.
+    // Ids are lifted above whatever was given out; then there is a gap that no window of ids gets
+    // through in time.
     app.database
         .execute("SELECT setval('role_transitions_transition_id_seq', nextval('role_transitions_transition_id_seq') + 100000000000)")
         .await;
@@ -201,7 +203,8 @@ async fn what_cannot_be_resumed_from_is_refused_or_said() {
         let request = app.http.get(format!("{}{NAMESPACE_EVENTS}", app.url)).header("Last-Event-ID", value);
         Answer::of(request).await.expect_error(400);
     }
-    // What is no text is not the same as nothing, and a good header does not make a bad parameter good.
+    // What is no text is not the same as nothing, and a good header does not make a bad parameter
+    // good.
     let request = app.http.get(format!("{}{NAMESPACE_EVENTS}", app.url)).header("Last-Event-ID", &b"\xc2\x84"[..]);
     Answer::of(request).await.expect_error(400);
     let request = app.http.get(format!("{}{NAMESPACE_EVENTS}?last-event-id=x", app.url)).header("Last-Event-ID", "1");
@@ -262,7 +265,8 @@ async fn a_long_transaction_that_writes_no_events_holds_nothing_up() {
     open.rollback().await.expect("it ends");
 }
 
-/// Opens a stream, reads a few events, breaks off, and resumes at the other replica, until it has seen the end.
+/// Opens a stream, reads a few events, breaks off, and resumes at the other replica, until it has
+/// seen the end.
 async fn read_with_breaks(replicas: [&TestReplica; 2], from: i64, end: &str, seed: u64) -> Vec<i64> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut last = Some(from);

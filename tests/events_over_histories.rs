@@ -1,5 +1,6 @@
-//! Streams of events over a new history of the database: a standby that was promoted without the last seconds, a copy of an older
-//! state, rows put back. What is stored arrives, in order, with a word where something may be lost.
+//! Streams of events over a new history of the database: a standby that was promoted without the
+//! last seconds, a copy of an older state, rows put back. What is stored arrives, in order, with a
+//! word where something may be lost.
 
 use std::time::{Duration, Instant};
 
@@ -139,7 +140,8 @@ async fn a_stream_over_a_promotion_without_the_last_seconds_says_so_and_has_ever
     while group.next().await.expect("it goes on").name != "DatabaseHistoryChanged" {}
     while group.next().await.expect("it goes on").line() != "RoleChanged g b 0>1 recovered" {}
 
-    // Whoever resumes after what was lost, at a replica that never had it, gets the same; and so does who had less.
+    // Whoever resumes after what was lost, at a replica that never had it, gets the same; and so
+    // does who had less.
     let fresh = TestReplica::start(settings_at(&[second.port])).await;
     fresh.wait_until_ready().await;
     let began = Instant::now();
@@ -215,7 +217,8 @@ async fn a_copy_of_an_older_state_is_told_to_those_who_resume_from_what_it_lacks
     replica.stop().await;
 }
 
-/// Puts an older state back under a replica that lives: the latest events are gone, ids begin again, and so do signs of life.
+/// Puts an older state back under a replica that lives: the latest events are gone, ids begin
+/// again, and so do signs of life.
 async fn put_back(database: &TestDatabase, id: i64) {
     database
         .execute(&format!(

@@ -1,9 +1,10 @@
-//! Faults, on purpose: real processes, a real durable PostgreSQL, and a checker that reads what they leave behind.
+//! Faults, on purpose: real processes, a real durable PostgreSQL, and a checker that reads what
+//! they leave behind.
 //!
-//! An *injector* starts replicas and clients as processes, with proxies between them, and from a seed kills, pauses,
-//! restarts, cuts off and delays whatever there is. *Clients* keep the trust rule and write down what they send,
-//! hear and do. A *checker* that knows neither of them looks for breaches of the promises in those records and in
-//! the database.
+//! An *injector* starts replicas and clients as processes, with proxies between them, and from a
+//! seed kills, pauses, restarts, cuts off and delays whatever there is. *Clients* keep the trust
+//! rule and write down what they send, hear and do. A *checker* that knows neither of them looks
+//! for breaches of the promises in those records and in the database.
 //!
 //! A short run is part of `cargo test`. The long one, with its length in minutes and its seed:
 //!
@@ -12,7 +13,8 @@
 //!     cargo test --release --test faults faults::runs::long -- --ignored --nocapture
 //! ```
 //!
-//! And whether the checker finds defects that were put into the service on purpose (`src/seeded_bugs.rs`):
+//! And whether the checker finds defects that were put into the service on purpose
+//! (`src/seeded_bugs.rs`):
 //!
 //! ```sh
 //! cargo test --features seeded-bugs --test faults faults::seeded -- --ignored --nocapture

@@ -27,8 +27,8 @@ async fn server_with_role(settings: &[(&str, &str)], role: &str) -> Server {
     server
 }
 
-/// Rounds of heartbeats, with more reads and writes at once than there are connections. Every heartbeat is answered, in the role
-/// that the session had. How many of the others were not.
+/// Rounds of heartbeats, with more reads and writes at once than there are connections. Every
+/// heartbeat is answered, in the role that the session had. How many of the others were not.
 async fn load(replica: &TestReplica, group: &str, rounds: usize) -> usize {
     let mut unanswered = 0;
     for _ in 0..rounds {
@@ -51,7 +51,8 @@ async fn load(replica: &TestReplica, group: &str, rounds: usize) -> usize {
 async fn start(settings: Settings, group: &str) -> TestReplica {
     let replica = TestReplica::start(settings).await;
     replica.wait_until_ready().await;
-    // While another replica still has what it is to give up, a request may be answered 503. Heartbeats may not.
+    // While another replica still has what it is to give up, a request may be answered 503.
+    // Heartbeats may not.
     let made = async |path: &str, body: Value| {
         eventually("it is made", async || replica.post(path, body.clone()).await.status == 200).await;
     };

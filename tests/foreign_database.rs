@@ -1,5 +1,6 @@
-//! A PostgreSQL of somebody else's, as it may be: another encoding, certificates of every kind, a password that changes, tables in
-//! another schema, and readers who come by way of yet another database.
+//! A PostgreSQL of somebody else's, as it may be: another encoding, certificates of every kind, a
+//! password that changes, tables in another schema, and readers who come by way of yet another
+//! database.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -247,7 +248,8 @@ async fn a_database_that_cannot_hold_every_name_is_refused_at_the_start() {
     }
 }
 
-/// What a look needs that goes all the way: a lease from before an outage, for which a view calls a function.
+/// What a look needs that goes all the way: a lease from before an outage, for which a view calls a
+/// function.
 const BEFORE_AN_OUTAGE: &str = "
     INSERT INTO {schema}service_outages (began_at, recovered_at, counts_from)
         VALUES (clock_timestamp() - interval '10 s', clock_timestamp() + interval '10 s', interval '2 s');

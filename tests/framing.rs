@@ -1,4 +1,5 @@
-//! Where an answer ends and whether its connection goes on, as clients and proxies of all kinds have it.
+//! Where an answer ends and whether its connection goes on, as clients and proxies of all kinds
+//! have it.
 
 use std::time::Duration;
 
@@ -63,7 +64,8 @@ async fn what_can_be_got_is_answered_to_head_alike_and_without_a_body() {
         };
         assert_eq!(head.status, got.status, "{path}");
         let mut names = vec!["content-type", "total-count", "cache-control", "etag", "transfer-encoding"];
-        // What is counted meanwhile makes some longer, and times that go on have as many digits as they need.
+        // What is counted meanwhile makes some longer, and times that go on have as many digits as
+        // they need.
         if path != "/metrics" && !path.ends_with("/status") && !path.ends_with("/histories") {
             names.push("content-length");
         }
@@ -84,7 +86,8 @@ async fn what_can_be_got_is_answered_to_head_alike_and_without_a_body() {
     assert_eq!(Request::new("HEAD", BEAT).send(&app).await.header("allow"), "DELETE, POST");
 }
 
-/// One request on a connection that has served one before; whether its answer said that the connection closes. That must be the truth.
+/// One request on a connection that has served one before; whether its answer said that the
+/// connection closes. That must be the truth.
 async fn closes_after(app: &TestReplica, what: &str, request: &[u8], statuses: &[u16]) -> bool {
     let mut connection = Connection::open(app).await;
     connection.write(&Request::get(GROUPS).to_bytes()).await;
@@ -130,7 +133,8 @@ async fn an_answer_says_whether_its_connection_closes() {
     let old_list = |more: &str| raw(&format!("GET {GROUPS} HTTP/1.0\r\n{more}\r\n"));
     let large = |length: usize| format!("{:x}\r\n{}\r\n0\r\n\r\n", length, " ".repeat(length));
     let bodied = |method: &str, path: &str| Request::new(method, path).body("{}").to_bytes();
-    // What, the request, its status, and whether the connection must close (true), must be kept (false), or either.
+    // What, the request, its status, and whether the connection must close (true), must be kept
+    // (false), or either.
     let cases: Vec<(&str, Vec<u8>, u16, Option<bool>)> = vec![
         ("a heartbeat", beat().to_bytes(), 200, Some(false)),
         ("a list", Request::get(GROUPS).to_bytes(), 200, Some(false)),

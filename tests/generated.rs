@@ -1,5 +1,5 @@
-//! Requests that nobody would write: whatever comes, it is never an error of the service's own, and what is
-//! refused has the one error body.
+//! Requests that nobody would write: whatever comes, it is never an error of the service's own, and
+//! what is refused has the one error body.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
-//! What tests share: one private PostgreSQL for the run, a database for each test (cloned from a template that is
-//! migrated once), and the service in front of it on a free port.
+//! What tests share: one private PostgreSQL for the run, a database for each test (cloned from a
+//! template that is migrated once), and the service in front of it on a free port.
 //!
-//! Time passes by [`TestDatabase::let_time_pass`], which moves what is stored into the past: no test sleeps to
-//! see a lease run out.
+//! Time passes by [`TestDatabase::let_time_pass`], which moves what is stored into the past: no
+//! test sleeps to see a lease run out.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,8 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-/// Outlives every test, so that servers and the database do not end with the runtime of the test that started them.
+/// Outlives every test, so that servers and the database do not end with the runtime of the test
+/// that started them.
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be had"));
 
@@ -80,7 +81,8 @@ impl SharedPostgres {
             let store = Store::open(shared.connect_options("template_migrated"), store_options());
             store.migrate().await.expect("the template migrates");
             store.close().await;
-            // A clone is a database of its own, and the first sign of life in it finds nothing to compare with.
+            // A clone is a database of its own, and the first sign of life in it finds nothing to
+            // compare with.
             shared.run("template_migrated", "DELETE FROM service_histories".to_owned()).await;
             shared.server
         });
@@ -98,16 +100,17 @@ impl SharedPostgres {
     }
 }
 
-/// A port that nobody listens on now, for a program that cannot choose one itself. It is none of those that the system
-/// hands out, so nobody gets it between now and then, or while a replica that keeps it is restarted.
+/// A port that nobody listens on now, for a program that cannot choose one itself. It is none of
+/// those that the system hands out, so nobody gets it between now and then, or while a replica that
+/// keeps it is restarted.
 pub fn free_port() -> u16 {
     // A program may want it in both address families, and on every address.
     let is_free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
     std::iter::repeat_with(|| fastrand::u16(12_000..30_000)).take(1_000).find(is_free).expect("a port is free")
 }
 
-/// A new folder under the system's folder for such things, which another account may pass through: as root the
-/// server runs under one.
+/// A new folder under the system's folder for such things, which another account may pass through:
+/// as root the server runs under one.
 pub fn scratch_dir(name: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -120,8 +123,8 @@ pub fn scratch_dir(name: &str) -> PathBuf {
 
 /// A copy of a program that every account may run, at a place that it can reach.
 ///
-/// Copied by another process: a file that this one holds open for writing cannot be executed, and a test that starts
-/// a process at the same moment hands that on.
+/// Copied by another process: a file that this one holds open for writing cannot be executed, and a
+/// test that starts a process at the same moment hands that on.
 pub fn copy_program(program: &Path, copy: &Path) {
     let done = Command::new("install").args(["-m", "755"]).arg(program).arg(copy).status().expect("install is there");
     assert!(done.success());
@@ -166,7 +169,8 @@ impl TestDatabase {
         // Otherwise the time since the template was made would be an outage.
         database.execute("UPDATE service_liveness SET alive_at = clock_timestamp()").await;
         if std::env::var_os("AS_IF_SPREAD").is_some() {
-            // Any test can be run with the statements for groups that are spread over several servers.
+            // Any test can be run with the statements for groups that are spread over several
+            // servers.
             let place = "CREATE FUNCTION place_of_group(key uuid) RETURNS bigint LANGUAGE sql IMMUTABLE
                 RETURN get_byte(uuid_send(key), 0) % 4";
             database.execute(place).await;
@@ -223,8 +227,8 @@ impl TestDatabase {
         texts.iter().map(|text| serde_json::from_str(text).expect("it is JSON")).collect()
     }
 
-    /// Makes everything that is stored that much older, as if so much time had passed without a heartbeat. The
-    /// service's own signs of life are left alone: it was there all the time.
+    /// Makes everything that is stored that much older, as if so much time had passed without a
+    /// heartbeat. The service's own signs of life are left alone: it was there all the time.
     pub async fn let_time_pass(&self, ms: i64) {
         self.execute(&TestDatabase::make_older(ms)).await;
     }

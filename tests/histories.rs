@@ -1,5 +1,6 @@
-//! A database that is in another history than before, on real servers: a standby that was promoted without the last commits, a dump or
-//! a copy of the files that was put back, a former primary that comes back. Nobody acts beside another for that, and no term goes back.
+//! A database that is in another history than before, on real servers: a standby that was promoted
+//! without the last commits, a dump or a copy of the files that was put back, a former primary that
+//! comes back. Nobody acts beside another for that, and no term goes back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -132,7 +133,8 @@ fn wire_now() -> String {
     chrono::DateTime::from_timestamp(now.as_secs() as i64, now.subsec_nanos()).expect("in range").to_rfc3339()
 }
 
-/// Holds what clients were answered against the promises: nobody acted beside another, and no term went back or to two.
+/// Holds what clients were answered against the promises: nobody acted beside another, and no term
+/// went back or to two.
 #[track_caller]
 fn judge(heard: &[Heard]) {
     for group in 0..GROUPS {
@@ -362,7 +364,8 @@ async fn a_dump_that_is_loaded_into_another_database_is_another_history() {
     replica.stop().await;
 }
 
-/// The former primary stands still while its standby is promoted, and wakes up when the replica works on that one.
+/// The former primary stands still while its standby is promoted, and wakes up when the replica
+/// works on that one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_former_primary_that_comes_back_is_neither_read_nor_written() {
     let primary = Server::start(&[]).await;

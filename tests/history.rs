@@ -91,7 +91,8 @@ async fn what_is_older_than_the_retention_is_deleted_and_nothing_else() {
         FROM generate_series(1, 2560) i;
         INSERT INTO configuration_changes (group_key, tenant_id, namespace_id, group_id, session_id, kind, recorded_at)
         SELECT gen_random_uuid(), 't', 'n', 'g', 'a', 'session_deleted', now() - interval '1 day' FROM generate_series(1, 1500)";
-    // Rows are pruned by their order, so what was made a moment ago must not stand before what is older.
+    // Rows are pruned by their order, so what was made a moment ago must not stand before what is
+    // older.
     app.database.execute("DELETE FROM configuration_changes").await;
     app.database.execute(fill).await;
     eventually("the old are gone", async || {

@@ -1,4 +1,5 @@
-//! A database that may be at several hosts, and hosts that go: killed, dark, demoted, with another password.
+//! A database that may be at several hosts, and hosts that go: killed, dark, demoted, with another
+//! password.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ fn settings_at(ports: &[u16]) -> Settings {
     settings
 }
 
-/// The Primary's and the standby's heartbeat, which say in which role they act, until both are answered; how long that took.
+/// The Primary's and the standby's heartbeat, which say in which role they act, until both are
+/// answered; how long that took.
 async fn until_answered(replica: &TestReplica) -> Duration {
     let began = Instant::now();
     for (session, role) in [("a", 1), ("b", 0)] {
@@ -59,7 +61,8 @@ async fn role_changes(server: &Server) -> String {
 async fn a_primary_that_dies_is_left_for_the_standby_that_is_promoted() {
     let mut first = Server::start(&[]).await;
     let second = first.standby().await;
-    // The standby is named first: it is passed over by migrations, heartbeats and the listening connection alike.
+    // The standby is named first: it is passed over by migrations, heartbeats and the listening
+    // connection alike.
     let replica = start_on(settings_at(&[second.port, first.port])).await;
     let mut events = EventStream::open(&replica, NAMESPACE_EVENTS, None).await;
     first.wait_for(&second).await;

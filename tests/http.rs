@@ -341,7 +341,8 @@ async fn a_body_that_is_not_declared_as_json_in_utf_8_is_a_415() {
         let reason = put(&headers).send(&app).await.expect_error(415);
         assert!(reason.contains(coding), "{reason}");
     }
-    // A page can have a browser send a body without a type to anybody, without being asked whether it may.
+    // A page can have a browser send a body without a type to anybody, without being asked whether
+    // it may.
     put(&[("Origin", "http://localhost")]).send(&app).await.expect_error(415);
     app.get("/g").await.expect_error(404);
     for headers in [

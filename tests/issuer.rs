@@ -1,5 +1,5 @@
-//! An issuer of tokens for the tests: keys made at run time, discovery and key set served on loopback, and tokens of
-//! every kind, also such as no library would make.
+//! An issuer of tokens for the tests: keys made at run time, discovery and key set served on
+//! loopback, and tokens of every kind, also such as no library would make.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
-//! Keys: made, listed and revoked by HTTP and from the command line; how long they are good; and for which groups.
+//! Keys: made, listed and revoked by HTTP and from the command line; how long they are good; and
+//! for which groups.
 
 use std::time::Duration;
 
@@ -86,7 +87,8 @@ async fn an_admin_makes_lists_and_revokes_the_keys_of_his_tenant_and_no_others()
         let reason = ask(&app, &admin, Method::POST, TENANT_KEYS, body.clone()).await.expect_error(400);
         assert!(reason.contains(named), "{body}: {reason}");
     }
-    // The metrics are of all tenants, so only who may hand out keys for all of them gives that role.
+    // The metrics are of all tenants, so only who may hand out keys for all of them gives that
+    // role.
     ask(&app, &admin, Method::POST, TENANT_KEYS, json!({"Name": "p", "Role": "metrics"})).await.expect_error(400);
     let prometheus = json!({"Name": "p", "Role": "metrics", "TenantId": "*"});
     let prometheus = ask(&app, &root, Method::POST, ALL_KEYS, prometheus).await.expect_ok();
@@ -358,7 +360,8 @@ async fn keys_are_made_listed_and_revoked_from_the_command_line_by_a_running_ser
     let (_, admin) = create_key(&database, "boss", &["--tenant", "t", "--role", "admin"]).await;
     let called = async |key: &str, arguments: &[&str]| {
         let mut command = program();
-        // What is set for other commands must not send this one elsewhere; nor does it need a database.
+        // What is set for other commands must not send this one elsewhere; nor does it need a
+        // database.
         command.arg("keys").args(arguments).args(["--url", &app.url]).env("CLIENT_FAILOVER_TOKEN", key);
         tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.expect("it ends")
     };

@@ -1,4 +1,5 @@
-//! A group of many sessions: most heartbeats in it are decided on the sender and the holders of roles alone.
+//! A group of many sessions: most heartbeats in it are decided on the sender and the holders of
+//! roles alone.
 
 use serde_json::json;
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::helpers::TestApp;
 use crate::wire::{GROUPS, Request};
 
-/// Groups `g0001` and so on, written straight to the database: the list reads them by their keys, whatever those are.
+/// Groups `g0001` and so on, written straight to the database: the list reads them by their keys,
+/// whatever those are.
 async fn fill(app: &TestApp, groups: usize) {
     app.database
         .execute(&format!(

@@ -1,4 +1,5 @@
-//! The log: bounded where a client, a stranger or an outage could fill it, and saying what an operator looks for.
+//! The log: bounded where a client, a stranger or an outage could fill it, and saying what an
+//! operator looks for.
 
 use std::io::Read as _;
 use std::net::TcpListener;

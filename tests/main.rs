@@ -1,4 +1,5 @@
-//! The service from outside, in one binary: each file is a concern, and the helpers start what all of them share once.
+//! The service from outside, in one binary: each file is a concern, and the helpers start what all
+//! of them share once.
 
 mod browser;
 mod credentials;

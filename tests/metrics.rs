@@ -27,7 +27,8 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     samples
 }
 
-/// All replicas of the test run are in this process and count together, so that a count has risen by this or by more.
+/// All replicas of the test run are in this process and count together, so that a count has risen
+/// by this or by more.
 #[tokio::test]
 async fn counters_move_with_what_happens() {
     let app = TestApp::start().await;
@@ -66,7 +67,8 @@ async fn counters_move_with_what_happens() {
     assert!(after["client_failover_event_streams"] >= 1.0);
     let version = format!("client_failover_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(after[&version], 1.0);
-    // Of each pool: the heartbeat went over a connection of the writers', and the stream is fed by those in the background.
+    // Of each pool: the heartbeat went over a connection of the writers', and the stream is fed by
+    // those in the background.
     for (pool, most) in [("requests", 8.0), ("heartbeats", 5.0), ("upkeep", 4.0), ("background", 5.0)] {
         assert_eq!(after[&format!("client_failover_database_connections_max{{pool=\"{pool}\"}}")], most);
         let [idle, busy] = ["idle", "busy"]

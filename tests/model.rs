@@ -1,39 +1,44 @@
-//! The protocol between clients, replicas and the database, in a model checker, around the real decisions.
+//! The protocol between clients, replicas and the database, in a model checker, around the real
+//! decisions.
 //!
-//! What is checked is every interleaving within stated bounds, not a sample: heartbeats and answers that are
-//! lost, late, reordered and repeated; clients that fall silent, come back, restart under a new session, or say
-//! goodbye; an operator who deletes a session that does not know of it, or the whole group by force to create it again;
-//! two replicas whose transactions overlap; sweeps, changes of the timeout, outages of the service, a database that loses its
-//! last commits.
-//! The decisions are [`client_failover::arbitration`]'s own; the model adds what surrounds them.
+//! What is checked is every interleaving within stated bounds, not a sample: heartbeats and answers
+//! that are lost, late, reordered and repeated; clients that fall silent, come back, restart under
+//! a new session, or say goodbye; an operator who deletes a session that does not know of it, or
+//! the whole group by force to create it again; two replicas whose transactions overlap; sweeps,
+//! changes of the timeout, outages of the service, a database that loses its last commits. The
+//! decisions are [`client_failover::arbitration`]'s own; the model adds what surrounds them.
 //!
 //! What the model assumes:
-//! - Time is discrete. A tick is 100 ms, the shortest timeout there is, and nothing else about it matters.
-//! - A message that is never delivered is a lost one, so there is no action for losing it. A client that sends
-//!   nothing for a while is a paused or crashed one, so there is none for that either.
-//! - A transaction reads the group and the clock, and commits later. It commits only if the group is still as it
-//!   was read; otherwise it reads both anew. That is what serializable isolation amounts to for one group.
-//! - A client acts as Primary from hearing so until the lease in the answer has passed since it *sent* that
-//!   heartbeat. It does not heed an answer to an older heartbeat than the newest that was answered. One that
-//!   says in which role it acts does not heed an answer to a heartbeat older than its latest "as Secondary"
-//!   either: it would otherwise take back what it said.
+//! - Time is discrete. A tick is 100 ms, the shortest timeout there is, and nothing else about it
+//!   matters.
+//! - A message that is never delivered is a lost one, so there is no action for losing it. A client
+//!   that sends nothing for a while is a paused or crashed one, so there is none for that either.
+//! - A transaction reads the group and the clock, and commits later. It commits only if the group
+//!   is still as it was read; otherwise it reads both anew. That is what serializable isolation
+//!   amounts to for one group.
+//! - A client acts as Primary from hearing so until the lease in the answer has passed since it
+//!   *sent* that heartbeat. It does not heed an answer to an older heartbeat than the newest that
+//!   was answered. One that says in which role it acts does not heed an answer to a heartbeat older
+//!   than its latest "as Secondary" either: it would otherwise take back what it said.
 //! - A client that says goodbye has stopped before, and never uses that session again.
-//! - A client that is answered that there is no such session stops, and may register again under the same id. So the
-//!   operator's deletions are of sessions that come back; other restarts are under a new id.
-//! - The database may lose its last commits: an older state is put back and found in another history, whose base is above every
-//!   term so far. What was not committed by then never is. A heartbeat that says that its client acts, and was sent before that, is
-//!   answered with an error that changes nothing.
-//! - Every client's clock is off by something else, some are ahead of the database's, and one may be far ahead in one
-//!   heartbeat.
+//! - A client that is answered that there is no such session stops, and may register again under
+//!   the same id. So the operator's deletions are of sessions that come back; other restarts are
+//!   under a new id.
+//! - The database may lose its last commits: an older state is put back and found in another
+//!   history, whose base is above every term so far. What was not committed by then never is. A
+//!   heartbeat that says that its client acts, and was sent before that, is answered with an error
+//!   that changes nothing.
+//! - Every client's clock is off by something else, some are ahead of the database's, and one may
+//!   be far ahead in one heartbeat.
 //!
-//! That somebody takes over is not stated as an `eventually` property: this checker overlooks those on paths
-//! that end in a cycle or in a state that another path reached first. It is an `always` property instead: from
-//! *every* state reached, whoever may survive, the survivors' heartbeats are played on, and one of them must be
-//! Primary in time and stay it. Nothing after the failure is left to chance there, as the promise presumes
-//! heartbeats that arrive.
+//! That somebody takes over is not stated as an `eventually` property: this checker overlooks those
+//! on paths that end in a cycle or in a state that another path reached first. It is an `always`
+//! property instead: from *every* state reached, whoever may survive, the survivors' heartbeats are
+//! played on, and one of them must be Primary in time and stay it. Nothing after the failure is
+//! left to chance there, as the promise presumes heartbeats that arrive.
 //!
-//! A checker that finds nothing may be looking at nothing. So every rule is also broken on purpose, in
-//! [`Defect`], and each breach must be found.
+//! A checker that finds nothing may be looking at nothing. So every rule is also broken on purpose,
+//! in [`Defect`], and each breach must be found.
 
 use std::collections::HashMap;
 
@@ -104,7 +109,8 @@ enum Defect {
 #[derive(Clone, Debug)]
 struct Protocol {
     clients: Vec<Bounds>,
-    /// The failover timeouts, in ticks, that the group is switched between; the first holds at the start.
+    /// The failover timeouts, in ticks, that the group is switched between; the first holds at the
+    /// start.
     timeouts: &'static [u8],
     last_tick: u8,
     /// Whether two replicas' transactions may overlap; if not, each is over as soon as it begins.
@@ -209,8 +215,8 @@ struct Reply {
     session: u8,
     number: u8,
     sent_at: u8,
-    /// For how many ticks since the sending the client may act; 0 if it is not Primary, `None` if there is no such
-    /// session.
+    /// For how many ticks since the sending the client may act; 0 if it is not Primary, `None` if
+    /// there is no such session.
     lease: Option<u8>,
 }
 
@@ -371,7 +377,8 @@ impl Protocol {
         History { base, noticed_at, ..history }
     }
 
-    /// Whether a heartbeat is answered with an error, because it says that its client acts and was sent before commits were lost.
+    /// Whether a heartbeat is answered with an error, because it says that its client acts and was
+    /// sent before commits were lost.
     fn is_refused(&self, state: &State, work: &Work, now: Instant) -> bool {
         let Work::Serve(Request::Heartbeat { losses, acts_as_primary: Some(true), .. }) = work else { return false };
         let at =
@@ -590,7 +597,8 @@ impl Protocol {
         };
     }
 
-    /// Two states that no future can tell apart become one: what nobody will look at again is forgotten.
+    /// Two states that no future can tell apart become one: what nobody will look at again is
+    /// forgotten.
     fn forget_the_irrelevant(&self, state: &mut State) {
         let now = state.now;
         for client in &mut state.clients {
@@ -605,7 +613,8 @@ impl Protocol {
         }
         let State { requests, replies, clients, stored, .. } = state;
         replies.retain(|reply| clients.iter().any(|client| self.heeds(client, reply)));
-        // One that meets no session is answered so, which matters to whoever still goes by that session.
+        // One that meets no session is answered so, which matters to whoever still goes by that
+        // session.
         let is_awaited = |request: &Request| match request {
             Request::Heartbeat { session, .. } => {
                 clients.iter().any(|client| client.session == *session && !client.said_goodbye && !client.unknown)
@@ -617,8 +626,8 @@ impl Protocol {
         replies.sort();
     }
 
-    /// Whether one of the survivors is Primary in time, and soon nothing changes any more, if from here on
-    /// only they send, every half timeout, and nothing of theirs is lost.
+    /// Whether one of the survivors is Primary in time, and soon nothing changes any more, if from
+    /// here on only they send, every half timeout, and nothing of theirs is lost.
     fn is_taken_over(&self, state: &State, survivors: &[usize]) -> bool {
         let longest = self.timeouts.iter().copied().max().expect("there is a timeout");
         // A doubt of a history that is lost is waited for.
@@ -703,7 +712,8 @@ impl State {
         }
     }
 
-    /// Holds a committed transaction against the promises, and keeps the books that they are judged by.
+    /// Holds a committed transaction against the promises, and keeps the books that they are judged
+    /// by.
     fn judge(
         &mut self,
         read: &Stored,
@@ -714,7 +724,8 @@ impl State {
         trace: &[Transition],
     ) {
         let mut granted = None;
-        // Whoever is Primary in a history that lost commits, and does not act, need not be the one that acts.
+        // Whoever is Primary in a history that lost commits, and does not act, need not be the one
+        // that acts.
         let in_doubt =
             read.group.in_doubt_until.max(after.group.in_doubt_until).is_some_and(|until| instant(read_at) < until);
         for change in trace {
@@ -759,7 +770,8 @@ impl State {
             self.highest_term = self.highest_term.max(history.base.0);
         }
         let expected = self.highest_term + i64::from(granted.is_some());
-        // Nobody is told the term of a group that nothing has been decided on in the present history.
+        // Nobody is told the term of a group that nothing has been decided on in the present
+        // history.
         let is_behind = self.history.is_some_and(|history| history.id != after.group.history);
         if after.group.term != Term(expected) && !is_behind {
             self.breach(TERM_NAMES_ONE);
@@ -1086,7 +1098,8 @@ const TOO_MANY_STATES: usize = 400_000_000;
 /// Goes through every state within the bounds; fails with the way to a breach.
 fn holds(what: &str, protocol: Protocol) {
     let began = std::time::Instant::now();
-    // Depth first: breadth first keeps a whole generation of states in memory, which are most of them.
+    // Depth first: breadth first keeps a whole generation of states in memory, which are most of
+    // them.
     let checker = protocol
         .clone()
         .checker()
@@ -1478,7 +1491,8 @@ fn everything(heartbeats: u8) -> Protocol {
     }
 }
 
-/// Minutes, not seconds: `cargo test --release --test model -- --ignored --nocapture --test-threads 1`
+/// Minutes, not seconds: `cargo test --release --test model -- --ignored --nocapture --test-threads
+/// 1`
 #[test]
 #[ignore = "takes minutes"]
 fn wider_bounds() {

@@ -1,4 +1,5 @@
-//! What names nothing is an error of every command that only looks, and what is empty or deleted is not.
+//! What names nothing is an error of every command that only looks, and what is empty or deleted is
+//! not.
 
 use std::time::Duration;
 

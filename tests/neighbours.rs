@@ -1,4 +1,5 @@
-//! What a hostile neighbour costs, measured on the program as people run it: its memory, and the time and the roles of others.
+//! What a hostile neighbour costs, measured on the program as people run it: its memory, and the
+//! time and the roles of others.
 //!
 //! Each of these needs the machine for itself: run it for its figures.
 
@@ -128,7 +129,8 @@ impl Beats {
 const VICTIMS: usize = 25;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The victim's sessions heartbeat twice as often as they have to; each waits for an answer for half a timeout at most.
+/// The victim's sessions heartbeat twice as often as they have to; each waits for an answer for
+/// half a timeout at most.
 async fn beats_of_the_victim(service: &Running, database: &TestDatabase, lasting: Duration) -> Beats {
     let changes = async || {
         let counted = database.rows("SELECT count(*) AS n FROM role_transitions WHERE tenant_id = 'victim'").await;
@@ -203,7 +205,8 @@ async fn large_groups_of_one_tenant_cost_another_neither_its_time_nor_its_roles(
             () = attack(service, LARGE) => unreachable!("it goes on for ever"),
         }
     };
-    // As it was before the protection: whoever comes first is served first, and every group is read whole.
+    // As it was before the protection: whoever comes first is served first, and every group is read
+    // whole.
     if cfg!(feature = "seeded-bugs") {
         let unprotected = serve(&database, &[], Some("batches-unfair")).await;
         set_up(&unprotected).await;

@@ -1,5 +1,5 @@
-//! What docs/operations.md says is true: each of its queries runs and sees what is there, a reader may run it, backups come
-//! back, and every alert has a paragraph.
+//! What docs/operations.md says is true: each of its queries runs and sees what is there, a reader
+//! may run it, backups come back, and every alert has a paragraph.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -139,8 +139,8 @@ fn every_alert_has_a_paragraph_and_a_test_and_every_metric_named_exists() {
     }
 }
 
-/// The commands of the page, run; `None` and a printed line where PostgreSQL's client programs are missing. The new database
-/// is the server's to keep until it ends.
+/// The commands of the page, run; `None` and a printed line where PostgreSQL's client programs are
+/// missing. The new database is the server's to keep until it ends.
 async fn back_up_and_restore(database: &TestDatabase, meanwhile: impl AsyncFnOnce()) -> Option<PgConnectOptions> {
     if std::process::Command::new("pg_dump").arg("--version").stdout(Stdio::null()).status().is_err() {
         println!("skipped: pg_dump is not installed");

@@ -55,7 +55,8 @@ impl Ran {
     }
 }
 
-/// The program for a service, in tenant `t` and namespace `n`, without a profile of whoever runs the tests.
+/// The program for a service, in tenant `t` and namespace `n`, without a profile of whoever runs
+/// the tests.
 pub fn operator(url: &str, arguments: &[&str]) -> Command {
     let mut command = program();
     command.args(arguments).env("CLIENT_FAILOVER_SERVER", url).env("XDG_CONFIG_HOME", "/nonexistent");

@@ -12,7 +12,8 @@ use crate::helpers::{TestApp, TestDatabase, TestReplica, settings, without_sweep
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
-/// A Primary `a` and a standby `b` of equal health, both just heard of; no sweep, so that nothing lapses unseen.
+/// A Primary `a` and a standby `b` of equal health, both just heard of; no sweep, so that nothing
+/// lapses unseen.
 async fn start_with_a_primary() -> TestApp {
     let app = TestApp::start_with(without_sweeps).await;
     app.group_of("g", MINUTE, &["a", "b"]).await;
@@ -158,7 +159,8 @@ async fn a_replica_that_waits_for_its_turn_to_migrate_is_a_sign_of_life() {
     assert_eq!(outages(&database).await.len(), before, "an outage that was none would put off every takeover");
 }
 
-/// One call of `note_service_alive` with a gap of 2 s and a shortest outage of 250 ms, the last sign of life being so old; what it came to.
+/// One call of `note_service_alive` with a gap of 2 s and a shortest outage of 250 ms, the last
+/// sign of life being so old; what it came to.
 async fn note_alive_after(database: &TestDatabase, silence_ms: i64) -> serde_json::Value {
     database.execute("DELETE FROM service_outages").await;
     let silence = format!("UPDATE service_liveness SET alive_at = clock_timestamp() - interval '{silence_ms} ms'");

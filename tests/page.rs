@@ -18,8 +18,8 @@ async fn start() -> TestApp {
     TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(100)).await
 }
 
-/// Nothing went wrong in the page's scripts, and nothing was kept from running or loading. That a request was refused is
-/// no fault of the page.
+/// Nothing went wrong in the page's scripts, and nothing was kept from running or loading. That a
+/// request was refused is no fault of the page.
 async fn no_faults(browser: &Browser) {
     let faults: Vec<String> = browser.log().await;
     let faults: Vec<&String> = faults.iter().filter(|line| !line.contains("Failed to load resource")).collect();
@@ -32,7 +32,8 @@ impl TestApp {
         self.pair_with(group, MINUTE).await;
     }
 
-    /// As [`TestApp::pair`], with that timeout: a long one, where no lease is to lapse however busy the machine is.
+    /// As [`TestApp::pair`], with that timeout: a long one, where no lease is to lapse however busy
+    /// the machine is.
     pub async fn pair_with(&self, group: &str, timeout_ms: i64) {
         self.group_of(group, timeout_ms, &["a", "b"]).await;
         assert_eq!(self.beat(group, "a", 100.0).await, 1);
@@ -394,7 +395,8 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
 
 #[tokio::test]
 async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
-    // Without sweeps, so that there is no moment with nobody between two holders, which would be a bar of its own.
+    // Without sweeps, so that there is no moment with nobody between two holders, which would be a
+    // bar of its own.
     let app = TestApp::start_with(|settings| {
         settings.failover.census_interval = Duration::from_millis(100);
         without_sweeps(settings);
@@ -591,7 +593,8 @@ async fn a_page_that_only_its_origin_tells_from_ours_cannot_change_anything() {
     put(&ours, true).await.expect_ok();
 }
 
-/// The bars of the timeline: the lane's name, what it says, and the part of the time shown at which it begins and ends, in per cent.
+/// The bars of the timeline: the lane's name, what it says, and the part of the time shown at which
+/// it begins and ends, in per cent.
 const BARS: &str = "[...document.querySelectorAll('.held')].map((bar) => {
     const [left, width] = [Number.parseFloat(bar.style.left), Number.parseFloat(bar.style.width)];
     const lane = bar.closest('.lane').querySelector('.who').innerText;
@@ -609,7 +612,8 @@ async fn nobody_is_missed_before_a_group_existed() {
     browser.shows(".past", "No role changed in the last five minutes.").await;
     assert_eq!(browser.eval(BARS).await, json!([]));
 
-    // A Primary that was gone a minute after, and none since: half of the five minutes before the group is blank.
+    // A Primary that was gone a minute after, and none since: half of the five minutes before the
+    // group is blank.
     app.group_of("pump", MINUTE, &["a", "b"]).await;
     app.beat("pump", "a", 100.0).await;
     app.delete("/pump/clientsessions/a").await.expect_ok();

@@ -1,5 +1,5 @@
-//! What the page looks like, for the README; and how fast it is where there are very many groups. Both take a command of
-//! their own.
+//! What the page looks like, for the README; and how fast it is where there are very many groups.
+//! Both take a command of their own.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -57,7 +57,8 @@ async fn keep(browser: &Browser, name: &str) {
     println!("{}: {} kB", path.display(), picture.len() / 1_000);
 }
 
-/// The pictures of the page: cargo test --test suite -- --ignored --nocapture screenshots_of_the_page
+/// The pictures of the page: cargo test --test suite -- --ignored --nocapture
+/// screenshots_of_the_page
 #[tokio::test]
 #[ignore = "it writes into docs/images"]
 async fn the_screenshots_of_the_page_are_made_anew() {
@@ -173,7 +174,8 @@ fn resident_mb(process: u64) -> f64 {
     line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or_default() / 1_024.0
 }
 
-/// The process that shows the page: a child of the browser's, and the largest of those that show pages.
+/// The process that shows the page: a child of the browser's, and the largest of those that show
+/// pages.
 fn renderer_mb() -> f64 {
     let processes = std::fs::read_dir("/proc").expect("Linux has it").flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
@@ -184,7 +186,8 @@ fn renderer_mb() -> f64 {
     ids.filter(shows_pages).map(resident_mb).fold(0.0, f64::max)
 }
 
-/// A measurement: cargo test --release --test suite -- --ignored --nocapture first_view_of_100_000_groups
+/// A measurement: cargo test --release --test suite -- --ignored --nocapture
+/// first_view_of_100_000_groups
 #[tokio::test]
 #[ignore = "its data take half a minute: run it for its figures"]
 async fn the_first_view_of_100_000_groups() {
@@ -202,7 +205,8 @@ async fn the_first_view_of_100_000_groups() {
     })
     .await;
     let before_mb = resident_mb(service.id());
-    // When the first row is there, noted by the page's own clock from the beginning of the navigation.
+    // When the first row is there, noted by the page's own clock from the beginning of the
+    // navigation.
     let note = "new MutationObserver((_, observer) => {
             if (!document.querySelector('.groups tbody tr')) return;
             observer.disconnect();

@@ -1,4 +1,5 @@
-//! What the page says when the service says nothing: it does not go on as if it knew. In a real browser.
+//! What the page says when the service says nothing: it does not go on as if it knew. In a real
+//! browser.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -1,5 +1,6 @@
-//! The service on a real Patroni cluster: two PostgreSQL nodes, etcd, and HAProxy in front of whoever leads. What happens to
-//! groups at a switchover, when the leader is killed, and when its whole node stops and wakes up again.
+//! The service on a real Patroni cluster: two PostgreSQL nodes, etcd, and HAProxy in front of
+//! whoever leads. What happens to groups at a switchover, when the leader is killed, and when its
+//! whole node stops and wakes up again.
 //!
 //! Needs Patroni, etcd and HAProxy (Debian: `patroni etcd-server haproxy`).
 
@@ -224,7 +225,8 @@ listen leader
         states
     }
 
-    /// Whether the follower streams what the leader writes, and, where it is to be, as a synchronous standby.
+    /// Whether the follower streams what the leader writes, and, where it is to be, as a
+    /// synchronous standby.
     async fn is_synchronised(&self) -> bool {
         let Ok(mut connection) = PgConnection::connect_with(&self.connect_options("postgres")).await else {
             return false;
@@ -547,7 +549,8 @@ fn overlap(good: &[&Heard], group: usize) -> Duration {
 enum Changes {
     /// Nobody's changes.
     None,
-    /// Whose lease ran out while nobody could answer is fenced off for one timeout, and is Primary again: nobody else takes over.
+    /// Whose lease ran out while nobody could answer is fenced off for one timeout, and is Primary
+    /// again: nobody else takes over.
     SameHolder,
     /// Sessions hand over.
     Some,
@@ -597,9 +600,10 @@ async fn a_switchover_of_patroni_changes_no_role() {
     assert!(holds("switchover, asynchronous", &outcome, Changes::None));
 }
 
-/// Five times each: switchover, a killed server, a node that stops and wakes up; with an asynchronous and with a synchronous standby.
-/// The standby receives nothing for a while, in which every group hands over; then the leader is gone, and the standby is promoted
-/// without any of that.
+/// Five times each: switchover, a killed server, a node that stops and wakes up; with an
+/// asynchronous and with a synchronous standby. The standby receives nothing for a while, in which
+/// every group hands over; then the leader is gone, and the standby is promoted without any of
+/// that.
 async fn lose_the_last_seconds(cluster: &mut Cluster) {
     let leader = cluster.leader().await;
     let receivers = cluster.processes(1 - leader, "walreceiver");
@@ -619,7 +623,8 @@ async fn lose_the_last_seconds(cluster: &mut Cluster) {
     cluster.start_node(leader);
 }
 
-/// Twelve groups hand over, the promoted server does not know of it, and nobody acts beside another for all that.
+/// Twelve groups hand over, the promoted server does not know of it, and nobody acts beside another
+/// for all that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_that_lost_the_last_grants_is_fenced() {
     let Some(mut cluster) = Cluster::start(false).await else { return };

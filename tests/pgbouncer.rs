@@ -1,5 +1,5 @@
-//! The service behind PgBouncer in transaction mode, a real one on loopback with fewer connections to the server than the
-//! service has to it. Skipped with a printed line where it is not installed.
+//! The service behind PgBouncer in transaction mode, a real one on loopback with fewer connections
+//! to the server than the service has to it. Skipped with a printed line where it is not installed.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
@@ -123,7 +123,8 @@ impl PgBouncer {
         settings
     }
 
-    /// What each of its server connections says to a question, asked in transactions that stand side by side.
+    /// What each of its server connections says to a question, asked in transactions that stand
+    /// side by side.
     async fn ask_all_servers(&self, database: &TestDatabase, question: &'static str, connections: usize) -> Vec<i64> {
         let mut open = Vec::new();
         let mut said = Vec::new();
@@ -160,7 +161,8 @@ async fn everything_works_behind_pgbouncer_and_no_statement_is_left_with_it() {
         first.group_of(group, MINUTE, &["a", "b"]).await;
         assert_eq!(first.beat(group, "a", 100.0).await, 1);
     }
-    // More at once than there are connections to the server, of every kind: each gets its own answer.
+    // More at once than there are connections to the server, of every kind: each gets its own
+    // answer.
     let work = groups.iter().enumerate().map(|(n, group)| {
         let replica = [&first, &second][n % 2];
         async move {

@@ -1,4 +1,5 @@
-//! A durable PostgreSQL whose clock can be set and whose disk can stall or fill up: a small library of our own is preloaded.
+//! A durable PostgreSQL whose clock can be set and whose disk can stall or fill up: a small library
+//! of our own is preloaded.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -81,6 +82,7 @@ pub enum Disk {
     HasRoom = 0,
     /// No file grows any more.
     IsFull = 1,
-    /// And the log of the server cannot be written at all, as where files are copied when they are changed.
+    /// And the log of the server cannot be written at all, as where files are copied when they are
+    /// changed.
     TakesNoLog = 2,
 }

@@ -135,7 +135,8 @@ async fn root_reads_the_key_opens_the_port_and_is_root_no_more() {
     let database = TestDatabase::new().await;
     let authority = Authority::new();
     let tls = authority.server((-1, 90)).write(&new_dir());
-    // The key is root's alone. The socket of the tests' PostgreSQL is for its own account, which is this one.
+    // The key is root's alone. The socket of the tests' PostgreSQL is for its own account, which is
+    // this one.
     fs::set_permissions(&tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
     let mut command = reachable_program();
     as_account(&mut command, &user);

@@ -315,7 +315,8 @@ async fn collect_traces() -> (String, std::sync::Arc<std::sync::Mutex<Vec<u8>>>)
                 let mut chunk = [0; 65_536];
                 while let Ok(length @ 1..) = socket.read(&mut chunk).await {
                     bytes.lock().expect("nobody panics").extend_from_slice(&chunk[..length]);
-                    // After the head and after the body, which is one more than needed and does no harm.
+                    // After the head and after the body, which is one more than needed and does no
+                    // harm.
                     let _ =
                         socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
                 }

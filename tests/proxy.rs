@@ -1,5 +1,6 @@
-//! The proxy of the compose stack, run by itself on this machine: the same configuration file, with the addresses of
-//! two replicas on loopback. Skipped with a printed line where HAProxy is not installed.
+//! The proxy of the compose stack, run by itself on this machine: the same configuration file, with
+//! the addresses of two replicas on loopback. Skipped with a printed line where HAProxy is not
+//! installed.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,7 +182,8 @@ async fn the_proxys_own_errors_have_the_one_error_body() {
 
 #[tokio::test]
 async fn one_address_has_its_share_of_the_proxys_connections_and_what_drips_is_given_up() {
-    // As many as this machine opens without a thought; the share in the file is a matter of thousands.
+    // As many as this machine opens without a thought; the share in the file is a matter of
+    // thousands.
     const SHARE: usize = 20;
     assert!(CONFIGURATION.contains(" gt 4000 }"), "the file has a share for each address");
     let configuration = CONFIGURATION.replace(" gt 4000 }", &format!(" gt {SHARE} }}"));

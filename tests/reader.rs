@@ -1,4 +1,5 @@
-//! The role of the database that only reads: what it sees, what it cannot do, and that it stalls nobody.
+//! The role of the database that only reads: what it sees, what it cannot do, and that it stalls
+//! nobody.
 
 use std::time::{Duration, Instant};
 
@@ -143,7 +144,8 @@ async fn a_reader_that_lingers_is_ended_and_stalls_nobody() {
     let role = Role::of(&app.database);
     role.make().await;
     let mut reader = role.log_in().await;
-    // Everything it can hold: a snapshot, the strongest lock it may take, in the strictest isolation.
+    // Everything it can hold: a snapshot, the strongest lock it may take, in the strictest
+    // isolation.
     run(&mut reader, "SET idle_in_transaction_session_timeout = '2s'").await.expect("it may be stricter with itself");
     run(&mut reader, "BEGIN ISOLATION LEVEL SERIALIZABLE; LOCK TABLE groups, sessions, heartbeats IN ACCESS SHARE MODE; SELECT * FROM heartbeats, groups, sessions")
         .await
@@ -299,7 +301,8 @@ async fn the_view_of_risks_has_the_rules_of_the_service() {
     eventually("a census has seen the same", async || listed().await == expected).await;
 }
 
-/// The private server's database has readers, too: they come by its socket, which only its own account reaches.
+/// The private server's database has readers, too: they come by its socket, which only its own
+/// account reaches.
 #[tokio::test]
 async fn a_private_database_has_readers_as_well() {
     let dir = scratch_dir("reader");

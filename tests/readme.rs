@@ -1,4 +1,5 @@
-//! What the README says is true: its commands are run, and its table of settings is that of `--help`.
+//! What the README says is true: its commands are run, and its table of settings is that of
+//! `--help`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -80,8 +81,8 @@ async fn the_queries_of_the_readme_run_and_see_what_is_there() {
     for query in queries.iter().filter(|query| !query.is_empty()) {
         rows_seen.push(app.database.rows(&format!("{query}\n")).await.len());
     }
-    // One group; it has no standby; two sessions; one change of a role; the group's creation; no outage; the first history, and no
-    // group in doubt.
+    // One group; it has no standby; two sessions; one change of a role; the group's creation; no
+    // outage; the first history, and no group in doubt.
     assert_eq!(rows_seen, [1, 1, 2, 1, 1, 0, 1, 0]);
 }
 

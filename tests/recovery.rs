@@ -44,8 +44,8 @@ async fn heartbeats_are_answered_and_all_replicas_ready_a_moment_after_the_datab
         tokio::time::sleep(Duration::from_secs(2)).await;
         server.start_again();
         let connect = server.connect_options();
-        // A try that began before the server was there must not be counted against it: each is for a moment only, as that of a
-        // client that has others to try.
+        // A try that began before the server was there must not be counted against it: each is for
+        // a moment only, as that of a client that has others to try.
         let beat = async || {
             let beat = first.heartbeat("g", "a", json!({"PercentHealthyStreams": 100}));
             tokio::time::timeout(Duration::from_secs(1), beat).await.is_ok_and(|answer| answer.status == 200)

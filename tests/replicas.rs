@@ -24,7 +24,8 @@ struct Heard {
     term: i64,
 }
 
-/// A client that sends each heartbeat to any of the replicas, now and then to two at once, at a health that wanders.
+/// A client that sends each heartbeat to any of the replicas, now and then to two at once, at a
+/// health that wanders.
 async fn hammer(replicas: &[TestReplica], group: &str, session: &str, heartbeats: usize) -> Vec<Heard> {
     let mut random = fastrand::Rng::with_seed(group.bytes().chain(session.bytes()).map(u64::from).product());
     let mut heard = Vec::new();
@@ -47,8 +48,8 @@ async fn hammer(replicas: &[TestReplica], group: &str, session: &str, heartbeats
     heard
 }
 
-/// Plays the trace of every group again: roles change from what they were, one holds each of the two, and the term
-/// rises by one with each grant and with nothing else. Ends in what is stored.
+/// Plays the trace of every group again: roles change from what they were, one holds each of the
+/// two, and the term rises by one with each grant and with nothing else. Ends in what is stored.
 async fn check_traces(database: &TestDatabase) -> usize {
     // In one statement: a sweep may come between two.
     let found = database

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Has Schemathesis try a running service against its own description: some thousand requests, valid and invalid ones, each answer judged
-# (status, headers, body, and whether it should have been refused at all). First a service that asks nobody who they are, then one that
-# does, asked with credentials and without.
+# Has Schemathesis try a running service against its own description: some thousand requests, valid
+# and invalid ones, each answer judged (status, headers, body, and whether it should have been
+# refused at all). First a service that asks nobody who they are, then one that does, asked with
+# credentials and without.
 #
 # Usage: tests/schemathesis.sh [--binary FILE] [--seconds N]
 #
-# Takes under two minutes. Schemathesis (PyPI, version 4) is looked for as `schemathesis` in $API_TOOLS, a folder, and in the PATH; where there
-# is none, that is said and the script ends with 0. Ends with 1 where something was found.
+# Takes under two minutes. Schemathesis (PyPI, version 4) is looked for as `schemathesis` in
+# $API_TOOLS, a folder, and in the PATH; where there is none, that is said and the script ends with 0.
+# Ends with 1 where something was found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

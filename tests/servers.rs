@@ -1,4 +1,5 @@
-//! PostgreSQL servers of one test's own, as a customer has them: over TCP, with standbys that replicate, and put to death.
+//! PostgreSQL servers of one test's own, as a customer has them: over TCP, with standbys that
+//! replicate, and put to death.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;

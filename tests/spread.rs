@@ -1,5 +1,6 @@
-//! Groups that are spread over several servers, as far as one server can show it: what is said to the database, and to whom it
-//! would go. A cluster is not at hand here; `docs/operations.md` says what was seen on one.
+//! Groups that are spread over several servers, as far as one server can show it: what is said to
+//! the database, and to whom it would go. A cluster is not at hand here; `docs/operations.md` says
+//! what was seen on one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,8 +18,8 @@ use crate::helpers::{
 use crate::servers::Server;
 use crate::sse::{EventStream, NAMESPACE_EVENTS, Received};
 
-/// What a cluster of one node has: places by the first byte of a key, that node, and what asks all of them. That there is a function
-/// for places tells the service that groups are spread.
+/// What a cluster of one node has: places by the first byte of a key, that node, and what asks all
+/// of them. That there is a function for places tells the service that groups are spread.
 const PLACES: u8 = 4;
 const CLUSTER: &str = "
     CREATE TABLE pg_dist_node AS SELECT 1 AS nodeid, 1 AS groupid, true AS answers;
@@ -37,7 +38,8 @@ fn statements_of_the_cluster() -> String {
     [&[CLUSTER], &OF_NODES[..]].concat().join(";\n")
 }
 
-/// Statements on rows of groups that name no key, each with the reason why they may go to every node. None is part of a decision.
+/// Statements on rows of groups that name no key, each with the reason why they may go to every
+/// node. None is part of a decision.
 const OF_ALL_NODES: [(&str, &str); 10] = [
     ("SELECT virtualtransaction FROM pg_locks", "who writes events holds a lock at the coordinator; no row is read"),
     ("WITH moment AS MATERIALIZED (SELECT m.*, ARRAY[m.present_timeline", "groups that are shown, with the moment"),

@@ -139,7 +139,8 @@ async fn a_group_that_loses_its_primary_is_first_at_once() {
     assert_eq!(shown(&status(&app, "?count=2").await), ["z1 NoPrimary", "a1"]);
 }
 
-/// So many groups of two, the i-th in the namespace that the expression gives. The leases of one in fifty have run out.
+/// So many groups of two, the i-th in the namespace that the expression gives. The leases of one in
+/// fifty have run out.
 pub async fn fill(app: &TestApp, namespace: &str, groups: u32) {
     let statement = "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
          SELECT gen_random_uuid(), 't', $namespace, 'g' || i, 600000000 FROM generate_series(1, $groups) i;

@@ -181,7 +181,8 @@ async fn a_lease_that_another_replica_renews_is_left_alone() {
     first.group_of("other", 3_000, &["a"]).await;
     assert_eq!(first.beat("g", "a", 50.0).await, 1);
     assert_eq!(first.beat("other", "a", 50.0).await, 1);
-    // Until the other group's lease has been looked at: three of the first group's leases would have ended by then.
+    // Until the other group's lease has been looked at: three of the first group's leases would
+    // have ended by then.
     eventually("the other group's role is taken", async || {
         assert_eq!(second.beat("g", "a", 50.0).await, 1);
         roles_held(&database).await == 1

@@ -1,5 +1,5 @@
-//! How a role changes hands, as clients and the trace see it. The sweep is kept out of the way, so that every change
-//! is made by a heartbeat and the trace can be told exactly.
+//! How a role changes hands, as clients and the trace see it. The sweep is kept out of the way, so
+//! that every change is made by a heartbeat and the trace can be told exactly.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use client_failover::arbitration::HandoverMode;

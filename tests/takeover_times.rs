@@ -1,5 +1,5 @@
-//! How long a group is without a Primary after a lapse, in real time: `cargo test --release takeover_times -- --nocapture`
-//! prints the figures.
+//! How long a group is without a Primary after a lapse, in real time: `cargo test --release
+//! takeover_times -- --nocapture` prints the figures.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ const BEAT_EVERY: Duration = Duration::from_millis(20);
 async fn a_standby_that_heartbeats_often_takes_over_at_once_when_the_lease_lapses() {
     let app = TestApp::start().await;
     let (median, _) = take_over(&app, "beats often", async |group| takeover(&app, group, BEAT_EVERY).await).await;
-    // Half a timeout is promised for clients that heartbeat every half timeout. A busy machine takes longer: it is
-    // printed, and asked that nobody waits for good.
+    // Half a timeout is promised for clients that heartbeat every half timeout. A busy machine
+    // takes longer: it is printed, and asked that nobody waits for good.
     assert!(median < 2_000.0);
 }
 
 #[tokio::test]
 async fn a_standby_that_listens_takes_over_without_waiting_for_its_next_heartbeat() {
     let app = TestApp::start_with(|settings| settings.failover.sweep_interval = Duration::from_secs(3_600)).await;
-    // As seldom as a client with a timeout of six seconds: what a busy machine adds to both stays small beside it. Both run at
-    // once, so that it adds the same.
+    // As seldom as a client with a timeout of six seconds: what a busy machine adds to both stays
+    // small beside it. Both run at once, so that it adds the same.
     let seldom = Duration::from_secs(3);
     let ((silent, _), (listening, _)) = tokio::join!(
         take_over(&app, "beats only", async |group| takeover(&app, group, seldom).await),
@@ -36,7 +36,8 @@ async fn a_standby_that_listens_takes_over_without_waiting_for_its_next_heartbea
     assert!(listening < silent / 2.0, "{listening} ms, without listening {silent} ms");
 }
 
-/// Takeovers, several at a time; the median and the longest time from the end of the lease to the answer, in ms.
+/// Takeovers, several at a time; the median and the longest time from the end of the lease to the
+/// answer, in ms.
 async fn take_over(app: &TestApp, standby: &str, one: impl AsyncFn(String) -> f64) -> (f64, f64) {
     let mut beyond_the_lapse_ms = Vec::new();
     for round in 0..LAPSES / AT_ONCE {
@@ -69,7 +70,8 @@ async fn listening_takeover(app: &TestApp, group: String) -> f64 {
     }
 }
 
-/// Lets a Primary fall silent; how long after the end of its lease the standby was told that it is Primary, in ms.
+/// Lets a Primary fall silent; how long after the end of its lease the standby was told that it is
+/// Primary, in ms.
 async fn takeover(app: &TestApp, group: String, beat_every: Duration) -> f64 {
     let lease_until = fall_silent(app, &group).await;
     // Where in its own rhythm a standby is when the lease lapses is chance.

@@ -1,4 +1,5 @@
-//! TLS with real certificates: reread under load, wrong, ended, shown by clients; and towards PostgreSQL.
+//! TLS with real certificates: reread under load, wrong, ended, shown by clients; and towards
+//! PostgreSQL.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -92,7 +93,8 @@ async fn a_certificate_is_reread_under_load_and_no_request_fails() {
     }
     let new_client = || https(&second, None);
     assert!(beat(&new_client(), &app).await.is_err());
-    // First the certificate alone, as a tool that writes one file after the other does: the pair does not fit.
+    // First the certificate alone, as a tool that writes one file after the other does: the pair
+    // does not fit.
     let renewed = second.server((-1, 90));
     std::fs::write(dir.join("server.crt"), &renewed.certificate).expect("it can be written");
     tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -142,7 +144,8 @@ async fn the_end_of_a_certificate_is_in_the_metrics_and_warned_about_from_30_day
     let line = lines.next_line().await.expect("it speaks").expect("it listens");
     let url = format!("{}/metrics", line.strip_prefix("listening on ").expect("it says where"));
     let days_left = async || {
-        // A new connection each time: one that is open stays with its certificate, and an ended one is not believed.
+        // A new connection each time: one that is open stays with its certificate, and an ended one
+        // is not believed.
         let client = Client::builder().tls_danger_accept_invalid_certs(true).build().expect("a client can be made");
         let text = client.get(&url).send().await.expect("it answers").text().await.expect("it is whole");
         let name = "client_failover_certificate_expiry_timestamp_seconds ";
@@ -406,7 +409,8 @@ async fn postgresql_is_reached_over_tls_with_verification() {
         std::fs::write(&path, authority.pem()).expect("it can be written");
         path
     });
-    // The server runs under an account of its own where the tests run as root, and wants its key to itself.
+    // The server runs under an account of its own where the tests run as root, and wants its key to
+    // itself.
     let status = std::process::Command::new("sh")
         .args(["-c", "chmod 600 \"$1\" && if [ \"$(id -u)\" = 0 ]; then chown postgres \"$1\"; fi", "sh"])
         .arg(&files.key)

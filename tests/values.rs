@@ -1,5 +1,5 @@
-//! What values mean and how they are written back: durations, date-times, decimals, texts, and ids that the
-//! service makes up.
+//! What values mean and how they are written back: durations, date-times, decimals, texts, and ids
+//! that the service makes up.
 
 use serde_json::{Value, json};
 
@@ -173,7 +173,8 @@ async fn year_1_null_and_absence_all_say_that_no_time_is_known() {
         for unknown in ["{}".to_owned(), format!(r#"{{"HeartbeatTime":{none},"LastDataSendTime":{none}}}"#)] {
             beat(&app, known).await.expect_ok();
             beat(&app, &unknown).await.expect_ok();
-            // Each heartbeat is shown as reported: what the one before said is not kept in its place.
+            // Each heartbeat is shown as reported: what the one before said is not kept in its
+            // place.
             let heartbeat = shown_heartbeat(&app).await;
             assert!(heartbeat.ends_with(r#""LastDataSendTime":"0001-01-01T00:00:00Z""#), "{unknown}: {heartbeat}");
             let times = app.database.rows("SELECT heartbeat_time = received_at AS same FROM heartbeats").await;

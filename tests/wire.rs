@@ -1,5 +1,5 @@
-//! HTTP/1.1 byte by byte: an ordinary client tidies paths, refuses bad headers and never breaks off, and so cannot
-//! show what the service does about them.
+//! HTTP/1.1 byte by byte: an ordinary client tidies paths, refuses bad headers and never breaks
+//! off, and so cannot show what the service does about them.
 
 use std::time::Duration;
 
@@ -100,13 +100,15 @@ impl Connection {
         Some(Connection { stream: BufReader::new(stream) })
     }
 
-    /// Sends bytes. A service that has answered and hung up before it read them all is within its rights.
+    /// Sends bytes. A service that has answered and hung up before it read them all is within its
+    /// rights.
     pub async fn write(&mut self, bytes: &[u8]) {
         let _ =
             tokio::time::timeout(PATIENCE, self.stream.get_mut().write_all(bytes)).await.expect("it is read in time");
     }
 
-    /// Sends bytes, and says whether the service has hung up: what is sent to one that has is refused sooner or later.
+    /// Sends bytes, and says whether the service has hung up: what is sent to one that has is
+    /// refused sooner or later.
     pub async fn is_refused(&mut self, bytes: &[u8]) -> bool {
         let stream = self.stream.get_mut();
         tokio::time::timeout(PATIENCE, stream.write_all(bytes)).await.expect("it is taken in time").is_err()

@@ -1,4 +1,5 @@
-//! The walls between the crates: who knows whom, and what whoever builds on the client has to take along.
+//! The walls between the crates: who knows whom, and what whoever builds on the client has to take
+//! along.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -150,7 +150,8 @@ impl Table {
         lapse(&mut self.group, moment, &mut self.trace);
     }
 
-    /// The database is in another history from here on, as far as anybody notices; terms go on above that one.
+    /// The database is in another history from here on, as far as anybody notices; terms go on
+    /// above that one.
     fn in_another_history(mut self, noticed_at: i64, base: i64) -> Table {
         let id = HistoryId(self.history.map_or(1, |history| history.id.0) + 1);
         self.history = Some(History { id, noticed_at: at(noticed_at), base: Term(base) });
@@ -869,7 +870,8 @@ mod groups_that_follow {
 mod another_history {
     use super::*;
 
-    /// A Primary and a standby, both heard of at the beginning, in a database that lost what came after that.
+    /// A Primary and a standby, both heard of at the beginning, in a database that lost what came
+    /// after that.
     fn of_two() -> Table {
         group(60).primary(100, 60).secondary(100, 60).in_another_history(30, 1_000)
     }
@@ -1195,8 +1197,9 @@ mod clocks_of_clients {
     /// 2099, and a second of it.
     const FAR_AHEAD: i64 = 4_070_908_800;
 
-    /// A Primary of a group of 60 s that yields at 200 s, having sent one heartbeat as its clock said then and the
-    /// others as it says now; then it says that it stopped. Whether that is believed.
+    /// A Primary of a group of 60 s that yields at 200 s, having sent one heartbeat as its clock
+    /// said then and the others as it says now; then it says that it stopped. Whether that is
+    /// believed.
     fn is_believed_after(wrong: i64, wrong_at: i64, right_by: i64) -> bool {
         let mut table = group(60).unheard().unheard();
         for now in (0..200).step_by(20) {
@@ -1617,7 +1620,8 @@ mod histories {
         }
     }
 
-    /// Plays a history and shows every step to the check; removed sessions come back as new ones, under the same ids.
+    /// Plays a history and shows every step to the check; removed sessions come back as new ones,
+    /// under the same ids.
     fn play(events: &[(i64, Event)], mut check: impl FnMut(&Step<'_>)) {
         let mut table = group(10).unheard().unheard().unheard().unheard();
         let mut follows: Vec<Follow> = (0..SESSIONS)
@@ -1690,7 +1694,8 @@ mod histories {
                 drop_place(&mut table.group, s);
                 let gone = follows.remove(s);
                 table = table.unheard();
-                // One that is deleted by another acts on; under its id there may be another process by now.
+                // One that is deleted by another acts on; under its id there may be another process
+                // by now.
                 let primary_until = if by == By::Itself { at(0) } else { gone.primary_until };
                 follows.push(Follow { primary_until, ..gone });
             }
@@ -1793,8 +1798,9 @@ mod histories {
             });
         }
 
-        /// What a part of the group says holds for all of it; but for the Primary that is outranked by one whose place as
-        /// PendingPrimary was taken since, and which takes it again with its next heartbeat.
+        /// What a part of the group says holds for all of it; but for the Primary that is outranked
+        /// by one whose place as PendingPrimary was taken since, and which takes it again with its
+        /// next heartbeat.
         #[test]
         fn what_changes_nothing_in_a_part_of_the_group_changes_nothing_in_all_of_it(events in history()) {
             play(&events, |step| {

@@ -1,8 +1,10 @@
-//! Keys of the service's own. The database keeps a hash of each; every replica keeps a copy of those in memory.
+//! Keys of the service's own. The database keeps a hash of each; every replica keeps a copy of
+//! those in memory.
 //!
-//! The copy is renewed when the database says that something changed, looked at every second, so that a revocation
-//! is known everywhere within seconds. A copy that could not be confirmed for `TRUSTED_FOR` is not believed:
-//! requests with keys are answered 503 then, as they would be without the database anyway.
+//! The copy is renewed when the database says that something changed, looked at every second, so
+//! that a revocation is known everywhere within seconds. A copy that could not be confirmed for
+//! `TRUSTED_FOR` is not believed: requests with keys are answered 503 then, as they would be
+//! without the database anyway.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,7 +82,8 @@ impl Copy {
         self.keys.values().filter(|key| key.used.swap(false, Ordering::Relaxed)).map(|key| key.key_id).collect()
     }
 
-    /// Every caller whose last key ends, with that key and when. One that has another key which goes on is provided for.
+    /// Every caller whose last key ends, with that key and when. One that has another key which
+    /// goes on is provided for.
     fn ends(&self) -> HashMap<&Arc<str>, (i64, Instant)> {
         let mut ends: HashMap<&Arc<str>, Option<(i64, Instant)>> = HashMap::new();
         for key in self.keys.values() {
@@ -132,7 +135,8 @@ impl ApiKeys {
         Some(found.identity.clone())
     }
 
-    /// Who that is. A key that the copy does not have may have been made a moment ago, so the database is asked.
+    /// Who that is. A key that the copy does not have may have been made a moment ago, so the
+    /// database is asked.
     pub async fn recognise(&self, key: &str) -> Result<Arc<Identity>, AuthError> {
         if self.renew(Instant::now()).await.is_err() {
             return Err(AuthError::Unavailable("API keys cannot be checked while the database is away"));
@@ -176,7 +180,8 @@ impl ApiKeys {
         }
     }
 
-    /// The keys that were used since this was last asked; empty more often than it is time to note them.
+    /// The keys that were used since this was last asked; empty more often than it is time to note
+    /// them.
     fn used_keys(&self) -> Vec<i64> {
         let mut noted_at = self.use_noted_at.lock().unwrap_or_else(PoisonError::into_inner);
         if noted_at.is_some_and(|at| at.elapsed() < USE_NOTED_EVERY) {
@@ -191,8 +196,9 @@ impl ApiKeys {
         used
     }
 
-    /// Brings the copy to what is in the database at some time after `asked_at`. Whoever waits for another's look
-    /// takes its outcome if that began late enough: any number of requests cost one look at a time.
+    /// Brings the copy to what is in the database at some time after `asked_at`. Whoever waits for
+    /// another's look takes its outcome if that began late enough: any number of requests cost one
+    /// look at a time.
     async fn renew(&self, asked_at: Instant) -> Result<(), StoreError> {
         let _one = self.renewing.lock().await;
         let (revision, confirmed_at) = {

@@ -1,9 +1,9 @@
 //! Name and password (RFC 7617), from a users file with argon2id hashes.
 //!
-//! A verification costs tens of milliseconds on purpose. It runs off the threads that serve, few at a time, and
-//! its success is remembered for a while: until the file says otherwise about this user. A failure is remembered, too, for
-//! seconds. Addresses and names with many failures have to wait; whoever has got in from an address before does not, and
-//! has verifications of their own.
+//! A verification costs tens of milliseconds on purpose. It runs off the threads that serve, few at
+//! a time, and its success is remembered for a while: until the file says otherwise about this
+//! user. A failure is remembered, too, for seconds. Addresses and names with many failures have to
+//! wait; whoever has got in from an address before does not, and has verifications of their own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -24,7 +24,8 @@ use super::cache::Cache;
 use super::watched_file::{WatchedFile, toml_fault};
 use super::{AuthError, AuthSetupError, Grant, Identity, network};
 
-/// For how long a verified password is remembered. A user who is changed or removed is forgotten at once.
+/// For how long a verified password is remembered. A user who is changed or removed is forgotten at
+/// once.
 const REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// The most requests that wait for a verification.
@@ -40,12 +41,13 @@ const WRONG_FOR: Duration = Duration::from_secs(10);
 /// For how long it is remembered from where a user has got in.
 const AT_HOME_FOR: Duration = Duration::from_secs(24 * 3_600);
 
-/// How many failures of an address and for a name cost nothing, and the longest that they then cost.
+/// How many failures of an address and for a name cost nothing, and the longest that they then
+/// cost.
 const FREE_OF_ADDRESS: u32 = 200;
 const FREE_FOR_NAME: u32 = 100;
 
-/// From how many failures of its own on an address waits for what others have done to a name: a user who comes from elsewhere is not
-/// kept out by them.
+/// From how many failures of its own on an address waits for what others have done to a name: a
+/// user who comes from elsewhere is not kept out by them.
 const OWN_FAILURES: u32 = 3;
 
 /// The most requests of one address that wait for a verification.
@@ -138,7 +140,8 @@ impl Verifications {
 
 struct UserTable {
     users: BTreeMap<Arc<str>, User>,
-    /// What the password of a user who is not there is checked against: it takes the same time, and never fits.
+    /// What the password of a user who is not there is checked against: it takes the same time, and
+    /// never fits.
     decoy: Arc<str>,
 }
 
@@ -265,7 +268,8 @@ impl Users {
         }
     }
 
-    /// Beyond those that cost nothing, each failure doubles the wait; who has waited ten times as long begins anew.
+    /// Beyond those that cost nothing, each failure doubles the wait; who has waited ten times as
+    /// long begins anew.
     fn note_failure(&self, whose: Vec<Whose>) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -319,7 +323,8 @@ fn parse(text: &str) -> Result<UserTable, String> {
         users.insert(name.into(), User { hash: password.into(), identity });
     }
     let decoy = match users.values().next() {
-        // With the costs of a real one. That its password is some user's does no harm: nobody is found by it.
+        // With the costs of a real one. That its password is some user's does no harm: nobody is
+        // found by it.
         Some(User { hash, .. }) => hash.clone(),
         None => hash_password("").map_err(|error| error.to_string())?.into(),
     };
@@ -403,7 +408,8 @@ mod tests {
         assert!(!users.has_to_wait(Some(&here), &other));
         fail(1, &here, &Whose::Name("one more".into()));
         assert!(users.has_to_wait(Some(&here), &other) && !users.has_to_wait(Some(&there), &other));
-        // For one name from ever other addresses: whoever has failed there waits, and a user who comes from elsewhere does not.
+        // For one name from ever other addresses: whoever has failed there waits, and a user who
+        // comes from elsewhere does not.
         for n in 0..=FREE_FOR_NAME {
             users.note_failure(vec![Whose::Address(IpAddr::from([10, 0, 0, n as u8])), name.clone()]);
         }
@@ -440,7 +446,8 @@ mod tests {
         for _ in 0..=FREE_OF_ADDRESS {
             users.note_failure(vec![address(1), Whose::Name("a".into())]);
         }
-        // Strangers have all verifications that strangers have, and all places in the line for them.
+        // Strangers have all verifications that strangers have, and all places in the line for
+        // them.
         let count = u32::try_from(users.strangers.turns.available_permits()).unwrap();
         let _verifying = users.strangers.turns.clone().acquire_many_owned(count).await.unwrap();
         let _in_line = users.strangers.room.acquire_many(MOST_WAITING as u32).await.unwrap();

@@ -1,7 +1,7 @@
 //! Bearer tokens of an OpenID Connect issuer: JWTs, verified by the issuer's published keys.
 //!
-//! Which algorithms count is a setting and never the token's own word. Keys are fetched one fetch at a time, for an
-//! unknown `kid` at a bounded rate, and stay while the issuer is away.
+//! Which algorithms count is a setting and never the token's own word. Keys are fetched one fetch
+//! at a time, for an unknown `kid` at a bounded rate, and stay while the issuer is away.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,7 +22,8 @@ use super::{AuthError, AuthSetupError, Grant, Identity, Role, unix_now};
 use crate::ids::GroupPattern;
 use crate::telemetry;
 
-/// For how long a verified token is remembered at most: a key that the issuer withdraws counts for so long more.
+/// For how long a verified token is remembered at most: a key that the issuer withdraws counts for
+/// so long more.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
 /// How often the keys are fetched without a reason.
@@ -290,15 +291,16 @@ impl Oidc {
     }
 }
 
-/// Whether a token with that `typ` in its header may be one for access: by RFC 9068, or by what older issuers write of all their
-/// tokens. Those for logging out, for events and for proofs have types of their own.
+/// Whether a token with that `typ` in its header may be one for access: by RFC 9068, or by what
+/// older issuers write of all their tokens. Those for logging out, for events and for proofs have
+/// types of their own.
 fn is_type_of_access(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     matches!(name.strip_prefix("application/").unwrap_or(&name), "at+jwt" | "jwt")
 }
 
-/// Whether claims say what the header did not: an id token has a hash of another token with it, Keycloak and Cognito name the kind
-/// in a claim, and a token of events holds them.
+/// Whether claims say what the header did not: an id token has a hash of another token with it,
+/// Keycloak and Cognito name the kind in a claim, and a token of events holds them.
 fn is_of_another_kind(claims: &Map<String, Value>) -> bool {
     ["at_hash", "c_hash", "s_hash", "events"].iter().any(|claim| claims.contains_key(*claim))
         || [("typ", "bearer"), ("token_use", "access")].iter().any(|(claim, access)| {
@@ -414,8 +416,8 @@ impl FetchedKeys {
         last.began_at.is_none_or(|at| at.elapsed() >= wait)
     }
 
-    /// Fetches the keys, unless that was done a moment ago. Whoever waits for another's fetch takes its outcome.
-    /// Whether the last fetch succeeded.
+    /// Fetches the keys, unless that was done a moment ago. Whoever waits for another's fetch takes
+    /// its outcome. Whether the last fetch succeeded.
     async fn refresh(&self, asked_at: Instant) -> bool {
         let _one = self.fetching.lock().await;
         let last = self.last();
@@ -423,7 +425,8 @@ impl FetchedKeys {
             return last.succeeded;
         }
         let began_at = Some(Instant::now());
-        // Before it begins: a fetch that is given up because its request went away counts for the rate as well.
+        // Before it begins: a fetch that is given up because its request went away counts for the
+        // rate as well.
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = LastFetch { began_at, succeeded: false };
         let outcome = self.fetch().await;
         let succeeded = outcome.is_ok();
@@ -464,7 +467,8 @@ impl FetchedKeys {
     async fn get(url: &str) -> Result<String, String> {
         let fault = |error: reqwest::Error| format!("{url}: {}", telemetry::error_chain(&error.without_url()));
         let parsed = reqwest::Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
-        // Made anew for each: it is asked for rarely, and so believes the authorities that the machine has now.
+        // Made anew for each: it is asked for rarely, and so believes the authorities that the
+        // machine has now.
         let http =
             outgoing::client(&parsed, FetchedKeys::configure_client).map_err(|error| format!("{url}: {error}"))?;
         let mut response = http.get(parsed).send().await.map_err(fault)?;

@@ -1,5 +1,5 @@
-//! What was verified lately, found again by a keyed hash of the credential. Bounded: it forgets the oldest half
-//! when it is full.
+//! What was verified lately, found again by a keyed hash of the credential. Bounded: it forgets the
+//! oldest half when it is full.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};

@@ -1,5 +1,5 @@
-//! Client certificates: TLS has verified that the authority of the settings made them; here a file says who their
-//! subjects are.
+//! Client certificates: TLS has verified that the authority of the settings made them; here a file
+//! says who their subjects are.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,8 +15,8 @@ use super::watched_file::{WatchedFile, toml_fault};
 use super::{AuthError, AuthSetupError, Grant, Identity, unix_now};
 use crate::tls::ClientTrust;
 
-/// What the names of kinds begin with in the file of subjects. A name without one is a name of DNS, or of a certificate that has
-/// none but its common name.
+/// What the names of kinds begin with in the file of subjects. A name without one is a name of DNS,
+/// or of a certificate that has none but its common name.
 const COMMON: &str = "cn:";
 const DNS: &str = "dns:";
 const URI: &str = "uri:";
@@ -25,7 +25,8 @@ const EMAIL: &str = "email:";
 /// What a connection's client certificate says.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {
-    /// What its subject is called in the file of subjects: its common name first, then its alternative names.
+    /// What its subject is called in the file of subjects: its common name first, then its
+    /// alternative names.
     names: Vec<String>,
     /// Its common name, where it is not to be taken for a name without a kind.
     only_common: Option<String>,
@@ -33,18 +34,21 @@ pub struct ClientCertificate {
     expires_at: i64,
     /// As it was shown, with those between it and its authority.
     chain: Arc<[CertificateDer<'static>]>,
-    /// The state of the authority and its revocations in which it was last found good; for all requests of the connection.
+    /// The state of the authority and its revocations in which it was last found good; for all
+    /// requests of the connection.
     good_in: Arc<AtomicU64>,
 }
 
 impl ClientCertificate {
-    /// Reads a certificate that TLS has verified, the first of its chain; `None` if it cannot be read.
+    /// Reads a certificate that TLS has verified, the first of its chain; `None` if it cannot be
+    /// read.
     pub fn read(chain: &[CertificateDer<'static>]) -> Option<ClientCertificate> {
         let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
         let common: Vec<&str> =
             certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).collect();
         let mut names: Vec<String> = common.iter().map(|name| format!("{COMMON}{name}")).collect();
-        // An authority may look closely at one kind of name and not at another, so none is taken for another.
+        // An authority may look closely at one kind of name and not at another, so none is taken
+        // for another.
         let may_be_bare = |name: &str| ![COMMON, DNS, URI, EMAIL].iter().any(|kind| name.starts_with(kind));
         let alternative = certificate.subject_alternative_name();
         let mut only_common = None;
@@ -72,8 +76,9 @@ impl ClientCertificate {
         })
     }
 
-    /// Whether it is good by the present authority and its revocations. Verified once for each state of these: a connection stays
-    /// for as long as its client wants, and so would a certificate that was revoked.
+    /// Whether it is good by the present authority and its revocations. Verified once for each
+    /// state of these: a connection stays for as long as its client wants, and so would a
+    /// certificate that was revoked.
     pub fn is_good(&self, trust: &ClientTrust) -> bool {
         let generation = trust.generation();
         if self.good_in.load(Ordering::Acquire) == generation {

@@ -1,4 +1,5 @@
-//! A file that is reread when it changes. What is wrong with a new version is said, and the version before stays.
+//! A file that is reread when it changes. What is wrong with a new version is said, and the version
+//! before stays.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ pub struct WatchedFile<T> {
     seen: Mutex<Option<Version>>,
 }
 
-/// By what a change is noticed. A new file in its place has another inode, also within the clock's granularity.
+/// By what a change is noticed. A new file in its place has another inode, also within the clock's
+/// granularity.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Version {
     modified: Option<SystemTime>,

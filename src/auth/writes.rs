@@ -1,5 +1,6 @@
-//! How often callers and tenants may change what is stored. Heartbeats have limits of their own and are never counted here: each
-//! change leaves rows that are kept for months, and a heartbeat leaves none.
+//! How often callers and tenants may change what is stored. Heartbeats have limits of their own and
+//! are never counted here: each change leaves rows that are kept for months, and a heartbeat leaves
+//! none.
 
 use std::fmt;
 use std::time::Duration;
@@ -40,7 +41,8 @@ impl Write {
 pub struct WriteRates([Option<u32>; 4]);
 
 impl WriteRates {
-    /// What a tenant usually may: a fleet registers all of its sessions at once and more, and in the long run is bounded.
+    /// What a tenant usually may: a fleet registers all of its sessions at once and more, and in
+    /// the long run is bounded.
     pub const OF_TENANTS: WriteRates = WriteRates([Some(40_000), Some(12_000), Some(40_000), Some(4_000)]);
 
     /// What a caller usually may: half of that.
@@ -49,7 +51,8 @@ impl WriteRates {
     /// Any number of each.
     pub const UNBOUNDED: WriteRates = WriteRates([None; 4]);
 
-    /// These with some that a text gives: `registrations=1000`, `other=none`. `None` if it is none of that.
+    /// These with some that a text gives: `registrations=1000`, `other=none`. `None` if it is none
+    /// of that.
     #[must_use]
     pub fn with(mut self, text: &str) -> Option<WriteRates> {
         let (kind, count) = text.split_once('=')?;

@@ -1,8 +1,9 @@
 //! What is true of all groups: counted in the background, and the list of those at risk.
 //!
-//! A census walks along all groups in short reads, at most a small part of the time, however many there are. It is the
-//! only place that looks at all of them: metrics show its numbers, and what operators see begins with the groups
-//! that it found at risk, brought up to date by what has changed since.
+//! A census walks along all groups in short reads, at most a small part of the time, however many
+//! there are. It is the only place that looks at all of them: metrics show its numbers, and what
+//! operators see begins with the groups that it found at risk, brought up to date by what has
+//! changed since.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,8 +68,8 @@ fn risks(looked: Looked) -> Vec<Risk> {
     let Looked { sessions, live, primary_health, is_handing_over, is_flapping } = looked;
     let mut risks = Vec::new();
     match primary_health {
-        // Planned, and over within the lease of the one before, who may act until it has heard of it. Somebody has to be there
-        // to take over.
+        // Planned, and over within the lease of the one before, who may act until it has heard of
+        // it. Somebody has to be there to take over.
         None if is_handing_over && live > 0 => {}
         None if sessions > 0 => risks.push(Risk::NoPrimary),
         // A group that nobody has registered in is not in use.
@@ -156,8 +157,8 @@ impl Census {
         Duration::from_micros(self.counted.took_us)
     }
 
-    /// Whether another one may be taken because somebody looks, so that what is counted and what is listed are of one moment
-    /// wherever counting is quick.
+    /// Whether another one may be taken because somebody looks, so that what is counted and what is
+    /// listed are of one moment wherever counting is quick.
     fn is_worth_taking_anew(&self) -> bool {
         let share = if self.took() <= QUICK { SHARE_WHILE_LOOKED_AT } else { SHARE };
         self.ended_at.is_none_or(|ended_at| ended_at.elapsed() >= self.took() * share)
@@ -416,7 +417,8 @@ impl Failover {
         self.recent_census().await
     }
 
-    /// A census of a moment ago, where it costs little; else the latest. However many look, one is taken at a time.
+    /// A census of a moment ago, where it costs little; else the latest. However many look, one is
+    /// taken at a time.
     async fn recent_census(&self) -> Arc<Census> {
         let latest = self.census.get();
         if !latest.is_worth_taking_anew() {
@@ -493,7 +495,8 @@ impl Failover {
                 Box::pin(async move {
                     let at_risk = match query.search.text {
                         Some(_) => status::keep_found(connection, &query.search, &at_risk).await?,
-                        // All are in the scope already; one that is gone by now is left out where it is read.
+                        // All are in the scope already; one that is gone by now is left out where
+                        // it is read.
                         None => at_risk.to_vec(),
                     };
                     let known = at_risk.len() as i64;

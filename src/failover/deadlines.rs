@@ -1,9 +1,10 @@
-//! When the leases of those who hold a role end, as far as this replica has given or seen them: so that a lapse is
-//! looked for at the moment when it happens, and need not wait for the sweep to come by.
+//! When the leases of those who hold a role end, as far as this replica has given or seen them: so
+//! that a lapse is looked for at the moment when it happens, and need not wait for the sweep to
+//! come by.
 //!
-//! Decides nothing. A replica's clock says when to look; what is then found is judged by the database's clock, in a
-//! transaction like any other. What is not in here (leases given by other replicas, or before a restart) is left to them
-//! and to the sweep.
+//! Decides nothing. A replica's clock says when to look; what is then found is judged by the
+//! database's clock, in a transaction like any other. What is not in here (leases given by other
+//! replicas, or before a restart) is left to them and to the sweep.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,8 @@ use crate::store::groups::LeaseLeft;
 /// What ends within the same one is looked at together.
 const TICK: Duration = Duration::from_millis(5);
 
-/// The deadlines of many groups. Cheap to clone, shared by those who give leases and the one who looks.
+/// The deadlines of many groups. Cheap to clone, shared by those who give leases and the one who
+/// looks.
 #[derive(Clone)]
 pub struct Deadlines(Arc<Shared>);
 
@@ -27,8 +29,9 @@ struct Shared {
     earlier: Notify,
 }
 
-/// Each group is in `ends` once and in `turns` once: in that of its deadline, or in an earlier one where the lease was
-/// renewed since. A renewal is then one write to the map, and the group is moved when its old turn comes.
+/// Each group is in `ends` once and in `turns` once: in that of its deadline, or in an earlier one
+/// where the lease was renewed since. A renewal is then one write to the map, and the group is
+/// moved when its old turn comes.
 #[derive(Default)]
 struct Wheel {
     /// In ticks since the beginning.
@@ -43,8 +46,8 @@ impl Deadlines {
         Deadlines(Arc::new(Shared { began_at: Instant::now(), wheel, earlier: Notify::new() }))
     }
 
-    /// Notes leases as they were at `read_at`. One that would end earlier than is known of its group is left to the sweep:
-    /// it takes a timeout that was shortened.
+    /// Notes leases as they were at `read_at`. One that would end earlier than is known of its
+    /// group is left to the sweep: it takes a timeout that was shortened.
     pub fn note(&self, leases: &[LeaseLeft], read_at: Instant) {
         if leases.is_empty() {
             return;
@@ -120,7 +123,8 @@ impl Wheel {
         self.turns.first_key_value().map(|(tick, _)| *tick)
     }
 
-    /// The groups whose turn has come and whose deadline has passed. Those that were renewed get a new turn.
+    /// The groups whose turn has come and whose deadline has passed. Those that were renewed get a
+    /// new turn.
     fn take(&mut self, now: u64, most: usize) -> Vec<Uuid> {
         let mut due = Vec::new();
         while let Some(turn) = self.turns.first_entry().filter(|turn| *turn.key() <= now) {

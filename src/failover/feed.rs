@@ -1,9 +1,10 @@
 //! The feed of events: read once per replica, handed to everybody who listens.
 //!
-//! One task reads new rows when a commit says that there are some, and a few times a second in any case, so that
-//! nothing is missed while the listening connection is down. It passes them on strictly in order of id: where ids are
-//! missing, it first makes sure that their transactions have ended (`docs/decisions/0006-order-of-events.md`).
-//! A listener waits in memory and reads the database only to catch up: when it resumes, and when it was too slow.
+//! One task reads new rows when a commit says that there are some, and a few times a second in any
+//! case, so that nothing is missed while the listening connection is down. It passes them on
+//! strictly in order of id: where ids are missing, it first makes sure that their transactions have
+//! ended (`docs/decisions/0006-order-of-events.md`). A listener waits in memory and reads the
+//! database only to catch up: when it resumes, and when it was too slow.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::pin;
@@ -20,7 +21,8 @@ use crate::metrics;
 use crate::store::events::{self, Event, EventGroup, EventScope};
 use crate::store::{Store, StoreError};
 
-/// How often new rows are looked for when nobody says that there are some. One look is two steps along an index.
+/// How often new rows are looked for when nobody says that there are some. One look is two steps
+/// along an index.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The shortest time from one look to the next, where one commit follows the other.
@@ -38,10 +40,12 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(3);
 /// A feed whose latest look is older than that is not current: it looks five times a second.
 const CURRENT: Duration = Duration::from_secs(1);
 
-/// The longest that missing ids are waited for. A transaction of a replica cannot stand that long: the server ends it.
+/// The longest that missing ids are waited for. A transaction of a replica cannot stand that long:
+/// the server ends it.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A new history is noted with the next sign of life. One that was not after so long was not noticed.
+/// A new history is noted with the next sign of life. One that was not after so long was not
+/// noticed.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a new stream waits for the feed's first look.
@@ -75,13 +79,14 @@ struct Shared {
     most_streams: usize,
     streams: AtomicUsize,
     topics: Mutex<HashMap<EventScope, broadcast::Sender<Arc<Published>>>>,
-    /// Every event up to this id has been read. Raised before they are handed out: whoever joins and then looks here gets
-    /// what comes later, and finds in the database what came before. Negative until the first look.
+    /// Every event up to this id has been read. Raised before they are handed out: whoever joins
+    /// and then looks here gets what comes later, and finds in the database what came before.
+    /// Negative until the first look.
     settled: AtomicI64,
     /// Every event up to this id has been handed out. Raised after that.
     handed_out: AtomicI64,
-    /// Raised when events begin again with ids that were given out before: what a listener knows by its last id is worth
-    /// nothing then.
+    /// Raised when events begin again with ids that were given out before: what a listener knows by
+    /// its last id is worth nothing then.
     epoch: AtomicI64,
     /// When the latest look began that found whatever there was.
     looked_at: Mutex<Option<Instant>>,
@@ -106,7 +111,8 @@ impl Feed {
         }))
     }
 
-    /// Listens to such groups of a scope: to what comes from now on, or to everything after an id, however old.
+    /// Listens to such groups of a scope: to what comes from now on, or to everything after an id,
+    /// however old.
     pub async fn listen(
         &self,
         scope: EventScope,
@@ -128,8 +134,8 @@ impl Feed {
                 (after, oldest.is_some_and(|oldest| after.saturating_add(1) < oldest))
             }
             Some(after) if after == settled => (after, false),
-            // Another replica was a moment ahead of this one; or the id was given out by a database that this one is an
-            // older copy of, and nobody has noticed that.
+            // Another replica was a moment ahead of this one; or the id was given out by a database
+            // that this one is an older copy of, and nobody has noticed that.
             Some(after) => {
                 let newest = self
                     .0
@@ -199,8 +205,8 @@ impl Feed {
         topics.clear();
     }
 
-    /// Reads events and hands them out, for ever. The store must lead past any pooler, or commits are not heard of and
-    /// only the polling finds their events.
+    /// Reads events and hands them out, for ever. The store must lead past any pooler, or commits
+    /// are not heard of and only the polling finds their events.
     pub async fn run(self, direct: Store) {
         let reader = Reader {
             feed: self.clone(),
@@ -222,7 +228,8 @@ impl Feed {
                     metrics::listening(true);
                     said = false;
                     loop {
-                        // Also at the first turn: something may have come before these ears were there.
+                        // Also at the first turn: something may have come before these ears were
+                        // there.
                         self.0.wake.notify_one();
                         if let Err(error) = ears.hear().await {
                             break error;
@@ -298,12 +305,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether events after the id that it began with are no longer kept, so that some may be missing.
+    /// Whether events after the id that it began with are no longer kept, so that some may be
+    /// missing.
     pub fn has_missed(&self) -> bool {
         self.missed
     }
 
-    /// Whether events that are a moment old have been handed out: it is not so while the database cannot be read.
+    /// Whether events that are a moment old have been handed out: it is not so while the database
+    /// cannot be read.
     pub fn is_current(&self) -> bool {
         let looked_at = *self.feed.0.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         looked_at.is_some_and(|at| at.elapsed() < CURRENT)
@@ -314,8 +323,8 @@ impl Listener {
         self.catch_up_to.is_some()
     }
 
-    /// The next event of those that there were when it began; `None` once all of them have been given out. Can be dropped
-    /// while it waits, and loses nothing by it.
+    /// The next event of those that there were when it began; `None` once all of them have been
+    /// given out. Can be dropped while it waits, and loses nothing by it.
     pub async fn next_of_before(&mut self) -> Result<Option<Arc<Published>>, FailoverError> {
         loop {
             if let Some(next) = self.ready.pop_front() {
@@ -349,8 +358,8 @@ impl Listener {
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     self.catch_up_to = Some(self.feed.0.settled.load(Ordering::Acquire));
                 }
-                // Topics go with their last listener, or all at once where ids begin again. Whoever resumes is told what that
-                // came to.
+                // Topics go with their last listener, or all at once where ids begin again. Whoever
+                // resumes is told what that came to.
                 Err(broadcast::error::RecvError::Closed) => {
                     let (receiver, epoch) = self.feed.join(&self.scope);
                     self.receiver = receiver;
@@ -363,11 +372,12 @@ impl Listener {
         }
     }
 
-    /// An id that stands for everything given out so far, and for what came in other scopes meanwhile: a stream that
-    /// resumes after it does not search through those again.
+    /// An id that stands for everything given out so far, and for what came in other scopes
+    /// meanwhile: a stream that resumes after it does not search through those again.
     pub fn position(&mut self) -> i64 {
         let handed_out = self.feed.0.handed_out.load(Ordering::Acquire);
-        // Whatever was handed out by then is in the receiver, so if that is empty, it has been given out.
+        // Whatever was handed out by then is in the receiver, so if that is empty, it has been
+        // given out.
         if self.catch_up_to.is_none() && self.ready.is_empty() && self.receiver.is_empty() {
             self.at = self.at.max(handed_out);
         }
@@ -435,7 +445,8 @@ impl Reader {
                 _ => {}
             }
             self.reached = looked.is_ok();
-            // A commit that was heard of during the look wakes at once, but not as often as there are commits.
+            // A commit that was heard of during the look wakes at once, but not as often as there
+            // are commits.
             if tokio::time::timeout(POLL_INTERVAL, self.feed.0.wake.notified()).await.is_ok() {
                 tokio::time::sleep_until(began + LEAST_INTERVAL).await;
             } else if let Err(error) = self.begin_again_if_set_back().await {
@@ -462,7 +473,8 @@ impl Reader {
                 })
                 .await?;
             if self.base.is_some_and(|known| known < base) && base <= after {
-                // Whoever noted this history knew of fewer ids than were read here, and its clock was behind.
+                // Whoever noted this history knew of fewer ids than were read here, and its clock
+                // was behind.
                 tracing::warn!(
                     base,
                     "the database has a new history with ids that were read before; streams begin anew"
@@ -485,7 +497,8 @@ impl Reader {
             }
             self.feed.0.handed_out.store(self.at, Ordering::Release);
             match gap_before {
-                // After that the rows are read anew: what was missing is there, or was never committed.
+                // After that the rows are read anew: what was missing is there, or was never
+                // committed.
                 Some(id) => self.settle(id - 1).await?,
                 None if is_last => return Ok(()),
                 None => {}
@@ -509,9 +522,10 @@ impl Reader {
         self.feed.0.started.notify_waiters();
     }
 
-    /// A database that went back in time gives out ids again. The next sign of life notes a new history, whose ids are above all
-    /// that this replica has read, and then nothing has to begin again: the events go on, with one that says so. What is not
-    /// noticed, such as a sequence that somebody has set by hand, is begun again with, and no stream goes on as if nothing had
+    /// A database that went back in time gives out ids again. The next sign of life notes a new
+    /// history, whose ids are above all that this replica has read, and then nothing has to begin
+    /// again: the events go on, with one that says so. What is not noticed, such as a sequence that
+    /// somebody has set by hand, is begun again with, and no stream goes on as if nothing had
     /// happened.
     async fn begin_again_if_set_back(&mut self) -> Result<(), StoreError> {
         if self.at < 0 || self.find_newest_id().await? >= self.at {

@@ -1,8 +1,9 @@
 //! Group commit of heartbeats: those that arrive while a transaction runs share the next one.
 //!
-//! There is no timer: an idle service runs each heartbeat's transaction at once. The queue is bounded, and so is
-//! the wait in it; who comes next is told by [`super::line`]. One heartbeat's fault is never another's: a batch that cannot be
-//! committed is split until the one at fault stands alone.
+//! There is no timer: an idle service runs each heartbeat's transaction at once. The queue is
+//! bounded, and so is the wait in it; who comes next is told by [`super::line`]. One heartbeat's
+//! fault is never another's: a batch that cannot be committed is split until the one at fault
+//! stands alone.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -47,8 +48,8 @@ const MOST_HELD: usize = 2;
 /// How long it may take to see which groups are held. Where it takes longer, a table is locked.
 const LOOK_FOR_HELD: Duration = Duration::from_millis(200);
 
-/// From how many answers on others give them: the next transaction waits for the writer, and few are given sooner than told to
-/// somebody else.
+/// From how many answers on others give them: the next transaction waits for the writer, and few
+/// are given sooner than told to somebody else.
 const ANSWERS_TO_HAND_ON: usize = 32;
 
 /// What a client says in a heartbeat.
@@ -149,7 +150,8 @@ struct Committed {
     leases: Leases,
     /// How many sessions the groups have.
     sizes: Vec<(uuid::Uuid, usize)>,
-    /// Groups with a lease that is longer than what its session had before, and for how long it was given.
+    /// Groups with a lease that is longer than what its session had before, and for how long it was
+    /// given.
     longer: Vec<(uuid::Uuid, FailoverTimeout)>,
     /// In which of the histories that this replica has worked in.
     epoch: u64,
@@ -170,10 +172,12 @@ struct Leases {
 }
 
 impl HeartbeatQueue {
-    /// Starts the writers on a thread of their own, with connections of their own. Must be called within a tokio runtime.
+    /// Starts the writers on a thread of their own, with connections of their own. Must be called
+    /// within a tokio runtime.
     ///
-    /// On a runtime shared with other work each answer of the database would be heard by one thread and acted on by another, and
-    /// that hand-over, several times in a transaction, costs as much as the transaction.
+    /// On a runtime shared with other work each answer of the database would be heard by one thread
+    /// and acted on by another, and that hand-over, several times in a transaction, costs as much
+    /// as the transaction.
     pub fn start(
         store: &Store,
         options: &FailoverOptions,
@@ -209,8 +213,8 @@ impl HeartbeatQueue {
         self.store.get().map(Store::pool_use).unwrap_or_default()
     }
 
-    /// Sends one heartbeat through and waits for its answer. A caller that goes away takes its heartbeat with
-    /// it, unless its transaction has begun.
+    /// Sends one heartbeat through and waits for its answer. A caller that goes away takes its
+    /// heartbeat with it, unless its transaction has begun.
     pub async fn send(
         &self,
         path: GroupPath,
@@ -304,7 +308,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// A defect that panics costs the heartbeats of one batch, which are answered 503, and not all that come after.
+    /// A defect that panics costs the heartbeats of one batch, which are answered 503, and not all
+    /// that come after.
     async fn keep_running(self) {
         while let Err(panic) = tokio::spawn(self.clone().run()).await {
             limited!(WRITER_FAILED, "", %panic, "a heartbeat writer failed and is started again");
@@ -314,7 +319,8 @@ impl Writer {
     async fn run(self) {
         let mut kept = Kept::empty();
         let patience = self.store.options().idle_in_transaction_timeout / 2;
-        // Before the first heartbeat comes: where connections are few, others may have them all by then.
+        // Before the first heartbeat comes: where connections are few, others may have them all by
+        // then.
         self.store.keep_connection(&mut kept).await;
         loop {
             match tokio::time::timeout(patience, self.line.take(self.batch_limit)).await {
@@ -331,7 +337,8 @@ impl Writer {
         }
     }
 
-    /// Finds out how large groups are that have not been seen before; those that are expensive go back into the line.
+    /// Finds out how large groups are that have not been seen before; those that are expensive go
+    /// back into the line.
     async fn without_expensive(&self, kept: &mut Kept, batch: Vec<Waiting>) -> Vec<Waiting> {
         let unknown: Arc<[uuid::Uuid]> = self.line.unknown_groups(&batch).into();
         if unknown.is_empty() {
@@ -352,8 +359,8 @@ impl Writer {
         batch
     }
 
-    /// Waits for the turn of the next transaction, and takes along what has come meanwhile: where replicas wait for each
-    /// other, that is most of it.
+    /// Waits for the turn of the next transaction, and takes along what has come meanwhile: where
+    /// replicas wait for each other, that is most of it.
     async fn take_turn(&self, kept: &mut Kept, batch: &mut Vec<Waiting>) {
         let began = Instant::now();
         match self.store.begin_in_turn(kept).await {
@@ -417,7 +424,8 @@ impl Writer {
         }
     }
 
-    /// Goes on with the heartbeats of a group of which somebody held a row of late, for as long as they have time.
+    /// Goes on with the heartbeats of a group of which somebody held a row of late, for as long as
+    /// they have time.
     async fn write_held(self, mut part: Vec<Waiting>) {
         let Ok(_permit) = self.beside_held.acquire().await else { return };
         let Ok(_as_any) = self.alone.acquire().await else { return };
@@ -426,8 +434,8 @@ impl Writer {
         self.answer(part, outcome);
     }
 
-    /// Goes on with a heartbeat that keeps meeting others, for as long as it has time: those of other groups do not wait
-    /// for it.
+    /// Goes on with a heartbeat that keeps meeting others, for as long as it has time: those of
+    /// other groups do not wait for it.
     async fn write_alone(self, mut part: Vec<Waiting>) {
         let Ok(_room) = self.room.try_acquire() else {
             return self.answer(
@@ -442,7 +450,8 @@ impl Writer {
     }
 
     async fn commit(&self, kept: &mut Kept, part: &[Waiting], max_conflicts: u32) -> Result<Committed, StoreError> {
-        // A defect that panics is the fault of one request too, and must not take the others with it.
+        // A defect that panics is the fault of one request too, and must not take the others with
+        // it.
         let outcome = AssertUnwindSafe(self.try_commit(kept, part, max_conflicts)).catch_unwind().await;
         outcome.unwrap_or_else(|_| Err(StoreError::Inconsistent("the decision panicked".to_owned())))
     }
@@ -475,7 +484,8 @@ impl Writer {
                 Box::pin(async move {
                     let (keys, places) = distinct_keys(&requests);
                     let options = store.options();
-                    // Where groups are spread, a part is looked up in as many steps as the whole is read in.
+                    // Where groups are spread, a part is looked up in as many steps as the whole is
+                    // read in.
                     let (clock, part, whole) = match (is_large && !connection.is_spread(), &keys[..]) {
                         (true, [key]) => {
                             let (clock, part) = load_in_part(connection, *key, &requests, options).await?;
@@ -498,7 +508,8 @@ impl Writer {
                     let (outcomes, loaded) = match in_part {
                         Some((outcomes, part)) => (outcomes, Vec::from(part)),
                         None => {
-                            // Where a part was not enough, by the clock of the statement that took the snapshot all the same.
+                            // Where a part was not enough, by the clock of the statement that took
+                            // the snapshot all the same.
                             let mut whole = match whole {
                                 Some(whole) => whole,
                                 None => state::load(connection, &keys, options).await?.1,
@@ -561,7 +572,8 @@ impl Leases {
     }
 }
 
-/// Of each group with a holder of a role: how long until the first of their leases ends, outages left out of account.
+/// Of each group with a holder of a role: how long until the first of their leases ends, outages
+/// left out of account.
 fn leases_left(loaded: &[Loaded], clock: &state::Clock) -> Vec<LeaseLeft> {
     let now = instant(clock.now);
     let of = |stored: &StoredGroup| {
@@ -597,7 +609,8 @@ fn distinct_keys(requests: &[Arc<Request>]) -> (Vec<uuid::Uuid>, Vec<usize>) {
     (keys, places)
 }
 
-/// Which of the heartbeats come from somebody else than their session is bound to. Asks nothing where none is.
+/// Which of the heartbeats come from somebody else than their session is bound to. Asks nothing
+/// where none is.
 async fn find_strangers(connection: &mut Connection, requests: &[Arc<Request>]) -> Result<HashSet<usize>, WorkError> {
     if requests.iter().all(|request| !request.is_bound) {
         return Ok(HashSet::new());
@@ -611,7 +624,8 @@ async fn find_strangers(connection: &mut Connection, requests: &[Arc<Request>]) 
     Ok(requests.iter().enumerate().filter_map(is_stranger).collect())
 }
 
-/// What these heartbeats of one group of many sessions are decided on, unless that turns out to be the whole group.
+/// What these heartbeats of one group of many sessions are decided on, unless that turns out to be
+/// the whole group.
 async fn load_in_part(
     connection: &mut Connection,
     key: uuid::Uuid,
@@ -622,7 +636,8 @@ async fn load_in_part(
     state::load_in_part(connection, key, &sessions, options).await
 }
 
-/// Decides heartbeats of one group on a part of it; nothing where one of them may change more than its own lease.
+/// Decides heartbeats of one group on a part of it; nothing where one of them may change more than
+/// its own lease.
 fn decide_in_part(
     requests: &[Arc<Request>],
     strangers: &HashSet<usize>,
@@ -649,8 +664,8 @@ fn decide_in_part(
     Some((outcomes, loaded))
 }
 
-/// One heartbeat on the state of its group, as those before it in the batch have left it. Notes a lease that is longer than the
-/// one before.
+/// One heartbeat on the state of its group, as those before it in the batch have left it. Notes a
+/// lease that is longer than the one before.
 fn decide(
     request: &Request,
     loaded: &mut Loaded,
@@ -675,8 +690,9 @@ fn decide(
         && request.message.acting_as == Some(Role::Primary)
         && !clock.is_of_present_history(request.arrived_at)
     {
-        // It was true when it was sent. Since then another may have been granted Primary in the history that is lost: one that
-        // waited here while a replica went on that had not lost the database. Sent anew, it can be believed.
+        // It was true when it was sent. Since then another may have been granted Primary in the
+        // history that is lost: one that waited here while a replica went on that had not lost the
+        // database. Sent anew, it can be believed.
         return Err(FailoverError::SaidInAnotherHistory(request.path.group.clone()));
     }
     let report = request.report(clock);

@@ -1,5 +1,6 @@
-//! Groups of which somebody holds a row: a person at a prompt, a replica that is paused in the middle. Their heartbeats wait
-//! apart, so that one obstinate row does not hold up those of all other groups.
+//! Groups of which somebody holds a row: a person at a prompt, a replica that is paused in the
+//! middle. Their heartbeats wait apart, so that one obstinate row does not hold up those of all
+//! other groups.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// For how long a group is taken for held when it is found so; twice as long each time that it is found again. Its heartbeats are
-/// tried all the same, apart from others. Where commits are slow, a row may well be held for a moment.
+/// For how long a group is taken for held when it is found so; twice as long each time that it is
+/// found again. Its heartbeats are tried all the same, apart from others. Where commits are slow, a
+/// row may well be held for a moment.
 const SPELL: Duration = Duration::from_millis(250);
 
 /// The longest that it gets.

@@ -33,8 +33,8 @@ pub struct HistoryRange {
 }
 
 impl Failover {
-    /// The changes of a group's roles, the latest first. A group that was deleted has its history for as long as that
-    /// is kept.
+    /// The changes of a group's roles, the latest first. A group that was deleted has its history
+    /// for as long as that is kept.
     pub async fn list_transitions(&self, path: &GroupPath, range: HistoryRange) -> Result<Vec<Event>, FailoverError> {
         let key = path.key();
         let (found, is_known) = self
@@ -73,7 +73,8 @@ impl Failover {
         Ok(found.await?)
     }
 
-    /// From when to when there was a group of this path, as far as that is still kept, the latest first.
+    /// From when to when there was a group of this path, as far as that is still kept, the latest
+    /// first.
     pub async fn list_lifetimes(&self, path: &GroupPath) -> Result<Vec<Lifetime>, FailoverError> {
         let key = path.key();
         let (found, is_known) = self
@@ -93,8 +94,9 @@ impl Failover {
     }
 }
 
-/// Deletes events and entries of the audit trail that are older than their retention, for ever, over a store of its own: signs of
-/// life must not wait for it. Any number of replicas may do so: they take turns.
+/// Deletes events and entries of the audit trail that are older than their retention, for ever,
+/// over a store of its own: signs of life must not wait for it. Any number of replicas may do so:
+/// they take turns.
 pub async fn prune(failover: Failover, direct: Store) {
     let store = direct.background();
     let options = &failover.options.events;

@@ -1,8 +1,10 @@
-//! The heartbeats that wait for a transaction, and who comes next: tenants take turns, and within a tenant its callers do.
+//! The heartbeats that wait for a transaction, and who comes next: tenants take turns, and within a
+//! tenant its callers do.
 //!
-//! A transaction reads whole groups, so it is bounded by the sessions that it reads and not by how many heartbeats it
-//! answers. A group with many is expensive: it has a transaction of its own, and where there are others, only every second
-//! one. Whoever has such groups waits for themselves; the others wait for one of them at most.
+//! A transaction reads whole groups, so it is bounded by the sessions that it reads and not by how
+//! many heartbeats it answers. A group with many is expensive: it has a transaction of its own, and
+//! where there are others, only every second one. Whoever has such groups waits for themselves; the
+//! others wait for one of them at most.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -19,7 +21,8 @@ pub const EXPENSIVE: usize = 64;
 /// The most sessions that one transaction of other groups reads.
 const MOST_SESSIONS: usize = 4_096;
 
-/// The most groups whose size is kept in mind. One whose size is not known counts as large as one that is not expensive can be.
+/// The most groups whose size is kept in mind. One whose size is not known counts as large as one
+/// that is not expensive can be.
 const MOST_SIZES: usize = 200_000;
 
 /// What has a place in the line.
@@ -87,7 +90,8 @@ impl<T: Waits> Line<T> {
         Ok(())
     }
 
-    /// Waits for some and takes those of the next transaction, so many at most; none once the line is closed and empty.
+    /// Waits for some and takes those of the next transaction, so many at most; none once the line
+    /// is closed and empty.
     pub async fn take(&self, most: usize) -> Vec<T> {
         loop {
             {
@@ -132,7 +136,8 @@ impl<T: Waits> Line<T> {
         self.lock().is_expensive(group)
     }
 
-    /// Puts those back that turn out to be expensive; what is left goes on. Those without a place are returned second.
+    /// Puts those back that turn out to be expensive; what is left goes on. Those without a place
+    /// are returned second.
     pub fn put_expensive_back(&self, batch: Vec<T>) -> (Vec<T>, Vec<T>) {
         let is_expensive = |one: &T| self.is_expensive(one.group());
         let (expensive, cheap): (Vec<T>, Vec<T>) = batch.into_iter().partition(is_expensive);

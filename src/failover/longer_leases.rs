@@ -1,7 +1,9 @@
-//! Leases that were longer than what their sessions had before: a replica remembers them for a while.
+//! Leases that were longer than what their sessions had before: a replica remembers them for a
+//! while.
 //!
-//! Where a promotion loses the change that lengthened a group's timeout, the database knows of shorter leases only, while a
-//! client acts on a longer one. Whoever gave it says so in the new history.
+//! Where a promotion loses the change that lengthened a group's timeout, the database knows of
+//! shorter leases only, while a client acts on a longer one. Whoever gave it says so in the new
+//! history.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +16,8 @@ use crate::arbitration::FailoverTimeout;
 /// For how long. A standby that is further behind than that is none to promote.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
-/// The most groups that are remembered. Only those are whose timeout was lengthened, or that are new.
+/// The most groups that are remembered. Only those are whose timeout was lengthened, or that are
+/// new.
 const MAX_GROUPS: usize = 100_000;
 
 /// See the module.

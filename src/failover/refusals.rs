@@ -1,7 +1,7 @@
 //! What known callers were refused, on its way into the audit trail.
 //!
-//! No request waits for that, and none fails by it: where the database cannot be written to, or somebody is refused all the time,
-//! entries are missing. The log has them.
+//! No request waits for that, and none fails by it: where the database cannot be written to, or
+//! somebody is refused all the time, entries are missing. The log has them.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,7 +17,8 @@ const MOST_TENANTS: usize = 10_000;
 pub struct Room(Mutex<HashMap<TenantId, (u64, Instant)>>);
 
 impl Room {
-    /// Takes a place, where there are certainly some: others register too, at this replica or another.
+    /// Takes a place, where there are certainly some: others register too, at this replica or
+    /// another.
     pub fn take(&self, tenant: &TenantId) -> bool {
         // Nothing panics while it holds the lock; a poisoned one is as good as new.
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);

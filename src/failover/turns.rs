@@ -1,6 +1,8 @@
-//! Whether this replica's heartbeat transactions take turns with those of others: while they keep meeting them.
+//! Whether this replica's heartbeat transactions take turns with those of others: while they keep
+//! meeting them.
 //!
-//! A lone replica, or one whose groups are its own, never waits for a turn, which costs a message to the database.
+//! A lone replica, or one whose groups are its own, never waits for a turn, which costs a message
+//! to the database.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +16,8 @@ const OF_NO_ACCOUNT: Duration = Duration::from_millis(5);
 /// For how long turns are taken then.
 const SPELL: Duration = Duration::from_secs(10);
 
-/// For how long none are, after one was waited for in vain: whoever has it may be paused, and is ended by the server.
+/// For how long none are, after one was waited for in vain: whoever has it may be paused, and is
+/// ended by the server.
 const REST: Duration = Duration::from_secs(2);
 
 /// Shared by the writers of a replica.

@@ -1,5 +1,5 @@
-//! What runs between heartbeats: signs of life, and what takes roles from the dead: a look at each lease as it ends, and the
-//! sweep, which misses none.
+//! What runs between heartbeats: signs of life, and what takes roles from the dead: a look at each
+//! lease as it ends, and the sweep, which misses none.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use crate::store::liveness::SHORTEST_OUTAGE;
 use crate::store::state::{self, Actor};
 use crate::store::{Kept, LostCommit, Store, StoreError};
 
-/// How many holders of a role one round of the sweep looks at, and how many groups one transaction changes.
+/// How many holders of a role one round of the sweep looks at, and how many groups one transaction
+/// changes.
 const SCAN_PAGE: i64 = 2_000;
 const LAPSE_BATCH: usize = 64;
 
@@ -25,7 +26,8 @@ const MANY_LAPSES: usize = 8;
 /// How often the connections that the server has to spare are counted.
 const SPARE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether the database is in another history: several times in the shortest timeout.
+/// How often it is looked whether the database is in another history: several times in the shortest
+/// timeout.
 const LOOK_AT_EPOCH: Duration = Duration::from_millis(25);
 
 /// How many leases are looked at together as they end.
@@ -51,9 +53,9 @@ pub async fn keep_alive(store: Store) {
     }
 }
 
-/// Looks for ever whether the database went over into another history, and has groups be in doubt for as long as the longest lease
-/// that this replica remembers to have given in the one before. It goes by that itself from the first heartbeat on; this tells the
-/// others.
+/// Looks for ever whether the database went over into another history, and has groups be in doubt
+/// for as long as the longest lease that this replica remembers to have given in the one before. It
+/// goes by that itself from the first heartbeat on; this tells the others.
 pub async fn remember_longer_leases(failover: Failover) {
     let store = failover.store.background();
     let mut epoch = store.life().epoch();
@@ -127,13 +129,15 @@ pub async fn sweep(failover: Failover) {
         let round = sweeper.round().await;
         metrics::sweep_ended(began.elapsed(), round.is_ok());
         if let Err(error) = round {
-            // Nothing is lost by it: reads show true roles, and the next heartbeat or sweep takes the lapsed ones away.
+            // Nothing is lost by it: reads show true roles, and the next heartbeat or sweep takes
+            // the lapsed ones away.
             tracing::debug!(%error, "the sweep failed; the next one tries again");
         }
     }
 }
 
-/// Looks at each lease that this replica knows of as it ends, for ever, and takes the role of whoever let it lapse.
+/// Looks at each lease that this replica knows of as it ends, for ever, and takes the role of
+/// whoever let it lapse.
 pub async fn watch_leases(failover: Failover) {
     let store = failover.store.background();
     let deadlines = failover.deadlines.clone();
@@ -147,8 +151,8 @@ pub async fn watch_leases(failover: Failover) {
 }
 
 async fn look(store: &Store, deadlines: &Deadlines, due: &[Uuid]) -> Result<(), StoreError> {
-    // Not in the transaction that takes the role: many of them were renewed by another replica, and to read those there
-    // could get in the way of their next heartbeat.
+    // Not in the transaction that takes the role: many of them were renewed by another replica, and
+    // to read those there could get in the way of their next heartbeat.
     let keys: Arc<[Uuid]> = due.into();
     let held = store.read("look_at_leases", move |connection| {
         let keys = keys.clone();
@@ -159,7 +163,8 @@ async fn look(store: &Store, deadlines: &Deadlines, due: &[Uuid]) -> Result<(), 
     let mut lapsed: Vec<Uuid> = lapsed.into_iter().map(|lease| lease.group_key).collect();
     lapsed.sort_unstable();
     lapse_all(store, &lapsed).await?;
-    // Looked at once more: somebody else may have held a group, or another role in it may lapse later.
+    // Looked at once more: somebody else may have held a group, or another role in it may lapse
+    // later.
     note_again(deadlines, &lapsed);
     Ok(())
 }
@@ -170,15 +175,16 @@ fn note_again(deadlines: &Deadlines, keys: &[Uuid]) {
     deadlines.note(&again, Instant::now());
 }
 
-/// Takes roles away from sessions whose lease has run out, so that what SQL shows is true even where a whole
-/// group has died. Never grants.
+/// Takes roles away from sessions whose lease has run out, so that what SQL shows is true even
+/// where a whole group has died. Never grants.
 struct Sweeper {
     store: Store,
     /// Where the walk along the Primaries has come to.
     primaries: Uuid,
     /// Where the walk along the PendingPrimaries has come to.
     pending: Uuid,
-    /// The last time that the database's clock was set back for which all groups have been gone through.
+    /// The last time that the database's clock was set back for which all groups have been gone
+    /// through.
     clock_set_back: i64,
 }
 
@@ -196,8 +202,9 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Goes through all groups once the clock was set back: leases of the old clock end in the future of the new one. Whoever
-    /// decides on such a group does it by itself; this is for those in which nobody is left.
+    /// Goes through all groups once the clock was set back: leases of the old clock end in the
+    /// future of the new one. Whoever decides on such a group does it by itself; this is for those
+    /// in which nobody is left.
     async fn base_leases_anew(&mut self) -> Result<(), StoreError> {
         let latest =
             self.store.read("find_clock_set_back", |connection| Box::pin(groups::find_clock_set_back(connection)));
@@ -230,7 +237,8 @@ impl Sweeper {
     }
 }
 
-/// The same on any number of groups, so many in a transaction, and where they are spread, those of one place.
+/// The same on any number of groups, so many in a transaction, and where they are spread, those of
+/// one place.
 async fn lapse_all(store: &Store, keys: &[Uuid]) -> Result<(), StoreError> {
     for part in store.by_place(keys.to_vec(), |key| *key).await {
         for keys in part.chunks(LAPSE_BATCH) {
@@ -240,11 +248,13 @@ async fn lapse_all(store: &Store, keys: &[Uuid]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later word.
+/// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later
+/// word.
 async fn lapse(store: &Store, keys: Vec<Uuid>) -> Result<(), StoreError> {
     let mut kept = Kept::nothing();
     if keys.len() >= MANY_LAPSES {
-        // Otherwise it would meet the heartbeats of others again and again, and each time one of the two is done again.
+        // Otherwise it would meet the heartbeats of others again and again, and each time one of
+        // the two is done again.
         store.begin_in_turn(&mut kept).await;
     }
     let keys = Arc::new(keys);

@@ -1,7 +1,8 @@
 //! The connections of clients: who gets one, and how long it may take over what.
 //!
-//! Every request of a connection has the same limits, the first as the hundredth; a connection that keeps to none of them
-//! is closed. The server's library limits the first head alone, so the stream beneath it keeps the time: see [`stream`].
+//! Every request of a connection has the same limits, the first as the hundredth; a connection that
+//! keeps to none of them is closed. The server's library limits the first head alone, so the stream
+//! beneath it keeps the time: see [`stream`].
 
 use std::cell::RefCell;
 use std::io;
@@ -53,13 +54,15 @@ pub struct ConnectionOptions {
     pub per_address: usize,
     /// How many more there may be that ask for the service's health alone.
     pub health_reserve: usize,
-    /// The longest from the first byte of a request's head to its last, and from a connection's beginning to its first request.
+    /// The longest from the first byte of a request's head to its last, and from a connection's
+    /// beginning to its first request.
     pub head: Duration,
     /// The longest that a body or an answer may make no progress.
     pub progress: Duration,
     /// The longest between an answer and the next request.
     pub idle: Duration,
-    /// Proxies that say whose a request is. What one address may have of connections does not hold for them: they are many.
+    /// Proxies that say whose a request is. What one address may have of connections does not hold
+    /// for them: they are many.
     pub proxies: Proxies,
 }
 
@@ -71,7 +74,8 @@ impl Default for ConnectionOptions {
             health_reserve: 64,
             head: Duration::from_secs(10),
             progress: Duration::from_secs(30),
-            // A heartbeat comes every half timeout: connections are worth keeping for longer than the usual few seconds.
+            // A heartbeat comes every half timeout: connections are worth keeping for longer than
+            // the usual few seconds.
             idle: Duration::from_secs(75),
             proxies: Proxies::default(),
         }
@@ -120,11 +124,13 @@ where
             // The stream keeps these two.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
-            // Behind an answer to a request that was not read whole, so that the client comes to read it.
+            // Behind an answer to a request that was not read whole, so that the client comes to
+            // read it.
             .client_disconnect_timeout(FAREWELL)
             // A client that half-closes is gone: its heartbeat drops out of the queue.
             .h1_allow_half_closed(false)
-            // Pieces of an answer are made as those before them have been sent; most connections never need more room.
+            // Pieces of an answer are made as those before them have been sent; most connections
+            // never need more room.
             .h1_write_buffer_size(body::PIECE)
             .on_connect_ext(note_connection)
             .h1(map_config(application, |()| AppConfig::default()));
@@ -144,7 +150,8 @@ async fn accept(
     options: Arc<ConnectionOptions>,
 ) -> io::Result<(ClientStream, Option<SocketAddr>)> {
     let peer = stream.peer_addr()?;
-    // Answers are small and whole: there is nothing to collect. One that cannot be set so is only slower.
+    // Answers are small and whole: there is nothing to collect. One that cannot be set so is only
+    // slower.
     let _ = stream.set_nodelay(true);
     let Some(place) = shares.enter(peer.ip()) else {
         if tls.is_none() {
@@ -198,9 +205,10 @@ impl Connection {
         self.0.borrow().is_for_health()
     }
 
-    /// Lets the server's library take a body off the connection that is there and that nobody has read. Otherwise it closes the
-    /// connection after the answer, and whatever was sent ahead is lost. Not one in chunks: where it finds one of these bad, it
-    /// closes the connection before the answer.
+    /// Lets the server's library take a body off the connection that is there and that nobody has
+    /// read. Otherwise it closes the connection after the answer, and whatever was sent ahead is
+    /// lost. Not one in chunks: where it finds one of these bad, it closes the connection before
+    /// the answer.
     pub async fn let_body_pass(&self) {
         let is_there = self.0.borrow().is_body_there();
         if is_there {
@@ -213,8 +221,8 @@ impl Connection {
     }
 }
 
-/// Gives an answer out a piece at a time. Its connection hears when it is made: at once where it is short, or when its last piece
-/// has been taken; so long is the caller's list under way.
+/// Gives an answer out a piece at a time. Its connection hears when it is made: at once where it is
+/// short, or when its last piece has been taken; so long is the caller's list under way.
 pub fn give_out(
     response: ServiceResponse<BoxBody>,
     connection: Option<Connection>,
@@ -223,8 +231,8 @@ pub fn give_out(
     response.map_body(|_, body| body::watched(body, connection, list))
 }
 
-/// An answer as it goes over the wire, for where no request is there to be answered. It ends its connection. `date`: the header
-/// `Date`, whole, where it is known.
+/// An answer as it goes over the wire, for where no request is there to be answered. It ends its
+/// connection. `date`: the header `Date`, whole, where it is known.
 fn whole_answer(error: &ApiError, operation_id: &str, date: &str) -> String {
     let body = error.body(operation_id);
     let status = error.status();

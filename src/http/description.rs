@@ -1,7 +1,9 @@
-//! The description of the API (OpenAPI 3.1), written from the table of routes, the wire types and the limits in the code.
+//! The description of the API (OpenAPI 3.1), written from the table of routes, the wire types and
+//! the limits in the code.
 //!
-//! Each operation is described in a module beneath, by what it takes and answers beyond what is true of every operation; that is added
-//! here. Schemas come from the wire types, and those of bodies that are read by hand stand beside their readers.
+//! Each operation is described in a module beneath, by what it takes and answers beyond what is
+//! true of every operation; that is added here. Schemas come from the wire types, and those of
+//! bodies that are read by hand stand beside their readers.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -377,7 +379,8 @@ pub async fn show() -> HttpResponse {
     HttpResponse::Ok().content_type(JSON).insert_header((CACHE_CONTROL, "no-store")).body(TEXT.clone())
 }
 
-/// The schema of a parameter that is a whole number of zero or more, and `default` where it is absent.
+/// The schema of a parameter that is a whole number of zero or more, and `default` where it is
+/// absent.
 fn whole_number(default: i64) -> Value {
     let mut schema = whole_number_without_default();
     schema["default"] = default.into();

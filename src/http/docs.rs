@@ -1,5 +1,6 @@
-//! The page to try the API on: Swagger UI over the description, from files that are part of the program. It tells nothing that is
-//! stored, so it is open to anybody; what is tried on it takes credentials like any other request.
+//! The page to try the API on: Swagger UI over the description, from files that are part of the
+//! program. It tells nothing that is stored, so it is open to anybody; what is tried on it takes
+//! credentials like any other request.
 
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,

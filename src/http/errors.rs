@@ -15,7 +15,8 @@ use crate::failover::FailoverError;
 use crate::ids::{GroupId, InvalidId, NamespaceId, NamespacePath, TenantId};
 use crate::store::StoreError;
 
-/// How long a caller is asked to wait after a 503, in seconds. Short: a heartbeat has half a timeout to arrive.
+/// How long a caller is asked to wait after a 503, in seconds. Short: a heartbeat has half a
+/// timeout to arrive.
 const RETRY_AFTER_S: &str = "1";
 
 /// Why a request is answered with an error.
@@ -412,7 +413,8 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// The statuses of errors, for the description of the API: each operation says which of them it has.
+/// The statuses of errors, for the description of the API: each operation says which of them it
+/// has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// 400

@@ -97,14 +97,16 @@ fn keep_alive(request: &HttpRequest) -> Result<Duration, ApiError> {
     }
 }
 
-/// For how long a stream is let in: while the service lives, and while its caller would be let in again.
+/// For how long a stream is let in: while the service lives, and while its caller would be let in
+/// again.
 type Admission = (web::Data<Life>, web::Data<Authenticator>, Standing);
 
-/// How often it is looked whether the caller would be let in again: with the time that a revoked key is believed for, it ends
-/// within a few seconds.
+/// How often it is looked whether the caller would be let in again: with the time that a revoked
+/// key is believed for, it ends within a few seconds.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
-/// What the client has had already: by the header that browsers send, or by a parameter for those who cannot send one.
+/// What the client has had already: by the header that browsers send, or by a parameter for those
+/// who cannot send one.
 fn last_event_id(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
     let parameter = query::whole_number(request, "last-event-id")?;
     let Some(value) = request.headers().get(headers::LAST_EVENT_ID) else { return Ok(parameter) };
@@ -132,7 +134,8 @@ struct Open {
     behind: bool,
 }
 
-/// The stream's bytes. It ends with the service, or with an error of the database; the client resumes.
+/// The stream's bytes. It ends with the service, or with an error of the database; the client
+/// resumes.
 fn write_stream(
     listener: Listener,
     admission: Admission,
@@ -167,8 +170,8 @@ fn write_stream(
     })
 }
 
-/// Waits until the service ends, or the caller would not be let in any more. While events come without a pause, it is looked
-/// between them.
+/// Waits until the service ends, or the caller would not be let in any more. While events come
+/// without a pause, it is looked between them.
 async fn until_it_ends((life, authenticator, standing): &Admission, looked_at: &mut Instant) {
     let turned_away = async {
         loop {
@@ -186,7 +189,8 @@ async fn until_it_ends((life, authenticator, standing): &Admission, looked_at: &
     }
 }
 
-/// The next event; `None` where those of before are over, so that whoever wants these alone need not wait.
+/// The next event; `None` where those of before are over, so that whoever wants these alone need
+/// not wait.
 async fn next(listener: &mut Listener, behind: bool) -> Result<Option<Arc<Published>>, FailoverError> {
     match behind {
         true => listener.next_of_before().await,
@@ -194,7 +198,8 @@ async fn next(listener: &mut Listener, behind: bool) -> Result<Option<Arc<Publis
     }
 }
 
-/// What a stream begins with: when to come back, from where, and whether something is lost for good.
+/// What a stream begins with: when to come back, from where, and whether something is lost for
+/// good.
 fn beginning(listener: &mut Listener) -> Bytes {
     let comment = match listener.has_missed() {
         true => "retry: 1000\nevent: EventsMissed\ndata: {}\n",
@@ -321,11 +326,12 @@ struct NewHistoryBody<'a> {
     /// What it was noticed by.
     #[schemars(extend("enum" = metrics::HISTORIES))]
     reason: &'a str,
-    /// When the service last gave a sign of life that the database still has: what was answered after it may be lost.
+    /// When the service last gave a sign of life that the database still has: what was answered
+    /// after it may be lost.
     #[schemars(with = "DateTimeText")]
     last_sign_at: String,
-    /// The highest id of an event of before that the database still has. Events with a higher one, below this event's, are lost:
-    /// whoever has had some takes them for not having happened.
+    /// The highest id of an event of before that the database still has. Events with a higher one,
+    /// below this event's, are lost: whoever has had some takes them for not having happened.
     #[schemars(range(min = 0))]
     last_id_before: i64,
 }
@@ -376,9 +382,11 @@ fn kind_of_event(schemas: &mut SchemaGenerator, description: &str, more: impl In
     json_schema!({"type": "object", "description": description, "properties": properties, "required": required})
 }
 
-/// One event of a stream, for the description of the API. Its data is the JSON of the kind that its name tells.
+/// One event of a stream, for the description of the API. Its data is the JSON of the kind that its
+/// name tells.
 pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
-    // Each with a title, which generated clients name it by, and whole: what stands beside `oneOf` is lost on some of them.
+    // Each with a title, which generated clients name it by, and whole: what stands beside `oneOf`
+    // is lost on some of them.
     let kind = |name: &str, data: Value| {
         json!({
             "title": format!("{name}Event"),

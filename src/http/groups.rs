@@ -134,7 +134,8 @@ fn read_configuration(body: &JsonBody) -> Result<(Option<GroupId>, WantedGroup),
     Ok((id, wanted))
 }
 
-/// The failover timeout, which clients give as a TimeSpan, as milliseconds, or as both; zero counts as absent.
+/// The failover timeout, which clients give as a TimeSpan, as milliseconds, or as both; zero counts
+/// as absent.
 fn read_timeout(object: &Object<'_, 5>) -> Result<Option<FailoverTimeout>, ApiError> {
     const TIME_SPAN: usize = 3;
     const MILLISECONDS: usize = 4;

@@ -1,7 +1,8 @@
-//! The door: who is asking is found out, and whether they may, before a route is looked for or a body is read.
+//! The door: who is asking is found out, and whether they may, before a route is looked for or a
+//! body is read.
 //!
-//! What a request needs is told by its method and the resource that its path names. Whatever is not listed here needs most, so a
-//! route that is added is closed until it is opened here.
+//! What a request needs is told by its method and the resource that its path names. Whatever is not
+//! listed here needs most, so a route that is added is closed until it is opened here.
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
@@ -31,8 +32,8 @@ use crate::ids::Groups;
 const OPEN: [&str; 7] =
     [paths::LIVE, paths::READY, paths::PAGE, paths::PAGE_FILE, paths::DESCRIPTION, paths::DOCS, paths::DOCS_FILE];
 
-/// By this header, whatever its value, a script says that it is one. A browser that is told of Basic authentication would
-/// ask with a window of its own, over a page that has a form for it.
+/// By this header, whatever its value, a script says that it is one. A browser that is told of
+/// Basic authentication would ask with a window of its own, over a page that has a form for it.
 const SENT_BY_SCRIPT: &str = "X-Requested-With";
 
 /// Lets a request for a resource in: notes on it who is asking, for the handlers.
@@ -112,7 +113,8 @@ fn presented(request: &ServiceRequest) -> Presented<'_> {
     }
 }
 
-/// Somebody who is known by name. Noted on a request that is refused at the door: one that was let in has its [`Caller`].
+/// Somebody who is known by name. Noted on a request that is refused at the door: one that was let
+/// in has its [`Caller`].
 #[derive(Clone)]
 pub struct Known {
     /// Their name.
@@ -150,7 +152,8 @@ pub fn record_refusal(request: &HttpRequest, known: Known, reason: &str) {
     });
 }
 
-/// Noted on a request of somebody who is no stranger: known by name, or on this machine where nobody is asked for one.
+/// Noted on a request of somebody who is no stranger: known by name, or on this machine where
+/// nobody is asked for one.
 #[derive(Clone, Copy)]
 pub struct Familiar;
 
@@ -206,7 +209,8 @@ impl Standing {
         &self.groups
     }
 
-    /// Whether its caller may still read the same there. While that cannot be told, it is as it was.
+    /// Whether its caller may still read the same there. While that cannot be told, it is as it
+    /// was.
     pub async fn holds(&self, authenticator: &Authenticator) -> bool {
         let presented = Presented {
             authorization: self.authorization.as_deref(),
@@ -235,16 +239,18 @@ impl FromRequest for Standing {
     }
 }
 
-/// What takes as many of a namespace's groups as its caller has been granted: its handlers look at [`Caller::groups`]. Whatever
-/// else is in a namespace and in no group takes a grant for all of them.
+/// What takes as many of a namespace's groups as its caller has been granted: its handlers look at
+/// [`Caller::groups`]. Whatever else is in a namespace and in no group takes a grant for all of
+/// them.
 const FOR_SOME_GROUPS: [&str; 4] =
     [paths::GROUPS, paths::NAMESPACE_EVENTS, paths::NAMESPACE_TRANSITIONS, paths::NAMESPACE_STATUS];
 
-/// What is in a tenant and in none of its namespaces. Whatever else is there, or is not, takes a grant for all tenants.
+/// What is in a tenant and in none of its namespaces. Whatever else is there, or is not, takes a
+/// grant for all tenants.
 const OF_A_TENANT: [&str; 2] = [paths::TENANT_KEYS, paths::TENANT_KEY];
 
-/// The names in a path that say where something is to be done. A name that cannot be decoded is nobody's; those who may go there
-/// are told what is wrong with it.
+/// The names in a path that say where something is to be done. A name that cannot be decoded is
+/// nobody's; those who may go there are told what is wrong with it.
 #[derive(Clone)]
 enum Names {
     Everywhere,

@@ -1,5 +1,5 @@
-//! JSON in: objects read property by property, names in any case, unknown ones ignored, and an error that names
-//! the property that is wrong.
+//! JSON in: objects read property by property, names in any case, unknown ones ignored, and an
+//! error that names the property that is wrong.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -58,8 +58,9 @@ impl FromRequest for JsonBody {
     }
 }
 
-/// A body that was given up. While it is kept the framework knows that there may be more of it, and closes the connection after
-/// the answer; otherwise it would read to its end, however long that takes.
+/// A body that was given up. While it is kept the framework knows that there may be more of it, and
+/// closes the connection after the answer; otherwise it would read to its end, however long that
+/// takes.
 pub struct Unread(Payload);
 
 impl Unread {
@@ -106,7 +107,8 @@ fn read_text(body: BytesMut) -> Result<String, ApiError> {
     }
 }
 
-/// The body, which ends with its declared length: behind the offer of another protocol the framework would read on for ever.
+/// The body, which ends with its declared length: behind the offer of another protocol the
+/// framework would read on for ever.
 async fn read_all(payload: &mut Payload, length: Option<usize>) -> Result<BytesMut, ApiError> {
     let mut body = BytesMut::new();
     while length.is_none_or(|length| body.len() < length) {
@@ -169,8 +171,9 @@ impl JsonBody {
     }
 }
 
-/// The property whose value is `NaN`, `Infinity` or the like, which JSON has no word for and some platforms write all the same: its
-/// name, and the value, where that is what the parser stumbled over.
+/// The property whose value is `NaN`, `Infinity` or the like, which JSON has no word for and some
+/// platforms write all the same: its name, and the value, where that is what the parser stumbled
+/// over.
 fn no_number_at<'a>(text: &'a str, error: &serde_json::Error) -> Option<(&'a str, &'a str)> {
     const WORDS: [&str; 7] = ["NaN", "-NaN", "nan", "Infinity", "-Infinity", "inf", "-inf"];
     let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
@@ -197,7 +200,8 @@ impl<'de, const N: usize> Visitor<'de> for ObjectVisitor<N> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de, N>, A::Error> {
         let mut values = [None; N];
         while let Some(key) = map.next_key::<Key<'de>>()? {
-            // As text: values of properties that nobody asked for are skipped without recursion, however deep.
+            // As text: values of properties that nobody asked for are skipped without recursion,
+            // however deep.
             let value: &'de RawValue = map.next_value()?;
             let place = self.names.iter().position(|name| name.eq_ignore_ascii_case(&key.0));
             if let Some(place) = place {
@@ -244,7 +248,8 @@ impl<'a, const N: usize> Object<'a, N> {
         }
     }
 
-    /// As [`Object::text_up_to`], and whether anything was said at all: `None` where the property is absent.
+    /// As [`Object::text_up_to`], and whether anything was said at all: `None` where the property
+    /// is absent.
     pub fn said_text_up_to(&self, place: usize, most_chars: usize) -> Result<Option<Option<String>>, ApiError> {
         let text = self.text_up_to(place, most_chars)?;
         Ok(self.values[place].is_some().then_some(text))

@@ -1,4 +1,5 @@
-//! The operations on API keys: for the admins of a tenant, or of all. A key's text is in the answer that makes it and in no other.
+//! The operations on API keys: for the admins of a tenant, or of all. A key's text is in the answer
+//! that makes it and in no other.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -90,8 +91,8 @@ pub async fn revoke(
     Ok(HttpResponse::Ok().json(key))
 }
 
-/// Where keys are no way in, whoever comes in another way, or without a word, could make one for the day when they are; and on the
-/// same database another replica may take them.
+/// Where keys are no way in, whoever comes in another way, or without a word, could make one for
+/// the day when they are; and on the same database another replica may take them.
 fn check_that_keys_count(authenticator: &Authenticator) -> Result<(), ApiError> {
     match authenticator.takes_api_keys() {
         true => Ok(()),

@@ -1,4 +1,5 @@
-//! How many long answers a caller has being made at once: each holds a page in memory, and reads the next from the database.
+//! How many long answers a caller has being made at once: each holds a page in memory, and reads
+//! the next from the database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,6 @@
-//! The page for operators: a few files that are part of the program. They hold no data and ask the interface for it, so
-//! they are open to anybody; what they show takes credentials like any other request.
+//! The page for operators: a few files that are part of the program. They hold no data and ask the
+//! interface for it, so they are open to anybody; what they show takes credentials like any other
+//! request.
 
 use std::sync::LazyLock;
 
@@ -39,9 +40,9 @@ const FILES: [PageFile; 15] = [
     PageFile { path: "/page/timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
 ];
 
-/// Whoever may register a session chooses names that operators look at. So nothing runs and nothing is loaded but these
-/// files, and no text becomes markup even by mistake (trusted types). The one policy of these lets the page start its worker,
-/// by an address that is written in it.
+/// Whoever may register a session chooses names that operators look at. So nothing runs and nothing
+/// is loaded but these files, and no text becomes markup even by mistake (trusted types). The one
+/// policy of these lets the page start its worker, by an address that is written in it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types page-worker";

@@ -87,8 +87,8 @@ pub struct IdText;
 /// A tenant's id, for the description of the API.
 pub struct TenantText;
 
-/// What matches an id: no control character, slash or backslash anywhere, no white space at an end, and not a dot or two.
-/// Nor, where it is the only character, one of `never_alone`.
+/// What matches an id: no control character, slash or backslash anywhere, no white space at an end,
+/// and not a dot or two. Nor, where it is the only character, one of `never_alone`.
 fn id_pattern(never_alone: &str) -> String {
     const NEVER: &str = r"/\\\u0000-\u001f\u007f-\u009f";
     // In full: what dialects of patterns take for white space differs.
@@ -132,7 +132,8 @@ impl JsonSchema for TenantText {
     }
 }
 
-/// What an id looks like where it may be left out: then, and where it is null or empty, one is made.
+/// What an id looks like where it may be left out: then, and where it is null or empty, one is
+/// made.
 pub fn optional_id_schema(description: &str) -> Schema {
     json_schema!({
         "type": ["string", "null"],
@@ -172,7 +173,8 @@ const NAMESPACE: usize = 5;
 const GROUP_PLACE: usize = 8;
 const SESSION_PLACE: usize = 10;
 
-/// Writes the request's path as the routes are written. Most clients write it so; only others are rewritten.
+/// Writes the request's path as the routes are written. Most clients write it so; only others are
+/// rewritten.
 pub fn normalise(request: &mut ServiceRequest) {
     let Some(path) = normal_form(request.uri().path()) else { return };
     let path_and_query = match request.uri().query() {
@@ -191,7 +193,8 @@ pub fn normalise(request: &mut ServiceRequest) {
 fn normal_form(path: &str) -> Option<String> {
     let below_root = path.strip_prefix('/').filter(|below| !below.is_empty())?;
     let segments = || below_root.split('/').filter(|segment| !segment.is_empty()).enumerate();
-    // Below a tenant the fourth segment is its name, below its namespaces the sixth is one's; these keep their case.
+    // Below a tenant the fourth segment is its name, below its namespaces the sixth is one's; these
+    // keep their case.
     let has_tenant = segments().nth(2).is_some_and(|(_, segment)| is(segment, "tenants"));
     let has_namespace = has_tenant && segments().nth(4).is_some_and(|(_, segment)| is(segment, "namespaces"));
     let literal = |place: usize, segment: &str| {

@@ -1,5 +1,6 @@
-//! Who is behind a proxy. Where a connection comes from one that the operator has named, the request says whose it is, in the
-//! header `X-Forwarded-For`; from anybody else that header is a word of their own.
+//! Who is behind a proxy. Where a connection comes from one that the operator has named, the
+//! request says whose it is, in the header `X-Forwarded-For`; from anybody else that header is a
+//! word of their own.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -57,8 +58,9 @@ impl Proxies {
         !self.0.is_empty() && self.0.iter().any(|network| network.contains(address.to_canonical()))
     }
 
-    /// From where a request comes that a peer passes on with these lines of the header: each proxy adds at the end from where it
-    /// got it, so the last that is no proxy is the first that one of ours has seen.
+    /// From where a request comes that a peer passes on with these lines of the header: each proxy
+    /// adds at the end from where it got it, so the last that is no proxy is the first that one of
+    /// ours has seen.
     fn origin<'a>(&self, peer: IpAddr, lines: impl Iterator<Item = &'a str>) -> IpAddr {
         if !self.are_at(peer) {
             return peer;

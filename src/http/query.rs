@@ -1,5 +1,5 @@
-//! Query parameters. Unknown ones are ignored; names are read in any case, as those of JSON properties are. A `+` stands for a
-//! space, as in what forms send and most libraries write.
+//! Query parameters. Unknown ones are ignored; names are read in any case, as those of JSON
+//! properties are. A `+` stands for a space, as in what forms send and most libraries write.
 
 use std::borrow::Cow;
 

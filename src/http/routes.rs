@@ -1,5 +1,6 @@
-//! Every path that is served and every method that it has, in one table: the server answers by it, the metrics count by it, the
-//! guard looks up by it, and the description of the API is written from it.
+//! Every path that is served and every method that it has, in one table: the server answers by it,
+//! the metrics count by it, the guard looks up by it, and the description of the API is written
+//! from it.
 
 use actix_web::http::Method;
 use actix_web::{Route, web};
@@ -246,7 +247,8 @@ pub fn find(path: &str) -> Option<&'static Resource> {
     RESOURCES.iter().find(|resource| paths::fits(path, resource.path))
 }
 
-/// Puts them all before a server's requests. What can be got can be asked for by `HEAD`, whose answers lose their bodies on the way out.
+/// Puts them all before a server's requests. What can be got can be asked for by `HEAD`, whose
+/// answers lose their bodies on the way out.
 pub fn configure(server: &mut web::ServiceConfig) {
     for resource in &RESOURCES {
         let mut service = web::resource(resource.path);

@@ -174,7 +174,8 @@ pub async fn delete(
     Ok(answer_id(session.as_str()))
 }
 
-/// For whom a deletion speaks; where it does not say so, for the client, as those of the contract's clients do.
+/// For whom a deletion speaks; where it does not say so, for the client, as those of the contract's
+/// clients do.
 fn read_speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
     match query::find(request, "by").as_deref() {
         None => Ok(Speaker::Client),

@@ -1,10 +1,10 @@
-//! What a browser is made to send by pages of others. It adds credentials by itself where it has them (a client certificate, a
-//! password once typed), and on a loopback address none are needed; so any page that somebody opens could otherwise send
-//! heartbeats, or read what is here.
+//! What a browser is made to send by pages of others. It adds credentials by itself where it has
+//! them (a client certificate, a password once typed), and on a loopback address none are needed;
+//! so any page that somebody opens could otherwise send heartbeats, or read what is here.
 //!
-//! Two ways lead here, and both are closed in this place: a page asks for this service by its address, and the browser says that
-//! another site asks; or its own name is made to point to this service (DNS rebinding), and the browser takes the two for one
-//! site, but says the name.
+//! Two ways lead here, and both are closed in this place: a page asks for this service by its
+//! address, and the browser says that another site asks; or its own name is made to point to this
+//! service (DNS rebinding), and the browser takes the two for one site, but says the name.
 
 use std::net::IpAddr;
 
@@ -39,7 +39,8 @@ impl AllowedHosts {
     }
 }
 
-/// A name without the dot that ends it where it is written in full, an address of IPv6 without its brackets.
+/// A name without the dot that ends it where it is written in full, an address of IPv6 without its
+/// brackets.
 fn bare(name: &str) -> &str {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name)
@@ -71,10 +72,11 @@ pub fn check(request: &ServiceRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether a browser says that a page from elsewhere made it ask. Nothing but a browser sends this header, and no script can
-/// change it.
+/// Whether a browser says that a page from elsewhere made it ask. Nothing but a browser sends this
+/// header, and no script can change it.
 ///
-/// It is not sent over plain HTTP to a host's name; there the page's origin is, and has to be the host that was asked.
+/// It is not sent over plain HTTP to a host's name; there the page's origin is, and has to be the
+/// host that was asked.
 fn is_from_another_site(request: &ServiceRequest) -> bool {
     if let Some(site) = request.headers().get("Sec-Fetch-Site") {
         return !matches!(site.as_bytes(), b"same-origin" | b"none");

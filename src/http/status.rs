@@ -147,7 +147,8 @@ pub struct PageBody<'a> {
     at_risk: i64,
     /// What is counted in the background, of all groups there.
     counted: Option<CountedBody>,
-    /// The history that the database is in, where it is not the first: a standby was promoted, or an older state was restored.
+    /// The history that the database is in, where it is not the first: a standby was promoted, or
+    /// an older state was restored.
     database_history: Option<HistoryBody<'a>>,
     groups: Vec<GroupBody<'a>>,
 }
@@ -171,7 +172,8 @@ struct CountedBody {
     primary_unhealthy: i64,
     /// Those that changed their Primary several times of late.
     flapping: i64,
-    /// Those in which only a session that says it acts is told that it is Primary, for the database has a new history.
+    /// Those in which only a session that says it acts is told that it is Primary, for the database
+    /// has a new history.
     in_doubt: i64,
     /// Sessions.
     registered_sessions: i64,
@@ -211,14 +213,16 @@ pub struct HistoryBody<'a> {
     /// What it was noticed by; `first` for the one that a database begins with.
     #[schemars(extend("enum" = [FIRST_HISTORY].iter().chain(&metrics::HISTORIES).collect::<Vec<_>>()))]
     reason: &'a str,
-    /// When the service last gave a sign of life that the database still has: what was answered after it may be lost. Null for
-    /// the first.
+    /// When the service last gave a sign of life that the database still has: what was answered
+    /// after it may be lost. Null for the first.
     #[schemars(with = "Option<DateTimeText>")]
     last_sign_at: Option<String>,
-    /// The id of its event: those of its other events and its terms are above. 0 where nothing was fenced off.
+    /// The id of its event: those of its other events and its terms are above. 0 where nothing was
+    /// fenced off.
     #[schemars(range(min = 0))]
     base: i64,
-    /// Whether nothing was fenced off, for the setting `database-history` says that a promotion loses nothing.
+    /// Whether nothing was fenced off, for the setting `database-history` says that a promotion
+    /// loses nothing.
     is_trusted: bool,
     /// How long ago it was noticed.
     #[schemars(range(min = 0))]
@@ -242,8 +246,8 @@ impl<'a> HistoryBody<'a> {
 /// How many histories are listed: each is a promotion or a restore.
 const MOST_HISTORIES: i64 = 1_000;
 
-/// `GET …/clientfailover/histories` of a namespace, the latest first. They are the same everywhere; those who may read one
-/// namespace alone see them here.
+/// `GET …/clientfailover/histories` of a namespace, the latest first. They are the same everywhere;
+/// those who may read one namespace alone see them here.
 pub async fn histories_of_namespace(
     failover: web::Data<Failover>,
     InNamespace(_): InNamespace,
@@ -291,8 +295,8 @@ pub struct GroupBody<'a> {
     /// The session whose handover is being waited for.
     #[schemars(with = "Option<IdText>")]
     handover_from: Option<&'a str>,
-    /// Until then somebody may act on a lease that was lost with a history of the database, and only a session that says it acts is
-    /// told that it is Primary. Null where nothing is in doubt.
+    /// Until then somebody may act on a lease that was lost with a history of the database, and
+    /// only a session that says it acts is told that it is Primary. Null where nothing is in doubt.
     #[schemars(with = "Option<DateTimeText>")]
     in_doubt_until: Option<String>,
     /// It rises with every new Primary.

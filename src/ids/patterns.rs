@@ -10,7 +10,8 @@ use super::MAX_CHARS;
 /// What stands for any characters, or none.
 const ANY: char = '*';
 
-/// A pattern of group ids: `line-*`. A `*` stands for any characters, everything else for itself, in its case.
+/// A pattern of group ids: `line-*`. A `*` stands for any characters, everything else for itself,
+/// in its case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct GroupPattern(String);

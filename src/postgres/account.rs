@@ -18,7 +18,8 @@ use super::PostgresError;
 /// Whom root runs the server as, first found first.
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
-/// What of this process's environment the server gets: where programs and libraries are, and the zone of its log's times.
+/// What of this process's environment the server gets: where programs and libraries are, and the
+/// zone of its log's times.
 const PASSED_ON: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "TZ", "TZDIR"];
 
 /// The account that runs the server and owns its files.
@@ -81,7 +82,8 @@ impl Account {
             // Setting the uid as root also clears the supplementary groups.
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
-        // The environment may hold secrets, and what is said to this process is not said to another account's.
+        // The environment may hold secrets, and what is said to this process is not said to another
+        // account's.
         command.env_clear();
         command.envs(PASSED_ON.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         // Our own directory may be closed to the account; `/` never is. English messages, because

@@ -54,8 +54,8 @@ impl Binaries {
     }
 }
 
-/// All that can be used, most preferred first, one at least. Changes nothing: whoever has none is told so before
-/// anything is made.
+/// All that can be used, most preferred first, one at least. Changes nothing: whoever has none is
+/// told so before anything is made.
 pub fn find(preferred: Option<&Path>) -> Result<Vec<Binaries>, PostgresError> {
     let mut found = Vec::new();
     let mut looked_in = Vec::new();
@@ -88,8 +88,8 @@ fn usable(found: Vec<Binaries>, looked_in: &str) -> Result<Vec<Binaries>, Postgr
     }
 }
 
-/// The programs to use for the data in `dir`, which `made_by` (the content of its `PG_VERSION`) made: the first of the
-/// usable that fits; `None` for data that is yet to be made.
+/// The programs to use for the data in `dir`, which `made_by` (the content of its `PG_VERSION`)
+/// made: the first of the usable that fits; `None` for data that is yet to be made.
 pub fn choose(usable: &[Binaries], dir: &Path, made_by: Option<&str>) -> Result<Binaries, PostgresError> {
     let fits = |binaries: &&Binaries| made_by.is_none_or(|made_by| binaries.version.major.to_string() == made_by);
     usable.iter().find(fits).cloned().ok_or_else(|| PostgresError::VersionMismatch {

@@ -191,11 +191,13 @@ pub fn private_dir(path: &Path, account: &Account) -> Result<(), PostgresError> 
     Ok(())
 }
 
-/// What PostgreSQL refuses to have on its data directory: writing by the group, and anything by others.
+/// What PostgreSQL refuses to have on its data directory: writing by the group, and anything by
+/// others.
 const TOO_OPEN: u32 = 0o027;
 
-/// Takes from the cluster's directory what PostgreSQL refuses to work with. An orchestrator that gives a volume a group (as
-/// Kubernetes does by fsGroup) opens everything in it to that group, at each start anew.
+/// Takes from the cluster's directory what PostgreSQL refuses to work with. An orchestrator that
+/// gives a volume a group (as Kubernetes does by fsGroup) opens everything in it to that group, at
+/// each start anew.
 pub fn close_cluster(path: &Path) -> Result<(), PostgresError> {
     let dir = open_dir(path)?;
     let mode = dir.metadata().map_err(PostgresError::io("inspect", path))?.mode() & 0o7777;
@@ -212,8 +214,8 @@ pub fn close_cluster(path: &Path) -> Result<(), PostgresError> {
     dir.set_permissions(Permissions::from_mode(wanted)).map_err(PostgresError::io("set the permissions of", path))
 }
 
-/// One handle for checks and changes: somebody who may write to the parent cannot swap in another directory, or a link to one,
-/// between them.
+/// One handle for checks and changes: somebody who may write to the parent cannot swap in another
+/// directory, or a link to one, between them.
 fn open_dir(path: &Path) -> Result<File, PostgresError> {
     OpenOptions::new().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(path).map_err(
         |error| match error.raw_os_error().map(Errno::from_raw) {

@@ -22,8 +22,9 @@ const DEFAULTS: [(&str, &str); 21] = [
     // Nothing replicates from a private server; this is enough for crash recovery.
     ("wal_level", "minimal"),
     ("max_wal_senders", "0"),
-    // Bounds the disk space and the time a recovery takes. Only a large fleet under full load comes near the bound; with a tenth of
-    // it a million sessions would write a whole page into the log with nearly every heartbeat.
+    // Bounds the disk space and the time a recovery takes. Only a large fleet under full load comes
+    // near the bound; with a tenth of it a million sessions would write a whole page into the log
+    // with nearly every heartbeat.
     ("min_wal_size", "80MB"),
     ("max_wal_size", "2GB"),
     // To standard error, which is our log file.
@@ -40,9 +41,10 @@ const DEFAULTS: [(&str, &str); 21] = [
     ("cluster_name", "client-failover"),
 ];
 
-/// How much of the tables the server keeps at hand: an eighth of the machine's memory, within bounds. It is taken as it is
-/// used, so a small fleet takes little. A million sessions have 400 MB of tables and indexes: with 128 MB each heartbeat would
-/// fetch its pages from the kernel, which costs more than a third of the throughput.
+/// How much of the tables the server keeps at hand: an eighth of the machine's memory, within
+/// bounds. It is taken as it is used, so a small fleet takes little. A million sessions have 400 MB
+/// of tables and indexes: with 128 MB each heartbeat would fetch its pages from the kernel, which
+/// costs more than a third of the throughput.
 const SHARED_BUFFERS_MB: std::ops::RangeInclusive<u64> = 128..=1_024;
 
 fn shared_buffers() -> String {

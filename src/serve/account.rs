@@ -1,4 +1,5 @@
-//! From root to an account without its rights: once what needs root is open, for good and for every thread.
+//! From root to an account without its rights: once what needs root is open, for good and for every
+//! thread.
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -54,8 +55,8 @@ pub enum AccountError {
     },
 }
 
-/// Goes on as the account of that name, which needs a data directory of its own where the service keeps one. For all threads: the
-/// system's library sees to that.
+/// Goes on as the account of that name, which needs a data directory of its own where the service
+/// keeps one. For all threads: the system's library sees to that.
 pub fn become_user(name: &str, data_dir: Option<&Path>) -> Result<(), AccountError> {
     let system = |what| move |cause: io::Error| AccountError::System { wanted: name.to_owned(), what, cause };
     let found = User::from_name(name).map_err(|error| system("the accounts cannot be read")(error.into()))?;
@@ -85,8 +86,8 @@ pub fn become_user(name: &str, data_dir: Option<&Path>) -> Result<(), AccountErr
     Ok(())
 }
 
-/// Makes the data directory for that account where it is missing, and refuses one of somebody else's: what is in it is the account's
-/// that made it.
+/// Makes the data directory for that account where it is missing, and refuses one of somebody
+/// else's: what is in it is the account's that made it.
 fn give_directory(path: &Path, user: &User) -> Result<(), AccountError> {
     let system = |what| move |cause: io::Error| AccountError::System { wanted: user.name.clone(), what, cause };
     if !path.exists() {

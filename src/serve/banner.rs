@@ -1,4 +1,5 @@
-//! What the service says on standard output when it is up: commands that work as they are printed, in a shell on this machine.
+//! What the service says on standard output when it is up: commands that work as they are printed,
+//! in a shell on this machine.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,7 +16,8 @@ pub fn text(service: &Service, settings: &Settings) -> String {
     let url = format!("{}://{}", service.scheme, within_reach(service.address()));
     let mut text = format!("listening on {}\n\nLook at it:\n  {url}/ in a browser\n", service.url());
     if settings.auth.api_keys {
-        // The environment of the service may have the URL; if not, it is not printed, for it may hold a password.
+        // The environment of the service may have the URL; if not, it is not printed, for it may
+        // hold a password.
         let database = match &private_url {
             Some(url) => format!(" --database-url {}", quoted(url)),
             None => String::new(),
@@ -44,7 +46,8 @@ pub fn text(service: &Service, settings: &Settings) -> String {
     text + &format!("Watch a takeover:\n  {program} demo\n")
 }
 
-/// How the command says who asks, with a space behind it. A key is made by the line before; what else there is only its owner has.
+/// How the command says who asks, with a space behind it. A key is made by the line before; what
+/// else there is only its owner has.
 fn credential(auth: &AuthOptions) -> &'static str {
     match () {
         () if auth.api_keys => "-H \"Authorization: Bearer $KEY\" ",

@@ -1,4 +1,5 @@
-//! What others could do or read by the way the service is set up, said at every start. It was asked for, so it is no error.
+//! What others could do or read by the way the service is set up, said at every start. It was asked
+//! for, so it is no error.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -68,7 +69,8 @@ fn has_mode(path: &Path, bits: u32) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & bits != 0)
 }
 
-/// Says that a password stands in the command, where the command line has one: every account of the machine sees it there.
+/// Says that a password stands in the command, where the command line has one: every account of the
+/// machine sees it there.
 pub fn warn_about_arguments() {
     let has_password = |argument: &str| {
         let url = argument.split_once('=').filter(|(flag, _)| flag.starts_with("--")).map_or(argument, |(_, url)| url);

@@ -1,4 +1,5 @@
-//! What signals mean to the service. None ends it at once but SIGKILL: whatever asks it to end is answered in order.
+//! What signals mean to the service. None ends it at once but SIGKILL: whatever asks it to end is
+//! answered in order.
 //!
 //! | signal | |
 //! |---|---|

@@ -35,7 +35,8 @@ const LOOK_AT_PLACE: &str = "(SELECT system_identifier::text FROM pg_control_sys
 
 const NO_PLACE: &str = "NULL, NULL";
 
-/// Whether groups are spread over several servers: there is a function then that tells a group's place.
+/// Whether groups are spread over several servers: there is a function then that tells a group's
+/// place.
 const LOOK_AT_SPREAD: &str = "to_regproc('place_of_group') IS NOT NULL";
 
 /// How every connection of a store begins.
@@ -46,8 +47,8 @@ pub struct Admission {
     /// Where the password is, for URLs without one.
     password_file: Option<PasswordFile>,
     life: Arc<Life>,
-    /// Whether the server waits until a standby shows what is committed. Behind a pooler each transaction says how it commits,
-    /// and must not say less.
+    /// Whether the server waits until a standby shows what is committed. Behind a pooler each
+    /// transaction says how it commits, and must not say less.
     applies_remotely: AtomicBool,
     said_that_commits_are_weak: AtomicBool,
     is_spread: AtomicBool,
@@ -74,7 +75,8 @@ impl Admission {
         }
     }
 
-    /// Adds what every connection is opened with. A password from a file is the one that the file has now.
+    /// Adds what every connection is opened with. A password from a file is the one that the file
+    /// has now.
     pub fn shape(&self, options: PgConnectOptions) -> Result<PgConnectOptions, sqlx::Error> {
         let options = match &self.password_file {
             None => options,
@@ -86,14 +88,14 @@ impl Admission {
         };
         Ok(match self.pooler {
             Pooler::None => options.options(self.settings.iter().map(|(name, value)| (*name, value.as_str()))),
-            // PgBouncer refuses what it does not know of a connection's start, unless it is told to let it pass. Numbers come
-            // in binary, which has all their digits anyway.
+            // PgBouncer refuses what it does not know of a connection's start, unless it is told to
+            // let it pass. Numbers come in binary, which has all their digits anyway.
             Pooler::Transaction => options.statement_cache_capacity(0).extra_float_digits(None),
         })
     }
 
-    /// Looks at a new connection, and sees to it that what is committed on it is durable. Says where it leads, where it cannot lead
-    /// elsewhere later.
+    /// Looks at a new connection, and sees to it that what is committed on it is durable. Says
+    /// where it leads, where it cannot lead elsewhere later.
     pub async fn admit_new(&self, connection: &mut PgConnection, of: Of) -> Result<Option<Place>, sqlx::Error> {
         let place = match self.pooler {
             Pooler::None => LOOK_AT_PLACE,
@@ -118,7 +120,8 @@ impl Admission {
         }
     }
 
-    /// Looks at a connection that was idle, or after a fault: an error says that it is not to be used.
+    /// Looks at a connection that was idle, or after a fault: an error says that it is not to be
+    /// used.
     pub async fn admit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         self.look(connection, "", NO_PLACE, Of::KnownHistory).await.map(drop)
     }
@@ -128,11 +131,12 @@ impl Admission {
         self.look(connection, begin, NO_PLACE, Of::KnownHistory).await.map(drop)
     }
 
-    /// Asks what the server is. Nothing is decided or shown from a physical standby, one that is promoted is taken on the next try;
-    /// and nothing from a database in another history than the one that this replica works in, which only a sign of life moves.
+    /// Asks what the server is. Nothing is decided or shown from a physical standby, one that is
+    /// promoted is taken on the next try; and nothing from a database in another history than the
+    /// one that this replica works in, which only a sign of life moves.
     ///
-    /// Asked in one message: a pooler need not send the second of two to the same server connection. Behind a pooler the server
-    /// may become another one under a connection that stays.
+    /// Asked in one message: a pooler need not send the second of two to the same server
+    /// connection. Behind a pooler the server may become another one under a connection that stays.
     async fn look(
         &self,
         connection: &mut PgConnection,
@@ -182,8 +186,9 @@ impl Admission {
         if self.applies_remotely.load(Ordering::Relaxed) { "remote_apply" } else { "on" }
     }
 
-    /// What is answered 200 must survive a loss of power, and the loss of a server where the other is waited for. A setting of
-    /// the role or the database that promises less is overruled, and one that promises more is left.
+    /// What is answered 200 must survive a loss of power, and the loss of a server where the other
+    /// is waited for. A setting of the role or the database that promises less is overruled, and
+    /// one that promises more is left.
     async fn commit_durably(&self, connection: &mut PgConnection, setting: &str) -> Result<(), sqlx::Error> {
         self.applies_remotely.store(setting == "remote_apply", Ordering::Relaxed);
         if matches!(setting, "on" | "remote_apply") || active(SeededBug::CommitNotDurable) {

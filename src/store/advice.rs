@@ -72,7 +72,8 @@ fn of_certificate(fault: &CertificateError) -> &'static str {
     }
 }
 
-/// What a server says while a connection is opened: invalid_authorization_specification covers most of it.
+/// What a server says while a connection is opened: invalid_authorization_specification covers most
+/// of it.
 fn of_server(code: &str, message: &str) -> Option<&'static str> {
     match code {
         "28000" if message.contains("valid client certificate") => {

@@ -10,7 +10,8 @@ use super::{Store, StoreError, WorkError};
 pub struct StoredKey {
     /// Its number.
     pub key_id: i64,
-    /// The number of the caller that it stands for: its own, or that of the first of the keys that took each other's place.
+    /// The number of the caller that it stands for: its own, or that of the first of the keys that
+    /// took each other's place.
     pub identity_id: i64,
     /// The name of that one.
     pub identity_name: String,
@@ -80,7 +81,8 @@ pub struct NewKey {
     pub replaces: Option<i64>,
 }
 
-// The role of a key for some groups is stored under a name that a replica of a version without such keys does not know.
+// The role of a key for some groups is stored under a name that a replica of a version without such
+// keys does not know.
 macro_rules! role_column {
     () => {
         "CASE WHEN k.groups IS NULL THEN k.role ELSE substr(k.role, 7) END AS role"
@@ -160,7 +162,8 @@ pub async fn has_keys(connection: &mut Connection, tenant: &str, count: i64) -> 
     Ok(found >= count)
 }
 
-/// A new key; its number, and when it ends. `None` where it is to take the place of one that its tenant does not have.
+/// A new key; its number, and when it ends. `None` where it is to take the place of one that its
+/// tenant does not have.
 pub async fn insert_key(
     connection: &mut Connection,
     key: &NewKey,
@@ -201,7 +204,8 @@ pub async fn end_key(
     .await?)
 }
 
-/// Revokes a key of that tenant (`None`: of any) that was not revoked before; its name and tenant, if there is such a key.
+/// Revokes a key of that tenant (`None`: of any) that was not revoked before; its name and tenant,
+/// if there is such a key.
 pub async fn revoke_key(
     connection: &mut Connection,
     tenant: Option<&str>,
@@ -224,7 +228,8 @@ pub async fn count_keys(connection: &mut Connection, tenant: Option<&str>) -> Re
     Ok(sqlx::query_scalar(count).bind(tenant).fetch_one(connection).await?)
 }
 
-/// The keys of a tenant (`None`: of all), also those that are not valid any more, in order of their numbers.
+/// The keys of a tenant (`None`: of all), also those that are not valid any more, in order of their
+/// numbers.
 pub async fn list_keys(
     connection: &mut Connection,
     tenant: Option<&str>,

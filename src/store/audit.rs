@@ -1,4 +1,5 @@
-//! The audit trail: who changed what, written in the transaction that changed it, and who was refused what.
+//! The audit trail: who changed what, written in the transaction that changed it, and who was
+//! refused what.
 
 use std::time::Duration;
 
@@ -106,8 +107,9 @@ pub struct Range {
     pub tenant: Option<String>,
 }
 
-/// The entries after one, in their order, as many as a page holds: each with its number and, where it is of the range, as a line of
-/// JSON. What is left out counts too, so that no page takes long, however little of a large table is wanted.
+/// The entries after one, in their order, as many as a page holds: each with its number and, where
+/// it is of the range, as a line of JSON. What is left out counts too, so that no page takes long,
+/// however little of a large table is wanted.
 pub async fn read_page(
     connection: &mut Connection,
     range: &Range,
@@ -136,8 +138,9 @@ pub async fn read_page(
     Ok(page)
 }
 
-/// Of the `limit` oldest entries with `after < id`, deletes those that are older than the retention. One statement and its own
-/// transaction; nothing is deleted while another replica is at it.
+/// Of the `limit` oldest entries with `after < id`, deletes those that are older than the
+/// retention. One statement and its own transaction; nothing is deleted while another replica is at
+/// it.
 pub async fn prune(
     connection: &mut Connection,
     retention: Duration,

@@ -1,7 +1,9 @@
-//! The database's clock beside this replica's monotonic one: how a clock that was set forward is told from time that passed.
+//! The database's clock beside this replica's monotonic one: how a clock that was set forward is
+//! told from time that passed.
 //!
-//! A step forward ends leases early, whatever its size, so no decision of this replica is made on a reading that is
-//! ahead. A step back ends none, and the database notices it by itself: its last sign of life is then in the future.
+//! A step forward ends leases early, whatever its size, so no decision of this replica is made on a
+//! reading that is ahead. A step back ends none, and the database notices it by itself: its last
+//! sign of life is then in the future.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +13,12 @@ const OF_NO_ACCOUNT_US: i64 = 10_000;
 /// Two clocks that nobody sets run apart by less than one part in so many.
 const DRIFT: i64 = 1_000;
 
-/// How long the clocks are compared from one reading on. The longer, the more of a drift is allowed for.
+/// How long the clocks are compared from one reading on. The longer, the more of a drift is allowed
+/// for.
 const SPELL: Duration = Duration::from_secs(10);
 
-/// A reading that took longer to come is no beginning of a spell: when within that time it was made is not known.
+/// A reading that took longer to come is no beginning of a spell: when within that time it was made
+/// is not known.
 const PROMPT: Duration = Duration::from_millis(20);
 
 /// A spell ends then, whatever the readings.
@@ -50,8 +54,8 @@ pub(super) struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Whether nothing may be decided by a clock that was read before `answered`: it is clearly ahead of the time that has
-    /// passed. Never before the first reading.
+    /// Whether nothing may be decided by a clock that was read before `answered`: it is clearly
+    /// ahead of the time that has passed. Never before the first reading.
     pub(super) fn is_ahead(&self, clock_us: i64, answered: Instant) -> bool {
         // Twice as much as shows a step, so that the reading that is made then shows one.
         self.readings.is_some_and(|(first, _)| least_lead_us(first, clock_us, answered) > 2 * OF_NO_ACCOUNT_US)
@@ -86,7 +90,8 @@ impl ClockWatch {
     }
 }
 
-/// By how much the clock is ahead for certain: it was read after the one reading was asked for and before `answered`.
+/// By how much the clock is ahead for certain: it was read after the one reading was asked for and
+/// before `answered`.
 fn least_lead_us(first: Reading, clock_us: i64, answered: Instant) -> i64 {
     let passed_us = micros(answered.saturating_duration_since(first.asked));
     clock_us.saturating_sub(first.clock_us).saturating_sub(passed_us).saturating_sub(passed_us / DRIFT)

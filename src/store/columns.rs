@@ -1,5 +1,5 @@
-//! Types of columns of which a batch reads and writes thousands: a `timestamptz` as arbitration counts time, without the
-//! detour by a calendar, and the place of a row in its table.
+//! Types of columns of which a batch reads and writes thousands: a `timestamptz` as arbitration
+//! counts time, without the detour by a calendar, and the place of a row in its table.
 
 use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
@@ -49,7 +49,8 @@ impl Decode<'_, Postgres> for Micros {
         match value.format() {
             PgValueFormat::Binary => {
                 let since_2000 = i64::from_be_bytes(value.as_bytes()?.try_into()?);
-                // Infinity is at the ends of the range; constraints keep it out of every table that is read by this.
+                // Infinity is at the ends of the range; constraints keep it out of every table that
+                // is read by this.
                 Ok(Micros(since_2000.saturating_add(EPOCH_OFFSET_US)))
             }
             PgValueFormat::Text => Ok(Micros(<DateTime<Utc> as Decode<Postgres>>::decode(value)?.timestamp_micros())),
@@ -64,8 +65,8 @@ impl Encode<'_, Postgres> for Micros {
     }
 }
 
-/// Where a row lies in its table (`ctid`), as the database writes it: block and line. It is true for the snapshot that it was
-/// read in, and for no other.
+/// Where a row lies in its table (`ctid`), as the database writes it: block and line. It is true
+/// for the snapshot that it was read in, and for no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowPlace([u8; 6]);
 
@@ -107,8 +108,8 @@ impl Encode<'_, Postgres> for RowPlace {
 
 /// Has a new connection learn of the types that sqlx has no notion of.
 ///
-/// Otherwise it asks for them when it first meets them, in between parsing a statement and running it, by a message that makes
-/// the server forget a statement without a name.
+/// Otherwise it asks for them when it first meets them, in between parsing a statement and running
+/// it, by a message that makes the server forget a statement without a name.
 pub(super) async fn learn_types(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // In a transaction, so that a pooler sends all of it to one server connection.
     let mut transaction = connection.begin().await?;

@@ -1,4 +1,5 @@
-//! A connection in use, and how statements go through it: prepared and kept, or neither where a pooler stands between.
+//! A connection in use, and how statements go through it: prepared and kept, or neither where a
+//! pooler stands between.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use super::liveness::Life;
 use super::pool::InUse;
 use super::{Pooler, WorkError, fault};
 
-/// A connection in the middle of something. Dropped, it is closed, unless it was handed back: a request whose client
-/// goes away is dropped wherever it waits, and its open transaction must not become part of another's.
+/// A connection in the middle of something. Dropped, it is closed, unless it was handed back: a
+/// request whose client goes away is dropped wherever it waits, and its open transaction must not
+/// become part of another's.
 #[derive(Debug)]
 pub struct Connection {
     inner: InUse,
@@ -64,7 +66,8 @@ impl Connection {
         self.inner.is_well().await.then_some(self)
     }
 
-    /// It failed with this: where that says that its server is not the one to write to, others to it are left, too.
+    /// It failed with this: where that says that its server is not the one to write to, others to
+    /// it are left, too.
     pub(super) fn note(&self, error: &WorkError) {
         let is_elsewhere = match error {
             WorkError::Statement(error) => fault::is_of_another_server(error),
@@ -131,8 +134,8 @@ impl<'c> Executor<'c> for &'c mut Connection {
 
 /// A statement that is kept under a name, or goes without one.
 ///
-/// A cache of no statements is not enough: sqlx then still gives each a name, and never takes it back. Behind a pooler the names
-/// of all clients meet on the server's few connections.
+/// A cache of no statements is not enough: sqlx then still gives each a name, and never takes it
+/// back. Behind a pooler the names of all clients meet on the server's few connections.
 struct Statement<E> {
     query: E,
     is_kept: bool,

@@ -1,9 +1,9 @@
-//! Rows of what happened: changes of roles and of configuration. They share one sequence of ids, by which streams of
-//! events are ordered and resumed.
+//! Rows of what happened: changes of roles and of configuration. They share one sequence of ids, by
+//! which streams of events are ordered and resumed.
 //!
-//! An id is taken before its transaction commits, so a lower one may become visible after a higher one. Which ids
-//! can still come is told by the locks that every writer of the two tables holds until it ends: see
-//! [`find_writers`] and `docs/decisions/0006-order-of-events.md`.
+//! An id is taken before its transaction commits, so a lower one may become visible after a higher
+//! one. Which ids can still come is told by the locks that every writer of the two tables holds
+//! until it ends: see [`find_writers`] and `docs/decisions/0006-order-of-events.md`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -72,8 +72,8 @@ pub enum Happening {
     DatabaseHistoryChanged(NewHistory),
 }
 
-/// A history of the database that is not the first. Its base is the id of its event: ids of earlier histories, those that
-/// were lost included, are below, and those of its own events above.
+/// A history of the database that is not the first. Its base is the id of its event: ids of earlier
+/// histories, those that were lost included, are below, and those of its own events above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewHistory {
     /// What it is told from others by.
@@ -82,7 +82,8 @@ pub struct NewHistory {
     pub reason: String,
     /// The last sign of life of the one before that it has.
     pub last_sign_at: Option<DateTime<Utc>>,
-    /// The highest id of before that it has: an event with a later one below the base was lost, if there was one.
+    /// The highest id of before that it has: an event with a later one below the base was lost, if
+    /// there was one.
     pub last_id_before: i64,
 }
 
@@ -116,7 +117,8 @@ pub enum ConfigurationChange<'a> {
     SessionDeleted(&'a SessionId),
 }
 
-/// Writes a change of configuration down, in the transaction that makes it, and has its commit wake the readers.
+/// Writes a change of configuration down, in the transaction that makes it, and has its commit wake
+/// the readers.
 pub async fn record_change(
     connection: &mut Connection,
     path: &GroupPath,
@@ -177,8 +179,8 @@ pub enum EventScope {
     Group(GroupKey),
 }
 
-/// How many ids one look for the events of a namespace passes over: what bounds a statement where other namespaces are
-/// busy.
+/// How many ids one look for the events of a namespace passes over: what bounds a statement where
+/// other namespaces are busy.
 const ID_WINDOW: i64 = 20_000;
 
 /// Some of the events after an id, and how far they reach.
@@ -200,7 +202,8 @@ pub async fn read_events(
 ) -> Result<EventPage, WorkError> {
     let wanted_up_to = up_to;
     let is_spread = connection.is_spread();
-    // One statement, and so one snapshot, for all tables where they are on one server. A new history concerns every scope.
+    // One statement, and so one snapshot, for all tables where they are on one server. A new
+    // history concerns every scope.
     macro_rules! events_where {
         ($condition:literal, $histories:expr) => {
             concat!(
@@ -262,7 +265,8 @@ pub async fn read_events(
     let is_cut = i64::try_from(events.len()).is_ok_and(|count| count >= limit);
     let mut complete_to = events.last().filter(|_| is_cut).map_or(up_to, |event| event.id);
     if events.is_empty() && up_to < wanted_up_to {
-        // Nothing in this window; there may be nothing in many more, as below the base of a new history.
+        // Nothing in this window; there may be nothing in many more, as below the base of a new
+        // history.
         complete_to = find_first_id_after(connection, up_to).await?.map_or(wanted_up_to, |id| wanted_up_to.min(id - 1));
     }
     Ok(EventPage { events, complete_to })
@@ -310,7 +314,8 @@ fn role_of(id: i64, number: i16) -> Result<Role, WorkError> {
     Role::from_number(number).ok_or_else(|| WorkError::Inconsistent(format!("a role of event {id} is {number}")))
 }
 
-/// The highest id that was ever taken, whether its transaction committed or not; 0 before the first.
+/// The highest id that was ever taken, whether its transaction committed or not; 0 before the
+/// first.
 pub async fn find_newest_id(connection: &mut Connection) -> Result<i64, WorkError> {
     let newest = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM role_transitions_transition_id_seq";
     Ok(sqlx::query_scalar(newest).fetch_one(connection).await?)
@@ -339,8 +344,8 @@ pub async fn find_oldest_id(connection: &mut Connection) -> Result<Option<i64>, 
 
 /// The transactions under way that may have taken ids of events, by names that are not used again.
 ///
-/// PostgreSQL locks a table for a writer before the writer takes an id, and until it ends. So once those that this
-/// has named are gone, no id that was taken before can still appear.
+/// PostgreSQL locks a table for a writer before the writer takes an id, and until it ends. So once
+/// those that this has named are gone, no id that was taken before can still appear.
 pub async fn find_writers(connection: &mut Connection) -> Result<HashSet<String>, WorkError> {
     let writers: Vec<String> = sqlx::query_scalar(
         "SELECT virtualtransaction FROM pg_locks
@@ -384,7 +389,8 @@ pub async fn read_latest_transitions(
     namespace: Option<(&NamespacePath, &Groups)>,
     count: i64,
 ) -> Result<Vec<Event>, WorkError> {
-    // Walks the index by id backwards. So many rows and not ids: these go up by far with a new history of the database.
+    // Walks the index by id backwards. So many rows and not ids: these go up by far with a new
+    // history of the database.
     const COLUMNS: &str = "transition_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
         'role_changed', from_role, to_role, term, reason, actor";
     let everywhere = format!("SELECT {COLUMNS} FROM role_transitions ORDER BY transition_id DESC LIMIT $1");
@@ -432,8 +438,9 @@ pub struct Pruned {
     pub last_id: i64,
 }
 
-/// Of the `limit` oldest events of a table with `after < id`, deletes those that are older than the retention. One
-/// statement and its own transaction; nothing is deleted while another replica is at it.
+/// Of the `limit` oldest events of a table with `after < id`, deletes those that are older than the
+/// retention. One statement and its own transaction; nothing is deleted while another replica is at
+/// it.
 pub async fn prune_events(
     connection: &mut Connection,
     table: EventTable,
@@ -480,8 +487,9 @@ pub async fn prune_events(
 }
 
 impl Store {
-    /// A connection that hears of commits with new events. Refused through a pooler: LISTEN belongs to a session, and one that
-    /// the pooler's connections change under would seem to listen and hear nothing.
+    /// A connection that hears of commits with new events. Refused through a pooler: LISTEN belongs
+    /// to a session, and one that the pooler's connections change under would seem to listen and
+    /// hear nothing.
     pub async fn listen(&self) -> Result<Ears, sqlx::Error> {
         if self.options.pooler == Pooler::Transaction {
             let why = "LISTEN does not go through a pooler: give database-direct-url";
@@ -515,8 +523,8 @@ pub struct Ears {
 }
 
 impl Ears {
-    /// Waits until there may be new events, or for a while: then it makes sure that it would have heard. An error means that
-    /// these ears are of no more use.
+    /// Waits until there may be new events, or for a while: then it makes sure that it would have
+    /// heard. An error means that these ears are of no more use.
     pub async fn hear(&mut self) -> Result<(), sqlx::Error> {
         let heard = tokio::select! {
             heard = tokio::time::timeout(self.patience, self.listener.try_recv()) => heard,
@@ -533,7 +541,8 @@ impl Ears {
                 let asked = async {
                     let connection = self.listener.acquire().await?;
                     self.line.admission().admit(connection).await?;
-                    // Once more costs nothing, and shows in pg_stat_activity what the connection is for.
+                    // Once more costs nothing, and shows in pg_stat_activity what the connection is
+                    // for.
                     sqlx::raw_sql(AssertSqlSafe(format!("LISTEN {CHANNEL}"))).execute(connection).await
                 };
                 tokio::time::timeout(self.patience, asked).await.unwrap_or_else(|_| Err(no_answer()))?;

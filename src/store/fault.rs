@@ -1,4 +1,5 @@
-//! What an error of the database means for the transaction it struck: the only reading of SQLSTATE codes.
+//! What an error of the database means for the transaction it struck: the only reading of SQLSTATE
+//! codes.
 
 use super::{WorkError, admission};
 
@@ -15,13 +16,15 @@ pub(super) enum Fault {
     Conflict,
     /// Somebody holds a lock for too long: run it again.
     Held,
-    /// The connection or its server is gone, or is no longer the one to write to: try another connection.
+    /// The connection or its server is gone, or is no longer the one to write to: try another
+    /// connection.
     Lost(String),
     /// The same, after COMMIT was sent: whether it took place is unknown.
     LostInCommit(String),
     /// An outage may have to be recorded first.
     ServiceWasAway,
-    /// The database is in another history than this replica: a sign of life says in which one it goes on.
+    /// The database is in another history than this replica: a sign of life says in which one it
+    /// goes on.
     AnotherHistory,
     /// Stored data breaks a rule.
     Inconsistent(String),
@@ -51,23 +54,26 @@ impl Fault {
                     "40001" | "40P01" => Fault::Conflict,
                     // lock_not_available
                     "55P03" => Fault::Held,
-                    // unique_violation, foreign_key_violation: a row that this snapshot could not see. The next
-                    // one can, and then decides by it.
+                    // unique_violation, foreign_key_violation: a row that this snapshot could not
+                    // see. The next one can, and then decides by it.
                     "23505" | "23503" => Fault::Conflict,
                     // query_canceled (the statement took too long)
                     "57014" => Fault::Lost(database.message().to_owned()),
-                    // read_only_sql_transaction: the server was demoted; another connection may reach the new one.
-                    // invalid_sql_statement_name, duplicate_prepared_statement: a pooler handed out another server connection.
-                    // undefined_table, undefined_function, undefined_column: not migrated yet.
-                    // feature_not_supported: serializable isolation on a standby, which may be promoted.
-                    // object_not_in_prerequisite_state: the log of a standby, which may be promoted, has no place to write to.
-                    // invalid_catalog_name, invalid_password, invalid_authorization: the database is not ready for us.
+                    // read_only_sql_transaction: the server was demoted; another connection may
+                    // reach the new one. invalid_sql_statement_name, duplicate_prepared_statement:
+                    // a pooler handed out another server connection. undefined_table,
+                    // undefined_function, undefined_column: not migrated yet.
+                    // feature_not_supported: serializable isolation on a standby, which may be
+                    // promoted. object_not_in_prerequisite_state: the log of a standby, which may
+                    // be promoted, has no place to write to. invalid_catalog_name,
+                    // invalid_password, invalid_authorization: the database is not ready for us.
                     "55000" | "0A000" | "25006" | "26000" | "42P05" | "42P01" | "42883" | "42703" | "3D000"
                     | "28P01" | "28000" => Fault::Lost(database.message().to_owned()),
-                    // internal_error, as a server says it that hands a COMMIT on to others: one of them refused it, or did
-                    // not answer.
+                    // internal_error, as a server says it that hands a COMMIT on to others: one of
+                    // them refused it, or did not answer.
                     "XX000" if committing => Fault::LostInCommit(database.message().to_owned()),
-                    // The same of a server that copied rows to another one, and passes on what that said, but not its code.
+                    // The same of a server that copied rows to another one, and passes on what that
+                    // said, but not its code.
                     "XX000" if database.message().starts_with("could not serialize access") => Fault::Conflict,
                     // transaction_resolution_unknown
                     "08007" => Fault::LostInCommit(database.message().to_owned()),
@@ -81,21 +87,24 @@ impl Fault {
     }
 }
 
-/// Whether a migration that failed with this may succeed when it is tried again: each is a transaction of its own, and what
-/// failed in it left nothing. Narrower than what a request tries again: a table that is not there is no reason to wait here.
+/// Whether a migration that failed with this may succeed when it is tried again: each is a
+/// transaction of its own, and what failed in it left nothing. Narrower than what a request tries
+/// again: a table that is not there is no reason to wait here.
 pub(super) fn may_migrate_later(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            // Older replicas go on while a new one migrates: serialization_failure, deadlock_detected, lock_not_available.
-            // read_only_sql_transaction: the server was demoted.
+            // Older replicas go on while a new one migrates: serialization_failure,
+            // deadlock_detected, lock_not_available. read_only_sql_transaction: the server was
+            // demoted.
             matches!(code.as_ref(), "40001" | "40P01" | "55P03" | "25006") || is_of_a_lost_server(&code)
         }
         _ => is_of_a_lost_line(error),
     }
 }
 
-/// Whether the server gives no connection because there are too many: of its own, of the role's or of the database's.
+/// Whether the server gives no connection because there are too many: of its own, of the role's or
+/// of the database's.
 pub(super) fn are_connections_used_up(error: &sqlx::Error) -> bool {
     // too_many_connections
     matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("53300"))
@@ -122,7 +131,8 @@ pub(super) fn is_of_a_lock(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database) if matches!(database.code().as_deref(), Some("40P01" | "55P03")))
 }
 
-/// connection_exception, insufficient_resources, operator_intervention, system_error, idle_in_transaction_session_timeout
+/// connection_exception, insufficient_resources, operator_intervention, system_error,
+/// idle_in_transaction_session_timeout
 fn is_of_a_lost_server(code: &str) -> bool {
     ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25P03"
 }

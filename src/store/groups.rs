@@ -1,5 +1,5 @@
-//! Rows of groups and sessions that come and go by request. Each function is a step of the caller's transaction; one
-//! that changes something writes that down as well.
+//! Rows of groups and sessions that come and go by request. Each function is a step of the caller's
+//! transaction; one that changes something writes that down as well.
 
 use uuid::Uuid;
 
@@ -78,10 +78,11 @@ pub async fn insert_group(
     record_change(connection, path, ConfigurationChange::GroupCreated(configuration)).await
 }
 
-/// What the last group at a path left behind: nothing where there was none, or nobody was ever Primary in it.
+/// What the last group at a path left behind: nothing where there was none, or nobody was ever
+/// Primary in it.
 ///
-/// Its last change of a role, if that is still kept, knows the term as well: of a group that a replica of an earlier version
-/// deleted, or a person at a prompt.
+/// Its last change of a role, if that is still kept, knows the term as well: of a group that a
+/// replica of an earlier version deleted, or a person at a prompt.
 async fn find_remains(connection: &mut Connection, key: GroupKey) -> Result<Remains, WorkError> {
     if active(SeededBug::TermBeginsAgain) {
         return Ok(Remains::default());
@@ -203,8 +204,8 @@ pub async fn insert_session(
 pub struct Registrants(Vec<Option<String>>);
 
 impl Registrants {
-    /// Whether the session in that place was registered by somebody else. One whose registrant was not noted is
-    /// nobody's.
+    /// Whether the session in that place was registered by somebody else. One whose registrant was
+    /// not noted is nobody's.
     pub fn are_other(&self, place: usize, identity: &str) -> bool {
         self.0
             .get(place)
@@ -218,7 +219,8 @@ impl Registrants {
     }
 }
 
-/// Whether a replica of a former version has noted it, by the name of a key: which key that was cannot be told.
+/// Whether a replica of a former version has noted it, by the name of a key: which key that was
+/// cannot be told.
 fn is_key_without_number(registrant: &str) -> bool {
     registrant.strip_prefix("key:").is_some_and(|rest| {
         let number = rest.split_once(':').map_or("", |(number, _)| number);
@@ -252,7 +254,8 @@ pub async fn find_registrants(
     Ok(Registrants(rows.into_iter().map(|(registrant,)| registrant).collect()))
 }
 
-/// How many sessions each of these groups has, in their order; it is not counted further than to `most`.
+/// How many sessions each of these groups has, in their order; it is not counted further than to
+/// `most`.
 pub async fn count_some_sessions(
     connection: &mut Connection,
     keys: &[Uuid],
@@ -336,15 +339,16 @@ pub struct HolderPage {
     pub next_after: Option<Uuid>,
 }
 
-/// The holders of a role after a key: a bounded walk along the role's own index, so that a sweep of a large
-/// fleet costs little at a time.
+/// The holders of a role after a key: a bounded walk along the role's own index, so that a sweep of
+/// a large fleet costs little at a time.
 pub async fn find_lapsed_holders(
     connection: &mut Connection,
     role: HeldRole,
     after: Uuid,
     page_size: i64,
 ) -> Result<HolderPage, WorkError> {
-    // The role is written out in each: with a parameter in its place the partial index could not be used.
+    // The role is written out in each: with a parameter in its place the partial index could not be
+    // used.
     macro_rules! holders_of {
         ($role:literal) => {
             concat!(
@@ -376,16 +380,19 @@ pub async fn find_lapsed_holders(
 pub struct LeaseLeft {
     /// The group's key.
     pub group_key: Uuid,
-    /// Until the first of them ends, from the reading of the clock that went with it, in microseconds; 0 or less once it has.
+    /// Until the first of them ends, from the reading of the clock that went with it, in
+    /// microseconds; 0 or less once it has.
     pub left_us: i64,
 }
 
-/// Of those of the groups in which somebody holds a role, how long until the first of their leases ends.
+/// Of those of the groups in which somebody holds a role, how long until the first of their leases
+/// ends.
 pub async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
     if connection.is_spread() {
         return spread::find_leases_left(connection, keys).await;
     }
-    // Outages only extend a lease, so the function that judges by them is called for those that would be over.
+    // Outages only extend a lease, so the function that judges by them is called for those that
+    // would be over.
     const READ: &str = "
         SELECT group_key, (extract(epoch FROM min(ends) - clock_timestamp()) * 1000000)::bigint AS left_us
         FROM (
@@ -416,8 +423,8 @@ pub async fn find_groups_of_old_clock(
     Ok(sqlx::query_scalar(query).bind(after).bind(clock_set_back).bind(limit).fetch_all(connection).await?)
 }
 
-/// Those of the groups of which somebody else holds a row that a heartbeat writes. They are looked at and left as they are: the
-/// locks end with the statement.
+/// Those of the groups of which somebody else holds a row that a heartbeat writes. They are looked
+/// at and left as they are: the locks end with the statement.
 pub async fn find_held(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<Uuid>, WorkError> {
     // Rows that cannot be had are left out; what is left out is held.
     const LOOK: &str = "
@@ -446,7 +453,8 @@ pub struct NamedGroup {
     pub label: String,
 }
 
-/// Locks those of the groups that nobody else has locked, and says which: two sweeps pass each other by.
+/// Locks those of the groups that nobody else has locked, and says which: two sweeps pass each
+/// other by.
 pub async fn lock_free_groups(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<NamedGroup>, WorkError> {
     Ok(sqlx::query_as(
         "SELECT group_key, tenant_id || '/' || namespace_id || '/' || group_id AS label

@@ -1,8 +1,10 @@
-//! Which history of the database this replica works in, and how it tells that the database is in another one.
+//! Which history of the database this replica works in, and how it tells that the database is in
+//! another one.
 //!
-//! A database is in one history as long as it is the same database of the same server on the same timeline, and has all that was
-//! committed in it. A standby that was promoted, a copy that was put back and a former primary that leads again are not. What they
-//! are compared with is noted in the database, by signs of life, and remembered by each replica; see
+//! A database is in one history as long as it is the same database of the same server on the same
+//! timeline, and has all that was committed in it. A standby that was promoted, a copy that was put
+//! back and a former primary that leads again are not. What they are compared with is noted in the
+//! database, by signs of life, and remembered by each replica; see
 //! `docs/decisions/0016-histories-of-the-database.md`.
 
 use std::sync::Arc;
@@ -22,8 +24,8 @@ use crate::seeded_bugs;
 pub enum DatabaseHistory {
     /// Grants may have been lost: they are fenced off.
     Fenced,
-    /// Nothing was lost, for a standby has what was committed before anybody is told. Where a replica knows better, it is fenced off
-    /// all the same.
+    /// Nothing was lost, for a standby has what was committed before anybody is told. Where a
+    /// replica knows better, it is fenced off all the same.
     Trusted,
 }
 
@@ -32,9 +34,11 @@ pub enum DatabaseHistory {
 pub(super) enum Of {
     /// One to a database in the history that this replica works in.
     KnownHistory,
-    /// One to a database that has been in the history that this replica works in: it may have gone on into another one since.
+    /// One to a database that has been in the history that this replica works in: it may have gone
+    /// on into another one since.
     Successor,
-    /// One to whatever database there is: a sign of life is given on it, which says in which history it is.
+    /// One to whatever database there is: a sign of life is given on it, which says in which
+    /// history it is.
     AnyHistory,
 }
 
@@ -58,7 +62,8 @@ pub(super) struct Remembered {
     pub(super) since: std::time::Instant,
 }
 
-/// What a snapshot is held against. It is called before the snapshot is taken: what is remembered later may not be in it.
+/// What a snapshot is held against. It is called before the snapshot is taken: what is remembered
+/// later may not be in it.
 #[derive(Debug)]
 pub(super) struct Witness {
     pub(super) life: Arc<Life>,
@@ -66,8 +71,8 @@ pub(super) struct Witness {
     place: Option<Place>,
 }
 
-/// The moment of a snapshot, with all that a [`Witness`] looks at in one column, `told`. The parameter says whether the statement
-/// has to ask where it is.
+/// The moment of a snapshot, with all that a [`Witness`] looks at in one column, `told`. The
+/// parameter says whether the statement has to ask where it is.
 macro_rules! moment {
     ($asks:literal) => {
         concat!(
@@ -101,8 +106,9 @@ impl Witness {
         self.place.is_none()
     }
 
-    /// The present history as decisions need it, if the snapshot is of the history that this replica works in, and has all that is
-    /// remembered of it. Otherwise nothing is decided on it, before a sign of life has said which it is.
+    /// The present history as decisions need it, if the snapshot is of the history that this
+    /// replica works in, and has all that is remembered of it. Otherwise nothing is decided on it,
+    /// before a sign of life has said which it is.
     pub(super) fn look_at(&self, row: &PgRow) -> Result<Option<History>, WorkError> {
         let told: Vec<Option<String>> = row.try_get("told")?;
         let told = Told::of(&told).ok_or_else(|| WorkError::Inconsistent("service_moment".to_owned()))?;

@@ -1,7 +1,8 @@
 //! Where the database is: one host or several, written as libpq's URLs have it.
 //!
-//! sqlx knows one host. Here a URL becomes one set of options for each host, made anew for every connection: what may change
-//! under a service that runs (`.pgpass`, certificates) counts from the next connection on.
+//! sqlx knows one host. Here a URL becomes one set of options for each host, made anew for every
+//! connection: what may change under a service that runs (`.pgpass`, certificates) counts from the
+//! next connection on.
 
 use std::fmt;
 use std::future::Future;
@@ -17,8 +18,8 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::fault;
 
-/// How long one host is waited for before the next is tried beside it. One that is there answers sooner, and one that went dark
-/// never does.
+/// How long one host is waited for before the next is tried beside it. One that is there answers
+/// sooner, and one that went dark never does.
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// What a URL says that is passed on to sqlx as it is.
@@ -43,7 +44,8 @@ const PASSED_ON: [&str; 18] = [
     "options",
 ];
 
-/// Why a URL cannot be used. Shows no part of it but names of parameters and hosts: the rest may be a password.
+/// Why a URL cannot be used. Shows no part of it but names of parameters and hosts: the rest may be
+/// a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostsError {
     /// It begins with something else.
@@ -68,7 +70,8 @@ pub enum HostsError {
     Other(String),
 }
 
-/// What a server must be for a connection to it to be used. Nothing is decided or shown from a physical standby in any case.
+/// What a server must be for a connection to it to be used. Nothing is decided or shown from a
+/// physical standby in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The primary server, also while it takes no writes: what is stored can still be read.
@@ -153,8 +156,8 @@ impl Hosts {
         Arc::ptr_eq(&self.hosts, &other.hosts)
     }
 
-    /// The hosts of the network that are not proven to be who they are, each with its `sslmode`. On this machine nobody stands
-    /// between.
+    /// The hosts of the network that are not proven to be who they are, each with its `sslmode`. On
+    /// this machine nobody stands between.
     pub fn unverified(&self) -> Vec<(String, &'static str)> {
         let unverified = |host: &Host| {
             let options = host.options().ok()?;
@@ -185,8 +188,8 @@ impl Hosts {
         self.hosts.len() > 1
     }
 
-    /// Opens something at the first host at which it can be opened, beginning with the one that was last good. One that does
-    /// not answer soon is waited for beside the next.
+    /// Opens something at the first host at which it can be opened, beginning with the one that was
+    /// last good. One that does not answer soon is waited for beside the next.
     pub async fn first<T, F>(&self, open: impl Fn(PgConnectOptions) -> F) -> Result<T, sqlx::Error>
     where
         F: Future<Output = Result<T, sqlx::Error>>,
@@ -234,8 +237,8 @@ impl Hosts {
         (place, opened)
     }
 
-    /// One error for all: that a server leads in another history says what is to be done, and what one says of itself says more than
-    /// that another one is not there.
+    /// One error for all: that a server leads in another history says what is to be done, and what
+    /// one says of itself says more than that another one is not there.
     fn summary(&self, mut failures: Vec<(usize, sqlx::Error)>) -> sqlx::Error {
         let stranger = failures.iter().position(|(_, error)| fault::is_of_another_history(error));
         let told = || failures.iter().position(|(_, error)| matches!(error, sqlx::Error::Database(_)));

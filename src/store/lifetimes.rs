@@ -1,4 +1,5 @@
-//! When a group of a path existed: read from the changes of configuration, which outlive it, and the audit trail.
+//! When a group of a path existed: read from the changes of configuration, which outlive it, and
+//! the audit trail.
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -30,8 +31,9 @@ pub struct Turn {
 
 /// The lifetimes of the groups that had this key, the latest first.
 pub async fn read_lifetimes(connection: &mut Connection, key: GroupKey) -> Result<Vec<Lifetime>, WorkError> {
-    // Both rows of a change are written in one transaction, so their times are close, and few blocks of the audit trail are
-    // looked through. The group as it is now comes last: it may be older than what is kept.
+    // Both rows of a change are written in one transaction, so their times are close, and few
+    // blocks of the audit trail are looked through. The group as it is now comes last: it may be
+    // older than what is kept.
     const READ: &str = "
         SELECT turn, at, identity FROM (
             SELECT c.change_id AS place, c.kind AS turn, c.recorded_at AS at, a.identity

@@ -1,9 +1,9 @@
 //! Signs of life: how an outage of the service is told from the silence of a client.
 //!
-//! A heartbeat decides only on a snapshot in which the last sign of life is fresh. If it is not, an outage is
-//! recorded first, so that no lease is ever judged by a time in which nobody could renew it. A sign of life commits as a
-//! heartbeat does, so that one which cannot be committed is none. It also says in which history of the database it is given: see
-//! [`super::histories`].
+//! A heartbeat decides only on a snapshot in which the last sign of life is fresh. If it is not, an
+//! outage is recorded first, so that no lease is ever judged by a time in which nobody could renew
+//! it. A sign of life commits as a heartbeat does, so that one which cannot be committed is none.
+//! It also says in which history of the database it is given: see [`super::histories`].
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,17 +20,19 @@ use super::{Connection, Store, StoreError, StoreOptions, WRITE_SOMETHING, WorkEr
 use crate::metrics;
 use crate::seeded_bugs::{SeededBug, active};
 
-/// The shortest silence that is recorded. Groups with a short timeout are hurt by outages that others do not notice: one
-/// counts for a lease from a quarter of the time that it was given for.
+/// The shortest silence that is recorded. Groups with a short timeout are hurt by outages that
+/// others do not notice: one counts for a lease from a quarter of the time that it was given for.
 pub const SHORTEST_OUTAGE: Duration = Duration::from_millis(250);
 
-/// How old a sign of life may be, beyond the time that its commit takes, for another one to be needless.
+/// How old a sign of life may be, beyond the time that its commit takes, for another one to be
+/// needless.
 const FRESH: Duration = Duration::from_millis(30);
 
 /// What is said where a sign of life waits for its own commit.
 const NOT_COMMITTED: &str = "no heartbeat can be committed: a commit is waited for";
 
-/// So many of the latest commits tell how long one takes: the shortest of them does. One that hung is no rule.
+/// So many of the latest commits tell how long one takes: the shortest of them does. One that hung
+/// is no rule.
 const COMMITS: usize = 3;
 
 /// What a replica knows of the life of its database.
@@ -39,11 +41,13 @@ pub struct Life {
     known: Mutex<Known>,
     /// One sign at a time: whoever waits for it finds it given.
     noting: tokio::sync::Mutex<()>,
-    /// Whether the last sign that was asked for may be on one server alone, where others are waited for.
+    /// Whether the last sign that was asked for may be on one server alone, where others are waited
+    /// for.
     is_sign_uncertain: AtomicBool,
     /// How often this replica went over into another history.
     epoch: AtomicU64,
-    /// The highest id of an event and the highest term that it knows of, given out in whatever history.
+    /// The highest id of an event and the highest term that it knows of, given out in whatever
+    /// history.
     newest_event: AtomicI64,
     highest_term: AtomicI64,
     /// Where groups are spread: whether each node was as it was noted when it was last decided on.
@@ -65,13 +69,15 @@ struct Known {
 impl Life {
     /// How old the last sign of life may be for a decision to be made on it.
     ///
-    /// It cannot be younger than its own commit takes. Where every commit takes long, and comes, the service is slow and not
-    /// away; a commit that hangs where others took a moment is a silence.
+    /// It cannot be younger than its own commit takes. Where every commit takes long, and comes,
+    /// the service is slow and not away; a commit that hangs where others took a moment is a
+    /// silence.
     pub fn longest_silence(&self, options: &StoreOptions) -> Duration {
         options.outage_gap.min(SHORTEST_OUTAGE + 2 * self.commit_time())
     }
 
-    /// Whether a clock that has just been read is ahead of the time that passed, so that leases would end early by it.
+    /// Whether a clock that has just been read is ahead of the time that passed, so that leases
+    /// would end early by it.
     pub fn is_ahead(&self, now: DateTime<Utc>) -> bool {
         self.known().clock.is_ahead(now.timestamp_micros(), Instant::now())
     }
@@ -81,12 +87,14 @@ impl Life {
         self.known().noted.map(|(at, _)| at.elapsed())
     }
 
-    /// The identity of the history of the database that this replica works in; `None` before the first sign of life.
+    /// The identity of the history of the database that this replica works in; `None` before the
+    /// first sign of life.
     pub fn history(&self) -> Option<Uuid> {
         self.remembered().map(|remembered| remembered.history)
     }
 
-    /// Rises when this replica goes over into another history. What was begun before is done again, on other connections.
+    /// Rises when this replica goes over into another history. What was begun before is done again,
+    /// on other connections.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -106,7 +114,8 @@ impl Life {
         self.knows_nodes.store(false, Ordering::Release);
     }
 
-    /// Whether nodes are to be looked at; true once each time. Whoever meets another one while they are has them looked at again.
+    /// Whether nodes are to be looked at; true once each time. Whoever meets another one while they
+    /// are has them looked at again.
     pub(super) fn takes_question_of_nodes(&self) -> bool {
         !self.knows_nodes.swap(true, Ordering::AcqRel)
     }
@@ -126,7 +135,8 @@ impl Life {
         });
         let is_another = before.is_some() && same.is_none();
         if is_another {
-            // Within the lock: whoever sees the new history sees that what was begun before is to be done again.
+            // Within the lock: whoever sees the new history sees that what was begun before is to
+            // be done again.
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
         drop(known);
@@ -150,10 +160,11 @@ impl Life {
 }
 
 impl Store {
-    /// Notes that heartbeats can be committed; records an outage if the last sign of life is longer ago than the longest silence,
-    /// and a clock that was set. Returns the instant noted.
+    /// Notes that heartbeats can be committed; records an outage if the last sign of life is longer
+    /// ago than the longest silence, and a clock that was set. Returns the instant noted.
     ///
-    /// Not serializable: every heartbeat reads this row, and a serializable writer would conflict with them all.
+    /// Not serializable: every heartbeat reads this row, and a serializable writer would conflict
+    /// with them all.
     pub async fn note_alive(&self) -> Result<DateTime<Utc>, StoreError> {
         if let Some(store) = &self.signs_over {
             return Box::pin(store.note_alive()).await;
@@ -210,7 +221,8 @@ impl Store {
         Ok(noted)
     }
 
-    /// Why no heartbeat can be committed; `None` where the last sign of life is younger than the gap, or one can be given.
+    /// Why no heartbeat can be committed; `None` where the last sign of life is younger than the
+    /// gap, or one can be given.
     pub(super) async fn why_nothing_commits(&self, patience: Duration) -> Option<String> {
         if self.life.age().is_some_and(|age| age <= self.options().outage_gap) {
             return None;
@@ -248,7 +260,8 @@ impl Store {
             .await
     }
 
-    /// Before the sign: what another replica decides by must not have been noted by a clock that nobody had compared.
+    /// Before the sign: what another replica decides by must not have been noted by a clock that
+    /// nobody had compared.
     async fn read_clock(&self) -> Result<Reading, StoreError> {
         let asked = Instant::now();
         let store = self.background().for_signs_of_life();
@@ -262,16 +275,18 @@ impl Store {
 
     /// Writes a sign, and waits until it lasts.
     ///
-    /// In one message: through a pooler other reads are a BEGIN, a statement and a COMMIT, and a replica that is paused between two
-    /// of them would keep the row from all others until the server ends it, which would look like an outage.
+    /// In one message: through a pooler other reads are a BEGIN, a statement and a COMMIT, and a
+    /// replica that is paused between two of them would keep the row from all others until the
+    /// server ends it, which would look like an outage.
     async fn write_sign(&self, statement: impl Fn(Option<Place>) -> String) -> Result<Sign, StoreError> {
         let store = self.background().for_signs_of_life();
         let written = store.read("note_alive", move |connection| {
             let statement = statement(connection.place());
             Box::pin(async move {
                 let life = connection.life();
-                // A sign whose wait was ended, however that came, can be seen and may not last. Whoever found it fresh would go by it
-                // without having waited for anything, so one more commit is waited for first.
+                // A sign whose wait was ended, however that came, can be seen and may not last.
+                // Whoever found it fresh would go by it without having waited for anything, so one
+                // more commit is waited for first.
                 if life.is_sign_uncertain.load(Ordering::Acquire)
                     && let Err(unsure) = commit(connection, WRITE_SOMETHING.to_owned()).await?
                 {
@@ -309,8 +324,8 @@ impl Store {
 /// Why what was committed may not last: the server's warning.
 struct Unsure(String);
 
-/// Runs a statement with one row, which commits by itself, to its end: the warning that nobody waits for a standby any more comes
-/// after the row.
+/// Runs a statement with one row, which commits by itself, to its end: the warning that nobody
+/// waits for a standby any more comes after the row.
 async fn commit(connection: &mut Connection, statement: String) -> Result<Result<PgRow, Unsure>, WorkError> {
     let run = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut **connection);
     let (rows, warning) = notices::listening_for_warnings(run).await;

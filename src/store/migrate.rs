@@ -1,4 +1,5 @@
-//! Migrations: refinery over an sqlx connection, under a lock, so that any number of replicas may start at once.
+//! Migrations: refinery over an sqlx connection, under a lock, so that any number of replicas may
+//! start at once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +24,8 @@ mod embedded {
 /// The oldest server that the statements work on.
 const OLDEST_SERVER: i32 = 140_000;
 
-/// How long a migration waits for a lock. Everybody who wants to write waits behind it meanwhile, heartbeats, too.
+/// How long a migration waits for a lock. Everybody who wants to write waits behind it meanwhile,
+/// heartbeats, too.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long it then lets others go first.
@@ -42,7 +44,8 @@ pub enum MigrateError {
     /// Too old a server. Waiting does not help.
     #[error("PostgreSQL {0} is too old: 14 or later is needed")]
     ServerTooOld(String),
-    /// Names of any script are stored, and the encoding has no place for them. Waiting does not help.
+    /// Names of any script are stored, and the encoding has no place for them. Waiting does not
+    /// help.
     #[error(
         "the database's encoding is {0}, which cannot hold every name: UTF8 is needed. Move it: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, then pg_dump and pg_restore into it"
     )]
@@ -50,8 +53,8 @@ pub enum MigrateError {
     /// A standby. It may be promoted.
     #[error("the server is a physical standby: decisions are made on the primary server alone")]
     Standby,
-    /// The line or the server went away meanwhile, or others were in the way. What is done is done, and the rest is worth
-    /// another try.
+    /// The line or the server went away meanwhile, or others were in the way. What is done is done,
+    /// and the rest is worth another try.
     #[error("the migration was interrupted: {0}")]
     Interrupted(String),
     /// A migration failed, or one that ran is not the one in this binary.
@@ -104,11 +107,11 @@ pub enum Readiness {
 }
 
 impl Store {
-    /// Brings the tables up to this binary's version; returns how many migrations ran. A newer schema than this
-    /// binary knows is left as it is.
+    /// Brings the tables up to this binary's version; returns how many migrations ran. A newer
+    /// schema than this binary knows is left as it is.
     ///
-    /// No migration waits long for a lock: a reader whose transaction stands, such as a dump, would stop every heartbeat. It is
-    /// tried again until nobody is in the way, and the log says who is.
+    /// No migration waits long for a lock: a reader whose transaction stands, such as a dump, would
+    /// stop every heartbeat. It is tried again until nobody is in the way, and the log says who is.
     pub async fn migrate(&self) -> Result<usize, MigrateError> {
         self.apply(embedded::migrations::runner()).await
     }
@@ -125,14 +128,15 @@ impl Store {
         Ok(report.applied_migrations().len())
     }
 
-    /// Waits until nobody else migrates. The lock ends with the connection, or with the one that is returned, whatever happens.
+    /// Waits until nobody else migrates. The lock ends with the connection, or with the one that is
+    /// returned, whatever happens.
     pub(super) async fn lock_migrations(
         &self,
         connection: &mut PgConnection,
     ) -> Result<Option<PgConnection>, sqlx::Error> {
         match self.options.pooler {
-            // A lock of the session, not of a transaction: each migration commits by itself. Migrating may take longer than a
-            // request may.
+            // A lock of the session, not of a transaction: each migration commits by itself.
+            // Migrating may take longer than a request may.
             Pooler::None => {
                 let lock =
                     "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
@@ -140,8 +144,9 @@ impl Store {
                 sqlx::raw_sql(lock).execute(connection).await?;
                 Ok(None)
             }
-            // What is of a session would stay with a connection of the pooler's, and the next to wait for the lock would
-            // wait for ever: here a transaction beside the migrations holds it.
+            // What is of a session would stay with a connection of the pooler's, and the next to
+            // wait for the lock would wait for ever: here a transaction beside the migrations holds
+            // it.
             Pooler::Transaction => {
                 let mut holder = self.connect().await?;
                 let lock = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
@@ -156,7 +161,8 @@ impl Store {
     /// Whether requests can be served, asked of the database within `patience`.
     pub async fn readiness(&self, patience: Duration) -> Readiness {
         let ask = async {
-            // One at a time: however many ask, the signs of life and the sweep keep their connections.
+            // One at a time: however many ask, the signs of life and the sweep keep their
+            // connections.
             let _turn = self.asking_for_readiness.lock().await;
             let pooled = self.background().pool.acquire(Of::AnyHistory).await?;
             let mut connection = Connection::new(pooled, self.options.pooler, self.life.clone());
@@ -219,7 +225,8 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError>
     Ok(())
 }
 
-/// Refinery has no driver for sqlx; with this one the service has one client, one URL dialect and one TLS stack.
+/// Refinery has no driver for sqlx; with this one the service has one client, one URL dialect and
+/// one TLS stack.
 struct Migrator {
     connection: PgConnection,
     /// For a look at what it waits for.

@@ -1,8 +1,9 @@
 //! Warnings that come with an answer of the server.
 //!
-//! A COMMIT whose wait for a synchronous standby is cancelled succeeds, with a warning: the transaction is committed there and
-//! perhaps nowhere else. sqlx shows warnings to nobody but whoever follows its log, so that is what is done here, for as long as
-//! one future runs and on no other thread.
+//! A COMMIT whose wait for a synchronous standby is cancelled succeeds, with a warning: the
+//! transaction is committed there and perhaps nowhere else. sqlx shows warnings to nobody but
+//! whoever follows its log, so that is what is done here, for as long as one future runs and on no
+//! other thread.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -23,12 +24,14 @@ thread_local! {
     static HEARD: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// One for all: each that is made would have every place that logs ask anew who follows. Two are made, and one is used: where
-/// there is a single one in a process, a place that logs asks only whoever follows on its own thread, once and for all, and a
-/// warning that first comes elsewhere would never be heard.
+/// One for all: each that is made would have every place that logs ask anew who follows. Two are
+/// made, and one is used: where there is a single one in a process, a place that logs asks only
+/// whoever follows on its own thread, once and for all, and a warning that first comes elsewhere
+/// would never be heard.
 static LISTENERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [Dispatch::new(Listener), Dispatch::new(Listener)]);
 
-/// Runs a future to its end and returns the last warning that the server sent meanwhile. What else it would log is dropped.
+/// Runs a future to its end and returns the last warning that the server sent meanwhile. What else
+/// it would log is dropped.
 pub async fn listening_for_warnings<T>(future: impl Future<Output = T>) -> (T, Option<String>) {
     Overheard { future: Box::pin(future), heard: None }.await
 }

@@ -1,4 +1,5 @@
-//! The password of the database's account from a file, read again for each new connection: a rotation needs no restart.
+//! The password of the database's account from a file, read again for each new connection: a
+//! rotation needs no restart.
 
 use std::fmt;
 use std::io;

@@ -1,8 +1,10 @@
-//! Connections to the database, kept for use: pools of them, in an order of importance, over one line to the server.
+//! Connections to the database, kept for use: pools of them, in an order of importance, over one
+//! line to the server.
 //!
-//! Where the server gives no more connections, what is less important gives up its idle ones for what is more important, and
-//! the pool of requests shares fewer. Whatever lets the service live (heartbeats, signs of life) keeps what it has. After a
-//! fault, connections that were made before it are looked at before they are used, or left altogether.
+//! Where the server gives no more connections, what is less important gives up its idle ones for
+//! what is more important, and the pool of requests shares fewer. Whatever lets the service live
+//! (heartbeats, signs of life) keeps what it has. After a fault, connections that were made before
+//! it are looked at before they are used, or left altogether.
 
 use std::fmt;
 use std::future::Future;
@@ -21,7 +23,8 @@ use super::histories::{Of, Place};
 use super::hosts::Hosts;
 use crate::metrics::{self, PoolUse};
 
-/// After so long without use a connection is looked at before it is used: its server may have gone dark meanwhile, or be another.
+/// After so long without use a connection is looked at before it is used: its server may have gone
+/// dark meanwhile, or be another.
 const LOOKED_AT_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a connection may stay without use, and how long where connections are few.
@@ -43,8 +46,9 @@ const ROOM_TRIES: u32 = 5;
 /// How many connections the server should have to spare: what another replica needs to begin with.
 const SPARE_CONNECTIONS: i64 = 3;
 
-/// For how long every host that answers must have been in another history before this replica follows one there. The one that it
-/// worked on may only be slow to answer, beside a former primary that woke up.
+/// For how long every host that answers must have been in another history before this replica
+/// follows one there. The one that it worked on may only be slow to answer, beside a former primary
+/// that woke up.
 const STRANGERS_AFTER: Duration = Duration::from_secs(10);
 
 /// What connections are for, the least important first.
@@ -71,14 +75,16 @@ pub struct Line {
     /// Connections that were not seen well since then are looked at before use.
     suspected_at: Mutex<Option<Instant>>,
     refused_at: Mutex<Option<Instant>>,
-    /// Since when no host is found that has been in the history that this replica works in, though others answer.
+    /// Since when no host is found that has been in the history that this replica works in, though
+    /// others answer.
     strangers_since: Mutex<Option<Instant>>,
     few_left: AtomicBool,
     /// Told when the connection that listens is to make room.
     room_wanted: Notify,
     pools: Mutex<Vec<Weak<Inner>>>,
     is_closed: AtomicBool,
-    /// How many commits of this process may not have been replicated, and how many of them are known to be by now.
+    /// How many commits of this process may not have been replicated, and how many of them are
+    /// known to be by now.
     uncertain_commits: AtomicU64,
     certain_commits: AtomicU64,
 }
@@ -105,7 +111,8 @@ impl Line {
         line
     }
 
-    /// Every connection that was made so far is closed, not used: those in use when they are given back.
+    /// Every connection that was made so far is closed, not used: those in use when they are given
+    /// back.
     pub fn leave(&self) {
         self.leave_generation(self.generation.load(Ordering::Acquire));
     }
@@ -125,12 +132,14 @@ impl Line {
         *lock(&self.suspected_at) = Some(Instant::now());
     }
 
-    /// A commit may be on this server alone: until another one was waited for, nobody is told of what they find there.
+    /// A commit may be on this server alone: until another one was waited for, nobody is told of
+    /// what they find there.
     pub fn note_uncertain_commit(&self) {
         self.uncertain_commits.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How many commits are uncertain that were not followed by one that is certain, and so covers them.
+    /// How many commits are uncertain that were not followed by one that is certain, and so covers
+    /// them.
     pub fn uncertain_commits(&self) -> Option<u64> {
         let uncertain = self.uncertain_commits.load(Ordering::Acquire);
         (uncertain > self.certain_commits.load(Ordering::Acquire)).then_some(uncertain)
@@ -157,7 +166,8 @@ impl Line {
         }
     }
 
-    /// Opens a client of its own at the first host at which it can be opened. It has to look at what it connects to.
+    /// Opens a client of its own at the first host at which it can be opened. It has to look at
+    /// what it connects to.
     pub async fn first<T, F>(&self, open: impl Fn(PgConnectOptions) -> F) -> Result<T, sqlx::Error>
     where
         F: Future<Output = Result<T, sqlx::Error>>,
@@ -175,8 +185,9 @@ impl Line {
         &self.admission
     }
 
-    /// Where any history will do, and there are several hosts, one that has been in the history that this replica works in comes
-    /// first: a former primary that wakes up must not be followed because it answers sooner than its successor.
+    /// Where any history will do, and there are several hosts, one that has been in the history
+    /// that this replica works in comes first: a former primary that wakes up must not be followed
+    /// because it answers sooner than its successor.
     async fn connect(&self, change: &Change, of: Of) -> Result<(PgConnection, Option<Place>), sqlx::Error> {
         if of != Of::AnyHistory || !self.hosts.are_several() {
             return self.connect_to(change, of, &AtomicBool::default()).await;
@@ -223,7 +234,8 @@ impl Line {
             .await
     }
 
-    /// Whether the server has lately refused a connection because there are too many, or is about to.
+    /// Whether the server has lately refused a connection because there are too many, or is about
+    /// to.
     pub fn are_connections_few(&self) -> bool {
         self.few_left.load(Ordering::Relaxed) || is_recent(*lock(&self.refused_at))
     }
@@ -269,8 +281,8 @@ impl Line {
         }
     }
 
-    /// Closes an idle connection of something less important, or one that something else has beyond what it needs; false where
-    /// there is none.
+    /// Closes an idle connection of something less important, or one that something else has beyond
+    /// what it needs; false where there is none.
     async fn make_room(&self, rank: Rank) -> bool {
         let mut pools = self.pools();
         pools.sort_by_key(|pool| pool.rank);
@@ -422,7 +434,8 @@ impl Pool {
         Pool(inner)
     }
 
-    /// A connection that is free, or a new one. Waits while all are in use: the caller says for how long.
+    /// A connection that is free, or a new one. Waits while all are in use: the caller says for how
+    /// long.
     pub async fn acquire(&self, of: Of) -> Result<InUse, sqlx::Error> {
         let pool = &self.0;
         let mut tries = 0;
@@ -461,8 +474,8 @@ impl Pool {
                 Err(error) => error,
             };
             if fault::is_of_another_history(&error) {
-                // Those that were made before lead elsewhere, or to what it was before. The next sign of life is given where new
-                // connections lead.
+                // Those that were made before lead elsewhere, or to what it was before. The next
+                // sign of life is given where new connections lead.
                 pool.line.leave_generation(generation);
             }
             if !fault::are_connections_used_up(&error) {
@@ -520,7 +533,8 @@ impl Inner {
         self.open.load(Ordering::Acquire) > 0
     }
 
-    /// Whether this pool has connections that it can do with. It shares those from now on, and the caller's permit is to be forgotten.
+    /// Whether this pool has connections that it can do with. It shares those from now on, and the
+    /// caller's permit is to be forgotten.
     fn shares_instead(&self) -> bool {
         // One is left in any case: what is open may be about to be closed.
         let take = |taken: u32| (taken + 1 < self.most).then_some(taken + 1);
@@ -563,7 +577,8 @@ impl Inner {
             }
         }
         if self.line.few_left.load(Ordering::Relaxed) {
-            // Under load nothing is idle: one connection less may be in use, down to one, until there are some to spare.
+            // Under load nothing is idle: one connection less may be in use, down to one, until
+            // there are some to spare.
             if self.rank <= Rank::Requests
                 && self.most.saturating_sub(self.taken_away.load(Ordering::Acquire)) > 1
                 && let Ok(permit) = self.permits.try_acquire()
@@ -579,7 +594,8 @@ impl Inner {
 }
 
 impl Held {
-    /// Whether nobody is to use it any more: all of its time are left, or it was made in another history.
+    /// Whether nobody is to use it any more: all of its time are left, or it was made in another
+    /// history.
     fn is_left(&self, line: &Line) -> bool {
         self.generation != line.generation.load(Ordering::Acquire) || self.epoch != line.admission.epoch()
     }
@@ -598,7 +614,8 @@ impl Held {
                 tracing::debug!(%error, "an idle connection is closed");
                 false
             }
-            // Not an answer that it is gone, but none: the others of that time lead to the same silence.
+            // Not an answer that it is gone, but none: the others of that time lead to the same
+            // silence.
             Err(_) => {
                 line.leave_generation(self.generation);
                 false

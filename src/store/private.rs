@@ -1,7 +1,8 @@
 //! The database in the private server: who owns it, and that this one is no superuser.
 //!
-//! What reaches the server's socket may be anybody in it; so this keeps nobody out who is on this machine under the service's
-//! account. It bounds what a statement of the service can do: no file is read, no program run, no other role taken.
+//! What reaches the server's socket may be anybody in it; so this keeps nobody out who is on this
+//! machine under the service's account. It bounds what a statement of the service can do: no file
+//! is read, no program run, no other role taken.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -12,8 +13,9 @@ pub const OWNER: &str = "client_failover";
 /// The private database.
 pub const DATABASE: &str = "client_failover";
 
-/// What was made by a superuser, as earlier versions did, is handed to its owner. Columns and indexes go with their tables, and
-/// so do the sequences that belong to columns. Readers that were made keep their right to what is made later.
+/// What was made by a superuser, as earlier versions did, is handed to its owner. Columns and
+/// indexes go with their tables, and so do the sequences that belong to columns. Readers that were
+/// made keep their right to what is made later.
 const HAND_OVER: &str = "
     DO $$
     DECLARE thing record;
@@ -47,8 +49,9 @@ const HAND_OVER: &str = "
     END
     $$";
 
-/// Makes the database and its owner where they are missing, and hands over what is not its owner's. `superuser` leads to the
-/// server as the one that it was made with. The same again changes nothing.
+/// Makes the database and its owner where they are missing, and hands over what is not its owner's.
+/// `superuser` leads to the server as the one that it was made with. The same again changes
+/// nothing.
 pub async fn prepare(superuser: &PgConnectOptions) -> Result<(), sqlx::Error> {
     let mut server = PgConnection::connect_with(&superuser.clone().database("postgres")).await?;
     let (has_owner, owner_of_database): (bool, Option<String>) = sqlx::query_as(

@@ -1,16 +1,19 @@
-//! A role of the database for people who look: it reads what operators need, changes nothing, and stalls nobody by accident.
+//! A role of the database for people who look: it reads what operators need, changes nothing, and
+//! stalls nobody by accident.
 //!
-//! What it may not do is withheld, not asked for: it owns nothing and is granted SELECT alone, so it can lock no row, and no
-//! table against the service. What it could do by accident, such as leaving a transaction open over lunch, is ended by
-//! settings of the role. Whoever logs in as it can change these, and is trusted not to.
+//! What it may not do is withheld, not asked for: it owns nothing and is granted SELECT alone, so
+//! it can lock no row, and no table against the service. What it could do by accident, such as
+//! leaving a transaction open over lunch, is ended by settings of the role. Whoever logs in as it
+//! can change these, and is trusted not to.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use super::Store;
 
-/// What is read. A test compares it with what there is: whoever adds a relation decides here. Relations of later migrations
-/// are readable by default for readers made before, so one with secrets has to be revoked in the migration that makes it.
+/// What is read. A test compares it with what there is: whoever adds a relation decides here.
+/// Relations of later migrations are readable by default for readers made before, so one with
+/// secrets has to be revoked in the migration that makes it.
 const READABLE: [&str; 20] = [
     "groups",
     "sessions",
@@ -46,7 +49,8 @@ const SETTINGS: [(&str, &str); 7] = [
     ("default_transaction_isolation", "read committed"),
     // Whoever asks for SERIALIZABLE all the same waits for a snapshot that disturbs no writer.
     ("default_transaction_deferrable", "on"),
-    // An old snapshot keeps dead versions of heartbeats on their pages, and the next writers walk past them.
+    // An old snapshot keeps dead versions of heartbeats on their pages, and the next writers walk
+    // past them.
     ("statement_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "10s"),
     ("lock_timeout", "2s"),
@@ -93,8 +97,8 @@ pub enum ReaderError {
 }
 
 impl Store {
-    /// Makes a role that reads, or brings one up to date: the same again changes nothing. It cannot log in unless somebody lets
-    /// it. Needs a database that is migrated.
+    /// Makes a role that reads, or brings one up to date: the same again changes nothing. It cannot
+    /// log in unless somebody lets it. Needs a database that is migrated.
     pub async fn make_reader(&self, role: &str) -> Result<(), ReaderError> {
         let unusable = |why| ReaderError::Unusable { role: role.to_owned(), why };
         if role.is_empty() || role.len() > LONGEST_NAME || role.contains('\0') {
@@ -184,8 +188,8 @@ async fn find_place(connection: &mut PgConnection, role: &str) -> Result<Place, 
     Ok(Place { role: row.try_get(0)?, database: row.try_get(1)?, schema: row.try_get(2)?, owner: row.try_get(3)? })
 }
 
-/// What makes the role and its settings as far as they are not as they should be: somebody who may create roles can have
-/// done that, so that our own account need not.
+/// What makes the role and its settings as far as they are not as they should be: somebody who may
+/// create roles can have done that, so that our own account need not.
 async fn statements_of_role(
     connection: &mut PgConnection,
     place: &Place,

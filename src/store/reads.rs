@@ -1,4 +1,5 @@
-//! What `GET` shows: groups with their sessions, and the roles that are true at the moment of reading.
+//! What `GET` shows: groups with their sessions, and the roles that are true at the moment of
+//! reading.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -33,7 +34,8 @@ pub struct SessionView {
     pub id: String,
     /// Its name for people.
     pub name: Option<String>,
-    /// The role that is true now: Secondary once the lease has run out, whether or not a sweep has come by.
+    /// The role that is true now: Secondary once the lease has run out, whether or not a sweep has
+    /// come by.
     pub role: Role,
     /// Its latest heartbeat as reported.
     pub heartbeat: Option<HeartbeatView>,

@@ -1,12 +1,13 @@
-//! Statements for a database whose groups are spread over several servers (Citus), and what spreads them.
+//! Statements for a database whose groups are spread over several servers (Citus), and what spreads
+//! them.
 //!
-//! The tables with a group's key are cut into *places* (shards) by it, each on one node. A transaction touches the groups of one
-//! place, so that all of it is one serializable transaction of that node, and every statement of it names the keys
-//! of its groups: then each is one message to one node. Nothing is told by where a row lies (`ctid`), which is true in
-//! one place only.
+//! The tables with a group's key are cut into *places* (shards) by it, each on one node. A
+//! transaction touches the groups of one place, so that all of it is one serializable transaction
+//! of that node, and every statement of it names the keys of its groups: then each is one message
+//! to one node. Nothing is told by where a row lies (`ctid`), which is true in one place only.
 //!
-//! The clock, the signs of life, outages and whatever names no group stay with the coordinator, to which the service
-//! connects. See `docs/decisions/0019-beyond-one-postgresql.md`.
+//! The clock, the signs of life, outages and whatever names no group stay with the coordinator, to
+//! which the service connects. See `docs/decisions/0019-beyond-one-postgresql.md`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,18 +28,21 @@ use super::status::CensusRow;
 use super::{LOCK_TIMEOUT, Store, StoreError, WorkError};
 use crate::arbitration::Role;
 
-/// What every connection sets. A transaction has one connection to each node, so that what it does there is one transaction; what
-/// is set in it, the nodes are told. A plan for keys that are not known yet would be one for no place.
+/// What every connection sets. A transaction has one connection to each node, so that what it does
+/// there is one transaction; what is set in it, the nodes are told. A plan for keys that are not
+/// known yet would be one for no place.
 pub(super) const SETTINGS: &str = "
     SET citus.multi_shard_modify_mode = 'sequential';
     SET citus.max_adaptive_executor_pool_size = 1;
     SET citus.propagate_set_commands = 'local';
     SET plan_cache_mode = 'force_custom_plan'";
 
-/// What the nodes are told, because it has to hold there as well: some of what sessions of the coordinator begin with. They are
-/// told with the first statement that goes to them, and so without a message more.
+/// What the nodes are told, because it has to hold there as well: some of what sessions of the
+/// coordinator begin with. They are told with the first statement that goes to them, and so without
+/// a message more.
 ///
-/// One message each: of several statements in one, the nodes would be told all, the BEGIN among them.
+/// One message each: of several statements in one, the nodes would be told all, the BEGIN among
+/// them.
 pub(super) async fn set_for_nodes(connection: &mut Connection) -> Result<(), WorkError> {
     let settings = [("lock_timeout", LOCK_TIMEOUT), ("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
     for (name, value) in settings {
@@ -48,8 +52,9 @@ pub(super) async fn set_for_nodes(connection: &mut Connection) -> Result<(), Wor
     Ok(())
 }
 
-/// How many places are kept in mind, and for how long: the cluster may be given other places meanwhile. A wrong one costs time,
-/// and nothing else: every group is whole at its place, and a transaction of two places is one at each.
+/// How many places are kept in mind, and for how long: the cluster may be given other places
+/// meanwhile. A wrong one costs time, and nothing else: every group is whole at its place, and a
+/// transaction of two places is one at each.
 const MOST_PLACES: usize = 200_000;
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
@@ -80,9 +85,9 @@ impl Places {
 }
 
 impl Store {
-    /// Looks whether each node is as it was noted, at first and after a decision that met one that is not: then the database is
-    /// in another history, which the sign of life that follows notes. Not with each sign: nodes are asked on connections that
-    /// are made for it.
+    /// Looks whether each node is as it was noted, at first and after a decision that met one that
+    /// is not: then the database is in another history, which the sign of life that follows notes.
+    /// Not with each sign: nodes are asked on connections that are made for it.
     pub(super) async fn note_nodes_in_question(&self) -> Result<(), StoreError> {
         if !self.life().takes_question_of_nodes() {
             return Ok(());
@@ -100,13 +105,14 @@ impl Store {
         noted
     }
 
-    /// Whether the database's groups are spread over several places, as far as its connections have shown.
+    /// Whether the database's groups are spread over several places, as far as its connections have
+    /// shown.
     pub fn is_spread(&self) -> bool {
         self.line.admission().is_spread()
     }
 
-    /// Cuts up by the places of their groups what a transaction each is to be made of. All is of one place where the database
-    /// is one, or does not say.
+    /// Cuts up by the places of their groups what a transaction each is to be made of. All is of
+    /// one place where the database is one, or does not say.
     pub async fn by_place<T>(&self, all: Vec<T>, key_of: impl Fn(&T) -> Uuid) -> Vec<Vec<T>> {
         if !self.is_spread() || all.len() < 2 {
             return vec![all];
@@ -145,15 +151,18 @@ async fn find_places(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<i
     Ok(places)
 }
 
-/// The state of these groups in rows of the form that [`super::state`] reads, and after that the moment of the decision, which is
-/// the coordinator's: the snapshot is that of the groups' node, and the clock is read after it.
+/// The state of these groups in rows of the form that [`super::state`] reads, and after that the
+/// moment of the decision, which is the coordinator's: the snapshot is that of the groups' node,
+/// and the clock is read after it.
 ///
-/// The coordinator's own snapshot is a little older. Where an outage or a set clock was noted in between, its last sign of life is too
-/// old or of the future, and nothing is decided. Where a history was, a group that has gone over into it may be led over twice,
-/// which leaves it in doubt for no longer.
+/// The coordinator's own snapshot is a little older. Where an outage or a set clock was noted in
+/// between, its last sign of life is too old or of the future, and nothing is decided. Where a
+/// history was, a group that has gone over into it may be led over twice, which leaves it in doubt
+/// for no longer.
 ///
-/// Each group is told with the node that told it. One that is not as it was noted, because a standby was promoted, may lack
-/// grants: nothing is decided on it before a sign of life has noted another history.
+/// Each group is told with the node that told it. One that is not as it was noted, because a
+/// standby was promoted, may lack grants: nothing is decided on it before a sign of life has noted
+/// another history.
 pub(super) async fn load(
     connection: &mut Connection,
     keys: &[Uuid],
@@ -224,7 +233,8 @@ pub(super) struct TraceRow<'a> {
     pub(super) reason: &'static str,
 }
 
-/// Writes changes of roles down, each with an id from the coordinator, and has the commit wake the readers.
+/// Writes changes of roles down, each with an id from the coordinator, and has the commit wake the
+/// readers.
 pub(super) async fn save_trace(
     connection: &mut Connection,
     rows: &[TraceRow<'_>],
@@ -242,7 +252,8 @@ pub(super) async fn save_trace(
     let paths: Vec<(Uuid, String, String, String)> =
         sqlx::query_as(PATHS).bind(&keys).fetch_all(&mut *connection).await?;
     let paths: HashMap<Uuid, _> = paths.into_iter().map(|(key, t, n, g)| (key, (t, n, g))).collect();
-    // One by one: a row that is computed from others would be sent to the coordinator and back. Roles change seldom.
+    // One by one: a row that is computed from others would be sent to the coordinator and back.
+    // Roles change seldom.
     for row in rows {
         let Some((tenant, namespace, group)) = paths.get(&row.key) else {
             return Err(WorkError::Inconsistent(format!("group {} of a change of role is not there", row.key)));
@@ -255,15 +266,15 @@ pub(super) async fn save_trace(
     wake_readers(connection).await
 }
 
-/// Has the commit wake whoever listens. They listen at the coordinator: said within a statement on rows of a node, it
-/// would be said there.
+/// Has the commit wake whoever listens. They listen at the coordinator: said within a statement on
+/// rows of a node, it would be said there.
 pub(super) async fn wake_readers(connection: &mut Connection) -> Result<(), WorkError> {
     sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(connection).await?;
     Ok(())
 }
 
-/// New histories of the database whose bases are among these ids, as events. What else happened is read by itself: one statement
-/// is not of the coordinator's rows and of those of all nodes.
+/// New histories of the database whose bases are among these ids, as events. What else happened is
+/// read by itself: one statement is not of the coordinator's rows and of those of all nodes.
 pub(super) async fn read_histories(
     connection: &mut Connection,
     after: i64,
@@ -298,10 +309,11 @@ pub(super) async fn count_sessions(connection: &mut Connection, keys: &[Uuid]) -
     Ok(keys.iter().map(of).collect())
 }
 
-/// Of those of the groups in which somebody holds a role, how long until the first of their leases ends.
+/// Of those of the groups in which somebody holds a role, how long until the first of their leases
+/// ends.
 ///
-/// Outages, which are the coordinator's, are left out of account: a lease that one of them extends is looked at too early, and
-/// judged by the transaction that would take the role.
+/// Outages, which are the coordinator's, are left out of account: a lease that one of them extends
+/// is looked at too early, and judged by the transaction that would take the role.
 pub(super) async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
     const READ: &str = "
         SELECT s.group_key, min(h.lease_until)
@@ -317,8 +329,8 @@ pub(super) async fn find_leases_left(connection: &mut Connection, keys: &[Uuid])
 
 /// What is counted of the next groups in order of key: see [`super::status::read_census_page`].
 ///
-/// By the coordinator's clock and the latest outage that counted for every lease: the function that judges by all of them is not
-/// where the rows are, and the difference is over within a timeout.
+/// By the coordinator's clock and the latest outage that counted for every lease: the function that
+/// judges by all of them is not where the rows are, and the difference is over within a timeout.
 pub(super) async fn read_census_page(
     connection: &mut Connection,
     after: Uuid,
@@ -371,7 +383,8 @@ pub(super) async fn read_census_page(
 pub const OF_GROUPS: [&str; 6] =
     ["groups", "sessions", "heartbeats", "role_transitions", "configuration_changes", "former_groups"];
 
-/// The oldest extension that hands on the isolation of a transaction and takes these statements, as far as that was tried.
+/// The oldest extension that hands on the isolation of a transaction and takes these statements, as
+/// far as that was tried.
 const OLDEST_EXTENSION: (u32, u32) = (12, 1);
 
 /// How long a session of the service may take to end that was just closed.
@@ -402,8 +415,9 @@ pub enum DistributeError {
 }
 
 impl Store {
-    /// Spreads the groups of a migrated database over the nodes of its cluster; false where they are spread already. All of it is
-    /// one transaction. No replica may run: one that began on one server tells rows by where they lie.
+    /// Spreads the groups of a migrated database over the nodes of its cluster; false where they
+    /// are spread already. All of it is one transaction. No replica may run: one that began on one
+    /// server tells rows by where they lie.
     pub async fn distribute(&self) -> Result<bool, DistributeError> {
         // Those of the migration before.
         self.leave_connections();
@@ -459,8 +473,9 @@ fn is_new_enough(version: &str) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_EXTENSION
 }
 
-/// Which server each node is. A standby that is promoted without the last commits lacks grants, one of a node as one of the
-/// coordinator: so each node says with a group which server it is and on which timeline, and that is noted with the history.
+/// Which server each node is. A standby that is promoted without the last commits lacks grants, one
+/// of a node as one of the coordinator: so each node says with a group which server it is and on
+/// which timeline, and that is noted with the history.
 pub const OF_NODES: [&str; 7] = [
     "CREATE TABLE service_nodes (
         node integer NOT NULL,
@@ -474,9 +489,11 @@ pub const OF_NODES: [&str; 7] = [
         FROM pg_dist_local_group g, pg_control_system() c
     )",
     "SELECT create_distributed_function('identity_of_node()')",
-    // Looks again under a lock where something is another: what somebody else saw before may be noted by now.
+    // Looks again under a lock where something is another: what somebody else saw before may be
+    // noted by now.
     //
-    // The mark is what an operator does who wants a new history: no server is on a timeline of that name.
+    // The mark is what an operator does who wants a new history: no server is on a timeline of that
+    // name.
     "
     CREATE FUNCTION note_nodes() RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
@@ -522,8 +539,9 @@ fn statements_that_distribute() -> Vec<String> {
         "groups" => "SELECT create_distributed_table('groups', 'group_key')".to_owned(),
         table => format!("SELECT create_distributed_table('{table}', 'group_key', colocate_with => 'groups')"),
     }));
-    // A sign of life needs what a heartbeat needs, and that is a commit on every node: the row that all replicas share is written
-    // at the coordinator, and with it one on each, in the same transaction. Every node has to have prepared it.
+    // A sign of life needs what a heartbeat needs, and that is a commit on every node: the row that
+    // all replicas share is written at the coordinator, and with it one on each, in the same
+    // transaction. Every node has to have prepared it.
     statements.extend(
         [
             "CREATE TABLE service_signs_of_nodes (
@@ -543,7 +561,8 @@ fn statements_that_distribute() -> Vec<String> {
             $$",
             "CREATE TRIGGER signs_are_given_on_every_node AFTER UPDATE ON service_liveness
                 FOR EACH ROW EXECUTE FUNCTION sign_on_every_node()",
-            // Known to the coordinator's bookkeeping, so that it commits together with what it is about on a node.
+            // Known to the coordinator's bookkeeping, so that it commits together with what it is
+            // about on a node.
             "SELECT citus_add_local_table_to_metadata('audit_log')",
             "CREATE FUNCTION place_of_group(key uuid) RETURNS bigint LANGUAGE sql STABLE
                 RETURN get_shard_id_for_distribution_column('groups', key)",

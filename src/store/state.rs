@@ -1,6 +1,8 @@
-//! The state that roles are decided on: read whole, decided in memory, and what changed written back.
+//! The state that roles are decided on: read whole, decided in memory, and what changed written
+//! back.
 //!
-//! Rows are validated here, so that bad data is an error of one group and never a panic or a wrong decision.
+//! Rows are validated here, so that bad data is an error of one group and never a panic or a wrong
+//! decision.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +40,8 @@ impl Clock {
         Moment { now: instant(self.now), outages: &self.outages, history: self.history }
     }
 
-    /// Whether what reached this replica then was sent after the present history of the database was noticed, for certain.
+    /// Whether what reached this replica then was sent after the present history of the database
+    /// was noticed, for certain.
     pub fn is_of_present_history(&self, arrived_at: std::time::Instant) -> bool {
         self.in_history_since.is_some_and(|since| arrived_at >= since)
     }
@@ -104,9 +107,10 @@ impl StoredGroup {
 /// What [`load`] found for one key: nothing, a group, or one whose rows break a rule.
 pub type Loaded = Option<Result<StoredGroup, String>>;
 
-/// Reads the whole state of these groups, in their order, and the clock, in one statement: what a decision in a serializable
-/// transaction rests on. The clock is read in the statement that takes the snapshot: not before it, and once. Where it was set
-/// back since their leases were given, they are based anew on it first.
+/// Reads the whole state of these groups, in their order, and the clock, in one statement: what a
+/// decision in a serializable transaction rests on. The clock is read in the statement that takes
+/// the snapshot: not before it, and once. Where it was set back since their leases were given, they
+/// are based anew on it first.
 pub async fn load(
     connection: &mut Connection,
     keys: &[Uuid],
@@ -121,16 +125,18 @@ pub async fn load(
     Ok((read.clock, read.groups))
 }
 
-/// As [`load`], for one group of many sessions: only these sessions of it and those that hold a role, which is all that most
-/// heartbeats are decided on (`arbitration::changes_nothing`). The watermark is that of all. Nothing where that is not
-/// enough: where a handover is open, or leases have to be based anew. What is read whole after that is decided on by this clock.
+/// As [`load`], for one group of many sessions: only these sessions of it and those that hold a
+/// role, which is all that most heartbeats are decided on (`arbitration::changes_nothing`). The
+/// watermark is that of all. Nothing where that is not enough: where a handover is open, or leases
+/// have to be based anew. What is read whole after that is decided on by this clock.
 pub async fn load_in_part(
     connection: &mut Connection,
     key: Uuid,
     session_ids: &[&str],
     options: &StoreOptions,
 ) -> Result<(Clock, Option<Loaded>), WorkError> {
-    // Holders are found by the indexes that allow one of each. What the others sent is one number, made where the rows are.
+    // Holders are found by the indexes that allow one of each. What the others sent is one number,
+    // made where the rows are.
     const LOAD: &str = concat!(
         "WITH moment AS MATERIALIZED (",
         moment!("$3"),
@@ -177,7 +183,8 @@ pub async fn load_in_part(
     Ok((read.clock, is_enough.then_some(loaded)))
 }
 
-/// The clock alone, for a serializable transaction that decides on no state of a group. It comes first in it.
+/// The clock alone, for a serializable transaction that decides on no state of a group. It comes
+/// first in it.
 pub async fn read_moment(connection: &mut Connection, options: &StoreOptions) -> Result<Clock, WorkError> {
     let witness = connection.call_witness();
     let asked = sqlx::query(moment!("$1")).bind(witness.asks()).fetch_optional(connection).await?;
@@ -195,15 +202,17 @@ struct StateRead {
     of_an_old_clock: Vec<Uuid>,
 }
 
-/// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its primary key for each group:
-/// joined, a heartbeat would be looked up for each session, and the group's columns repeated. The walks are held apart from the
-/// planner (OFFSET 0): where a tenant has large groups, it would read whole tables for a batch of small ones.
+/// Groups, sessions and heartbeats come as rows of their own, each kind by one walk along its
+/// primary key for each group: joined, a heartbeat would be looked up for each session, and the
+/// group's columns repeated. The walks are held apart from the planner (OFFSET 0): where a tenant
+/// has large groups, it would read whole tables for a batch of small ones.
 async fn read_state(
     connection: &mut Connection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<StateRead, WorkError> {
-    // The clock comes with the first row, and only with it. Of a group that is not there, only its place comes.
+    // The clock comes with the first row, and only with it. Of a group that is not there, only its
+    // place comes.
     const LOAD: &str = concat!(
         "WITH moment AS MATERIALIZED (",
         moment!("$2"),
@@ -244,7 +253,8 @@ async fn read_state(
     read_rows(&rows, None, keys, &witness, options)
 }
 
-/// The moment is a row of its own where groups are spread, and otherwise within the first of the rows.
+/// The moment is a row of its own where groups are spread, and otherwise within the first of the
+/// rows.
 fn read_rows(
     rows: &[PgRow],
     moment: Option<&PgRow>,
@@ -303,8 +313,8 @@ struct Rows<'r> {
     heartbeats: Vec<(&'r str, &'r PgRow)>,
 }
 
-/// Where the database is in another history, the last sign of life is too old, or the clock was set since it was given: nothing is
-/// decided before that is recorded.
+/// Where the database is in another history, the last sign of life is too old, or the clock was set
+/// since it was given: nothing is decided before that is recorded.
 pub(super) fn read_clock(row: &PgRow, witness: &Witness, options: &StoreOptions) -> Result<Clock, WorkError> {
     let history = witness.look_at(row)?;
     let life = &witness.life;
@@ -363,7 +373,8 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
     let handover = match (from, get_instant(row, 4)?, get_instant(row, 5)?) {
         (None, Some(until), _) => Some(Handover { from: Former::Gone, until }),
         (Some(from), Some(until), Some(Instant(heard_until))) => {
-            // One that yielded and is not there any more was deleted by a replica that keeps no handover from it.
+            // One that yielded and is not there any more was deleted by a replica that keeps no
+            // handover from it.
             session_ids.iter().position(|id| id == from).map(|session| {
                 let heard_until = ClientInstant(heard_until);
                 Handover { from: Former::Yielding { session, heard_until }, until }
@@ -405,17 +416,19 @@ fn read_session(session: &PgRow, heartbeat: Option<&PgRow>) -> Result<Option<Ses
     let Micros(heard_until) = row.try_get(6)?;
     let received_at = row.try_get::<Micros, _>(3)?.into();
     let lease_until = row.try_get::<Micros, _>(4)?.into();
-    // A replica of an earlier version leaves this as it was when it stores a heartbeat, or null: then nothing is known of
-    // when what it heard was heard, and it counts as if with that heartbeat.
+    // A replica of an earlier version leaves this as it was when it stores a heartbeat, or null:
+    // then nothing is known of when what it heard was heard, and it counts as if with that
+    // heartbeat.
     let heard_counts_until = get_instant(row, 7)?.filter(|until| *until >= received_at).unwrap_or(lease_until);
     let beat = Beat { health, heard_until: ClientInstant(heard_until), heard_counts_until, received_at, lease_until };
     Ok(Some(Session { role, beat: Some(beat), sent_until: get_instant(row, 5)? }))
 }
 
-/// Writes what was done to these groups: heartbeats, roles, what their sessions share, and the trace.
+/// Writes what was done to these groups: heartbeats, roles, what their sessions share, and the
+/// trace.
 ///
-/// Each statement runs only where something of its kind changed. Rows are in order of key, so that two that write the
-/// same rows wait for each other instead of locking each other out.
+/// Each statement runs only where something of its kind changed. Rows are in order of key, so that
+/// two that write the same rows wait for each other instead of locking each other out.
 pub async fn save(
     connection: &mut Connection,
     clock: &Clock,
@@ -497,9 +510,10 @@ impl<'g> Columns<'g> {
 }
 
 async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
-    // By the place where the snapshot of this transaction has the row, so that no index is walked again. A row that somebody
-    // has moved since is a conflict, as it would be by key. The arrays are unnested side by side in the list of columns: as
-    // functions in FROM, each would be stored first.
+    // By the place where the snapshot of this transaction has the row, so that no index is walked
+    // again. A row that somebody has moved since is a conflict, as it would be by key. The arrays
+    // are unnested side by side in the list of columns: as functions in FROM, each would be stored
+    // first.
     const UPDATE: &str = "
         UPDATE heartbeats h
         SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
@@ -590,7 +604,8 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
     check_count("groups", keys.len(), written)
 }
 
-/// In two steps, first taking and then giving: the indexes that allow one holder are checked row by row.
+/// In two steps, first taking and then giving: the indexes that allow one holder are checked row by
+/// row.
 async fn save_roles(connection: &mut Connection, clock: &Clock, groups: &[StoredGroup]) -> Result<(), WorkError> {
     macro_rules! update {
         ($of_these:literal) => {
@@ -646,8 +661,8 @@ async fn save_trace(
     groups: &[StoredGroup],
     actor: Actor,
 ) -> Result<(), WorkError> {
-    // The commit wakes whoever streams events. It takes a lock that is global to the server, so only here, where a role
-    // changed, and never for an ordinary heartbeat.
+    // The commit wakes whoever streams events. It takes a lock that is global to the server, so
+    // only here, where a role changed, and never for an ordinary heartbeat.
     const INSERT: &str = "
         WITH written AS (
             INSERT INTO role_transitions (group_key, tenant_id, namespace_id, group_id, session_id,
@@ -716,7 +731,8 @@ impl StoredGroup {
     }
 }
 
-/// A statement that names its rows by key touches exactly those, or the snapshot and the code disagree.
+/// A statement that names its rows by key touches exactly those, or the snapshot and the code
+/// disagree.
 pub(super) fn check_count(table: &str, expected: usize, written: u64) -> Result<(), WorkError> {
     match u64::try_from(expected) == Ok(written) {
         true => Ok(()),

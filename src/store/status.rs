@@ -1,5 +1,5 @@
-//! What operators look at: the state of groups with what is true at the moment of reading, a page at a time, and the walk
-//! along all groups that counts them. Never in a serializable transaction.
+//! What operators look at: the state of groups with what is true at the moment of reading, a page
+//! at a time, and the walk along all groups that counts them. Never in a serializable transaction.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -38,7 +38,8 @@ pub struct GroupStatus {
     pub watermark: Option<DateTime<Utc>>,
     /// The session whose handover is being waited for.
     pub handover_from: Option<String>,
-    /// Until when nobody but a session that says it acts is Primary; `None` where nothing is in doubt.
+    /// Until when nobody but a session that says it acts is Primary; `None` where nothing is in
+    /// doubt.
     pub in_doubt_until: Option<DateTime<Utc>>,
     /// The clock at the moment of reading.
     pub now: DateTime<Utc>,
@@ -195,7 +196,8 @@ impl GroupSearch {
         &self,
         query: sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments>,
     ) -> sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments> {
-        // Planned anew each time: a plan for any search and any number of keys would be a bad one for most.
+        // Planned anew each time: a plan for any search and any number of keys would be a bad one
+        // for most.
         query
             .persistent(false)
             .bind(self.namespace.as_ref().map(|path| path.tenant.as_str().to_owned()))
@@ -270,7 +272,8 @@ pub struct CensusRow {
     pub group_id: String,
     /// Registered sessions.
     pub sessions: i64,
-    /// For each live session the part of its lease that is over: 0 for under a quarter, to 3 for more than three quarters.
+    /// For each live session the part of its lease that is over: 0 for under a quarter, to 3 for
+    /// more than three quarters.
     pub lease_ages: Vec<i16>,
     /// The health of its Primary, if it has one.
     pub primary_health: Option<f64>,
@@ -289,9 +292,10 @@ pub async fn read_census_page(
     if connection.is_spread() {
         return spread::read_census_page(connection, after, limit).await;
     }
-    // Short statements that hold no snapshot for long, each one walk along the keys of three tables at once. The last key of the
-    // page bounds each walk by itself: looked up group by group, they would cost twice as much. Outages only extend a lease,
-    // so the function that judges by them is called for those that would be over.
+    // Short statements that hold no snapshot for long, each one walk along the keys of three tables
+    // at once. The last key of the page bounds each walk by itself: looked up group by group, they
+    // would cost twice as much. Outages only extend a lease, so the function that judges by them is
+    // called for those that would be over.
     const READ: &str = "
         WITH page AS MATERIALIZED (
             SELECT group_key AS last FROM (SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2) keys
@@ -330,7 +334,8 @@ pub async fn read_census_page(
     Ok(sqlx::query_as(READ).bind(after).bind(limit).fetch_all(connection).await?)
 }
 
-/// The groups that were granted a Primary at least so often in the last so many seconds, at most `limit` of them.
+/// The groups that were granted a Primary at least so often in the last so many seconds, at most
+/// `limit` of them.
 pub async fn find_flapping(
     connection: &mut Connection,
     grants: i64,
@@ -357,7 +362,8 @@ pub struct History {
     pub last_sign_at: Option<DateTime<Utc>>,
     /// What it was noticed by.
     pub reason: String,
-    /// The id of its event, above which those of the events in it are; 0 where nothing was fenced off.
+    /// The id of its event, above which those of the events in it are; 0 where nothing was fenced
+    /// off.
     pub base: i64,
     /// Whether nothing was fenced off because an operator says that promotions lose nothing.
     pub is_trusted: bool,

@@ -10,7 +10,8 @@ use failover_api::apis::configuration::Configuration;
 use failover_api::apis::groups_api::put_group;
 use failover_api::models::{ClientRole, ClientSessionRegistration, FailoverHeartbeat, GroupConfiguration};
 
-// What is odd in a name has to be encoded. No space: this generator writes it as forms do, and in a path that is a plus.
+// What is odd in a name has to be encoded. No space: this generator writes it as forms do, and in a
+// path that is a plus.
 const TENANT: &str = "plant";
 const NAMESPACE: &str = "line1";
 const GROUP: &str = "pump&7%";

@@ -1,5 +1,5 @@
-//! Looks for breaches of the promises in a record. Knows the promises and the record, and nothing of the code that
-//! is checked nor of how faults are injected.
+//! Looks for breaches of the promises in a record. Knows the promises and the record, and nothing
+//! of the code that is checked nor of how faults are injected.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,7 +64,8 @@ const TAKES_EFFECT_US: i64 = 300_000;
 /// What is allowed for the machine, which is not the service's to promise.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
-    /// How much later than every half timeout a heartbeat may leave or be answered and still be regular.
+    /// How much later than every half timeout a heartbeat may leave or be answered and still be
+    /// regular.
     pub beat_us: i64,
     /// How much longer than promised a group may be without a Primary.
     pub takeover_us: i64,
@@ -86,7 +87,8 @@ pub struct Findings {
     pub answered: usize,
     pub role_changes: usize,
     pub grants: usize,
-    /// Of the times that a group was without a Primary although nothing disturbed it: the longest, in failover timeouts, and in ms.
+    /// Of the times that a group was without a Primary although nothing disturbed it: the longest,
+    /// in failover timeouts, and in ms.
     pub longest_gap: (f64, i64),
     /// How many such times there were.
     pub gaps: usize,
@@ -188,7 +190,8 @@ impl<'a> GroupRecord<'a> {
         self.record.losses.iter().any(|(from, until)| (*from..*until + ANSWERED_LATE_US).contains(&at))
     }
 
-    /// Whether it was in doubt then who acts: for one lease after the service noticed that the database knows less.
+    /// Whether it was in doubt then who acts: for one lease after the service noticed that the
+    /// database knows less.
     fn is_in_doubt(&self, at: i64) -> bool {
         self.record.histories.iter().any(|history| {
             let lasts = gaps::timeout(self, history.noticed_at, history.noticed_at) + TAKES_EFFECT_US;
@@ -202,7 +205,8 @@ impl<'a> GroupRecord<'a> {
         noted.map(|history| history.base)
     }
 
-    /// The session that held Primary with that term. Whoever held it when a history was noted goes on with its base.
+    /// The session that held Primary with that term. Whoever held it when a history was noted goes
+    /// on with its base.
     fn holder_of(&self, term: i64) -> Option<&trace::Tenure<'a>> {
         let of_base = self.record.histories.iter().find(|history| history.base == term);
         let holds = |tenure: &&trace::Tenure<'_>| match of_base {
@@ -219,7 +223,8 @@ impl<'a> GroupRecord<'a> {
         self.beats.iter().any(|beat| beat.session == session && beat.acting_as.is_some())
     }
 
-    /// Whatever happens to the database, a client is told to come again (503), or that it is not known (404).
+    /// Whatever happens to the database, a client is told to come again (503), or that it is not
+    /// known (404).
     fn refusals(&self, findings: &mut Findings) {
         for log in &self.logs {
             for event in &log.events {
@@ -244,7 +249,8 @@ impl<'a> GroupRecord<'a> {
         self.record.deletions.iter().filter(|deletion| deletion.group == self.id)
     }
 
-    /// What was done to the service, as far as this group is concerned: a row that is held is the trouble of one group alone.
+    /// What was done to the service, as far as this group is concerned: a row that is held is the
+    /// trouble of one group alone.
     fn service_faults(&self) -> impl Iterator<Item = &'a Fault> {
         let concerns = |fault: &&Fault| match &fault.client {
             None => true,

@@ -1,5 +1,5 @@
-//! One client, in a process of its own, so that it can really be killed and paused. It keeps the trust rule of the
-//! README and writes down everything it does and sees.
+//! One client, in a process of its own, so that it can really be killed and paused. It keeps the
+//! trust rule of the README and writes down everything it does and sees.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -136,7 +136,8 @@ impl Client {
         let mut awake = Stamp::now();
         loop {
             tokio::select! {
-                // In this order, so that a client that wakes up looks at the clock before anything else.
+                // In this order, so that a client that wakes up looks at the clock before anything
+                // else.
                 biased;
                 _ = data.tick() => awake = self.act(awake),
                 () = sleep_until(next_beat) => {
@@ -144,7 +145,8 @@ impl Client {
                         self.replica += 1;
                     }
                     self.beat();
-                    // A heartbeat every half timeout; one that is not answered in time is tried again before that.
+                    // A heartbeat every half timeout; one that is not answered in time is tried
+                    // again before that.
                     awaited_since = Some(Instant::now());
                     next_beat = Instant::now() + self.timeout() / 4;
                 }
@@ -154,7 +156,8 @@ impl Client {
                     self.take(answered);
                     match outcome {
                         Outcome::Ok { .. } if newest => {
-                            // A longer timeout counts from the first answer that was given under it.
+                            // A longer timeout counts from the first answer that was given under
+                            // it.
                             let timeout_ms = self.part.timeout_ms.min(self.sent[self.n as usize].1);
                             let since = awaited_since.take().unwrap_or_else(Instant::now);
                             next_beat = since + Duration::from_millis(timeout_ms) / 2;
@@ -280,7 +283,8 @@ impl Client {
                 self.heeded = n;
                 self.told = role;
                 let (sent_at, timeout_ms) = self.sent[n as usize];
-                // A client that does not heed the lease in the answer goes by the shorter of the timeouts it knew.
+                // A client that does not heed the lease in the answer goes by the shorter of the
+                // timeouts it knew.
                 let known_ms = timeout_ms.min(self.part.timeout_ms) as i64;
                 let lease_us = 1_000 * if self.part.telling { lease_ms } else { known_ms };
                 let now = Stamp::now().mono;

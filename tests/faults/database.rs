@@ -1,5 +1,5 @@
-//! The database under the replicas: a durable server whose clock and disk do as they are told and, where a run wants one, a
-//! standby of it.
+//! The database under the replicas: a durable server whose clock and disk do as they are told and,
+//! where a run wants one, a standby of it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ use crate::helpers::free_port;
 use crate::preload::{Disk, Shim};
 use crate::servers::{append, as_server, give_to_servers};
 
-/// Small segments of the log, so that a full disk is soon felt; and a standby that is there again soon.
+/// Small segments of the log, so that a full disk is soon felt; and a standby that is there again
+/// soon.
 const SETTINGS: &str = "
     wal_level = replica
     max_wal_senders = 4
@@ -203,8 +204,9 @@ impl Database {
         Some(())
     }
 
-    /// Has every commit wait for a standby, or go on. Over a connection that is there already: sessions that wait for their
-    /// commit may have taken all others. Where there is a standby it has caught up by then.
+    /// Has every commit wait for a standby, or go on. Over a connection that is there already:
+    /// sessions that wait for their commit may have taken all others. Where there is a standby it
+    /// has caught up by then.
     pub async fn wait_for_standby(&self, connection: &mut PgConnection, waits: bool) -> Option<()> {
         let set = match waits {
             true => "ALTER SYSTEM SET synchronous_standby_names = '*'",
@@ -253,7 +255,8 @@ impl Database {
         comes_true(connection, &listening).await
     }
 
-    /// Whether what is committed gets to the standby, is on its way to it for the time being, or never gets there.
+    /// Whether what is committed gets to the standby, is on its way to it for the time being, or
+    /// never gets there.
     pub fn set_replication(&self, gate: Gate) {
         self.replication[self.primary()].set_gate(gate);
     }
@@ -341,7 +344,8 @@ impl Node {
         panic!("the data is not copied: {}", self.dir.join("log").display());
     }
 
-    /// Starts it if it does not run, and waits until it answers. What is left of one that was killed is waited for.
+    /// Starts it if it does not run, and waits until it answers. What is left of one that was
+    /// killed is waited for.
     async fn start(&mut self) {
         let until = tokio::time::Instant::now() + Duration::from_secs(30);
         while tokio::time::Instant::now() < until {

@@ -69,8 +69,8 @@ pub struct Plan<'a> {
     pub lasts: Duration,
 }
 
-/// Injects faults as planned, several at once where they do not touch the same thing, and returns when the last has
-/// been undone.
+/// Injects faults as planned, several at once where they do not touch the same thing, and returns
+/// when the last has been undone.
 pub async fn inject(world: &Arc<World>, plan: &Plan<'_>) {
     let mut random = Rng::with_seed(world.scale.seed);
     let mut under_way = JoinSet::new();
@@ -231,7 +231,8 @@ async fn to_a_client(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Op
     Some(Done(Some(client)))
 }
 
-/// Deletes a group by force and creates it again, as it was; its clients register again by themselves.
+/// Deletes a group by force and creates it again, as it was; its clients register again by
+/// themselves.
 async fn recreate_group(world: &Arc<World>, mut random: Rng) -> Option<Done> {
     let group = &world.groups[random.usize(0..world.groups.len())];
     let _configuring = group.configuring.try_lock().ok()?;
@@ -242,8 +243,8 @@ async fn recreate_group(world: &Arc<World>, mut random: Rng) -> Option<Done> {
     Some(Done(Some((group.id.clone(), String::new()))))
 }
 
-/// Changes a group's timeout. Its clients are told so that none of them ever trusts for longer than the service
-/// grants: of a shorter one before, of a longer one after.
+/// Changes a group's timeout. Its clients are told so that none of them ever trusts for longer than
+/// the service grants: of a shorter one before, of a longer one after.
 async fn change_timeout(world: &Arc<World>, mut random: Rng) -> Option<Done> {
     let number = random.usize(0..world.groups.len());
     let group = &world.groups[number];

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     Open,
-    /// Nothing passes; what was sent arrives once the gate is open again, whether or not the sender still waits.
+    /// Nothing passes; what was sent arrives once the gate is open again, whether or not the sender
+    /// still waits.
     Held,
     /// Connections are cut and new ones refused.
     Closed,
@@ -181,7 +182,8 @@ async fn requests(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Un
         }
     }
     if was_late {
-        // Its sender is gone, but it is to be worked on: a server drops what a closed connection asked for.
+        // Its sender is gone, but it is to be worked on: a server drops what a closed connection
+        // asked for.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -1,4 +1,5 @@
-//! What a run leaves behind for the checker: what clients saw, what was injected, and what the database holds.
+//! What a run leaves behind for the checker: what clients saw, what was injected, and what the
+//! database holds.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -117,8 +118,8 @@ pub enum FaultKind {
     DatabaseSlow,
 }
 
-/// A row of `role_transitions`, in order of its id. Here and below the times of the database are given as the machine's wall
-/// clock had them, by which clients' records go.
+/// A row of `role_transitions`, in order of its id. Here and below the times of the database are
+/// given as the machine's wall clock had them, by which clients' records go.
 #[derive(Clone, Debug)]
 pub struct Transition {
     pub group: String,
@@ -156,7 +157,8 @@ pub struct GroupRow {
 pub struct OutageRow {
     pub began_at: i64,
     pub recovered_at: i64,
-    /// How long it must have lasted to count for every lease; for a short one, a quarter of the lease is enough.
+    /// How long it must have lasted to count for every lease; for a short one, a quarter of the
+    /// lease is enough.
     pub counts_from: i64,
 }
 
@@ -240,14 +242,16 @@ impl DatabaseClock {
 
     /// When a change of a role was made that bears that time.
     pub fn of_change(&self, id: i64, shown: i64) -> i64 {
-        // One that was under way when the clock was set read it before, and may have got its number after.
+        // One that was under way when the clock was set read it before, and may have got its number
+        // after.
         let before = self.0.iter().filter(|step| step.last_change < id).count();
         let spells: Vec<_> = self.spells().collect();
         let order = [before, before.saturating_sub(1)].into_iter().chain(0..spells.len()).map(|place| spells[place]);
         self.nearest(shown, order)
     }
 
-    /// The first of the spells in which the clock showed that; or the time at which it came nearest to it.
+    /// The first of the spells in which the clock showed that; or the time at which it came nearest
+    /// to it.
     fn nearest(&self, shown: i64, spells: impl Iterator<Item = (i64, i64, i64)>) -> i64 {
         let off_by = |(from, until, off_us): (i64, i64, i64)| {
             let at = shown - off_us;
@@ -264,7 +268,8 @@ impl DatabaseClock {
         steps.map(|(step, before)| step.off_us - before)
     }
 
-    /// By how much the clock was off at times between two: the least, which is negative where it was behind.
+    /// By how much the clock was off at times between two: the least, which is negative where it
+    /// was behind.
     pub fn least_off_between(&self, from: i64, until: i64) -> i64 {
         let within = self.spells().filter(|(begins, ends, _)| *begins <= until && *ends >= from);
         within.map(|(.., off_us)| off_us).min().unwrap_or(0)
@@ -290,7 +295,8 @@ pub struct Record {
     pub timeouts: Vec<TimeoutSet>,
     pub deletions: Vec<Deletion>,
     pub clock: DatabaseClock,
-    /// How often a standby became the primary, and when what was committed was lost by that (wall clock).
+    /// How often a standby became the primary, and when what was committed was lost by that (wall
+    /// clock).
     pub promotions: usize,
     pub losses: Vec<(i64, i64)>,
     pub histories: Vec<HistoryRow>,
@@ -309,7 +315,8 @@ pub struct Record {
     pub ended_at: i64,
 }
 
-/// Writes a client's record line by line: a line that was written outlives the process, whatever ends it.
+/// Writes a client's record line by line: a line that was written outlives the process, whatever
+/// ends it.
 pub struct LogWriter(File);
 
 impl LogWriter {

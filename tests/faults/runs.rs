@@ -1,4 +1,5 @@
-//! The runs: a short one of everything, a long one, and those of a single kind of fault that must change nothing.
+//! The runs: a short one of everything, a long one, and those of a single kind of fault that must
+//! change nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::helpers::remove_after_the_run;
 /// One run at a time: they would take each other's time for a fault of the service.
 pub static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Ends a world, checks what it left behind, and prints it. The records stay where something was found.
+/// Ends a world, checks what it left behind, and prints it. The records stay where something was
+/// found.
 pub async fn judge(world: &World) -> Findings {
     let record = world.end().await;
     let findings = checker::check(&record, Tolerance::default());
@@ -91,7 +93,8 @@ async fn long() {
     assert_clean(&judge(&world).await);
 }
 
-/// Those kinds that `CLIENT_FAILOVER_FAULTS_KINDS` names, with commas between; all where it is not set.
+/// Those kinds that `CLIENT_FAILOVER_FAULTS_KINDS` names, with commas between; all where it is not
+/// set.
 fn chosen(kinds: &[(FaultKind, u32)]) -> Vec<(FaultKind, u32)> {
     let names = std::env::var("CLIENT_FAILOVER_FAULTS_KINDS").ok();
     let is_named = |kind: FaultKind| {

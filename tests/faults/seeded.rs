@@ -98,8 +98,9 @@ mod with_the_feature {
                     Scenario { kinds: &[(ClientKilled, 1), (ClientHealthChanged, 1)], ..usual }
                 }
                 SeededBug::HandoverForgotten => Scenario { kinds: &[(ClientHealthChanged, 1)], every_ms: 150, ..usual },
-                // An old message must arrive while its sender's handover is open. Many handovers bring that about, and
-                // not many old messages: where most requests are late, sessions lapse and none of them yields.
+                // An old message must arrive while its sender's handover is open. Many handovers
+                // bring that about, and not many old messages: where most requests are late,
+                // sessions lapse and none of them yields.
                 SeededBug::OldAcknowledgementBelieved => Scenario {
                     kinds: &[(ClientHealthChanged, 8), (RequestsDelivedLate, 1)],
                     every_ms: 25,
@@ -116,7 +117,8 @@ mod with_the_feature {
                 SeededBug::CancelledWaitTakenForDone => {
                     Scenario { kinds: &[(StandbyPromoted, 1)], every_ms: 4_000, with_standby: true, ..usual }
                 }
-                // Another must have been granted in what is lost, on a lease that outlasts the promotion.
+                // Another must have been granted in what is lost, on a lease that outlasts the
+                // promotion.
                 SeededBug::GrantBeforeWait => Scenario {
                     kinds: &[(StandbyPromotedWithLoss, 4), (ClientPaused, 6), (ClientKilled, 2)],
                     every_ms: 250,

@@ -1,4 +1,5 @@
-//! Everything that runs: the cluster, the clients, and the notes that are taken of what is done to them.
+//! Everything that runs: the cluster, the clients, and the notes that are taken of what is done to
+//! them.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -203,7 +204,8 @@ impl World {
         self.notes.lock().expect("nobody panics over the notes").nothing_commits.push((from, until));
     }
 
-    /// Notes that a standby was promoted, and from when until when what was committed is lost by it.
+    /// Notes that a standby was promoted, and from when until when what was committed is lost by
+    /// it.
     pub fn note_promotion(&self, loss: Option<(i64, i64)>) {
         let mut notes = self.notes.lock().expect("nobody panics over the notes");
         notes.promotions += 1;
@@ -257,7 +259,8 @@ impl World {
         Some(())
     }
 
-    /// Sets the timeout of a group, past the proxies, at a replica that is left alone meanwhile; whether that is known to have worked.
+    /// Sets the timeout of a group, past the proxies, at a replica that is left alone meanwhile;
+    /// whether that is known to have worked.
     pub async fn put_timeout(&self, group: &GroupState, ms: u64) -> bool {
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be had");
         for attempt in 0..20 {
@@ -282,8 +285,8 @@ impl World {
         false
     }
 
-    /// Deletes a session that does not know of it, or by force a whole group, past the proxies. It may have worked even where
-    /// that is not known.
+    /// Deletes a session that does not know of it, or by force a whole group, past the proxies. It
+    /// may have worked even where that is not known.
     pub async fn delete_by_operator(&self, group: &str, session: Option<&str>) {
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be had");
         let below = match session {
@@ -464,7 +467,8 @@ fn watch_the_machine(world: &Weak<World>) {
     }
 }
 
-/// A commit is no faster than the disk: what keeps a file of ours waiting keeps the database waiting too.
+/// A commit is no faster than the disk: what keeps a file of ours waiting keeps the database
+/// waiting too.
 fn watch_the_disk(world: &Weak<World>, probe: &Path) {
     let mut file = std::fs::File::create(probe).expect("a file can be made");
     let mut before = Stamp::now();

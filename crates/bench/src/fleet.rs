@@ -1,4 +1,5 @@
-//! The fleet: groups of sessions in a database of the benchmark's own, as they are after a first heartbeat each.
+//! The fleet: groups of sessions in a database of the benchmark's own, as they are after a first
+//! heartbeat each.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub struct Fleet {
     /// What the names of its groups begin with.
     name: &'static str,
     timeout: Duration,
-    /// From one place to the next in the order of sending; has no factor in common with the number of sessions.
+    /// From one place to the next in the order of sending; has no factor in common with the number
+    /// of sessions.
     step: u64,
 }
 
@@ -114,9 +116,11 @@ impl Fleet {
         );
     }
 
-    /// Writes the fleet into empty tables: the first session of each group is Primary, and all have a lease.
+    /// Writes the fleet into empty tables: the first session of each group is Primary, and all have
+    /// a lease.
     ///
-    /// Beside it, as many groups again that only the peer uses: the service could not name them by a path.
+    /// Beside it, as many groups again that only the peer uses: the service could not name them by
+    /// a path.
     pub async fn seed(&self, connection: &mut PgConnection, seeded: impl FnMut(u64)) -> Result<(), BenchError> {
         self.write(connection, seeded).await?;
         // The statistics that a fleet which has run for a while would have.
@@ -137,7 +141,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// As many groups for the peer, with keys that it can compute from a number: `md5(number::text)::uuid`.
+    /// As many groups for the peer, with keys that it can compute from a number:
+    /// `md5(number::text)::uuid`.
     pub async fn seed_for_peer(&self, connection: &mut PgConnection) -> Result<(), BenchError> {
         for first in (0..self.groups).step_by(SEED_PAGE as usize) {
             let last = self.groups.min(first + SEED_PAGE) - 1;
@@ -190,7 +195,8 @@ impl Fleet {
     }
 }
 
-/// How long after the ends of their leases the Primaries that fell silent had lost their role in the tables.
+/// How long after the ends of their leases the Primaries that fell silent had lost their role in
+/// the tables.
 pub async fn lags_of_lapses(connection: &mut PgConnection) -> Result<Lags, BenchError> {
     let (lapsed, ms): (i64, Option<Vec<f64>>) = sqlx::query_as(
         "SELECT count(*), percentile_disc(ARRAY[0.5, 0.99, 1.0]) WITHIN GROUP (ORDER BY ms)

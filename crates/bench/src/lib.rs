@@ -1,8 +1,9 @@
 //! What the service does on this machine, beside what PostgreSQL does without it.
 //!
-//! Everything is real: replicas in processes of their own, a durable PostgreSQL, clients on TCP connections, on one
-//! machine together. Figures of one machine at one time say little; so each is set beside one of the same run, pgbench
-//! with one serializable transaction for each heartbeat, in alternating rounds of which the median counts.
+//! Everything is real: replicas in processes of their own, a durable PostgreSQL, clients on TCP
+//! connections, on one machine together. Figures of one machine at one time say little; so each is
+//! set beside one of the same run, pgbench with one serializable transaction for each heartbeat, in
+//! alternating rounds of which the median counts.
 
 use std::ffi::OsString;
 use std::io;
@@ -41,7 +42,8 @@ const LONGEST_LAPSE: Duration = Duration::from_secs(120);
 /// The longest silence while all groups are listed: a million take their time until the first byte.
 const LONGEST_LIST_SILENCE: Duration = Duration::from_secs(300);
 
-/// Measures heartbeats per second and latencies of a service of its own, beside pgbench on the same PostgreSQL.
+/// Measures heartbeats per second and latencies of a service of its own, beside pgbench on the same
+/// PostgreSQL.
 #[derive(clap::Args, Debug, Clone)]
 pub struct BenchArgs {
     /// What is measured; without this: idle, throughput and latency
@@ -76,7 +78,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
-    /// How long each fleet of the part 'scale' is under load before it is measured, as one that has run for a while
+    /// How long each fleet of the part 'scale' is under load before it is measured, as one that has
+    /// run for a while
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
     settle: Duration,
 
@@ -84,7 +87,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     soak: Duration,
 
-    /// Write everything that was measured as JSON to this file; '-' for standard output, without the table
+    /// Write everything that was measured as JSON to this file; '-' for standard output, without
+    /// the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -92,11 +96,13 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
-    /// The PostgreSQL to measure on, as a user that may create databases [default: a private one in a temporary folder]
+    /// The PostgreSQL to measure on, as a user that may create databases [default: a private one in
+    /// a temporary folder]
     #[arg(long, env = "CLIENT_FAILOVER_BENCH_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<client_failover_wire::Secret>,
 
-    /// Where the programs of the private PostgreSQL are [default: found by PATH, else in the distribution's folders]
+    /// Where the programs of the private PostgreSQL are [default: found by PATH, else in the
+    /// distribution's folders]
     #[arg(long, env = "CLIENT_FAILOVER_POSTGRES_BIN_DIR", value_name = "DIR")]
     postgres_bin_dir: Option<PathBuf>,
 
@@ -104,7 +110,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
     postgres_setting: Vec<(String, String)>,
 
-    /// The program to measure, which is started with the command serve [default: the service that is built into this one]
+    /// The program to measure, which is started with the command serve [default: the service that
+    /// is built into this one]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
 

@@ -1,7 +1,9 @@
-//! The load: many clients, each on a connection of its own, that send heartbeats and time the answers.
+//! The load: many clients, each on a connection of its own, that send heartbeats and time the
+//! answers.
 //!
-//! At a pace, a latency counts from the instant at which the heartbeat was *to be* sent. Counting from when it was
-//! sent would leave out the time that a slow service keeps its clients from sending.
+//! At a pace, a latency counts from the instant at which the heartbeat was *to be* sent. Counting
+//! from when it was sent would leave out the time that a slow service keeps its clients from
+//! sending.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Pace {
     /// Each client sends the next one as soon as it has its answer.
     Unbounded,
-    /// All clients together send so many a second, each at its own phase, whether or not answers come.
+    /// All clients together send so many a second, each at its own phase, whether or not answers
+    /// come.
     PerSecond(f64),
 }
 
@@ -98,7 +101,8 @@ impl Progress {
     }
 }
 
-/// Runs a load to its end, on a thread of its own: the clients are not to cost more than they must, nor to wait for each other.
+/// Runs a load to its end, on a thread of its own: the clients are not to cost more than they must,
+/// nor to wait for each other.
 pub async fn run(load: &Load, progress: &Progress) -> Outcome {
     let (load, progress) = (load.clone(), progress.clone());
     let thread = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,5 @@
-//! The program that measures. It is one of its own, so that nobody who runs the service ships what draws plots.
+//! The program that measures. It is one of its own, so that nobody who runs the service ships what
+//! draws plots.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,8 +9,8 @@ use client_failover::serve::{self, BadEnd, ServeArgs};
 use client_failover::{environment, telemetry};
 use client_failover_bench::BenchArgs;
 
-/// Measures heartbeats per second and latencies of a client-failover of its own on this machine, beside pgbench on the same
-/// PostgreSQL.
+/// Measures heartbeats per second and latencies of a client-failover of its own on this machine,
+/// beside pgbench on the same PostgreSQL.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -52,7 +53,8 @@ async fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         }
         None => {
             let report = client_failover_bench::run(cli.bench).await.map_err(|error| (error.into(), 1))?;
-            // `println!` would panic where the reader has gone, and whether anybody reads is not our business.
+            // `println!` would panic where the reader has gone, and whether anybody reads is not
+            // our business.
             let _ = writeln!(std::io::stdout(), "{report}");
             Ok(())
         }

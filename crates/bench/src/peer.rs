@@ -1,6 +1,8 @@
-//! The peer: pgbench, with one serializable transaction for each heartbeat, against the same tables.
+//! The peer: pgbench, with one serializable transaction for each heartbeat, against the same
+//! tables.
 //!
-//! It is what a service without group commit could do at most: no HTTP, no decision, five round trips.
+//! It is what a service without group commit could do at most: no HTTP, no decision, five round
+//! trips.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

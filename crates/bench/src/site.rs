@@ -75,7 +75,8 @@ impl DatabaseServer {
         Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&mut connection).await?)
     }
 
-    /// Processor time of the server's processes so far, in seconds; 0 where they are on another machine.
+    /// Processor time of the server's processes so far, in seconds; 0 where they are on another
+    /// machine.
     pub fn processor_seconds(&self) -> f64 {
         self.postmaster().map_or(0.0, usage::family_processor_seconds)
     }
@@ -301,7 +302,8 @@ fn with_database(url: &str, database: &str) -> String {
     }
 }
 
-/// The parts of a URL as PostgreSQL's programs take them. The password goes by the environment, where others cannot see it.
+/// The parts of a URL as PostgreSQL's programs take them. The password goes by the environment,
+/// where others cannot see it.
 fn reach_by_url(url: &str) -> Reach {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);

@@ -1,4 +1,5 @@
-//! What processes use, as the kernel counts it: processor time and memory. Zero where there is no `/proc`.
+//! What processes use, as the kernel counts it: processor time and memory. Zero where there is no
+//! `/proc`.
 
 use std::fs;
 

@@ -1,7 +1,8 @@
-//! Processes that are started here and end with whoever started them: the private PostgreSQL of the service, and the service itself
-//! for the demo and the benchmark.
+//! Processes that are started here and end with whoever started them: the private PostgreSQL of the
+//! service, and the service itself for the demo and the benchmark.
 //!
-//! A child is stopped in order by its owner. What is here besides is for the owner that is killed and can do it no longer.
+//! A child is stopped in order by its owner. What is here besides is for the owner that is killed
+//! and can do it no longer.
 
 use std::io;
 use std::process::Command;
@@ -12,8 +13,9 @@ pub use service::{Folder, ServiceProcess, ServiceProcessError, missing_pipe};
 
 mod service;
 
-/// Ties the child's life to the thread that starts it. The kernel goes by the thread, not the process: call this only on a thread
-/// that stays until the child is gone. Elsewhere than on Linux an abandoned child stays.
+/// Ties the child's life to the thread that starts it. The kernel goes by the thread, not the
+/// process: call this only on a thread that stays until the child is gone. Elsewhere than on Linux
+/// an abandoned child stays.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "pre_exec has no safe counterpart")]
 pub fn end_with_parent(command: &mut Command, signal: Signal) {
@@ -25,7 +27,8 @@ pub fn end_with_parent(command: &mut Command, signal: Signal) {
 
     let parent = getpid();
     let hook = move || -> io::Result<()> {
-        // After a change of account, which would clear it again; the standard library runs these hooks last.
+        // After a change of account, which would clear it again; the standard library runs these
+        // hooks last.
         set_pdeathsig(signal)?;
         // The parent may have died before the line above, and then no signal will ever come.
         if getppid() != parent {
@@ -33,9 +36,10 @@ pub fn end_with_parent(command: &mut Command, signal: Signal) {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec in a process with threads only async-signal-safe functions may be called. The hook makes two
-    // plain system calls, prctl and getppid, and builds an io::Error from an error number, which does not allocate; what it captures
-    // is Copy and has no destructor.
+    // SAFETY: between fork and exec in a process with threads only async-signal-safe functions may
+    // be called. The hook makes two plain system calls, prctl and getppid, and builds an io::Error
+    // from an error number, which does not allocate; what it captures is Copy and has no
+    // destructor.
     unsafe {
         command.pre_exec(hook);
     }

@@ -54,7 +54,8 @@ pub struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Nothing can be done about what is left of it, and it lies where such things are swept away.
+        // Nothing can be done about what is left of it, and it lies where such things are swept
+        // away.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -82,8 +83,9 @@ impl Folder {
 }
 
 impl ServiceProcess {
-    /// Starts that program as a service on a free port, with further flags for `serve`; its database is these flags' or a private one.
-    /// Call this on a thread that stays, such as the one that runs `main`: the service ends with it.
+    /// Starts that program as a service on a free port, with further flags for `serve`; its
+    /// database is these flags' or a private one. Call this on a thread that stays, such as the one
+    /// that runs `main`: the service ends with it.
     pub fn spawn(program: &Path, flags: &[OsString]) -> Result<ServiceProcess, ServiceProcessError> {
         let folder = Folder::create().map_err(ServiceProcessError::Folder)?;
         let log = File::create(folder.log()).map_err(ServiceProcessError::Folder)?;
@@ -161,7 +163,8 @@ impl ServiceProcess {
 
 impl Drop for ServiceProcess {
     fn drop(&mut self) {
-        // Not a kill: the service has a database to put away. After `stop` there is nobody to ask any more.
+        // Not a kill: the service has a database to put away. After `stop` there is nobody to ask
+        // any more.
         self.ask_to_stop();
     }
 }

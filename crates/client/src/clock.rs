@@ -1,12 +1,13 @@
-//! The clock that a lease is counted on: the machine's, which only goes forward. It is one for all processes of the machine, so that
-//! what two of them wrote down can be compared.
+//! The clock that a lease is counted on: the machine's, which only goes forward. It is one for all
+//! processes of the machine, so that what two of them wrote down can be compared.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-// Time spent suspended counts: a laptop that was closed must not trust an old lease when it wakes up.
+// Time spent suspended counts: a laptop that was closed must not trust an old lease when it wakes
+// up.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
 #[cfg(not(target_os = "linux"))]

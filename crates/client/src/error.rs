@@ -2,7 +2,8 @@
 
 use reqwest::StatusCode;
 
-/// Why a request did not do what it was to do. What it says can be shown: nothing in it drives a terminal.
+/// Why a request did not do what it was to do. What it says can be shown: nothing in it drives a
+/// terminal.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The service answered with an error, or something in between did.
@@ -35,7 +36,8 @@ pub enum ClientError {
 pub struct Refusal {
     /// The status of the answer.
     pub status: StatusCode,
-    /// What is wrong, why exactly, what to do, and by which id the service's log has it: on several lines.
+    /// What is wrong, why exactly, what to do, and by which id the service's log has it: on several
+    /// lines.
     pub text: String,
 }
 
@@ -57,7 +59,8 @@ impl ClientError {
         }
     }
 
-    /// Whether the service says that there is no such thing. For a heartbeat: stop acting, then register again.
+    /// Whether the service says that there is no such thing. For a heartbeat: stop acting, then
+    /// register again.
     pub fn is_not_found(&self) -> bool {
         matches!(self, ClientError::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND)
     }

@@ -58,15 +58,16 @@ impl Member {
         Member { service, namespace, group, session }
     }
 
-    /// Registers the session under a name for people. A group must be there; a session that is there already is as good.
+    /// Registers the session under a name for people. A group must be there; a session that is
+    /// there already is as good.
     pub async fn register(&self, name: &str) -> Result<(), ClientError> {
         let body = json!({ "Id": self.session.as_str(), "Name": name });
         let path = Scope::Namespace(&self.namespace).group(&self.group, &["clientsessions"]);
         self.service.within(self.service.post(&path, &[], body.to_string())).await.map(drop)
     }
 
-    /// Sends a heartbeat. The whole exchange takes no longer than the service is waited for: after that it is lost, and an answer
-    /// that comes all the same is not heard.
+    /// Sends a heartbeat. The whole exchange takes no longer than the service is waited for: after
+    /// that it is lost, and an answer that comes all the same is not heard.
     pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Answer, ClientError> {
         let mut body = json!({
             "PercentHealthyStreams": heartbeat.health_percent,
@@ -84,7 +85,8 @@ impl Member {
         Ok(Answer { role, term: number_in(&told, headers::FAILOVER_TERM), lease: lease.map(Duration::from_millis) })
     }
 
-    /// Deletes the session. Send it only after having stopped: nobody waits for a lease that was given back.
+    /// Deletes the session. Send it only after having stopped: nobody waits for a lease that was
+    /// given back.
     pub async fn goodbye(&self) -> Result<(), ClientError> {
         self.service.within(self.service.delete(&self.path(), &[])).await
     }
@@ -108,7 +110,8 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_millis(100);
 
-    /// A service that gives one answer to one request, in parts with pauses between them; and what it was asked.
+    /// A service that gives one answer to one request, in parts with pauses between them; and what
+    /// it was asked.
     async fn exchange(answer: &[&str], timeout: Duration) -> (Result<Answer, ClientError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

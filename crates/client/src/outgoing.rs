@@ -1,5 +1,5 @@
-//! HTTP as a client: what is believed of those who are asked. An `http://` URL needs no certificate authority, and a machine
-//! without any (a minimal image) is no reason to fail there.
+//! HTTP as a client: what is believed of those who are asked. An `http://` URL needs no certificate
+//! authority, and a machine without any (a minimal image) is no reason to fail there.
 
 use reqwest::{Client, ClientBuilder, Url};
 
@@ -24,7 +24,8 @@ pub fn client(url: &Url, configure: impl Fn() -> ClientBuilder) -> Result<Client
     }
 }
 
-/// A client for services on this machine, over plain HTTP and past every proxy. It reads no certificates.
+/// A client for services on this machine, over plain HTTP and past every proxy. It reads no
+/// certificates.
 pub fn plain_client(configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, reqwest::Error> {
     configure(Client::builder().no_proxy().tls_certs_only([])).build()
 }

@@ -111,7 +111,8 @@ impl Service {
         Ok(Service { base, http, authorization, sent, timeout })
     }
 
-    /// A service over plain HTTP, past every proxy: one in between would answer for it when it is gone. It needs no certificates.
+    /// A service over plain HTTP, past every proxy: one in between would answer for it when it is
+    /// gone. It needs no certificates.
     pub fn plain(url: &str, timeout: Duration) -> Result<Service, ClientError> {
         let is_plain = |url: &Url| url.scheme() == "http" && url.host_str().is_some();
         let base = Url::parse(url).ok().filter(is_plain);
@@ -225,7 +226,8 @@ impl Service {
         self.send(self.request(Method::DELETE, path, query)).await.map(drop)
     }
 
-    /// What comes of an exchange as a whole, if it comes within the time that each part of it may take.
+    /// What comes of an exchange as a whole, if it comes within the time that each part of it may
+    /// take.
     pub(crate) async fn within<T>(
         &self,
         exchange: impl Future<Output = Result<T, ClientError>>,
@@ -277,7 +279,8 @@ impl Service {
         Err(ClientError::Refused(Box::new(Refusal { status, text })))
     }
 
-    /// The error as the service says it: what, exactly what, what to do, and by which id its log has it.
+    /// The error as the service says it: what, exactly what, what to do, and by which id its log
+    /// has it.
     fn refusal(&self, body: &ErrorBody<'_>, challenge: Option<&HeaderValue>) -> String {
         let mut text = printable(&body.error);
         for (name, part) in [("Reason", &body.reason), ("Resolution", &body.resolution)] {
@@ -302,7 +305,8 @@ impl Service {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        // The outer words are "error sending request for url (…)"; what went wrong is said innermost.
+        // The outer words are "error sending request for url (…)"; what went wrong is said
+        // innermost.
         let mut innermost: &dyn std::error::Error = error;
         while let Some(source) = innermost.source() {
             innermost = source;
@@ -330,7 +334,8 @@ impl Service {
     }
 }
 
-/// Whether somebody was reached who then said something that is not HTTP, or went away without a word.
+/// Whether somebody was reached who then said something that is not HTTP, or went away without a
+/// word.
 fn is_no_http(error: &reqwest::Error) -> bool {
     let mut next: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = next {

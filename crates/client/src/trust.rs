@@ -1,8 +1,9 @@
 //! The trust rule: when a client that was answered "Primary" may act on it, and when no longer.
 //!
-//! Pure: instants in, decisions out. The lease is counted from the moment at which the heartbeat was *sent*, on
-//! the client's own clock. The service counts it from the moment at which the heartbeat arrived, which is later,
-//! so a client that keeps this rule has stopped before the service gives the role to anybody else.
+//! Pure: instants in, decisions out. The lease is counted from the moment at which the heartbeat
+//! was *sent*, on the client's own clock. The service counts it from the moment at which the
+//! heartbeat arrived, which is later, so a client that keeps this rule has stopped before the
+//! service gives the role to anybody else.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! One adapter: a client as a real one would be, in a process of its own, so that it can really be killed.
+//! One adapter: a client as a real one would be, in a process of its own, so that it can really be
+//! killed.
 
 #![expect(clippy::disallowed_methods, reason = "an adapter is a client: the times it reports are its own")]
 
@@ -84,8 +85,8 @@ pub async fn run(args: DemoAdapterArgs) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// Commands come from a thread of their own: a read of standard input cannot be called off, and must not keep
-/// the process from ending.
+/// Commands come from a thread of their own: a read of standard input cannot be called off, and
+/// must not keep the process from ending.
 fn read_commands() -> mpsc::UnboundedReceiver<Command> {
     let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! What is known of every adapter now, and the record of what was: built from the adapters' own reports.
+//! What is known of every adapter now, and the record of what was: built from the adapters' own
+//! reports.
 
 use std::time::Duration;
 

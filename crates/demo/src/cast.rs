@@ -106,7 +106,8 @@ impl Cast {
         Ok(id)
     }
 
-    /// Kills an adapter's process as `kill -9` does. Gives an instant at which it was certainly gone.
+    /// Kills an adapter's process as `kill -9` does. Gives an instant at which it was certainly
+    /// gone.
     pub async fn kill(&mut self, adapter: usize) -> Result<MachineTime, DemoError> {
         if let Some((mut child, _)) = self.players[adapter].process.take() {
             child.kill().await.map_err(DemoError::Kill)?;

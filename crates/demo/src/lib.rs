@@ -1,7 +1,8 @@
 //! `client-failover demo`: a newcomer sees a takeover happen.
 //!
-//! Everything is real: a running service, and adapters in processes of their own that are really killed. What is
-//! shown and judged at the end is what the adapters wrote down themselves, on the one clock of the machine.
+//! Everything is real: a running service, and adapters in processes of their own that are really
+//! killed. What is shown and judged at the end is what the adapters wrote down themselves, on the
+//! one clock of the machine.
 
 use std::io;
 use std::time::Duration;
@@ -29,7 +30,8 @@ mod timeline;
 const TENANT: &str = "demo";
 const NAMESPACE: &str = "demo";
 const NAMES: [&str; 9] = ["A", "B", "C", "D", "E", "F", "G", "H", "I"];
-/// How long the demo's own requests wait, and how long the service may take until it is ready for the first.
+/// How long the demo's own requests wait, and how long the service may take until it is ready for
+/// the first.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const READY_LIMIT: Duration = Duration::from_secs(10);
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -39,8 +41,8 @@ const WAITS_UNTOLD: u32 = 5;
 /// Shows a takeover with adapters that are real processes, and checks that never two acted at once.
 #[derive(clap::Args, Debug, Clone)]
 pub struct DemoArgs {
-    /// The running service to use, such as http://127.0.0.1:8080 [default: a service of its own, with a private
-    /// PostgreSQL in a temporary folder, both gone afterwards]
+    /// The running service to use, such as http://127.0.0.1:8080 [default: a service of its own,
+    /// with a private PostgreSQL in a temporary folder, both gone afterwards]
     #[arg(long, env = "CLIENT_FAILOVER_SERVER", value_name = "URL")]
     server: Option<String>,
 
@@ -57,8 +59,8 @@ pub struct DemoArgs {
     plain: bool,
 }
 
-/// Runs one adapter of the demo: registers, heartbeats, acts while it may, and writes its record to standard
-/// output. Standard input takes `health 40` and `quit`.
+/// Runs one adapter of the demo: registers, heartbeats, acts while it may, and writes its record to
+/// standard output. Standard input takes `health 40` and `quit`.
 #[derive(clap::Args, Debug, Clone)]
 pub struct DemoAdapterArgs {
     /// The service

@@ -7,8 +7,8 @@ use client_failover_client::MachineTime;
 
 use super::in_seconds;
 
-/// By how many failover timeouts after the last heartbeat of a Primary the next one acts: one until its lease
-/// has run out, and a half until the next heartbeat of an adapter that stands by.
+/// By how many failover timeouts after the last heartbeat of a Primary the next one acts: one until
+/// its lease has run out, and a half until the next heartbeat of an adapter that stands by.
 const TAKEOVER_TIMEOUTS: f64 = 1.5;
 /// What is added for processes that were not scheduled at once and for messages on their way.
 pub const TOLERANCE: Duration = Duration::from_millis(500);
@@ -91,7 +91,8 @@ pub struct Takeover {
 }
 
 impl Takeover {
-    /// From the last heartbeat of the one before until the next one acts: what the promise is about.
+    /// From the last heartbeat of the one before until the next one acts: what the promise is
+    /// about.
     pub fn since_last_heartbeat(&self) -> Duration {
         self.after.from.since(self.before.last_heartbeat_at)
     }

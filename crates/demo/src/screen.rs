@@ -127,7 +127,8 @@ impl Screen {
             let is_last = i + 1 == events.len();
             lines.push(if is_last { event.clone() } else { self.paint(DIM, event) });
         }
-        // Room for the events to come, so that the table does not move up a terminal that is nearly full.
+        // Room for the events to come, so that the table does not move up a terminal that is nearly
+        // full.
         lines.resize(lines.len() + SHOWN_EVENTS - events.len(), String::new());
         lines
     }

@@ -1,4 +1,5 @@
-//! The story that the demo tells: start, kill, return, handover. Every stage waits for what it is about.
+//! The story that the demo tells: start, kill, return, handover. Every stage waits for what it is
+//! about.
 
 use std::time::Duration;
 
@@ -130,7 +131,8 @@ impl<'a> Story<'a> {
         self.pause(PAUSE).await
     }
 
-    /// The Primary goes last: if it went first, the others would take over from each other as they leave.
+    /// The Primary goes last: if it went first, the others would take over from each other as they
+    /// leave.
     async fn all_leave(&mut self) {
         let primary = self.board.primary();
         let standbys = (0..self.board.adapters.len()).filter(|adapter| Some(*adapter) != primary);
@@ -180,7 +182,8 @@ impl<'a> Story<'a> {
         self.run_until(Instant::now() + length, |_, _| false).await.map(drop)
     }
 
-    /// Lets time pass and shows what happens in it, until something is so or the deadline is there. Says which.
+    /// Lets time pass and shows what happens in it, until something is so or the deadline is there.
+    /// Says which.
     async fn run_until(
         &mut self,
         deadline: Instant,

@@ -21,7 +21,8 @@ pub fn render(record: &Record) -> String {
 
 /// One line for each adapter over a common axis.
 ///
-/// A column shows what was so in its middle: where a column of two adapters is filled, they overlapped.
+/// A column shows what was so in its middle: where a column of two adapters is filled, they
+/// overlapped.
 pub fn bars(record: &Record) -> String {
     let width = record.names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut text = format!("Who acted when\n\n{}", axis(record, width));

@@ -18,7 +18,8 @@ use super::{Common, OperatorError};
 /// What is applied.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The file, in YAML or JSON: a group, a list of groups, or several documents; - for standard input
+    /// The file, in YAML or JSON: a group, a list of groups, or several documents; - for standard
+    /// input
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Say what would be done, and do nothing
@@ -69,8 +70,9 @@ impl Said<'_> {
     }
 }
 
-/// Applies a file, one group after the other. It is read whole before: what cannot be meant changes nothing. A group that is
-/// refused does not keep the others from their turn; a service that does not answer does.
+/// Applies a file, one group after the other. It is read whole before: what cannot be meant changes
+/// nothing. A group that is refused does not keep the others from their turn; a service that does
+/// not answer does.
 pub async fn run(args: ApplyArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.common.connection)?;
     let namespace = connection.namespace(&args.common.place)?;

@@ -33,8 +33,9 @@ fn script(shell: Shell, command: &mut Command) -> String {
     // Into memory first: the generator would panic where nobody reads any more.
     let mut script = Vec::new();
     match shell {
-        // For a program with a hyphen in its name the generated functions miss their own subcommands (clap-rs/clap#6421).
-        // So they are made for a name without, and told at the end which program they are for.
+        // For a program with a hyphen in its name the generated functions miss their own
+        // subcommands (clap-rs/clap#6421). So they are made for a name without, and told at the end
+        // which program they are for.
         Shell::Bash => clap_complete::generate(shell, command, PLAIN_NAME, &mut script),
         _ => clap_complete::generate(shell, command, NAME, &mut script),
     }

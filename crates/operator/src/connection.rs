@@ -1,4 +1,5 @@
-//! Which service is asked, where in it, and as whom: flags come before the environment, and that before the profile.
+//! Which service is asked, where in it, and as whom: flags come before the environment, and that
+//! before the profile.
 
 use std::env;
 use std::ffi::OsString;
@@ -27,7 +28,8 @@ pub struct ConnectionArgs {
     /// The service to ask [default: http://127.0.0.1:8080]
     #[arg(long, alias = "url", env = "CLIENT_FAILOVER_SERVER", value_name = "URL")]
     server: Option<String>,
-    /// A profile that has what is not given otherwise [default: the one named default, if there is one]
+    /// A profile that has what is not given otherwise [default: the one named default, if there is
+    /// one]
     #[arg(long, env = "CLIENT_FAILOVER_PROFILE", value_name = "NAME")]
     profile: Option<String>,
     /// The file of the profiles [default: client-failover/client.toml in ~/.config]
@@ -36,7 +38,8 @@ pub struct ConnectionArgs {
     /// A file with an API key or another bearer token
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     token_file: Option<PathBuf>,
-    /// The name for Basic authentication, with a password from --password-file or CLIENT_FAILOVER_PASSWORD
+    /// The name for Basic authentication, with a password from --password-file or
+    /// CLIENT_FAILOVER_PASSWORD
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// A file with the password
@@ -91,8 +94,8 @@ impl ConnectionArgs {
     }
 }
 
-/// Leaves a command that also goes without a service the flags that name one, and not their variables, which are set for other
-/// commands.
+/// Leaves a command that also goes without a service the flags that name one, and not their
+/// variables, which are set for other commands.
 pub fn by_flag_alone(argument: clap::Arg) -> clap::Arg {
     match argument.get_id().as_str() {
         "server" | "profile" => argument.env(None::<&str>),
@@ -217,8 +220,8 @@ fn read(path: &Path) -> Result<Vec<u8>, OperatorError> {
     fs::read(path).map_err(|error| OperatorError::usage(format!("the file {} cannot be read: {error}", path.display())))
 }
 
-/// The first of flags, environment and profile that says who asks. Not each part from another place: a name would go with
-/// a password that is not its own.
+/// The first of flags, environment and profile that says who asks. Not each part from another
+/// place: a name would go with a password that is not its own.
 fn credential(args: &ConnectionArgs, profile: &Profile) -> Result<Option<Credential>, OperatorError> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let text = |name: &str, value: OsString| {

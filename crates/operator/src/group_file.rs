@@ -1,5 +1,5 @@
-//! The configuration of groups in a file, in YAML or in JSON, which is YAML too: one group, a list of them, or several
-//! documents. What the service prints of a group can be given back to it.
+//! The configuration of groups in a file, in YAML or in JSON, which is YAML too: one group, a list
+//! of them, or several documents. What the service prints of a group can be given back to it.
 
 use std::fmt;
 use std::fs;
@@ -27,7 +27,8 @@ pub struct WantedGroup {
     pub configuration: Configuration,
 }
 
-/// The configuration of a group; what is not given has no name, no description, and the usual timeout.
+/// The configuration of a group; what is not given has no name, no description, and the usual
+/// timeout.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Configuration {
     /// For people.
@@ -150,7 +151,8 @@ impl<'de> Visitor<'de> for EntryVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
         let mut entry = Entry::default();
-        // In any case, as the service reads them; but a name that is not one is a mistake, not to be passed over.
+        // In any case, as the service reads them; but a name that is not one is a mistake, not to
+        // be passed over.
         while let Some(key) = map.next_key::<String>()? {
             match key.to_ascii_lowercase().as_str() {
                 "id" => entry.id = map.next_value()?,

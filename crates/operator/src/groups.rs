@@ -51,8 +51,8 @@ pub struct ShowArgs {
 pub struct DeleteArgs {
     /// The group
     group: String,
-    /// Also while its sessions are live: its clients get errors from then on, and a group created in its place has no Primary
-    /// before the lease of the present one has run out
+    /// Also while its sessions are live: its clients get errors from then on, and a group created
+    /// in its place has no Primary before the lease of the present one has run out
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -80,7 +80,8 @@ struct Client {
     role: i64,
 }
 
-/// Lists the groups of a namespace. They are read as they come: memory does not grow with their number.
+/// Lists the groups of a namespace. They are read as they come: memory does not grow with their
+/// number.
 pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.common.connection)?;
     let namespace = connection.namespace(&args.common.place)?;

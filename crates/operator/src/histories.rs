@@ -1,4 +1,5 @@
-//! The histories of the database, as far as operators have to know of them: a new one may lack the end of the one before.
+//! The histories of the database, as far as operators have to know of them: a new one may lack the
+//! end of the one before.
 
 use client_failover_client::{Scope, Service, parse};
 use serde::Deserialize;
@@ -26,7 +27,8 @@ pub struct History {
 }
 
 impl History {
-    /// Those that something may have been lost at, the latest first. A service of an earlier version knows of none.
+    /// Those that something may have been lost at, the latest first. A service of an earlier
+    /// version knows of none.
     pub async fn list_fenced(service: &Service, scope: Scope<'_>) -> Result<Vec<History>, OperatorError> {
         let found = service.find_raw(&scope.path(&["histories"])).await?;
         let mut found: Vec<History> = found.map_or_else(|| Ok(Vec::new()), |raw| parse(raw.get()))?;

@@ -22,7 +22,8 @@ const PAGE: usize = 1_000;
 pub struct HistoryArgs {
     /// The group; one that was deleted has its history too
     group: String,
-    /// Not before that: a time in UTC such as 2026-11-23T03:00 or 2026-11-23, or how long ago, such as 2h
+    /// Not before that: a time in UTC such as 2026-11-23T03:00 or 2026-11-23, or how long ago, such
+    /// as 2h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<DateTime<Utc>>,
     /// Before that

@@ -1,7 +1,9 @@
-//! The command line for operators: asks a running service over HTTP, from anywhere, and never the database.
+//! The command line for operators: asks a running service over HTTP, from anywhere, and never the
+//! database.
 //!
-//! Each command says what it wants of the service, through the client, and gives what comes to an `output`. JSON and YAML
-//! are the service's own documents, property by property; tables are for people.
+//! Each command says what it wants of the service, through the client, and gives what comes to an
+//! `output`. JSON and YAML are the service's own documents, property by property; tables are for
+//! people.
 
 use std::process::ExitCode;
 
@@ -238,7 +240,8 @@ impl OperatorError {
 /// The exit code of `status --check` where a group is at risk.
 const AT_RISK: u8 = 7;
 
-/// Runs a command. A closed pipe at the other end of the output is no error: its reader has what it wanted.
+/// Runs a command. A closed pipe at the other end of the output is no error: its reader has what it
+/// wanted.
 pub async fn run(command: OperatorCommand) -> Result<ExitCode, OperatorError> {
     let done = match command {
         OperatorCommand::Groups(GroupsCommand::List(args)) => groups::list(args).await,

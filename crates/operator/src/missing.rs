@@ -1,7 +1,7 @@
 //! What names nothing is told from what is merely empty, with what may have been meant.
 //!
-//! Tenants and namespaces exist as soon as a group is in them, and a group leaves events behind. So a name that has neither is a
-//! slip, and whoever watches it would watch nothing.
+//! Tenants and namespaces exist as soon as a group is in them, and a group leaves events behind. So
+//! a name that has neither is a slip, and whoever watches it would watch nothing.
 
 use client_failover_client::{ClientError, EventStream, Scope, Service};
 use client_failover_wire::ids::{GroupId, NamespacePath};
@@ -164,7 +164,8 @@ pub async fn with_hint(
     }
 }
 
-/// What may have been meant, to be put behind a sentence. `None` where that cannot be found out, or nothing is like it.
+/// What may have been meant, to be put behind a sentence. `None` where that cannot be found out, or
+/// nothing is like it.
 async fn group_hint(service: &Service, namespace: &NamespacePath, group: &GroupId) -> Option<String> {
     let names = group_names(service, Scope::Namespace(namespace)).await?;
     if names.is_empty() {

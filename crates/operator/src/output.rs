@@ -1,5 +1,5 @@
-//! What is printed, and how: tables for people, JSON and YAML for programs. Nothing that a service says can drive the
-//! terminal, and a reader that goes away ends the command quietly.
+//! What is printed, and how: tables for people, JSON and YAML for programs. Nothing that a service
+//! says can drive the terminal, and a reader that goes away ends the command quietly.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -179,7 +179,8 @@ impl<const N: usize> Table<N> {
         Table { whole: Some(column), ..self }
     }
 
-    /// The lines of some rows; those of the first ones begin with the header. Cells are made printable.
+    /// The lines of some rows; those of the first ones begin with the header. Cells are made
+    /// printable.
     pub fn lines(&mut self, printer: &Printer, rows: &[([String; N], Tone)]) -> Vec<String> {
         let rows: Vec<([String; N], Tone)> =
             rows.iter().map(|(cells, tone)| (cells.each_ref().map(|cell| printable(cell)), *tone)).collect();
@@ -207,7 +208,8 @@ impl<const N: usize> Table<N> {
         printer.flush()
     }
 
-    /// The widths of the columns, the widest cut until all fit a terminal. In a pipe nothing is cut.
+    /// The widths of the columns, the widest cut until all fit a terminal. In a pipe nothing is
+    /// cut.
     fn fitted(&self, terminal: Option<usize>) -> [usize; N] {
         let mut widths = self.widths;
         let Some(most) = terminal else { return widths };
@@ -254,8 +256,8 @@ pub fn cut(text: &str, width: usize) -> String {
     kept + "…"
 }
 
-/// A list of documents that is printed as they come: a JSON array or a YAML sequence, alone or as the last property of an
-/// object.
+/// A list of documents that is printed as they come: a JSON array or a YAML sequence, alone or as
+/// the last property of an object.
 pub struct List {
     format: Format,
     key: Option<&'static str>,

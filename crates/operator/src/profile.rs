@@ -1,4 +1,5 @@
-//! What is written down about services: profiles, and files with one secret. Those who could read a secret are named.
+//! What is written down about services: profiles, and files with one secret. Those who could read a
+//! secret are named.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -68,8 +69,8 @@ pub fn find(file: Option<&Path>, name: Option<&str>) -> Result<Profile, Operator
     let (text, metadata) = read_file(&path)?;
     let mut profiles = toml::from_str::<ProfilesFile>(&text)
         .map_err(|error| {
-            // The message alone: the parser's own text shows the line, and the line may hold a secret. So may a message about
-            // a value: it quotes the value.
+            // The message alone: the parser's own text shows the line, and the line may hold a
+            // secret. So may a message about a value: it quotes the value.
             let at = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
             let wrong = match error.message() {
                 message if message.starts_with("invalid") => {

@@ -23,7 +23,8 @@ pub struct ListArgs {
     common: Common,
 }
 
-/// Which session. Its client does not know of the deletion: if it is Primary, nobody else is before its lease has run out.
+/// Which session. Its client does not know of the deletion: if it is Primary, nobody else is before
+/// its lease has run out.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// The group

@@ -219,7 +219,8 @@ impl Page {
         self.database_history.as_ref().and_then(|history| history.news(in_doubt))
     }
 
-    /// In a sentence, how it stands. The service counts every few seconds; what is seen here counts at once.
+    /// In a sentence, how it stands. The service counts every few seconds; what is seen here counts
+    /// at once.
     pub fn summary(&self) -> String {
         let groups = if self.total == 1 { "group" } else { "groups" };
         let seen = self.groups.iter().filter(|raw| parse::<Key>(raw.get()).is_ok_and(|key| !key.risks.is_empty()));
@@ -309,7 +310,8 @@ async fn print(
     loop {
         let last = page.groups.len();
         asked += last;
-        // Groups move while they are listed: one that is seen on the page before is not shown again.
+        // Groups move while they are listed: one that is seen on the page before is not shown
+        // again.
         let keys: Vec<String> = page
             .groups
             .iter()

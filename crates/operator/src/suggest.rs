@@ -1,7 +1,7 @@
 //! What somebody may have meant who wrote a name that is none.
 
-/// The name that is most like what was written, if any is like it: a letter or two wrong, left out, added or changed
-/// places, or another case.
+/// The name that is most like what was written, if any is like it: a letter or two wrong, left out,
+/// added or changed places, or another case.
 pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = letters(written);
     // One letter of a short name, three of a long one.
@@ -10,7 +10,8 @@ pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> O
     near.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
-/// `did you mean '…'?` with what is most like it, to be put behind a sentence; empty where nothing is.
+/// `did you mean '…'?` with what is most like it, to be put behind a sentence; empty where nothing
+/// is.
 pub fn question<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     nearest(written, names).map_or_else(String::new, |name| format!("; did you mean '{name}'?"))
 }
@@ -19,8 +20,8 @@ fn letters(text: &str) -> Vec<char> {
     text.chars().flat_map(char::to_lowercase).map(|c| if c == '_' { '-' } else { c }).collect()
 }
 
-/// How many letters have to be put in, left out, replaced or swapped with the next to make one of the other; something above
-/// `most` where it is more than that.
+/// How many letters have to be put in, left out, replaced or swapped with the next to make one of
+/// the other; something above `most` where it is more than that.
 fn distance(a: &[char], b: &[char], most: usize) -> usize {
     if a.len().abs_diff(b.len()) > most {
         return most + 1;

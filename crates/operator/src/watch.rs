@@ -1,5 +1,5 @@
-//! The state of groups while it changes: drawn anew when the stream of events says so, and every few seconds in any case,
-//! since leases run out without an event.
+//! The state of groups while it changes: drawn anew when the stream of events says so, and every
+//! few seconds in any case, since leases run out without an event.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,7 +43,8 @@ pub async fn run(
     // What cannot be asked for at all is said before the screen is taken.
     let first = question.page(&service, 0, rows(&printer, most)).await?;
     if first.total == 0 {
-        // Of a name that is that of nothing there will be no news. What is not there yet comes into view.
+        // Of a name that is that of nothing there will be no news. What is not there yet comes into
+        // view.
         question.silence(&service).await?;
     }
     let (say, news) = watch::channel(News::default());
@@ -109,7 +110,8 @@ impl Watching<'_> {
         loop {
             let connected = news.borrow_and_update().connected;
             self.draw(&page, connected, fault.as_ref())?;
-            // Whatever comes first. An error says that nobody listens any more; then the interval is left.
+            // Whatever comes first. An error says that nobody listens any more; then the interval
+            // is left.
             match timeout(self.interval, news.changed()).await {
                 Ok(Ok(())) => sleep(GATHERED).await,
                 Ok(Err(_)) => sleep(self.interval).await,

@@ -19,12 +19,14 @@ pub enum Reading {
     None,
 }
 
-/// Reads a date-time: RFC 3339 with any number of fraction digits, UTC where no offset is given, and what platforms print beside
-/// it that can mean one time only. `None` where the text is none of these, or lies after the year 9999 in UTC.
+/// Reads a date-time: RFC 3339 with any number of fraction digits, UTC where no offset is given,
+/// and what platforms print beside it that can mean one time only. `None` where the text is none of
+/// these, or lies after the year 9999 in UTC.
 ///
-/// Those are: a full minute without seconds (Java), a comma before the fraction (ISO 8601), an offset without its colon, without
-/// its minutes or with seconds (C, PostgreSQL, Java), a space or " UTC" before or in its place (Ruby), and the name of
-/// the zone in brackets behind it (Java, JavaScript).
+/// Those are: a full minute without seconds (Java), a comma before the fraction (ISO 8601), an
+/// offset without its colon, without its minutes or with seconds (C, PostgreSQL, Java), a space or
+/// " UTC" before or in its place (Ruby), and the name of the zone in brackets behind it (Java,
+/// JavaScript).
 pub fn parse(text: &str) -> Option<Reading> {
     let bytes = text.as_bytes();
     let (date_time, rest) = text.split_at_checked(16)?;
@@ -73,7 +75,8 @@ fn offset_seconds(text: &str) -> Option<i64> {
     if matches!(text, "" | "Z" | "z" | " UTC" | " Z") {
         return Some(0);
     }
-    // The zone's name says nothing that the offset before it does not say, and without one it would say too little.
+    // The zone's name says nothing that the offset before it does not say, and without one it would
+    // say too little.
     let text = match text.strip_suffix(']') {
         Some(named) => named.split_once('[')?.0,
         None => text,

@@ -12,7 +12,8 @@ pub const FAILOVER_TERM: &str = "Failover-Term";
 /// Of the answer to a heartbeat: the group's failover timeout in milliseconds.
 pub const FAILOVER_TIMEOUT_MS: &str = "Failover-Timeout-Ms";
 
-/// Of the answer to a heartbeat: how long after its sending Primary may be acted on, in milliseconds; 0 in other roles.
+/// Of the answer to a heartbeat: how long after its sending Primary may be acted on, in
+/// milliseconds; 0 in other roles.
 pub const FAILOVER_LEASE_MS: &str = "Failover-Lease-Ms";
 
 /// Of a page of a list: how long the list is.

@@ -1,5 +1,5 @@
-//! The names in a path: tenant, namespace, group, client session. Parsed once at the door; inside, a name is
-//! valid by its type.
+//! The names in a path: tenant, namespace, group, client session. Parsed once at the door; inside,
+//! a name is valid by its type.
 
 use uuid::Uuid;
 
@@ -54,14 +54,16 @@ fn check(text: &str) -> Result<(), InvalidId> {
     Ok(())
 }
 
-/// The first character of a name that nobody can see or that changes the order of the others, so that two names look alike and
-/// are not, or a name looks like another. No new thing is given such a name; what has one keeps it.
+/// The first character of a name that nobody can see or that changes the order of the others, so
+/// that two names look alike and are not, or a name looks like another. No new thing is given such
+/// a name; what has one keeps it.
 pub fn hidden_character(name: &str) -> Option<char> {
     name.chars().find(|character| HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(character)))
 }
 
-/// Characters of no width, marks of direction, fillers, and what only machines read. Marks that choose between forms of the
-/// character before (U+FE00 and U+E0100 and following) are none: people type them with symbols and in names.
+/// Characters of no width, marks of direction, fillers, and what only machines read. Marks that
+/// choose between forms of the character before (U+FE00 and U+E0100 and following) are none: people
+/// type them with symbols and in names.
 pub const HIDDEN: [(char, char); 16] = [
     ('\u{00ad}', '\u{00ad}'),
     ('\u{034f}', '\u{034f}'),

@@ -1,5 +1,6 @@
-//! What goes over the line between the service and its clients, in both directions: names, roles, texts of times, headers, and
-//! the body of an error. Both sides read and write it here, so it cannot mean two things.
+//! What goes over the line between the service and its clients, in both directions: names, roles,
+//! texts of times, headers, and the body of an error. Both sides read and write it here, so it
+//! cannot mean two things.
 //!
 //! Nothing here knows a server, a database or a connection, and nothing here decides a role.
 

@@ -1,4 +1,5 @@
-//! Keys made, listed and revoked: each in one transaction with its row of the audit trail. Who may do that is decided before.
+//! Keys made, listed and revoked: each in one transaction with its row of the audit trail. Who may
+//! do that is decided before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +137,8 @@ impl WantedKey {
     }
 }
 
-/// Makes a key. Where it is not known whether that was committed, it is an error: a second key would be nobody's.
+/// Makes a key. Where it is not known whether that was committed, it is an error: a second key
+/// would be nobody's.
 pub async fn create(store: &Store, issuer: Issuer, wanted: WantedKey) -> Result<MadeKey, IssueError> {
     if let Some(fault) = wanted.fault() {
         return Err(IssueError::Wanted(fault));
@@ -187,7 +189,8 @@ pub async fn create(store: &Store, issuer: Issuer, wanted: WantedKey) -> Result<
     Ok(MadeKey { key, secret, ends_at, replaced_ends_at })
 }
 
-/// Some of the keys of a tenant (`None`: of all), also those that are not valid any more, and how many there are.
+/// Some of the keys of a tenant (`None`: of all), also those that are not valid any more, and how
+/// many there are.
 pub async fn list(
     store: &Store,
     tenant: Option<&str>,

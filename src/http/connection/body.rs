@@ -12,7 +12,8 @@ use super::Connection;
 /// The most that is handed over at once: what a client does not read stays where it lies.
 pub const PIECE: usize = 16 * 1024;
 
-/// The same body, a piece at a time however long it is; the connection hears when it is over, and what is `held` is let go.
+/// The same body, a piece at a time however long it is; the connection hears when it is over, and
+/// what is `held` is let go.
 pub fn watched(body: BoxBody, connection: Option<Connection>, held: Option<OpenList>) -> BoxBody {
     match body.try_into_bytes() {
         Ok(bytes) if bytes.len() <= PIECE => {

@@ -1,8 +1,10 @@
-//! A client's connection as the framework sees it: what the framework says of its own accord is put in our words, or left unsaid.
+//! A client's connection as the framework sees it: what the framework says of its own accord is put
+//! in our words, or left unsaid.
 //!
 //! It answers a head that it cannot read and one that is too large before any of our code is asked,
-//! without a body, and on a connection that it kept until then without a word that it closes it now. It even answers a
-//! connection on which nothing was asked: a proxy or a browser that opens one ahead would take that for the answer to its next request.
+//! without a body, and on a connection that it kept until then without a word that it closes it
+//! now. It even answers a connection on which nothing was asked: a proxy or a browser that opens
+//! one ahead would take that for the answer to its next request.
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,7 +38,8 @@ pub struct ClientStream {
     unsent: BytesMut,
 }
 
-/// What a client has sent since it was last answered. Only counted: nothing is decided by it but whether to speak, and with which status.
+/// What a client has sent since it was last answered. Only counted: nothing is decided by it but
+/// whether to speak, and with which status.
 #[derive(Default)]
 struct Asked {
     anything: bool,
@@ -163,8 +166,8 @@ struct Refusal<'a> {
     date: &'a str,
 }
 
-/// The framework's own answer at the end of what is written: the last that is said on a connection, an error without a body and
-/// without the operation id that all of ours have.
+/// The framework's own answer at the end of what is written: the last that is said on a connection,
+/// an error without a body and without the operation id that all of ours have.
 fn find_refusal(bytes: &[u8]) -> Option<Refusal<'_>> {
     // Answers of ours end with their body, all but a few.
     if !bytes.ends_with(b"\r\n\r\n") {

@@ -1,6 +1,7 @@
-//! Where one request of a connection ends and the next begins, byte by byte. Nothing is decided by it but how long a client
-//! may take and how far it may run ahead: what a request says is for the server's library to read. How long a body is is
-//! expected by the head's lines and known only when that library has read them.
+//! Where one request of a connection ends and the next begins, byte by byte. Nothing is decided by
+//! it but how long a client may take and how far it may run ahead: what a request says is for the
+//! server's library to read. How long a body is is expected by the head's lines and known only when
+//! that library has read them.
 
 use std::mem;
 
@@ -93,7 +94,8 @@ impl Framing {
         self.kept.len()
     }
 
-    /// Follows what has come, up to the end of a request that has not begun, and returns how much that is.
+    /// Follows what has come, up to the end of a request that has not begun, and returns how much
+    /// that is.
     pub fn take(&mut self, bytes: &[u8]) -> usize {
         let mut all = 0;
         while all < bytes.len() && !self.is_whole {
@@ -171,7 +173,8 @@ impl Framing {
         };
         self.is_whole = false;
         let mut kept = mem::take(&mut self.kept);
-        // The server's library has all of it. Where it sees another end than was expected, the next request begins in there.
+        // The server's library has all of it. Where it sees another end than was expected, the next
+        // request begins in there.
         let mut rest = &kept[..];
         while !rest.is_empty() {
             rest = &rest[self.take_some(rest)..];
@@ -246,7 +249,8 @@ impl Chunk {
     }
 }
 
-/// Lines up to an empty one: how much of the bytes they are, and whether the empty one was among them.
+/// Lines up to an empty one: how much of the bytes they are, and whether the empty one was among
+/// them.
 fn take_lines(bytes: &[u8], blank: &mut bool) -> (usize, bool) {
     let mut taken = 0;
     while let Some(at) = bytes[taken..].iter().position(|byte| *byte == b'\n') {
@@ -268,7 +272,8 @@ mod tests {
     const NONE: BodyLength = BodyLength::Bytes(0);
     const HEAD: &str = "GET / HTTP/1.1\r\nA: b\r\n\r\n";
 
-    /// After these bytes, in pieces of each length; requests are begun with these lengths of their bodies when they wait for it.
+    /// After these bytes, in pieces of each length; requests are begun with these lengths of their
+    /// bodies when they wait for it.
     fn after(text: &str, lengths: &[BodyLength]) -> Stage {
         let mut found = Vec::new();
         for size in 1..=text.len() {

@@ -1,4 +1,5 @@
-//! How a connection gets on with its requests: by when what has to come, and how far a client may run ahead.
+//! How a connection gets on with its requests: by when what has to come, and how far a client may
+//! run ahead.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use tokio::time::Instant;
 use super::ConnectionOptions;
 use super::framing::{BodyLength, Framing, Stage};
 
-/// How many bytes are taken in that come before it is their turn. More wait in the client's machine.
+/// How many bytes are taken in that come before it is their turn. More wait in the client's
+/// machine.
 pub const MOST_AHEAD: usize = 4_096;
 
 /// See the module.
@@ -51,8 +53,9 @@ impl Pace {
         self.is_for_health
     }
 
-    /// Whether what comes now is not for the server's library yet: it has one request at a time, for each that waits there takes
-    /// some 5 KB of memory, however short it is. Of a body that nobody has asked for it has a piece.
+    /// Whether what comes now is not for the server's library yet: it has one request at a time,
+    /// for each that waits there takes some 5 KB of memory, however short it is. Of a body that
+    /// nobody has asked for it has a piece.
     pub fn has_enough(&self) -> bool {
         match self.framing.stage() {
             Stage::HeadThere => self.framing.is_whole() || self.framing.kept() >= MOST_AHEAD,
@@ -66,12 +69,14 @@ impl Pace {
         self.held = Some(waker.clone());
     }
 
-    /// What the client has sent. Returns how much of it is the server's library's to have now; what is left has to wait.
+    /// What the client has sent. Returns how much of it is the server's library's to have now; what
+    /// is left has to wait.
     pub fn received(&mut self, bytes: &[u8]) -> usize {
         let before = self.framing.stage();
         let taken = self.framing.take(bytes);
         let is_body = matches!(before, Stage::Body { .. } | Stage::Chunks(_));
-        // The rest of a body that nobody wants has no more time for coming in small pieces, nor have empty lines.
+        // The rest of a body that nobody wants has no more time for coming in small pieces, nor
+        // have empty lines.
         let counts = match self.is_serving {
             true => is_body,
             false => before == Stage::Between && self.framing.stage() != Stage::Between,
@@ -120,7 +125,8 @@ impl Pace {
         Some(self.since + patience)
     }
 
-    /// Whether what does not come is a request that has begun to come: its client waits for an answer.
+    /// Whether what does not come is a request that has begun to come: its client waits for an
+    /// answer.
     pub fn is_in_head(&self) -> bool {
         !self.is_serving && matches!(self.framing.stage(), Stage::Head { .. })
     }

@@ -101,7 +101,8 @@ impl Share {
         self.is_reserved
     }
 
-    /// Waits for the turn of its handshake among those of its address; the turn is over when what comes of this is dropped.
+    /// Waits for the turn of its handshake among those of its address; the turn is over when what
+    /// comes of this is dropped.
     pub async fn handshake_turn(&self) -> Option<OwnedSemaphorePermit> {
         self.handshakes.clone().acquire_owned().await.ok()
     }

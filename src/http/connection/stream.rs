@@ -65,7 +65,8 @@ impl TimedStream {
         }
     }
 
-    /// Whether what has not come in time is the rest of a head: its client waits for an answer, and can take one.
+    /// Whether what has not come in time is the rest of a head: its client waits for an answer, and
+    /// can take one.
     pub fn is_cut_in_head(&self) -> bool {
         self.pace.borrow().is_in_head() && self.blocked_since.is_none()
     }
@@ -137,7 +138,8 @@ impl AsyncRead for TimedStream {
                 return this.wait_for_bytes(context);
             };
             read?;
-            // Of what is there some is taken, for there was not enough: nobody takes this for the end.
+            // Of what is there some is taken, for there was not enough: nobody takes this for the
+            // end.
             let taken = this.pace.borrow_mut().received(&into.filled()[before..]);
             this.waiting.extend_from_slice(&into.filled()[before + taken..]);
             into.set_filled(before + taken);

@@ -48,7 +48,8 @@ export async function request(path, { query = {}, headers = {}, signal, authoriz
   }
   // URLSearchParams writes a space as '+', which stands for itself in this interface.
   url.search = url.search.replaceAll('+', '%20');
-  // By X-Requested-With the service knows that the page asks for a password itself, and the browser is not to.
+  // By X-Requested-With the service knows that the page asks for a password itself, and the browser
+  // is not to.
   const all = { 'X-Requested-With': 'page', ...headers };
   if (authorization) all.Authorization = authorization;
   const response = await fetch(url, { headers: all, signal, cache: 'no-store', redirect: 'error' });

@@ -1,5 +1,5 @@
-// Elements and their text. Ids and names come from strangers: everything becomes a text node or an attribute that runs
-// nothing, never markup.
+// Elements and their text. Ids and names come from strangers: everything becomes a text node or an
+// attribute that runs nothing, never markup.
 
 /** A new element. Properties that begin with "on" are listeners; null and false are left out. */
 export function h(tag, properties, ...children) {
@@ -39,8 +39,9 @@ export function rowsOf(parent) {
 }
 
 /**
- * Makes the children of `parent` those of the items, in their order. What is there already is kept and updated, so that
- * focus and selection stay. `create` gives an object with `node` and `update(item)`.
+ * Makes the children of `parent` those of the items, in their order. What is there already is kept
+ * and updated, so that focus and selection stay. `create` gives an object with `node` and
+ * `update(item)`.
  */
 export function reconcile(parent, items, keyOf, create) {
   const known = rowsOf(parent);

@@ -1,8 +1,9 @@
 // Keeps a view up to date, and knows how up to date it is.
 //
-// The stream says that something has changed, and then the state is read anew, a few times a second at most. Heartbeats
-// are no events, so the state is also read every few seconds while somebody looks, and more often where the stream is silent.
-// What is known is as new as the latest answer, or the latest sign of the stream that there was nothing new.
+// The stream says that something has changed, and then the state is read anew, a few times a second
+// at most. Heartbeats are no events, so the state is also read every few seconds while somebody
+// looks, and more often where the stream is silent. What is known is as new as the latest answer,
+// or the latest sign of the stream that there was nothing new.
 
 import { clock, Refusal } from './api.js';
 import { SharedStream } from './shared.js';
@@ -29,9 +30,9 @@ const SLEPT_MS = 2_500;
 
 export class Live {
   /**
-   * `read(signal, isStreamed)` reads and shows the state, and returns what `api.read` told of it. `everyMs()` says how often that
-   * is wanted. `on.event(name, data)`, `on.opened()`, `on.refused(refusal)`, and `on.said(knowledge)`, several times a second:
-   * see `know`.
+   * `read(signal, isStreamed)` reads and shows the state, and returns what `api.read` told of it.
+   * `everyMs()` says how often that is wanted. `on.event(name, data)`, `on.opened()`,
+   * `on.refused(refusal)`, and `on.said(knowledge)`, several times a second: see `know`.
    */
   constructor(place, read, everyMs, on) {
     this.readState = read;
@@ -133,8 +134,9 @@ export class Live {
   }
 
   /**
-   * What is known of how new that is which is shown: `isPaused`; `isStale`, with `since` (the service's clock, or null before the
-   * first answer), `error` of the latest read, and `isJustResumed`; `hasRead`; and of the stream `isStreamed`, `stream` and `streamError`.
+   * What is known of how new that is which is shown: `isPaused`; `isStale`, with `since` (the
+   * service's clock, or null before the first answer), `error` of the latest read, and
+   * `isJustResumed`; `hasRead`; and of the stream `isStreamed`, `stream` and `streamError`.
    */
   know() {
     const now = performance.now();

@@ -184,7 +184,8 @@ document.getElementById('skip').addEventListener('click', (event) => {
   main.focus();
 });
 window.addEventListener('hashchange', () => show());
-// A page that the browser keeps for the way back would keep its stream, and a browser has few connections to a server.
+// A page that the browser keeps for the way back would keep its stream, and a browser has few
+// connections to a server.
 window.addEventListener('pagehide', () => leave());
 window.addEventListener('pageshow', (event) => {
   if (event.persisted) show();

@@ -1,4 +1,5 @@
-// Groups of all tenants or of a namespace: those at risk first, a page at a time as the service lists them.
+// Groups of all tenants or of a namespace: those at risk first, a page at a time as the service
+// lists them.
 
 import { clock, pathOf, read } from './api.js';
 import { foreign, h, reconcile, rowsOf, setAttribute, setText } from './dom.js';

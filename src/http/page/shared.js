@@ -29,8 +29,8 @@ function connect() {
 
 export class SharedStream {
   /**
-   * `on` as of an EventStream, and `on.full()` where this browser has as many streams as it may, `on.missing()` where it cannot
-   * share one.
+   * `on` as of an EventStream, and `on.full()` where this browser has as many streams as it may,
+   * `on.missing()` where it cannot share one.
    */
   constructor({ tenant, namespace, group }, on) {
     this.place = { tenant, namespace, group };

@@ -1,5 +1,5 @@
-// A stream of server-sent events. EventSource cannot send credentials, so it is read by hand; what it does well is done
-// here too: it comes back by itself and resumes after the last event it had.
+// A stream of server-sent events. EventSource cannot send credentials, so it is read by hand; what
+// it does well is done here too: it comes back by itself and resumes after the last event it had.
 
 import { Refusal, request } from './api.js';
 
@@ -14,9 +14,9 @@ const KNOWS_NOTHING = ': nothing new';
 
 export class EventStream {
   /**
-   * `on.open()` when it is (again) open: what is shown is to be read anew. `on.alive()` at every sign that whatever is new has
-   * come. `on.event(name, data)`. `on.down(error)` when it has broken and will be tried again. `on.refused(refusal)` when
-   * trying again would not help.
+   * `on.open()` when it is (again) open: what is shown is to be read anew. `on.alive()` at every
+   * sign that whatever is new has come. `on.event(name, data)`. `on.down(error)` when it has broken
+   * and will be tried again. `on.refused(refusal)` when trying again would not help.
    */
   constructor(path, authorization, on) {
     this.path = path;

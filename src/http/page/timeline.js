@@ -25,9 +25,10 @@ const SLIVER_MS = 2_000;
 const STEPS = [1_000, 5_000, 10_000, 30_000, MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY];
 
 /**
- * The times in which sessions held Primary or Pending, from the changes (the latest first), and from the sessions as they
- * are now: one that has not changed in all that time has held what it holds. `opened` and `closed` are the changes at
- * the ends; null where the time shown begins or ends.
+ * The times in which sessions held Primary or Pending, from the changes (the latest first), and
+ * from the sessions as they are now: one that has not changed in all that time has held what it
+ * holds. `opened` and `closed` are the changes at the ends; null where the time shown begins or
+ * ends.
  */
 export function holdings({ changes, sessions, since, until, knownFrom }) {
   const open = new Map();
@@ -57,8 +58,9 @@ export function holdings({ changes, sessions, since, until, knownFrom }) {
 }
 
 /**
- * The times in which nobody was Primary. Nobody is missed before a group existed, after it was deleted, and before its
- * first Primary. `state` is the group as it is now, or null; `lifetimes` are those of its path, the latest first.
+ * The times in which nobody was Primary. Nobody is missed before a group existed, after it was
+ * deleted, and before its first Primary. `state` is the group as it is now, or null; `lifetimes`
+ * are those of its path, the latest first.
  */
 export function vacancies(held, { changes, lifetimes, state, knownFrom, until }) {
   const holders = held.filter((one) => one.role === PRIMARY).sort((a, b) => a.from - b.from);
@@ -158,7 +160,8 @@ export function makeTimeline(follow) {
     to.focus();
     return undefined;
   });
-  // What the pointer points at and what has the focus is explained, and stays so while the pointer is on the words.
+  // What the pointer points at and what has the focus is explained, and stays so while the pointer
+  // is on the words.
   node.addEventListener('pointerover', (event) => {
     const button = event.target.closest('.held');
     if (button) openTip(button);

@@ -1,5 +1,6 @@
-// The streams of all windows of the page in a browser: a browser has six connections to a server, and a stream holds one as long
-// as it lasts. So the windows share one, of all that whoever signed in may see.
+// The streams of all windows of the page in a browser: a browser has six connections to a server,
+// and a stream holds one as long as it lasts. So the windows share one, of all that whoever signed
+// in may see.
 
 import { EventStream } from './stream.js';
 
@@ -123,7 +124,8 @@ self.addEventListener('connect', ({ ports: [port] }) => {
     const window = { want: data, key: null, heardAt: performance.now() };
     windows.set(port, window);
     place(port, window);
-    // The stream that it had may be nobody's now; after its new one has begun, which may be the same.
+    // The stream that it had may be nobody's now; after its new one has begun, which may be the
+    // same.
     settle();
     return undefined;
   });

@@ -22,7 +22,8 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
     stored(group, group.record.ended_at, i64::MAX, &group.record.heartbeats, findings);
 }
 
-/// The role in an answer is one that the trace has between question and answer, and the term likewise.
+/// The role in an answer is one that the trace has between question and answer, and the term
+/// likewise.
 fn roles(group: &GroupRecord<'_>, findings: &mut Findings) {
     for beat in &group.beats {
         // The trace of what is lost is lost with it.
@@ -105,7 +106,8 @@ fn terms_are_given_once(group: &GroupRecord<'_>, findings: &mut Findings) {
     }
 }
 
-/// A watermark was reported by a session that was Primary then, or is the present in place of a future.
+/// A watermark was reported by a session that was Primary then, or is the present in place of a
+/// future.
 fn watermarks(group: &GroupRecord<'_>, findings: &mut Findings) {
     let mut seen = std::collections::BTreeSet::new();
     for beat in &group.beats {
@@ -222,7 +224,8 @@ fn data(group: &GroupRecord<'_>, findings: &mut Findings) {
     }
 }
 
-/// The latest heartbeat of each session that had been answered by then is stored, or a later one is.
+/// The latest heartbeat of each session that had been answered by then is stored, or a later one
+/// is.
 fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRow], findings: &mut Findings) {
     let mut sessions: Vec<&str> = group.beats.iter().map(|beat| beat.session).collect();
     sessions.sort_unstable();

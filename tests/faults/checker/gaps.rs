@@ -1,9 +1,10 @@
 //! How long a group is without a Primary while nothing disturbs it.
 //!
-//! A *disturbance* is whatever the promise counts from: the last heartbeat of a session that falls silent, the first
-//! of one that comes back, a heartbeat that fails or is late, another health or timeout, a goodbye, and the end of
-//! whatever was done to the service. Between two disturbances, sessions are either silent or regular. Where one is
-//! regular, there must be a Primary one and a half timeouts after the last disturbance.
+//! A *disturbance* is whatever the promise counts from: the last heartbeat of a session that falls
+//! silent, the first of one that comes back, a heartbeat that fails or is late, another health or
+//! timeout, a goodbye, and the end of whatever was done to the service. Between two disturbances,
+//! sessions are either silent or regular. Where one is regular, there must be a Primary one and a
+//! half timeouts after the last disturbance.
 
 use super::{Beat, Findings, GroupRecord, Kind, Tolerance, seconds};
 
@@ -42,8 +43,9 @@ pub fn check(group: &GroupRecord<'_>, tolerance: Tolerance, findings: &mut Findi
     }
 }
 
-/// How much longer a Primary that somebody else deleted may be waited for: for how long its lease was given is known no more, so
-/// what the clock was set by, forward before or back since, is added.
+/// How much longer a Primary that somebody else deleted may be waited for: for how long its lease
+/// was given is known no more, so what the clock was set by, forward before or back since, is
+/// added.
 fn waited_for_the_deleted(group: &GroupRecord<'_>, end: i64) -> i64 {
     match group.deletions().any(|deletion| deletion.from < end) {
         true => group.record.clock.steps_until(end).map(i64::abs).sum(),
@@ -123,8 +125,9 @@ fn sessions<'a>(group: &GroupRecord<'a>) -> Vec<&'a str> {
     sessions
 }
 
-/// The shortest timeout, in microseconds, that may have held at some time between two instants. What was silent for
-/// longer than half of it was silent, even if a longer one holds when it is heard again.
+/// The shortest timeout, in microseconds, that may have held at some time between two instants.
+/// What was silent for longer than half of it was silent, even if a longer one holds when it is
+/// heard again.
 fn shortest_timeout(group: &GroupRecord<'_>, from: i64, until: i64) -> i64 {
     let sets = group.record.timeouts.iter().filter(|set| set.group == group.id && set.at <= until);
     let held_before = sets.clone().filter(|set| set.held_at.is_some_and(|held_at| held_at < from));

@@ -19,7 +19,8 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
                         .deletions_of(tenure.session)
                         .any(|deletion| (deletion.from..=deletion.until).contains(&end))
             }
-            // What it was granted may be known no more, and nobody but the one that acts says that it does.
+            // What it was granted may be known no more, and nobody but the one that acts says that
+            // it does.
             "superseded" => group.is_in_doubt(end),
             _ => false,
         };
@@ -36,8 +37,8 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether its last heartbeats before the end failed because of something that was done to the service, or it did
-/// not run.
+/// Whether its last heartbeats before the end failed because of something that was done to the
+/// service, or it did not run.
 fn fell_silent(group: &GroupRecord<'_>, tenure: &Tenure<'_>, end: i64, timeout: i64) -> bool {
     // An outage may have let its lease stand for long after its last heartbeat.
     let own = group.beats.iter().filter(|beat| beat.session == tenure.session);

@@ -1,4 +1,5 @@
-//! The trace of changes against itself, the stored roles, the terms, and the leases that clients were given.
+//! The trace of changes against itself, the stored roles, the terms, and the leases that clients
+//! were given.
 
 use std::collections::BTreeMap;
 
@@ -153,8 +154,9 @@ fn leases(group: &GroupRecord<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the tenure ended because a history of the database is lost: then a client that does not say that it acts is not
-/// believed, and one that says that it does not act is. One whose clock was set back says what may be old.
+/// Whether the tenure ended because a history of the database is lost: then a client that does not
+/// say that it acts is not believed, and one that says that it does not act is. One whose clock was
+/// set back says what may be old.
 fn is_disbelieved(group: &GroupRecord<'_>, tenure: &Tenure<'_>, sent: i64, stands_until: i64) -> bool {
     let in_doubt = tenure.end.is_some_and(|(end, _)| group.is_in_doubt(end));
     in_doubt
@@ -181,11 +183,13 @@ fn has_given_up(group: &GroupRecord<'_>, session: &str, after: i64, before: i64)
     left || group.beats.iter().any(|beat| said_so(&beat))
 }
 
-/// A decision rests on a sign of life that is no older than this. An outage is counted from the last sign of life, so a lease may
-/// rightly have been judged for so long after it: the service was not away yet, as far as anybody could know.
+/// A decision rests on a sign of life that is no older than this. An outage is counted from the
+/// last sign of life, so a lease may rightly have been judged for so long after it: the service was
+/// not away yet, as far as anybody could know.
 const LONGEST_SILENCE_US: i64 = 250_000;
 
-/// A lease that stood when the service went away for long enough does not lapse before a whole one has passed since its return.
+/// A lease that stood when the service went away for long enough does not lapse before a whole one
+/// has passed since its return.
 ///
 /// What kept everybody from committing is an outage whether or not the service says so.
 fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
@@ -203,7 +207,8 @@ fn outages(group: &GroupRecord<'_>, findings: &mut Findings) {
             let given = group.beats.iter().filter(|beat| {
                 beat.session == tenure.session && beat.ok.is_some_and(|ok| ok.term == tenure.term && ok.role == PRIMARY)
             });
-            // Of the leases that it was told of before, the one that goes furthest: a later one may be of a shorter timeout.
+            // Of the leases that it was told of before, the one that goes furthest: a later one may
+            // be of a shorter timeout.
             let before = given.filter_map(|beat| Some((beat, beat.ok?))).filter(|(_, ok)| ok.at < outage.began_at);
             if let Some((beat, ok)) = before.max_by_key(|(beat, ok)| beat.sent + ok.lease_us) {
                 let lasted = outage.recovered_at - outage.began_at;

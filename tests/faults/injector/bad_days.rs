@@ -194,7 +194,8 @@ async fn wait_for_standby(world: &World, database: &Database) -> Option<PgConnec
     Some(connection)
 }
 
-/// Has no commit wait for longer than a moment: it is committed here, and whether it lasts is unknown.
+/// Has no commit wait for longer than a moment: it is committed here, and whether it lasts is
+/// unknown.
 async fn cancel_waits(connection: &mut PgConnection, time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {
@@ -204,7 +205,8 @@ async fn cancel_waits(connection: &mut PgConnection, time: Duration) {
     }
 }
 
-/// Does something while a lock is held. Where it is not had soon, nothing is done; but others have waited behind.
+/// Does something while a lock is held. Where it is not had soon, nothing is done; but others have
+/// waited behind.
 async fn hold_lock(world: &World, lock: &str, something: impl AsyncFnOnce()) -> Option<()> {
     let mut connection = world.way.connect().await?;
     if execute(&mut connection, &format!("BEGIN; SET LOCAL lock_timeout = '1s'; {lock}")).await.is_some() {
@@ -232,7 +234,8 @@ async fn step_clock(world: &World, database: &mut Database, random: &mut Rng) ->
     Some(())
 }
 
-/// Promotes the standby without the last commits of the primary, which is killed, or freezes and wakes up too late.
+/// Promotes the standby without the last commits of the primary, which is killed, or freezes and
+/// wakes up too late.
 async fn promote_with_loss(world: &World, database: &mut Database, random: &mut Rng) -> Option<()> {
     // A change of a timeout that is lost is what the service cannot make good.
     let mut configuring = Vec::new();
@@ -244,10 +247,12 @@ async fn promote_with_loss(world: &World, database: &mut Database, random: &mut 
     let from = Stamp::now().wall;
     database.set_replication(Gate::Closed);
     sleep(ms(200..3_000, random)).await;
-    // One that is suspended meanwhile, or made anew, could not know that the old primary is none any more.
+    // One that is suspended meanwhile, or made anew, could not know that the old primary is none
+    // any more.
     let awake: Vec<_> = world.replicas.iter().filter_map(|replica| replica.try_lock().ok()).collect();
     let wakes_up = random.bool() && awake.len() == world.replicas.len();
-    // Whoever leads the replicas to the primary does not lead them to the old one. What is connected to it stays connected.
+    // Whoever leads the replicas to the primary does not lead them to the old one. What is
+    // connected to it stays connected.
     let to_old: Vec<_> = world.lines.iter().map(|lines| lines.to_database()).collect();
     to_old.iter().for_each(|proxy| proxy.let_nobody_in(true));
     match wakes_up {
@@ -257,7 +262,8 @@ async fn promote_with_loss(world: &World, database: &mut Database, random: &mut 
     let until = Stamp::now().wall;
     database.promote().await;
     world.note_promotion(Some((from, until)));
-    // A replica that cannot reach the new primary would go on with the old one, and nobody could tell.
+    // A replica that cannot reach the new primary would go on with the old one, and nobody could
+    // tell.
     if wakes_up
         && let Some(mut connection) = world.way.connect().await
         && database.is_used_by(&mut connection, awake.len()).await.is_some()
