@@ -1,6 +1,6 @@
 # Builds from a clone alone: docker build -t client-failover . Only what every builder knows is used
-# here, the one before BuildKit included. tests/image.py runs these very steps where there is no
-# container engine, and refuses a step that it does not know.
+# here, the one before BuildKit included. tests/deploy/image.py runs these very steps where there is
+# no container engine, and refuses a step that it does not know.
 
 # The images, by tag: a digest could not be looked up where this was written. Whoever wants builds
 # that can be repeated to the byte gives one, as --build-arg DEBIAN_IMAGE=debian@sha256:… For the

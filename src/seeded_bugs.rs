@@ -94,7 +94,7 @@ impl SeededBug {
         ("grant-before-wait", SeededBug::GrantBeforeWait),
     ];
 
-    /// Those that cost others their time: `tests/neighbours.rs` measures how much.
+    /// Those that cost others their time: `tests/api/neighbours.rs` measures how much.
     pub const COSTLY: [(&'static str, SeededBug); 1] = [("batches-unfair", SeededBug::BatchesUnfair)];
 }
 

@@ -1,72 +1,10 @@
-//! The service from outside, in one binary: each file is a concern, and the helpers start what all
-//! of them share once.
+//! The service from outside, in one binary: a folder for each concern, and what they share in
+//! `support`, which starts once what all of them need.
 
-mod browser;
-mod credentials;
-mod described;
-mod helpers;
-mod issuer;
-#[allow(dead_code, reason = "the other binary fills disks too")]
-mod preload;
-mod servers;
-mod sse;
-mod terminal;
-mod wire;
+mod support;
 
-mod api_client;
-mod audit;
-mod auth;
-mod auth_cost;
-mod bad_days;
-mod bad_input;
-mod command_line;
-mod commits;
-mod connections;
-mod contract;
+mod api;
+mod cli;
 mod database;
-mod deletions;
-mod demo;
-mod deployment;
-mod description;
-mod embedded_postgres;
-mod events;
-mod events_over_histories;
-mod few_connections;
-mod foreign_database;
-mod framing;
-mod generated;
-mod histories;
-mod history;
-mod hosts;
-mod http;
-mod keys;
-mod large_groups;
-mod limits;
-mod lists;
-mod log_lines;
-mod metrics;
-mod names;
-mod neighbours;
-mod operations;
-mod operator;
-mod outage;
+mod deploy;
 mod page;
-mod page_shown;
-mod page_stale;
-mod patroni;
-mod pgbouncer;
-mod privileges;
-mod process;
-mod proxy;
-mod reader;
-mod readme;
-mod recovery;
-mod replicas;
-mod spread;
-mod status;
-mod sweep;
-mod takeover;
-mod takeover_times;
-mod tls;
-mod values;
-mod workspace;

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::database::{Database, Way};
 use super::proxy::{Gate, Proxy};
-use crate::helpers::free_port;
+use crate::support::helpers::free_port;
 
 const SOON: Duration = Duration::from_secs(20);
 

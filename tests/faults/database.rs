@@ -15,9 +15,9 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::process::{Child, Command};
 
 use super::proxy::{Gate, Proxy};
-use crate::helpers::free_port;
-use crate::preload::{Disk, Shim};
-use crate::servers::{append, as_server, give_to_servers};
+use crate::support::helpers::free_port;
+use crate::support::preload::{Disk, Shim};
+use crate::support::servers::{append, as_server, give_to_servers};
 
 /// Small segments of the log, so that a full disk is soon felt; and a standby that is there again
 /// soon.

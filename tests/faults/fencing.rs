@@ -2,7 +2,7 @@
 
 use sqlx::AssertSqlSafe;
 
-use crate::helpers::TestDatabase;
+use crate::support::helpers::TestDatabase;
 
 const GUARANTEES: &str = include_str!("../../docs/guarantees.md");
 

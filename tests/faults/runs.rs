@@ -10,7 +10,7 @@ use super::injector::{self, EVERYTHING, Plan};
 use super::record::FaultKind;
 use super::report::report;
 use super::world::{Scale, World};
-use crate::helpers::remove_after_the_run;
+use crate::support::helpers::remove_after_the_run;
 
 /// One run at a time: they would take each other's time for a fault of the service.
 pub static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -7,8 +7,8 @@ async fn the_default_binary_has_no_seeded_bugs() {
     use super::cluster::{Replica, ReplicaSettings};
     use super::database::Database;
 
-    let dir = crate::helpers::scratch_dir("no-bugs");
-    crate::helpers::remove_after_the_run(&dir);
+    let dir = crate::support::helpers::scratch_dir("no-bugs");
+    crate::support::helpers::remove_after_the_run(&dir);
     let database = Database::start(&dir.join("database"), false).await;
     // A binary that heeded the variable would refuse this name.
     let settings = ReplicaSettings { seeded_bug: Some("no-such-bug".to_owned()), ..ReplicaSettings::default() };
@@ -29,7 +29,7 @@ mod with_the_feature {
     use super::super::record::FaultKind::{self, *};
     use super::super::runs::{ONE_AT_A_TIME, settle};
     use super::super::world::{Scale, World};
-    use crate::helpers::remove_after_the_run;
+    use crate::support::helpers::remove_after_the_run;
 
     /// How often a defect is looked for, and for how long each time.
     const ROUNDS: u64 = 8;

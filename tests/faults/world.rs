@@ -25,7 +25,7 @@ use super::record::{
     Audit, ClientLog, ClockStep, DatabaseClock, Deletion, Fault, GroupRow, HeartbeatRow, HistoryRow, OutageRow,
     PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet, Transition,
 };
-use crate::helpers::scratch_dir;
+use crate::support::helpers::scratch_dir;
 
 pub const GROUPS_PATH: &str = "/api/v1/tenants/t/namespaces/faults/clientfailover/groups";
 

@@ -15,7 +15,7 @@ use super::super::proxy::Gate;
 use super::super::record::FaultKind::{self, *};
 use super::super::world::World;
 use super::{Done, TO_THE_SERVICE, ms};
-use crate::preload::Disk;
+use crate::support::preload::Disk;
 
 /// The furthest that the database's clock is set from the true time.
 const CLOCK_OFF_MS: i64 = 90_000;

@@ -1,0 +1,222 @@
+//! The metrics: they move with what happens, their labels stay few, and Prometheus can read them.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::support::helpers::{Answer, TestApp, eventually};
+use crate::support::sse::{EventStream, NAMESPACE_EVENTS};
+
+const MINUTE: i64 = 60_000;
+
+async fn scrape(app: &TestApp) -> String {
+    let answer = app.http.get(format!("{}/metrics", app.url)).send().await.expect("it answers");
+    assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    answer.text().await.expect("it is whole")
+}
+
+/// Every sample by its name and labels.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("a sample has a value: {line}"));
+        (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("a value is a number: {line}")))
+    };
+    let samples: BTreeMap<String, f64> = lines.map(sample).collect();
+    assert!(samples.keys().all(|name| name.starts_with("client_failover_")), "{samples:?}");
+    samples
+}
+
+/// All replicas of the test run are in this process and count together, so that a count has risen
+/// by this or by more.
+#[tokio::test]
+async fn counters_move_with_what_happens() {
+    let app = TestApp::start().await;
+    let before = samples(&scrape(&app).await);
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    for _ in 0..5 {
+        app.beat("g", "a", 100.0).await;
+    }
+    app.get("/none").await.expect_error(404);
+    let stream = EventStream::open(&app, NAMESPACE_EVENTS, Some(0)).await;
+    // In its own time, and not in the heartbeat's.
+    eventually("the change of a role is read for those who listen", async || {
+        let name = "client_failover_events_total";
+        samples(&scrape(&app).await)[name] > before.get(name).copied().unwrap_or_default()
+    })
+    .await;
+    let after = samples(&scrape(&app).await);
+    for (name, rises_by) in [
+        ("heartbeats_total", 5.0),
+        ("heartbeat_batch_size_count", 5.0),
+        ("role_changes_total{reason=\"first_heartbeat\"}", 1.0),
+        (
+            "http_requests_total{route=\"groups/{groupid}/clientsessions/{sessionid}\",method=\"POST\",status=\"200\"}",
+            5.0,
+        ),
+        ("http_requests_total{route=\"groups/{groupid}\",method=\"GET\",status=\"404\"}", 1.0),
+        ("http_requests_total{route=\"groups/{groupid}\",method=\"PUT\",status=\"200\"}", 1.0),
+        ("http_request_duration_seconds_count{route=\"groups/{groupid}\",method=\"PUT\"}", 1.0),
+        ("http_requests_total{route=\"events\",method=\"GET\",status=\"200\"}", 1.0),
+        ("events_total", 1.0),
+    ] {
+        let name = format!("client_failover_{name}");
+        let was = before.get(&name).copied().unwrap_or_default();
+        assert!(after[&name] >= was + rises_by, "{name}: {was}, then {}", after[&name]);
+    }
+    assert!(after["client_failover_event_streams"] >= 1.0);
+    let version = format!("client_failover_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(after[&version], 1.0);
+    // Of each pool: the heartbeat went over a connection of the writers', and the stream is fed by
+    // those in the background.
+    for (pool, most) in [("requests", 8.0), ("heartbeats", 5.0), ("upkeep", 4.0), ("background", 5.0)] {
+        assert_eq!(after[&format!("client_failover_database_connections_max{{pool=\"{pool}\"}}")], most);
+        let [idle, busy] = ["idle", "busy"]
+            .map(|state| after[&format!("client_failover_database_connections{{pool=\"{pool}\",state=\"{state}\"}}")]);
+        assert!((1.0..=most).contains(&(idle + busy)), "{pool}: {idle} idle, {busy} busy");
+    }
+    drop(stream);
+    eventually("sweeps are counted", async || {
+        let name = "client_failover_sweep_duration_seconds_count";
+        samples(&scrape(&app).await)[name] > before[name]
+    })
+    .await;
+}
+
+/// What operators were promised, by name.
+#[tokio::test]
+async fn everything_that_is_to_be_measured_is_there() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    app.beat("g", "a", 100.0).await;
+    eventually("there was a census", async || scrape(&app).await.contains("client_failover_groups{")).await;
+    let text = scrape(&app).await;
+    for sample in [
+        "http_requests_total{route=",
+        "http_request_duration_seconds_bucket{route=",
+        "heartbeats_total ",
+        "heartbeat_batch_size_bucket{le=",
+        "heartbeats_waiting ",
+        "transaction_retries_total{transaction=\"heartbeats\"} ",
+        "database_connections{pool=\"heartbeats\",state=\"busy\"} ",
+        "sweep_duration_seconds_bucket{le=",
+        "sweep_failures_total ",
+        "sign_of_life_age_seconds ",
+        "role_changes_total{reason=\"lease_lapsed\"} ",
+        "groups{primary=\"yes\"} ",
+        "groups{primary=\"no\"} ",
+        "groups_without_standby ",
+        "sessions_live ",
+        "sessions_registered ",
+        "leases{age_up_to=\"0.25\"} ",
+        "outages_total ",
+        "events_listening ",
+        "build_info{version=",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(&format!("client_failover_{sample}"))), "{sample}");
+    }
+}
+
+#[tokio::test]
+async fn labels_do_not_grow_with_groups_sessions_or_paths() {
+    let app = TestApp::start().await;
+    for number in 0..30 {
+        app.group_of(&format!("wild-{number}"), MINUTE, &["tame"]).await;
+        app.beat(&format!("wild-{number}"), "tame", 100.0).await;
+        let elsewhere = format!("{}/wild-{number}/wild", app.url);
+        Answer::of(app.http.get(elsewhere)).await.expect_error(404);
+        let odd = reqwest::Method::from_bytes(format!("WILD{number}").as_bytes()).expect("a method");
+        app.send(odd, "/g", None).await;
+    }
+    let text = scrape(&app).await;
+    assert!(!text.to_lowercase().contains("wild") && !text.contains("tame"), "{text}");
+    assert!(text.lines().count() < 1_500, "{} lines", text.lines().count());
+}
+
+#[tokio::test]
+async fn groups_and_sessions_are_counted_as_they_are() {
+    use client_failover::failover::census;
+    let app = TestApp::start().await;
+    app.group_of("both", MINUTE, &["a", "b"]).await;
+    app.group_of("one", MINUTE, &["a", "b"]).await;
+    app.group_of("none", MINUTE, &["a"]).await;
+    for (group, session) in [("both", "a"), ("both", "b"), ("one", "a")] {
+        app.beat(group, session, 100.0).await;
+    }
+    let store = client_failover::store::Store::open(app.database.connect_options(), crate::support::helpers::store_options());
+    let counted = census::take(&store).await.expect("it counts").counted;
+    store.close().await;
+    assert_eq!((counted.groups, counted.groups_with_primary), (3, 2));
+    assert_eq!((counted.groups_without_standby, counted.groups_without_live_session), (1, 1));
+    assert_eq!((counted.sessions, counted.live_sessions), (5, 3));
+    assert_eq!(counted.lease_ages, [3, 0, 0, 0]);
+    app.database.let_time_pass(40_000).await;
+    let store = client_failover::store::Store::open(app.database.connect_options(), crate::support::helpers::store_options());
+    let counted = census::take(&store).await.expect("it counts").counted;
+    store.close().await;
+    assert_eq!(counted.lease_ages, [0, 0, 3, 0]);
+    eventually("a scrape shows a census", async || scrape(&app).await.contains("client_failover_sessions_live ")).await;
+}
+
+/// Runs Prometheus' own checker; `None` where it is not installed.
+fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
+    let command = Command::new("promtool")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = command else {
+        println!("skipped: promtool is not installed (Debian: prometheus)");
+        return None;
+    };
+    child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Some((output.status.success(), said))
+}
+
+#[tokio::test]
+async fn prometheus_accepts_the_metrics() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a"]).await;
+    app.beat("g", "a", 100.0).await;
+    eventually("there was a census", async || scrape(&app).await.contains("client_failover_groups{")).await;
+    let Some((accepted, said)) = promtool(&["check", "metrics"], &scrape(&app).await) else { return };
+    assert!(accepted && said.is_empty(), "{said}");
+}
+
+#[tokio::test]
+async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a"]).await;
+    app.beat("g", "a", 100.0).await;
+    eventually("there was a census", async || scrape(&app).await.contains("client_failover_groups{")).await;
+    let text = scrape(&app).await;
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring");
+    let rules = std::fs::read_to_string(format!("{dir}/alerts.yml")).expect("it is there");
+    let dashboard = std::fs::read_to_string(format!("{dir}/dashboard.json")).expect("it is there");
+    let panels: serde_json::Value = serde_json::from_str(&dashboard).expect("it is JSON");
+    assert!(panels["panels"].as_array().is_some_and(|panels| panels.len() >= 10));
+    for file in [&rules, &dashboard] {
+        let names = file
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| word.starts_with("client_failover_"));
+        for name in names {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let is_there = [name, family].iter().any(|name| text.contains(&format!("# TYPE {name} ")));
+            assert!(is_there || name == "client_failover_certificate_expiry_timestamp_seconds", "{name}");
+        }
+    }
+    if let Some((accepted, said)) = promtool(&["check", "rules", &format!("{dir}/alerts.yml")], "") {
+        assert!(accepted, "{said}");
+    }
+    if let Some((accepted, said)) = promtool(&["test", "rules", &format!("{dir}/alerts.test.yml")], "") {
+        assert!(accepted, "{said}");
+    }
+    if let Some((accepted, said)) =
+        promtool(&["check", "config", "--syntax-only", &format!("{dir}/prometheus.yml")], "")
+    {
+        assert!(accepted, "{said}");
+    }
+}

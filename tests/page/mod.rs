@@ -1,0 +1,5 @@
+//! The page for operators, in a real browser.
+
+mod pictures;
+mod shows;
+mod stale;
