@@ -13,12 +13,14 @@
 
 use rust_decimal::Decimal;
 
+mod shown;
 mod state;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::shown::{Lease, TrueNow, true_now};
 use self::state::acted_on_until;
 pub use self::state::{
     Answer, Beat, By, Former, Group, Handover, HandoverMode, Moment, Outage, Reason, Remains, Report, Rules, Session,

@@ -18,7 +18,7 @@ use crate::metrics::{self, PoolUse};
 use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use crate::telemetry;
 use admission::Admission;
-use connection::Connection;
+use connection::{Connection, ReadConnection};
 use fault::Fault;
 use histories::{DatabaseHistory, Of};
 use hosts::Hosts;
@@ -47,6 +47,7 @@ mod pool;
 pub mod private;
 pub mod reader;
 pub mod reads;
+mod rows;
 pub mod spread;
 pub mod state;
 pub mod status;
@@ -141,6 +142,13 @@ pub enum LostCommit {
 
 /// The work of one transaction.
 pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, WorkError>> + Send + 'c>>;
+
+/// What is done outside of serializable transactions.
+#[derive(Clone, Copy)]
+enum Access {
+    Reads,
+    Writes,
+}
 
 /// Why the work of a transaction stopped.
 #[derive(Debug, thiserror::Error)]
@@ -568,7 +576,7 @@ impl Store {
     pub async fn read_on<T>(
         &self,
         kept: &mut Kept,
-        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+        mut work: impl for<'c> FnMut(&'c mut ReadConnection) -> Work<'c, T>,
     ) -> Option<T> {
         let patience = self.options.operation_timeout;
         let mut connection = match kept.take() {
@@ -585,6 +593,26 @@ impl Store {
     pub async fn read<T>(
         &self,
         name: &'static str,
+        mut work: impl for<'c> FnMut(&'c mut ReadConnection) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        self.outside_serializable(name, Access::Reads, |connection| work(connection)).await
+    }
+
+    /// Runs one statement that changes something, or locks it for a moment, and commits by itself.
+    /// For what is done again where it fails, and decides on no role: where the connection breaks,
+    /// it is.
+    pub async fn autocommit<T>(
+        &self,
+        name: &'static str,
+        work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        self.outside_serializable(name, Access::Writes, work).await
+    }
+
+    async fn outside_serializable<T>(
+        &self,
+        name: &'static str,
+        access: Access,
         mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + self.options.operation_timeout;
@@ -592,7 +620,7 @@ impl Store {
         let mut elsewhere = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let fault = match self.attempt_read(left, &mut work).await {
+            let fault = match self.attempt_outside_serializable(access, left, &mut work).await {
                 Ok(done) => return Ok(done),
                 Err(fault) => fault,
             };
@@ -624,8 +652,9 @@ impl Store {
         }
     }
 
-    async fn attempt_read<T>(
+    async fn attempt_outside_serializable<T>(
         &self,
+        access: Access,
         time_left: Duration,
         work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
     ) -> Result<T, Fault> {
@@ -635,7 +664,11 @@ impl Store {
             if !self.reads_in_transactions {
                 return work(&mut connection).await;
             }
-            self.line.admission().admit_beginning(&mut connection, &self.begins().read).await?;
+            let begin = match access {
+                Access::Reads => &self.begins().read,
+                Access::Writes => &self.begins().autocommit,
+            };
+            self.line.admission().admit_beginning(connection.raw(), begin).await?;
             let done = work(&mut connection).await?;
             sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
             Ok(done)
@@ -704,8 +737,10 @@ struct Texts {
 struct Begins {
     serializable: Arc<str>,
     commit_and_serializable: Arc<str>,
-    /// For a read that has to be a transaction. A look at the server follows in the same message.
+    /// For a read that has to be a transaction, and for a statement that does. A look at the server
+    /// follows in the same message.
     read: Arc<str>,
+    autocommit: Arc<str>,
 }
 
 impl Texts {
@@ -730,7 +765,8 @@ impl Texts {
                 // A statement is parsed in one message and run in the next: outside a transaction
                 // another server connection could get the second. And behind a pooler the server
                 // may become another one under a connection that stays.
-                read: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; ").into(),
+                read: format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY{set}; ").into(),
+                autocommit: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; ").into(),
             }
         };
         Texts { by_commit: ["on", "remote_apply"].map(begins) }

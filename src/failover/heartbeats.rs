@@ -411,7 +411,7 @@ impl Writer {
         keys.sort_unstable();
         keys.dedup();
         let store = self.store.background();
-        let look = store.read("find_held", move |connection| {
+        let look = store.autocommit("find_held", move |connection| {
             let keys = keys.clone();
             Box::pin(async move { groups::find_held(connection, &keys).await })
         });

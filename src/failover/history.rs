@@ -130,7 +130,7 @@ async fn prune_table(store: &Store, kept: Kept, retention: Duration) -> Result<i
     let mut rows = 0;
     loop {
         let pruned = store
-            .read("prune", move |connection| match kept {
+            .autocommit("prune", move |connection| match kept {
                 Kept::RoleTransitions => Box::pin(events::prune_events(
                     connection,
                     EventTable::RoleTransitions,

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::connection::Connection;
+use super::connection::{Connection, ReadConnection};
 use super::{Store, StoreError, WorkError};
 
 /// A key that may be used, as it is stored.
@@ -131,7 +131,7 @@ pub async fn find_valid(store: &Store) -> Result<Vec<StoredKey>, StoreError> {
 pub async fn note_use(store: &Store, keys: Vec<i64>) -> Result<(), StoreError> {
     let keys = std::sync::Arc::new(keys);
     store
-        .read("note_key_use", move |connection| {
+        .autocommit("note_key_use", move |connection| {
             let keys = keys.clone();
             Box::pin(async move {
                 sqlx::query(
@@ -149,7 +149,7 @@ pub async fn note_use(store: &Store, keys: Vec<i64>) -> Result<(), StoreError> {
 }
 
 /// Whether a tenant has so many valid keys or more.
-pub async fn has_keys(connection: &mut Connection, tenant: &str, count: i64) -> Result<bool, WorkError> {
+pub async fn has_keys(connection: &mut ReadConnection, tenant: &str, count: i64) -> Result<bool, WorkError> {
     let found: i64 = sqlx::query_scalar(concat!(
         "SELECT count(*) FROM (SELECT FROM api_keys k WHERE k.tenant_id = $1 AND ",
         is_valid!(),
@@ -223,7 +223,7 @@ pub async fn revoke_key(
 }
 
 /// How many keys a tenant has (`None`: all of them), also those that are not valid any more.
-pub async fn count_keys(connection: &mut Connection, tenant: Option<&str>) -> Result<i64, WorkError> {
+pub async fn count_keys(connection: &mut ReadConnection, tenant: Option<&str>) -> Result<i64, WorkError> {
     let count = "SELECT count(*) FROM api_keys WHERE $1::text IS NULL OR tenant_id = $1";
     Ok(sqlx::query_scalar(count).bind(tenant).fetch_one(connection).await?)
 }
@@ -231,7 +231,7 @@ pub async fn count_keys(connection: &mut Connection, tenant: Option<&str>) -> Re
 /// The keys of a tenant (`None`: of all), also those that are not valid any more, in order of their
 /// numbers.
 pub async fn list_keys(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     tenant: Option<&str>,
     skip: i64,
     count: Option<i64>,

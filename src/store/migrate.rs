@@ -167,8 +167,8 @@ impl Store {
             let pooled = self.background().pool.acquire(Of::AnyHistory).await?;
             let mut connection = Connection::new(pooled, self.options.pooler, self.life.clone());
             // One message each time, also here: see `admission::LOOK`.
-            let found = sqlx::raw_sql("SELECT max(version) FROM refinery_schema_history");
-            let found: Option<i32> = found.fetch_one(&mut *connection).await?.try_get(0)?;
+            let found = sqlx::raw_sql("SELECT max(version) AS version FROM refinery_schema_history");
+            let found: Option<i32> = found.fetch_one(&mut *connection).await?.try_get("version")?;
             connection.hand_back();
             Ok::<_, sqlx::Error>(found.unwrap_or(0))
         };
@@ -210,15 +210,15 @@ fn readiness_of(found: i32) -> Readiness {
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError> {
     let server = sqlx::raw_sql(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
-            current_setting('server_encoding')",
+        "SELECT current_setting('server_version_num')::int AS number, current_setting('server_version') AS version,
+            current_setting('server_encoding') AS encoding",
     )
     .fetch_one(connection)
     .await?;
-    if server.try_get::<i32, _>(0)? < OLDEST_SERVER {
-        return Err(MigrateError::ServerTooOld(server.try_get(1)?));
+    if server.try_get::<i32, _>("number")? < OLDEST_SERVER {
+        return Err(MigrateError::ServerTooOld(server.try_get("version")?));
     }
-    let encoding: String = server.try_get(2)?;
+    let encoding: String = server.try_get("encoding")?;
     if encoding != "UTF8" {
         return Err(MigrateError::Encoding(encoding));
     }
@@ -249,8 +249,8 @@ impl Migrator {
     async fn attempt(&mut self, queries: &[&str], in_the_way: &Mutex<Vec<InTheWay>>) -> Result<(), sqlx::Error> {
         let mut transaction = self.connection.begin().await?;
         let patience_ms = LOCK_PATIENCE.as_millis();
-        let begin = format!("SET LOCAL lock_timeout = '{patience_ms}ms'; SELECT pg_backend_pid()");
-        let pid: i32 = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *transaction).await?.try_get(0)?;
+        let begin = format!("SET LOCAL lock_timeout = '{patience_ms}ms'; SELECT pg_backend_pid() AS pid");
+        let pid: i32 = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *transaction).await?.try_get("pid")?;
         let run = async {
             for query in queries {
                 // The text of our own migrations, and refinery's statements around them.
@@ -345,10 +345,11 @@ impl AsyncQuery<Vec<Migration>> for Migrator {
         let rows = sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_all(&mut self.connection).await?;
         rows.iter()
             .map(|row| {
-                let version: i32 = row.try_get(0)?;
-                let name: String = row.try_get(1)?;
-                let applied_on: String = row.try_get(2)?;
-                let checksum: String = row.try_get(3)?;
+                // As refinery's statement names them.
+                let version: i32 = row.try_get("version")?;
+                let name: String = row.try_get("name")?;
+                let applied_on: String = row.try_get("applied_on")?;
+                let checksum: String = row.try_get("checksum")?;
                 let applied_on = OffsetDateTime::parse(&applied_on, &Rfc3339)
                     .map_err(|error| MigratorError::History(error.to_string()))?;
                 let checksum =
