@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn a_role_is_held_until_its_lease_ends_and_not_at_its_end() {
         let lease = Some(Lease { received_at: Instant(0), until: Instant(1_000) });
-        let role_at = |now, outages| {
+        let role_at = |now, outages: &[Outage]| {
             let at = Moment { now: Instant(now), outages, history: None };
             let now = true_now(Role::Primary, lease, at);
             (now.role, now.is_live())
@@ -56,8 +56,9 @@ mod tests {
         assert_eq!(role_at(1_000, &[]), (Role::Secondary, false));
         // An outage gives a lease that it has hit its whole time again.
         let outage = Outage { began_at: Instant(500), recovered_at: Instant(2_000), gap_us: 100, clock_step_us: 0 };
-        assert_eq!(role_at(2_999, &[outage]), (Role::Primary, true));
-        assert_eq!(role_at(3_000, &[outage]), (Role::Secondary, false));
+        let outages = [outage];
+        assert_eq!(role_at(2_999, &outages), (Role::Primary, true));
+        assert_eq!(role_at(3_000, &outages), (Role::Secondary, false));
     }
 
     #[test]
