@@ -14,7 +14,6 @@ use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
 use crate::arbitration::{Instant, Outage, Role, lease_end};
 use crate::ids::{Groups, NamespacePath};
-use crate::seeded_bugs::{SeededBug, active};
 
 /// A group as it is shown.
 #[derive(Debug)]
@@ -155,7 +154,7 @@ pub async fn read_groups(
             .ok_or_else(|| WorkError::Inconsistent(format!("role of session '{session}'")))?;
         group.sessions.push(SessionView {
             name: row.try_get(9)?,
-            role: if live || active(SeededBug::LapsedRoleShown) { stored } else { Role::Secondary },
+            role: if live { stored } else { Role::Secondary },
             heartbeat: read_heartbeat(row)?,
             id: session,
         });
