@@ -12,7 +12,6 @@ use uuid::Uuid;
 use crate::arbitration::{self, Answer, By, FailoverTimeout, Rules};
 use crate::ids::{self, GroupId, GroupPath, Groups, NamespacePath, SessionId, TenantId};
 use crate::log_limits::Lines;
-use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration};
@@ -668,11 +667,11 @@ impl Failover {
                     if is_bound && registrants.are_other(0, &caller.identity) {
                         return Ok(Err(session_of_another(path, session)));
                     }
-                    let by = seeded_bugs::taken_for(match (speaker, caller.recognition) {
+                    let by = match (speaker, caller.recognition) {
                         (Speaker::Client, Recognition::Nameless) => By::Itself,
                         (Speaker::Client, Recognition::ByName) if registrants.is(0, &caller.identity) => By::Itself,
                         (Speaker::Client | Speaker::Operator, _) => By::Another,
-                    });
+                    };
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
                     arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);

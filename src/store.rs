@@ -15,7 +15,6 @@ use sqlx::postgres::PgConnection;
 use tracing::Instrument as _;
 
 use crate::metrics::{self, PoolUse};
-use crate::seeded_bugs::{SeededBug, active, takes_for_done};
 use crate::telemetry;
 use admission::Admission;
 use connection::{Connection, ReadConnection};
@@ -207,7 +206,7 @@ impl Store {
     fn open_with(hosts: Hosts, options: StoreOptions, life: Arc<Life>, signs_over: Option<Arc<Store>>) -> Store {
         let statement_ms = options.operation_timeout.as_millis();
         let idle_ms = options.idle_in_transaction_timeout.as_millis();
-        let mut settings = vec![
+        let settings = vec![
             ("statement_timeout", format!("{statement_ms}ms")),
             ("lock_timeout", LOCK_TIMEOUT.to_owned()),
             ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
@@ -219,9 +218,6 @@ impl Store {
             ("enable_bitmapscan", "off".to_owned()),
             ("jit", "off".to_owned()),
         ];
-        if active(SeededBug::CommitNotDurable) {
-            settings.push(("synchronous_commit", "off".to_owned()));
-        }
         let texts = Texts::new(&settings, options.pooler);
         let admission =
             Admission::new(settings, options.pooler, hosts.target(), options.password_file.clone(), life.clone());
@@ -465,21 +461,17 @@ impl Store {
                 sqlx::raw_sql(WRITE_SOMETHING).execute(&mut *connection).await?;
             }
             committing = true;
-            if active(SeededBug::AnsweredBeforeCommit) {
-                return Ok((done, None));
-            }
             let commit = sqlx::raw_sql(commit).execute(&mut *connection);
             match notices::listening_for_warnings(commit).await {
-                (Err(error), _) if !takes_for_done(&error) => Err(WorkError::from(error)),
                 (Ok(_), warning) => Ok((done, warning)),
-                (Err(_), _) => Ok((done, None)),
+                (Err(error), _) => Err(WorkError::from(error)),
             }
         };
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
             // Nobody waits for the standby any more: it is committed here, and whether it survives
             // this server is unknown.
-            Ok(Ok((_, Some(warning)))) if !active(SeededBug::CancelledWaitTakenForDone) => {
+            Ok(Ok((_, Some(warning)))) => {
                 tracing::warn!(transaction = name, warning, "a COMMIT is not known to be replicated");
                 Fault::LostInCommit(warning)
             }
@@ -489,11 +481,12 @@ impl Store {
                 if let Some(uncertain) = uncertain {
                     self.line.note_certain_commit(uncertain);
                 }
-                match (active(SeededBug::AnsweredBeforeCommit), kept.keeps) {
-                    (true, _) => drop(tokio::spawn(commit_later(connection))),
-                    (false, true) if begins_next => kept.keeping = Keeping::Begun(connection),
-                    (false, true) => kept.keeping = Keeping::Idle(connection),
-                    (false, false) => connection.hand_back(),
+                if !kept.keeps {
+                    connection.hand_back();
+                } else if begins_next {
+                    kept.keeping = Keeping::Begun(connection);
+                } else {
+                    kept.keeping = Keeping::Idle(connection);
                 }
                 return Ok(done);
             }
@@ -745,9 +738,7 @@ struct Begins {
 
 impl Texts {
     fn new(settings: &[(&'static str, String)], pooler: Pooler) -> Texts {
-        let level = if active(SeededBug::ReadCommitted) { "READ COMMITTED" } else { "SERIALIZABLE" };
         let begins = |commit: &str| {
-            let commit = if active(SeededBug::CommitNotDurable) { "off" } else { commit };
             // Behind a pooler nothing of a session outlives a transaction.
             let set: String = match pooler {
                 Pooler::None => String::new(),
@@ -758,7 +749,7 @@ impl Texts {
                     .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
                     .collect(),
             };
-            let serializable = format!("BEGIN ISOLATION LEVEL {level}{set}");
+            let serializable = format!("BEGIN ISOLATION LEVEL SERIALIZABLE{set}");
             Begins {
                 commit_and_serializable: format!("COMMIT; {serializable}").into(),
                 serializable: serializable.into(),
@@ -770,13 +761,6 @@ impl Texts {
             }
         };
         Texts { by_commit: ["on", "remote_apply"].map(begins) }
-    }
-}
-
-/// What [`SeededBug::AnsweredBeforeCommit`] does about COMMIT.
-async fn commit_later(mut connection: Connection) {
-    if sqlx::raw_sql("COMMIT").execute(&mut *connection).await.is_ok() {
-        connection.hand_back();
     }
 }
 

@@ -30,7 +30,6 @@ use crate::ids::{GroupPath, SessionId};
 use crate::limited;
 use crate::log_limits::Lines;
 use crate::metrics::{self, PoolUse};
-use crate::seeded_bugs::{self, FirstReading};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, LeaseLeft};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
@@ -116,7 +115,7 @@ impl Request {
             sent_at: ClientInstant(instant(self.times(clock).heartbeat_time).0),
             data_sent_until: self.message.last_data_send_time.map(instant),
             acting_as: self.message.acting_as,
-            term_seen: seeded_bugs::term_heeded(self.message.term_seen),
+            term_seen: self.message.term_seen,
         }
     }
 
@@ -472,14 +471,12 @@ impl Writer {
         let store = self.store.clone();
         let rules = self.rules;
         let notes_leases = self.deadlines.is_some();
-        let first_reading = Arc::new(FirstReading::default());
         // All of them are of one group then.
         let is_large = self.line.is_expensive(requests[0].key);
         self.store
             .serializable_on(kept, deadline, max_conflicts, "heartbeats", LostCommit::Repeat, move |connection| {
                 let requests = requests.clone();
                 let store = store.clone();
-                let first_reading = first_reading.clone();
                 let longer_leases = longer_leases.clone();
                 Box::pin(async move {
                     let (keys, places) = distinct_keys(&requests);
@@ -497,7 +494,6 @@ impl Writer {
                         }
                     };
                     let read_at = Instant::now();
-                    let clock = first_reading.or(clock);
                     let strangers = find_strangers(connection, &requests).await?;
                     // If it has risen since the snapshot was taken, nothing comes of this.
                     let epoch = store.life().epoch();
@@ -700,7 +696,6 @@ fn decide(
     let given_for_us = group.sessions[s].beat.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
     let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
     longer.given.extend(answer.lease.filter(|lease| lease.micros() > given_for_us).map(|lease| (request.key, lease)));
-    seeded_bugs::after_heartbeat(group, s, &report);
     stored.received.insert(s, request.times(clock));
     Ok(answer)
 }

@@ -12,7 +12,6 @@ use super::hosts::Target;
 use super::liveness::Life;
 use super::password::PasswordFile;
 use super::{Pooler, columns, spread};
-use crate::seeded_bugs::{SeededBug, active};
 
 /// What is said of a physical standby.
 pub const IS_STANDBY: &str = "the server is a physical standby";
@@ -194,7 +193,7 @@ impl Admission {
     /// one that promises more is left.
     async fn commit_durably(&self, connection: &mut PgConnection, setting: &str) -> Result<(), sqlx::Error> {
         self.applies_remotely.store(setting == "remote_apply", Ordering::Relaxed);
-        if matches!(setting, "on" | "remote_apply") || active(SeededBug::CommitNotDurable) {
+        if matches!(setting, "on" | "remote_apply") {
             return Ok(());
         }
         if !self.said_that_commits_are_weak.swap(true, Ordering::Relaxed) {

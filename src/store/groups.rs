@@ -11,7 +11,6 @@ use super::spread;
 use super::state::{Clock, check_count, vacancy_text};
 use crate::arbitration::{FailoverTimeout, Group, Remains, Term};
 use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
-use crate::seeded_bugs::{SeededBug, active};
 
 /// What a group is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,9 +91,6 @@ pub async fn insert_group(
 /// Its last change of a role, if that is still kept, knows the term as well: of a group that a
 /// replica of an earlier version deleted, or a person at a prompt.
 async fn find_remains(connection: &mut ReadConnection, key: GroupKey) -> Result<Remains, WorkError> {
-    if active(SeededBug::TermBeginsAgain) {
-        return Ok(Remains::default());
-    }
     let (term, until): (Option<i64>, Option<Micros>) = sqlx::query_as(
         "SELECT greatest((SELECT last_term FROM former_groups WHERE group_key = $1),
              (SELECT term FROM role_transitions WHERE group_key = $1 ORDER BY transition_id DESC LIMIT 1)),

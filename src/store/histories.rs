@@ -17,7 +17,6 @@ use super::WorkError;
 use super::admission::IS_STANDBY;
 use super::liveness::Life;
 use crate::arbitration::{History, HistoryId, Instant, Term};
-use crate::seeded_bugs;
 
 /// What is done where only the timeline is another, as after any promotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +148,12 @@ impl Witness {
             Some(_) => return Err(WorkError::AnotherHistory),
         }
         // Nothing was fenced off at a first one.
-        let history = match (told.history_id, told.noticed_at_us, told.base) {
+        Ok(match (told.history_id, told.noticed_at_us, told.base) {
             (Some(id), Some(noticed_at_us), Some(base)) if base > 0 => {
                 Some(History { id: HistoryId(id), noticed_at: Instant(noticed_at_us), base: Term(base) })
             }
             _ => None,
-        };
-        Ok(history.map(seeded_bugs::of_history))
+        })
     }
 }
 

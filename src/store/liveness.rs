@@ -18,7 +18,6 @@ use super::clock_watch::{ClockWatch, Reading, Step};
 use super::histories::{DatabaseHistory, Place, Remembered};
 use super::{Connection, Store, StoreError, StoreOptions, WRITE_SOMETHING, WorkError, fault, notices};
 use crate::metrics;
-use crate::seeded_bugs::{SeededBug, active};
 
 /// The shortest silence that is recorded. Groups with a short timeout are hurt by outages that
 /// others do not notice: one counts for a lease from a quarter of the time that it was given for.
@@ -417,16 +416,12 @@ fn statement(
             "'epoch'::timestamptz + {compared_at_us} * interval '1 us', {least_us} * interval '1 us', {most_us} * interval '1 us'"
         ),
     };
-    let durability = match active(SeededBug::SignOfLifeNotDurable) {
-        true => ", set_config('synchronous_commit', 'off', true)",
-        false => "",
-    };
     format!(
         "SELECT (extract(epoch FROM alive) * 1000000)::bigint AS noted_us, signs_given, of_history, for_reason, at_base,
             trusted, is_new, was_in, is_in
         FROM note_service_alive(
             {gap_us} * interval '1 us', {silence_us} * interval '1 us', {fresh_us} * interval '1 us', {step},
             {place}, {remembered}, {newest_event}, {highest_term}, {trusts_timelines}
-        ){durability}"
+        )"
     )
 }

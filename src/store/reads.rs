@@ -13,7 +13,6 @@ use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
 use crate::arbitration::{Lease, Role, true_now};
 use crate::ids::{Groups, NamespacePath};
-use crate::seeded_bugs::{SeededBug, active};
 
 /// A group as it is shown.
 #[derive(Debug)]
@@ -166,10 +165,9 @@ pub async fn read_groups(
         let (Some(group), Some(session)) = (groups.last_mut(), row.session_id()?) else { continue };
         let stored = Role::from_number(row.role()?)
             .ok_or_else(|| WorkError::Inconsistent(format!("role of session '{session}'")))?;
-        let now = true_now(stored, read_lease(row)?, at);
         group.sessions.push(SessionView {
             name: row.session_name()?,
-            role: if active(SeededBug::LapsedRoleShown) { stored } else { now.role },
+            role: true_now(stored, read_lease(row)?, at).role,
             heartbeat: read_heartbeat(row)?,
             id: session,
         });

@@ -23,7 +23,6 @@ use crate::arbitration::{
     Reason, Role, Session, Term, Transition, Vacancy,
 };
 use crate::ids::GroupKey;
-use crate::seeded_bugs::{self, SeededBug, active};
 
 /// The database's clock at a snapshot, and the outages that leases are judged by.
 #[derive(Clone, Debug)]
@@ -400,7 +399,6 @@ pub(super) fn read_clock(row: &PgRow, witness: &Witness, options: &StoreOptions)
     let gaps_us: Vec<i64> = row.try_get("gaps_us")?;
     let steps_us: Vec<i64> = row.try_get("steps_us")?;
     let outages = std::iter::zip(std::iter::zip(began, recovered), std::iter::zip(gaps_us, steps_us))
-        .filter(|_| !active(SeededBug::OutageForgotten))
         .map(|((began, recovered), (gap_us, clock_step_us))| Outage {
             began_at: began.into(),
             recovered_at: recovered.into(),
@@ -449,7 +447,7 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         }
         _ => None,
     };
-    let mut group = Group {
+    let group = Group {
         timeout,
         term: Term(row.term()?),
         vacancy,
@@ -464,7 +462,6 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
     if !group.is_consistent() {
         return Ok(Some(Err("more than one holder of a role, or a Primary beside a handover".to_owned())));
     }
-    seeded_bugs::after_reading(&mut group);
     let found = Found {
         term: group.term,
         vacancy: group.vacancy,
@@ -700,7 +697,7 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
     changed.iter().for_each(|stored| life.note_term(stored.group.term.0));
     let written = sqlx::query(statement)
         .bind(&keys)
-        .bind(changed.iter().map(|stored| stored.term_to_store().0).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.group.term.0).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| vacancy_text(stored.group.vacancy)).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| stored.group.watermark_base.map(Micros::from)).collect::<Vec<_>>())
         .bind(
@@ -792,11 +789,8 @@ async fn save_trace(
         )
         SELECT count(*) AS written, max(transition_id) AS newest, pg_notify($9, '') FROM written";
 
-    let rows: Vec<(&StoredGroup, &Transition)> = groups
-        .iter()
-        .flat_map(|stored| stored.trace.iter().map(move |transition| (stored, transition)))
-        .filter(|(_, transition)| !(active(SeededBug::RoleWithoutRow) && transition.reason == Reason::LeaseLapsed))
-        .collect();
+    let rows: Vec<(&StoredGroup, &Transition)> =
+        groups.iter().flat_map(|stored| stored.trace.iter().map(move |transition| (stored, transition))).collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -832,10 +826,6 @@ async fn save_trace(
 }
 
 impl StoredGroup {
-    fn term_to_store(&self) -> Term {
-        if active(SeededBug::TermNotStored) { self.found.term } else { self.group.term }
-    }
-
     fn shared_changed(&self) -> bool {
         self.group.term != self.found.term
             || self.group.vacancy != self.found.vacancy
