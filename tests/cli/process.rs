@@ -656,7 +656,8 @@ async fn what_others_could_read_or_be_is_said_at_every_start() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = new_data_dir();
     let users = dir.join("users.toml");
-    crate::support::credentials::add_user(&users, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]).await;
+    crate::support::credentials::add_user(&users, "adapter", "correct horse", &["--tenant", "t", "--role", "client"])
+        .await;
     let config = dir.join("settings.toml");
     fs::write(&config, "pool-size = 4\n").expect("it can be written");
     // Nobody is there; that it is not reached is not waited for.

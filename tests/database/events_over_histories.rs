@@ -8,9 +8,9 @@ use client_failover::config::Settings;
 use client_failover::store::hosts::Hosts;
 use serde_json::{Value, json};
 
+use crate::cli::operator::run;
 use crate::support::browser::Browser;
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
-use crate::cli::operator::run;
 use crate::support::servers::Server;
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS, Received};
 

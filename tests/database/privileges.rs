@@ -11,9 +11,9 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
+use crate::cli::process::{Running, new_data_dir, private, refusal};
 use crate::support::credentials::{Authority, new_dir};
 use crate::support::helpers::{TestDatabase, copy_program};
-use crate::cli::process::{Running, new_data_dir, private, refusal};
 
 /// The private server of a data directory, as one of its roles.
 async fn inside(data_dir: &Path, role: &str, database: &str) -> PgConnection {

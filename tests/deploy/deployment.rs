@@ -12,10 +12,10 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use serde_json::json;
 
+use crate::cli::process::{Running, new_data_dir, private, refusal, run};
 use crate::support::credentials::{new_dir, program};
 use crate::support::helpers::{TestDatabase, copy_program, eventually, free_port};
 use crate::support::issuer::{SigningKey, TokenIssuer};
-use crate::cli::process::{Running, new_data_dir, private, refusal, run};
 
 /// As in an image without certificate authorities.
 fn without_authorities(mut command: Command) -> Command {

@@ -143,7 +143,8 @@ async fn groups_and_sessions_are_counted_as_they_are() {
     for (group, session) in [("both", "a"), ("both", "b"), ("one", "a")] {
         app.beat(group, session, 100.0).await;
     }
-    let store = client_failover::store::Store::open(app.database.connect_options(), crate::support::helpers::store_options());
+    let store =
+        client_failover::store::Store::open(app.database.connect_options(), crate::support::helpers::store_options());
     let counted = census::take(&store).await.expect("it counts").counted;
     store.close().await;
     assert_eq!((counted.groups, counted.groups_with_primary), (3, 2));
@@ -151,7 +152,8 @@ async fn groups_and_sessions_are_counted_as_they_are() {
     assert_eq!((counted.sessions, counted.live_sessions), (5, 3));
     assert_eq!(counted.lease_ages, [3, 0, 0, 0]);
     app.database.let_time_pass(40_000).await;
-    let store = client_failover::store::Store::open(app.database.connect_options(), crate::support::helpers::store_options());
+    let store =
+        client_failover::store::Store::open(app.database.connect_options(), crate::support::helpers::store_options());
     let counted = census::take(&store).await.expect("it counts").counted;
     store.close().await;
     assert_eq!(counted.lease_ages, [0, 0, 3, 0]);

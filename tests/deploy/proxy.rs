@@ -10,7 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval};
 
-use crate::support::helpers::{Answer, TestDatabase, TestReplica, eventually, free_port, remove_after_the_run, scratch_dir};
+use crate::support::helpers::{
+    Answer, TestDatabase, TestReplica, eventually, free_port, remove_after_the_run, scratch_dir,
+};
 use crate::support::wire::{Connection, Request};
 
 const CONFIGURATION: &str = include_str!("../../deploy/haproxy.cfg");

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
+use crate::api::status::fill;
 use crate::support::browser::Browser;
 use crate::support::credentials::program;
 use crate::support::helpers::{Answer, TestApp, TestDatabase, eventually};
-use crate::api::status::fill;
 
 const MINUTE: i64 = 60_000;
 

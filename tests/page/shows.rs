@@ -581,7 +581,8 @@ async fn a_page_that_only_its_origin_tells_from_ours_cannot_change_anything() {
     let app = TestApp::start().await;
     let host = app.url.strip_prefix("http://").expect("plain HTTP").to_owned();
     let put = async |origin: &str, typed: bool| {
-        let request = app.http.put(format!("{}{}/g", app.url, crate::support::wire::GROUPS)).header("origin", origin).body("{}");
+        let request =
+            app.http.put(format!("{}{}/g", app.url, crate::support::wire::GROUPS)).header("origin", origin).body("{}");
         let request = if typed { request.header("content-type", "application/json") } else { request };
         Answer::of(request).await
     };

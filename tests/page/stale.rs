@@ -10,9 +10,9 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::page::pictures::Service;
 use crate::support::browser::Browser;
 use crate::support::helpers::{TestApp, TestDatabase, TestReplica, eventually, spawn_shared};
-use crate::page::pictures::Service;
 
 const MINUTE: i64 = 60_000;
 
