@@ -103,7 +103,7 @@ pub struct Grant {
 
 impl Grant {
     /// Whether it has something to say about a place.
-    fn reaches(&self, place: Place<'_>) -> bool {
+    fn reaches(&self, place: &Place<'_>) -> bool {
         let in_tenant = |tenant: &str| self.tenant == EVERY_TENANT || self.tenant == tenant;
         let in_namespace = |namespace: &str| match &self.namespaces {
             None => true,
@@ -170,39 +170,70 @@ impl Identity {
 pub const ANONYMOUS: &str = "anonymous";
 
 /// Where something is to be done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Place<'a> {
     /// In a group, whether or not there is one.
     Group {
         /// The tenant.
-        tenant: &'a str,
+        tenant: Cow<'a, str>,
         /// The namespace.
-        namespace: &'a str,
+        namespace: Cow<'a, str>,
         /// The group.
-        group: &'a str,
+        group: Cow<'a, str>,
     },
     /// In as many of a namespace's groups as are granted, for whoever then looks at
     /// [`Allowed::groups`].
     GroupsOf {
         /// The tenant.
-        tenant: &'a str,
+        tenant: Cow<'a, str>,
         /// The namespace.
-        namespace: &'a str,
+        namespace: Cow<'a, str>,
     },
     /// In a tenant's namespace, all of its groups included.
     Namespace {
         /// The tenant.
-        tenant: &'a str,
+        tenant: Cow<'a, str>,
         /// The namespace.
-        namespace: &'a str,
+        namespace: Cow<'a, str>,
     },
     /// In a tenant, outside of its namespaces, which takes a grant for all of them.
     Tenant {
         /// The tenant.
-        tenant: &'a str,
+        tenant: Cow<'a, str>,
     },
     /// Outside of any, which takes a grant for all tenants.
     Everywhere,
+}
+
+impl Place<'_> {
+    /// The tenant that it is in, if it is in one.
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Place::Everywhere => None,
+            Place::Tenant { tenant }
+            | Place::Namespace { tenant, .. }
+            | Place::GroupsOf { tenant, .. }
+            | Place::Group { tenant, .. } => Some(tenant),
+        }
+    }
+
+    /// The namespace that it is in, if it is in one.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Place::Everywhere | Place::Tenant { .. } => None,
+            Place::Namespace { namespace, .. } | Place::GroupsOf { namespace, .. } | Place::Group { namespace, .. } => {
+                Some(namespace)
+            }
+        }
+    }
+
+    /// The group that it is, if it is one.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Place::Group { group, .. } => Some(group),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Place<'_> {
@@ -264,7 +295,7 @@ pub struct Allowed {
 /// there.
 pub fn authorize(
     identity: &Identity,
-    place: Place<'_>,
+    place: &Place<'_>,
     permission: Permission,
     clients_create_groups: bool,
 ) -> Result<Allowed, Role> {
@@ -620,8 +651,14 @@ mod tests {
             name: "x".into(),
             grants: vec![grant("a", None, Role::Viewer), grant("a", Some(&["n"]), Role::Client)],
         };
-        let may = |tenant, namespace, permission| {
-            authorize(&identity, Place::Namespace { tenant, namespace }, permission, true).map(|allowed| allowed.role)
+        let may = |tenant: &'static str, namespace: &'static str, permission| {
+            authorize(
+                &identity,
+                &Place::Namespace { tenant: Cow::from(tenant), namespace: Cow::from(namespace) },
+                permission,
+                true,
+            )
+            .map(|allowed| allowed.role)
         };
         assert_eq!(may("a", "n", Permission::UseSessions), Ok(Role::Client));
         assert_eq!(may("a", "n", Permission::CreateGroups), Ok(Role::Client));
@@ -629,40 +666,45 @@ mod tests {
         assert_eq!(may("a", "m", Permission::Read), Ok(Role::Viewer));
         assert_eq!(may("a", "m", Permission::UseSessions), Err(Role::Client));
         assert_eq!(may("b", "n", Permission::Read), Err(Role::Viewer));
-        assert_eq!(authorize(&identity, Place::Everywhere, Permission::Read, true), Err(Role::Viewer));
-        let in_n = Place::Namespace { tenant: "a", namespace: "n" };
-        assert_eq!(authorize(&identity, in_n, Permission::CreateGroups, false), Err(Role::Admin));
+        assert_eq!(authorize(&identity, &Place::Everywhere, Permission::Read, true), Err(Role::Viewer));
+        let in_n = Place::Namespace { tenant: "a".into(), namespace: "n".into() };
+        assert_eq!(authorize(&identity, &in_n, Permission::CreateGroups, false), Err(Role::Admin));
     }
 
     #[test]
     fn a_grant_for_some_groups_is_good_for_these_and_for_what_is_told_of_them_alone() {
         let grants = vec![for_groups("line-*", Role::Client), for_groups("pump", Role::Admin)];
         let identity = Identity { name: "x".into(), grants };
-        let (tenant, namespace) = ("a", "n");
-        let may = |place, permission| authorize(&identity, place, permission, true);
-        let on = |group, permission| may(Place::Group { tenant, namespace, group }, permission).map(|a| a.role);
+        let (tenant, namespace) = (|| Cow::from("a"), || Cow::from("n"));
+        let may = |place: Place<'_>, permission| authorize(&identity, &place, permission, true);
+        let on = |group: &str, permission| {
+            let place = Place::Group { tenant: tenant(), namespace: namespace(), group: group.into() };
+            may(place, permission).map(|allowed| allowed.role)
+        };
+        let groups_of = |namespace| Place::GroupsOf { tenant: tenant(), namespace };
         assert_eq!(on("line-7", Permission::UseSessions), Ok(Role::Client));
         assert_eq!(on("line-7", Permission::Administer), Err(Role::Admin));
         assert_eq!(on("pump", Permission::Administer), Ok(Role::Admin));
         assert_eq!(on("valve", Permission::Read), Err(Role::Viewer));
-        let some = may(Place::GroupsOf { tenant, namespace }, Permission::Read).unwrap();
+        let some = may(groups_of(namespace()), Permission::Read).unwrap();
         assert_eq!(some.role, Role::Viewer, "the role that holds for all of them");
         for (group, expected) in [("line-7", true), ("pump", true), ("valve", false)] {
             assert_eq!(some.groups.include(group), expected, "{group}");
         }
-        let change = may(Place::GroupsOf { tenant, namespace }, Permission::Administer).unwrap();
+        let change = may(groups_of(namespace()), Permission::Administer).unwrap();
         assert!(change.groups.include("pump") && !change.groups.include("line-7"));
-        for place in [Place::Namespace { tenant, namespace }, Place::Tenant { tenant }, Place::Everywhere] {
-            assert_eq!(may(place, Permission::Read), Err(Role::Viewer), "{place:?}");
+        let whole = Place::Namespace { tenant: tenant(), namespace: namespace() };
+        for place in [whole, Place::Tenant { tenant: tenant() }, Place::Everywhere] {
+            assert_eq!(may(place.clone(), Permission::Read), Err(Role::Viewer), "{place:?}");
         }
-        assert_eq!(may(Place::GroupsOf { tenant, namespace: "m" }, Permission::Read), Err(Role::Viewer));
+        assert_eq!(may(groups_of("m".into()), Permission::Read), Err(Role::Viewer));
     }
 
     #[test]
     fn a_tenant_as_a_whole_takes_a_grant_for_all_of_it() {
         let may = |grant| {
             let identity = Identity { name: "x".into(), grants: vec![grant] };
-            authorize(&identity, Place::Tenant { tenant: "a" }, Permission::Administer, true).is_ok()
+            authorize(&identity, &Place::Tenant { tenant: "a".into() }, Permission::Administer, true).is_ok()
         };
         assert!(may(grant("a", None, Role::Admin)));
         assert!(may(grant("*", None, Role::Admin)));
@@ -682,10 +724,10 @@ mod tests {
     #[test]
     fn the_role_metrics_reads_what_is_counted_and_nothing_else() {
         let identity = Identity { name: "x".into(), grants: vec![grant("*", None, Role::Metrics)] };
-        let may = |place, permission| authorize(&identity, place, permission, true).is_ok();
+        let may = |place: Place<'_>, permission| authorize(&identity, &place, permission, true).is_ok();
         assert!(may(Place::Everywhere, Permission::ReadMetrics));
         assert!(!may(Place::Everywhere, Permission::Read));
-        assert!(!may(Place::Group { tenant: "a", namespace: "n", group: "g" }, Permission::Read));
+        assert!(!may(Place::Group { tenant: "a".into(), namespace: "n".into(), group: "g".into() }, Permission::Read));
         assert!(grant("a", None, Role::Metrics).fault().is_some(), "they are of all tenants");
     }
 
@@ -693,7 +735,7 @@ mod tests {
     fn only_a_grant_for_all_tenants_and_namespaces_reaches_outside_of_them() {
         let reaches = |grant| {
             let identity = Identity { name: "x".into(), grants: vec![grant] };
-            authorize(&identity, Place::Everywhere, Permission::Read, true).is_ok()
+            authorize(&identity, &Place::Everywhere, Permission::Read, true).is_ok()
         };
         assert!(reaches(grant("*", None, Role::Viewer)));
         assert!(!reaches(grant("*", Some(&["n"]), Role::Admin)));

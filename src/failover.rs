@@ -2,223 +2,59 @@
 //! decision.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
-use tracing::Level;
 use uuid::Uuid;
 
-use crate::arbitration::{self, Answer, By, FailoverTimeout, Rules};
-use crate::ids::{self, GroupId, GroupPath, Groups, NamespacePath, SessionId, TenantId};
-use crate::log_limits::Lines;
+use crate::arbitration::{self, Answer, By, FailoverTimeout};
+use crate::ids::{self, GroupPath, Groups, NamespacePath, SessionId, TenantId};
+use crate::metrics;
 use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, Clock, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
-use crate::{limited, metrics};
 
+pub use caller::{Caller, Recognition};
 use census::LatestCensus;
 use deadlines::Deadlines;
+pub use error::FailoverError;
 use feed::Feed;
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
+use log::{RoleChange, changes_of, log_changes, log_deed};
 use longer_leases::LongerLeases;
+pub use options::{EventOptions, FailoverOptions};
+pub use outcome::{Creation, Removal, Replacement};
 use refusals::{OnTheirWay, Refusals};
 use room::Room;
+pub use wanted::{Deletion, ListRange, Speaker, WantedGroup};
 
+mod caller;
 pub mod census;
 mod deadlines;
+mod error;
 pub mod feed;
 mod heartbeats;
 mod held;
 pub mod history;
 mod line;
+mod log;
 mod longer_leases;
+mod options;
+mod outcome;
 pub mod refusals;
 mod room;
 mod turns;
 pub mod upkeep;
+mod wanted;
 
 /// How many groups are read at a time for a list, and from how many of their sessions on fewer are:
 /// what bounds its memory.
 const LIST_PAGE: i64 = 100;
 const LIST_PAGE_SESSIONS: i64 = 1_000;
-
-/// Why a request was refused.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum FailoverError {
-    /// No such group.
-    #[error("there is no group '{group}' in namespace '{}' of tenant '{}'", parent.namespace, parent.tenant)]
-    NoSuchGroup {
-        /// Where it was looked for.
-        parent: NamespacePath,
-        /// Its id.
-        group: GroupId,
-    },
-    /// No such session.
-    #[error("group '{group}' has no client session '{session}'")]
-    NoSuchSession {
-        /// The group.
-        group: GroupId,
-        /// The id.
-        session: SessionId,
-    },
-    /// A new name holds a character that makes it look like another.
-    #[error("the {what} holds the character U+{:04X}, which is not seen, or changes the order of what is", u32::from(*character))]
-    HiddenCharacter {
-        /// What is named.
-        what: &'static str,
-        /// The character.
-        character: char,
-    },
-    /// A group of that id exists with another configuration.
-    #[error("group '{0}' exists with another Name, Description or FailoverTimeout")]
-    GroupDiffers(GroupId),
-    /// A session of that id exists with another name.
-    #[error("client session '{session}' exists in group '{group}' with another Name")]
-    SessionDiffers {
-        /// The group.
-        group: GroupId,
-        /// The id.
-        session: SessionId,
-    },
-    /// The group holds as many sessions as it may.
-    #[error("group '{group}' holds {limit} client sessions, which is its limit")]
-    TooManySessions {
-        /// The group.
-        group: GroupId,
-        /// The limit.
-        limit: u32,
-    },
-    /// The tenant has as many groups as it may.
-    #[error("tenant '{tenant}' has {limit} groups, which is its limit")]
-    TooManyGroups {
-        /// The tenant.
-        tenant: TenantId,
-        /// The limit.
-        limit: u32,
-    },
-    /// The group exists with another configuration, and the caller may create groups but not change
-    /// them.
-    #[error("group '{0}' exists with another configuration, which only the role 'admin' may change")]
-    OnlyAdminsChangeGroups(GroupId),
-    /// The session was registered by somebody else, and is bound to them.
-    #[error("client session '{session}' of group '{group}' was registered by another identity")]
-    SessionOfAnother {
-        /// The group.
-        group: GroupId,
-        /// The id.
-        session: SessionId,
-    },
-    /// The tenant holds as many sessions as it may.
-    #[error("tenant '{tenant}' has {limit} client sessions, which is the service's limit")]
-    TooManySessionsOfTenant {
-        /// The tenant.
-        tenant: TenantId,
-        /// The limit.
-        limit: u32,
-    },
-    /// The group is in use.
-    #[error("group '{group}' has {live} live client sessions")]
-    GroupIsLive {
-        /// The group.
-        group: GroupId,
-        /// How many.
-        live: usize,
-    },
-    /// As many streams of events are open as there may be.
-    #[error("{limit} streams of events are open at this replica, which is its limit")]
-    TooManyStreams {
-        /// The limit.
-        limit: usize,
-    },
-    /// A heartbeat that says that its client acts came before the history of the database that it
-    /// would be decided in was noticed.
-    #[error(
-        "the database entered another history while group '{0}' was waited for, and who acts in it has to be said anew"
-    )]
-    SaidInAnotherHistory(GroupId),
-    /// More heartbeats wait than there is room for, or this one waited in vain.
-    #[error("{0}")]
-    Overloaded(&'static str),
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The settings of the use cases.
-#[derive(Clone, Debug)]
-pub struct FailoverOptions {
-    /// How roles are decided.
-    pub rules: Rules,
-    /// The most sessions a group may hold.
-    pub session_limit: u32,
-    /// The most groups a tenant may have; `None` for any number.
-    pub group_limit: Option<u32>,
-    /// The most sessions a tenant may have; `None` for any number.
-    pub tenant_session_limit: Option<u32>,
-    /// Whether a session is its registrant's alone.
-    pub bind_sessions: bool,
-    /// How many heartbeat transactions run at once.
-    pub heartbeat_writers: usize,
-    /// The most heartbeats in one transaction.
-    pub heartbeat_batch: usize,
-    /// The most heartbeats that wait for one.
-    pub heartbeat_queue: usize,
-    /// How often lapsed roles are looked for.
-    pub sweep_interval: Duration,
-    /// Whether they are also looked for when the leases that this replica knows of end.
-    pub prompt_lapses: bool,
-    /// How often all groups and sessions are counted, if that is quick.
-    pub census_interval: Duration,
-    /// How events are streamed and kept.
-    pub events: EventOptions,
-}
-
-/// The settings of the streams of events and of what is kept for them.
-#[derive(Clone, Debug)]
-pub struct EventOptions {
-    /// The most streams that a replica has open.
-    pub most_streams: usize,
-    /// How long changes of roles and of configuration are kept.
-    pub retention: Duration,
-    /// How long the audit trail is kept.
-    pub audit_retention: Duration,
-    /// How often older ones are looked for.
-    pub prune_interval: Duration,
-}
-
-/// On whose behalf something is done, as far as that matters here: they were let in already.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// Their name in the audit trail.
-    pub identity: Arc<str>,
-    /// The request's id, which is ours.
-    pub operation_id: Arc<str>,
-    /// When the request came.
-    pub arrived_at: Instant,
-    /// The trace that it belongs to by the caller's word, which the answer names instead.
-    pub claimed_trace: Option<Arc<str>>,
-    /// Whether they may change what they did not make.
-    pub is_admin: bool,
-    /// Of what is told of many groups, or done to one that the path does not name, those that are
-    /// theirs.
-    pub groups: Groups,
-    /// Whether they said who they are.
-    pub recognition: Recognition,
-}
-
-/// Whether a caller is known by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recognition {
-    /// They are: another name is another caller.
-    ByName,
-    /// They are not: all share one name.
-    Nameless,
-}
 
 /// The service behind its interfaces. Cheap to clone.
 #[derive(Clone)]
@@ -321,8 +157,8 @@ impl Failover {
         caller: &Caller,
         path: GroupPath,
         wanted: WantedGroup,
-    ) -> Result<GroupId, FailoverError> {
-        let (id, label) = (path.group.clone(), path.label());
+    ) -> Result<Creation, FailoverError> {
+        let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, wanted, full));
         let store = self.store.clone();
@@ -339,17 +175,17 @@ impl Failover {
                             Some(refusal) => Ok(Err(refusal)),
                             None => {
                                 insert_group(connection, caller, path, &wanted.configuration(), &clock).await?;
-                                Ok(Ok(Some(GROUP_CREATED)))
+                                Ok(Ok(Creation::Created))
                             }
                         },
-                        Some(found) if wanted.agrees_with(&found) => Ok(Ok(None)),
+                        Some(found) if wanted.agrees_with(&found) => Ok(Ok(Creation::FoundTheSame)),
                         Some(_) => Ok(Err(FailoverError::GroupDiffers(path.group.clone()))),
                     }
                 })
             })
             .await??;
-        log_deed(done, caller, &label, None);
-        Ok(id)
+        log_deed((done == Creation::Created).then_some(log::GROUP_CREATED), caller, &label, None);
+        Ok(done)
     }
 
     /// Creates a group or replaces its configuration. Sessions, roles and leases already given
@@ -361,7 +197,7 @@ impl Failover {
         caller: &Caller,
         path: GroupPath,
         configuration: GroupConfiguration,
-    ) -> Result<(), FailoverError> {
+    ) -> Result<Replacement, FailoverError> {
         let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, configuration, full));
@@ -379,10 +215,10 @@ impl Failover {
                             Some(refusal) => Ok(Err(refusal)),
                             None => {
                                 insert_group(connection, caller, path, configuration, &clock).await?;
-                                Ok(Ok(Some(GROUP_CREATED)))
+                                Ok(Ok(Replacement::Created))
                             }
                         },
-                        Some(found) if found == *configuration => Ok(Ok(None)),
+                        Some(found) if found == *configuration => Ok(Ok(Replacement::FoundTheSame)),
                         Some(_) if !caller.is_admin => {
                             Ok(Err(FailoverError::OnlyAdminsChangeGroups(path.group.clone())))
                         }
@@ -393,14 +229,19 @@ impl Failover {
                                 after: Some(configuration_json(configuration)),
                             };
                             record(connection, caller, Action::GroupChanged, path, None, change).await?;
-                            Ok(Ok(Some(GROUP_CHANGED)))
+                            Ok(Ok(Replacement::Replaced))
                         }
                     }
                 })
             })
             .await??;
-        log_deed(done, caller, &label, None);
-        Ok(())
+        let deed = match done {
+            Replacement::Created => Some(log::GROUP_CREATED),
+            Replacement::Replaced => Some(log::GROUP_CHANGED),
+            Replacement::FoundTheSame => None,
+        };
+        log_deed(deed, caller, &label, None);
+        Ok(done)
     }
 
     /// What a new group of that tenant is refused with, if it is. Counted outside of the
@@ -441,10 +282,10 @@ impl Failover {
         caller: &Caller,
         path: &GroupPath,
         deletion: Deletion,
-    ) -> Result<(), FailoverError> {
+    ) -> Result<Removal, FailoverError> {
         let work = Arc::new((caller.clone(), path.clone()));
         let store = self.store.clone();
-        let changes = self
+        let (changes, done) = self
             .store
             .serializable("delete_group", LostCommit::Report, move |connection| {
                 let work = work.clone();
@@ -473,13 +314,13 @@ impl Failover {
                     before["LiveSessions"] = live.into();
                     let change = Change { before: Some(before), after: None };
                     record(connection, caller, action, path, None, change).await?;
-                    Ok(Ok(changes_of(&path.label(), &stored[0])))
+                    Ok(Ok((changes_of(&path.label(), &stored[0]), Removal::of(live > 0))))
                 })
             })
             .await??;
         log_changes(&changes);
-        log_deed(Some(GROUP_DELETED), caller, &path.label(), None);
-        Ok(())
+        log_deed(Some(log::GROUP_DELETED), caller, &path.label(), None);
+        Ok(done)
     }
 
     /// One group with its sessions and the roles that are true now.
@@ -582,7 +423,7 @@ impl Failover {
         path: &GroupPath,
         session: SessionId,
         name: Option<Option<String>>,
-    ) -> Result<(), FailoverError> {
+    ) -> Result<Creation, FailoverError> {
         let limit = self.options.session_limit;
         let full = self.full_of_sessions(&path.parent.tenant).await?;
         let work = Arc::new((caller.identity.clone(), path.clone(), session.clone(), name, full));
@@ -601,7 +442,9 @@ impl Failover {
                         return Ok(Err(no_such_group(path)));
                     }
                     match groups::find_session_name(connection, key, session).await? {
-                        Some(known) if name.as_ref().is_none_or(|name| *name == known) => return Ok(Ok(None)),
+                        Some(known) if name.as_ref().is_none_or(|name| *name == known) => {
+                            return Ok(Ok(Creation::FoundTheSame));
+                        }
                         Some(_) => {
                             let session = session.clone();
                             return Ok(Err(FailoverError::SessionDiffers { group, session }));
@@ -625,12 +468,13 @@ impl Failover {
                         identity,
                     )
                     .await?;
-                    Ok(Ok(Some(SESSION_REGISTERED)))
+                    Ok(Ok(Creation::Created))
                 })
             })
             .await??;
-        log_deed(done, caller, &path.label(), Some(&session));
-        Ok(())
+        let deed = (done == Creation::Created).then_some(log::SESSION_REGISTERED);
+        log_deed(deed, caller, &path.label(), Some(&session));
+        Ok(done)
     }
 
     /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is
@@ -643,11 +487,11 @@ impl Failover {
         path: &GroupPath,
         session: &SessionId,
         speaker: Speaker,
-    ) -> Result<(), FailoverError> {
+    ) -> Result<Removal, FailoverError> {
         let is_bound = self.options.bind_sessions && !caller.is_admin;
         let work = Arc::new((caller.clone(), path.clone(), session.clone()));
         let store = self.store.clone();
-        let changes = self
+        let (changes, done) = self
             .store
             .serializable("delete_session", LostCommit::Report, move |connection| {
                 let work = work.clone();
@@ -683,13 +527,13 @@ impl Failover {
                         let change = Change { before, after: None };
                         record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
                     }
-                    Ok(Ok(changes_of(&path.label(), &stored[0])))
+                    Ok(Ok((changes_of(&path.label(), &stored[0]), Removal::of(was_live))))
                 })
             })
             .await??;
         log_changes(&changes);
-        log_deed(Some(SESSION_DELETED), caller, &path.label(), Some(session));
-        Ok(())
+        log_deed(Some(log::SESSION_DELETED), caller, &path.label(), Some(session));
+        Ok(done)
     }
 
     /// One heartbeat: answered with the session's role once that is committed.
@@ -706,68 +550,11 @@ impl Failover {
     }
 }
 
-/// Whether a live group may be deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion {
-    /// Not while any of its sessions is live.
-    OnlyIdle,
-    /// In any case.
-    Forced,
-}
-
-/// For whom a request to delete a session speaks, by its own word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaker {
-    /// For the client, which has stopped. It counts as that only if no other caller is known to
-    /// have registered the session.
-    Client,
-    /// For somebody who runs the service. The client does not know.
-    Operator,
-}
-
 fn by_text(by: By) -> &'static str {
     match by {
         By::Itself => "client",
         By::Another => "operator",
     }
-}
-
-/// What somebody says who creates a group. What they leave out is `None`: they have no opinion on
-/// it.
-#[derive(Clone, Debug)]
-pub struct WantedGroup {
-    /// A name for people, or that it is to have none.
-    pub name: Option<Option<String>>,
-    /// A description for people, or that it is to have none.
-    pub description: Option<Option<String>>,
-    /// How long a heartbeat keeps its session live.
-    pub timeout: Option<FailoverTimeout>,
-}
-
-impl WantedGroup {
-    /// The configuration of a new group: what is left out is not there, or the default.
-    pub fn configuration(&self) -> GroupConfiguration {
-        GroupConfiguration {
-            name: self.name.clone().flatten(),
-            description: self.description.clone().flatten(),
-            timeout: self.timeout.unwrap_or(FailoverTimeout::DEFAULT),
-        }
-    }
-
-    fn agrees_with(&self, found: &GroupConfiguration) -> bool {
-        self.name.as_ref().is_none_or(|name| *name == found.name)
-            && self.description.as_ref().is_none_or(|description| *description == found.description)
-            && self.timeout.is_none_or(|timeout| timeout == found.timeout)
-    }
-}
-
-/// Which part of a list is wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct ListRange {
-    /// How many are left out at the beginning.
-    pub skip: i64,
-    /// The most that are wanted; `None` for all.
-    pub count: Option<i64>,
 }
 
 /// Where a list has come to.
@@ -853,64 +640,4 @@ fn configuration_json(configuration: &GroupConfiguration) -> Value {
         "Description": configuration.description,
         "Milliseconds": configuration.timeout.ticks() as f64 / FailoverTimeout::TICKS_PER_MS as f64,
     })
-}
-
-/// A committed change of a role, for the log.
-#[derive(Clone, Debug)]
-struct RoleChange {
-    group: String,
-    session: String,
-    transition: arbitration::Transition,
-}
-
-fn changes_of(group: &str, stored: &StoredGroup) -> Vec<RoleChange> {
-    let change = |transition: &arbitration::Transition| RoleChange {
-        group: group.to_owned(),
-        session: stored.session_ids[transition.session].clone(),
-        transition: *transition,
-    };
-    stored.trace.iter().map(change).collect()
-}
-
-/// What somebody did, each once and after it was committed. Many at once are a deployment, or one
-/// who does nothing else.
-const GROUP_CREATED: Lines = Lines::new("group created", Level::INFO).at_most(100, 1_000);
-const GROUP_CHANGED: Lines = Lines::new("group changed", Level::INFO).at_most(100, 1_000);
-const GROUP_DELETED: Lines = Lines::new("group deleted", Level::INFO).at_most(100, 1_000);
-const SESSION_REGISTERED: Lines = Lines::new("session registered", Level::INFO).at_most(100, 1_000);
-const SESSION_DELETED: Lines = Lines::new("session deleted", Level::INFO).at_most(100, 1_000);
-
-/// Says who did something, where something was done.
-fn log_deed(deed: Option<Lines>, caller: &Caller, group: &str, session: Option<&SessionId>) {
-    const DEED: Level = Level::INFO;
-    let Some(deed) = deed else { return };
-    let Caller { identity, operation_id, claimed_trace, .. } = caller;
-    let trace_id = claimed_trace.as_deref();
-    let session = session.map(SessionId::as_str);
-    match deed.admit(identity) {
-        true => tracing::event!(DEED, group, session, %identity, %operation_id, trace_id, "{}", deed.name),
-        false => tracing::debug!(group, session, %identity, %operation_id, trace_id, "{}", deed.name),
-    }
-}
-
-/// Committed changes of roles. All are rows of `role_transitions`; of a group whose clients push
-/// its role to and fro the log has the first few.
-const ROLE_CHANGED: Lines = Lines::new("role changed", Level::INFO).at_most(20, 1_000);
-
-/// One line per change, after it was committed and not before.
-fn log_changes(changes: &[RoleChange]) {
-    for RoleChange { group, session, transition } in changes {
-        metrics::role_changed(transition.reason);
-        limited!(
-            ROLE_CHANGED,
-            group,
-            group,
-            session,
-            from = ?transition.from,
-            to = ?transition.to,
-            term = transition.term.0,
-            reason = state::reason_text(transition.reason),
-            "role changed"
-        );
-    }
 }

@@ -79,8 +79,9 @@ impl Route {
 
 const METHODS: [&str; 5] = ["POST", "GET", "PUT", "DELETE", "other"];
 
-/// 0 stands for every other status.
-const STATUSES: [u16; 16] = [200, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 429, 500, 502, 503, 0];
+/// Each status is counted by its number, from 100 to 599.
+const FIRST_STATUS: usize = 100;
+const STATUSES: usize = 500;
 
 /// The transactions that are retried, by name.
 const TRANSACTIONS: [&str; 8] =
@@ -157,8 +158,8 @@ impl Histogram {
     }
 }
 
-static REQUESTS: [[[AtomicU64; STATUSES.len()]; METHODS.len()]; ROUTES.len()] =
-    [const { [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; METHODS.len()] }; ROUTES.len()];
+static REQUESTS: [[[AtomicU64; STATUSES]; METHODS.len()]; ROUTES.len()] =
+    [const { [const { [const { AtomicU64::new(0) }; STATUSES] }; METHODS.len()] }; ROUTES.len()];
 static REQUEST_DURATIONS: [[Histogram; METHODS.len()]; ROUTES.len()] =
     [const { [const { Histogram::new() }; METHODS.len()] }; ROUTES.len()];
 static HEARTBEATS: AtomicU64 = AtomicU64::new(0);
@@ -193,9 +194,19 @@ pub fn request_answered(route: Route, method: &str, status: u16, elapsed: Durati
     // As in the list of routes: each is at the place of its number.
     let route = route as usize;
     let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-    let place = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
-    add(&REQUESTS[route][method][place], 1);
+    add(&REQUESTS[route][method][place_of_status(status)], 1);
     REQUEST_DURATIONS[route][method].note(&DURATIONS_US, micros(elapsed));
+}
+
+/// What came on a connection was refused before it was known for a request: too long, too slow, or
+/// none.
+pub fn refused_unread(status: u16) {
+    add(&REQUESTS[Route::Other as usize][METHODS.len() - 1][place_of_status(status)], 1);
+}
+
+/// What is no status of HTTP is counted as the last of them.
+fn place_of_status(status: u16) -> usize {
+    usize::from(status).saturating_sub(FIRST_STATUS).min(STATUSES - 1)
 }
 
 /// A transaction with so many heartbeats was committed.
@@ -410,10 +421,9 @@ fn render_requests(text: &mut String) {
     family(text, "http_requests_total", "counter", "Requests answered, by what they are about, method and status.");
     for ((_, route), by_method) in std::iter::zip(&ROUTES, &REQUESTS) {
         for (method, by_status) in std::iter::zip(METHODS, by_method) {
-            for (status, count) in std::iter::zip(STATUSES, by_status) {
+            for (status, count) in std::iter::zip(FIRST_STATUS.., by_status) {
                 let count = read(count);
                 if count > 0 {
-                    let status = if status == 0 { "other".to_owned() } else { status.to_string() };
                     let labels = format!("route=\"{route}\",method=\"{method}\",status=\"{status}\"");
                     line(text, format_args!("client_failover_http_requests_total{{{labels}}} {count}"));
                 }

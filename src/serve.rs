@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::auth::{AuthSetupError, Authenticator};
 use crate::config::{ConfigError, Database, Given, ListenAddresses, Settings};
 use crate::failover::{Failover, census, history, upkeep};
-use crate::http::{self, Life, Shared};
+use crate::http::{self, Life, Served};
 use crate::log_limits;
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::store::migrate::{MigrateError, Readiness};
@@ -202,8 +202,8 @@ impl Service {
         };
         let failover = Failover::start(store.clone(), settings.failover.clone());
         let life = Life::default();
-        let shared = Shared { failover: failover.clone(), authenticator: authenticator.clone(), life: life.clone() };
-        let server = http::server(listeners, shared, tls_config, &settings.http)?;
+        let served = Served { failover: failover.clone(), authenticator: authenticator.clone(), life: life.clone() };
+        let server = http::server(listeners, served, tls_config, &settings.http)?;
         let (is_prepared, prepared) = oneshot::channel();
         let prepared_for_ever = prepare(failover, direct, settings.migrate, is_prepared);
         let preparation = tokio::spawn(async move {

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use actix_http::{HttpServiceBuilder, KeepAlive};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::HttpRequest;
 use actix_web::body::BoxBody;
-use actix_web::dev::{AppConfig, Extensions, Server, ServiceRequest, ServiceResponse};
+use actix_web::dev::{AppConfig, Extensions, Server, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::rt::net::TcpStream;
 use tokio::io::AsyncWriteExt as _;
@@ -23,8 +24,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::errors::ApiError;
 use super::lists::OpenList;
+use super::operation_id;
 use super::proxies::Proxies;
 use crate::auth::certificates::ClientCertificate;
+use crate::metrics;
 use crate::tls::TlsConfig;
 use client_stream::ClientStream;
 use framing::BodyLength;
@@ -155,10 +158,11 @@ async fn accept(
     let _ = stream.set_nodelay(true);
     let Some(place) = shares.enter(peer.ip()) else {
         if tls.is_none() {
+            metrics::refused_unread(ApiError::NoPlace.status().as_u16());
             // What comes of it is of no account: nobody waits for one that has no place.
             let _ = timeout(
                 FAREWELL,
-                stream.write_all(whole_answer(&ApiError::NoPlace, &super::new_operation_id(), "").as_bytes()),
+                stream.write_all(whole_answer(&ApiError::NoPlace, &operation_id::generate(), "").as_bytes()),
             )
             .await;
         }
@@ -194,7 +198,7 @@ fn note_connection(stream: &ClientStream, notes: &mut Extensions) {
 
 impl Connection {
     /// The connection of a request, whose head is there.
-    pub fn begin(request: &ServiceRequest) -> Option<Connection> {
+    pub fn begin(request: &HttpRequest) -> Option<Connection> {
         let connection = request.conn_data::<Connection>()?.clone();
         connection.0.borrow_mut().begin(BodyLength::of(request.headers()));
         Some(connection)

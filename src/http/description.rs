@@ -6,25 +6,21 @@
 //! bodies that are read by hand stand beside their readers.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
-use actix_web::HttpResponse;
-use actix_web::http::header::CACHE_CONTROL;
-use bytes::Bytes;
 use client_failover_wire::ErrorBody;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::errors::Refusal;
 use super::events::{event_of_stream, kinds_of_events};
-use super::paths::{IdText, TenantText};
-use super::routes::RESOURCES;
+use super::values::{IdText, TenantText};
+use refusals::Refusal;
 
 pub mod events;
 pub mod groups;
 pub mod keys;
 pub mod operation;
+pub mod refusals;
 pub mod sessions;
 pub mod status;
 
@@ -45,13 +41,35 @@ What is true everywhere: literal segments of paths, names of properties and name
 parameters are ignored. Every answer has the header Operation-Id, and every error the body *Error*. HEAD is served wherever GET is. A path that is not served is answered 404, a \
 method that a path does not have 405 with the header Allow. Requests can be repeated when an answer was lost.";
 
-/// One operation, described.
+/// A path, and what can be done there.
+pub struct DescribedPath {
+    /// The path, with names in braces for what differs.
+    pub text: String,
+    /// These names.
+    pub names: Vec<&'static str>,
+    /// What can be done.
+    pub operations: Vec<DescribedOperation>,
+}
+
+/// What a method does at a path.
+pub struct DescribedOperation {
+    /// The method.
+    pub method: &'static str,
+    /// The operation's name.
+    pub name: &'static str,
+    /// Whether nobody is asked who they are.
+    pub is_open: bool,
+    /// The status of a success.
+    pub success: u16,
+    /// What else there is to say.
+    pub describe: Describe,
+}
+
+/// What an operation takes and answers, beyond what is true of every operation.
 pub struct Description {
-    id: &'static str,
     tag: &'static str,
     summary: &'static str,
     text: &'static str,
-    is_open: bool,
     parameters: Vec<Value>,
     body: Option<Value>,
     answer: Value,
@@ -59,29 +77,10 @@ pub struct Description {
 }
 
 impl Description {
-    /// An operation. Whoever is not open to anybody can be refused for who they are.
-    pub fn of(id: &'static str, tag: &'static str, summary: &'static str, text: &'static str) -> Description {
-        let described = Description {
-            id,
-            tag,
-            summary,
-            text,
-            is_open: false,
-            parameters: Vec::new(),
-            body: None,
-            answer: Value::Null,
-            refusals: BTreeMap::new(),
-        };
-        described
-            .refuses(Refusal::NotAuthenticated)
-            .refuses(Refusal::NotAllowed)
-            .refuses(Refusal::TooManyRequests)
-            .refuses(Refusal::Unavailable)
-    }
-
-    /// An operation that nobody is asked for who they are.
-    pub fn of_open(id: &'static str, tag: &'static str, summary: &'static str, text: &'static str) -> Description {
-        Description { is_open: true, refusals: BTreeMap::new(), ..Description::of(id, tag, summary, text) }
+    /// An operation.
+    pub fn of(tag: &'static str, summary: &'static str, text: &'static str) -> Description {
+        let (parameters, refusals) = (Vec::new(), BTreeMap::new());
+        Description { tag, summary, text, parameters, body: None, answer: Value::Null, refusals }
     }
 
     /// It can be refused so.
@@ -165,25 +164,39 @@ impl Description {
         self
     }
 
-    fn into_value(self) -> Value {
+    /// The same, where its caller can be refused for who they are.
+    fn refuses_callers(self) -> Description {
+        const FOR_WHO_THEY_ARE: [Refusal; 4] =
+            [Refusal::NotAuthenticated, Refusal::NotAllowed, Refusal::TooManyRequests, Refusal::Unavailable];
+        FOR_WHO_THEY_ARE.into_iter().fold(self, |described, refusal| {
+            match described.refusals.contains_key(&refusal.status()) {
+                // For a reason of its own.
+                true => described,
+                false => described.refuses(refusal),
+            }
+        })
+    }
+
+    fn into_value(self, operation: &DescribedOperation) -> Value {
+        let described = if operation.is_open { self } else { self.refuses_callers() };
         let mut responses: Map<String, Value> =
-            self.refusals.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect();
-        responses.insert("200".to_owned(), self.answer);
-        let mut operation = json!({
-            "operationId": self.id,
-            "tags": [self.tag],
-            "summary": self.summary,
-            "description": self.text,
-            "parameters": self.parameters,
+            described.refusals.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect();
+        responses.insert(operation.success.to_string(), described.answer);
+        let mut value = json!({
+            "operationId": operation.name,
+            "tags": [described.tag],
+            "summary": described.summary,
+            "description": described.text,
+            "parameters": described.parameters,
             "responses": responses,
         });
-        if let Some(body) = self.body {
-            operation["requestBody"] = body;
+        if let Some(body) = described.body {
+            value["requestBody"] = body;
         }
-        if self.is_open {
-            operation["security"] = json!([]);
+        if operation.is_open {
+            value["security"] = json!([]);
         }
-        operation
+        value
     }
 }
 
@@ -195,13 +208,8 @@ fn header_references(names: &[&str]) -> Map<String, Value> {
         .collect()
 }
 
-/// The names in braces of a path.
-fn names_in(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-}
-
 /// The whole document.
-pub fn document() -> Value {
+pub fn document(described: impl Iterator<Item = DescribedPath>) -> Value {
     let mut schemas = SchemaSettings::draft2020_12()
         .with(|settings| {
             settings.definitions_path = "/components/schemas".into();
@@ -210,23 +218,20 @@ pub fn document() -> Value {
         .for_serialize()
         .into_generator();
     let mut paths = Map::new();
-    for resource in &RESOURCES {
+    for path in described {
+        let names = path.names.iter().chain(&["traceparent"]);
+        let named: Vec<Value> = names.map(|name| json!({"$ref": format!("#/components/parameters/{name}")})).collect();
         let mut item = Map::new();
-        let named: Vec<Value> = names_in(resource.path)
-            .chain(["traceparent"])
-            .map(|name| json!({"$ref": format!("#/components/parameters/{name}")}))
-            .collect();
-        for operation in resource.operations {
-            let Some(describe) = operation.describe else { continue };
-            let mut described = describe(&mut schemas);
-            if named.len() > 1 {
+        for operation in &path.operations {
+            let mut described = (operation.describe)(&mut schemas);
+            if !path.names.is_empty() {
                 described = described.refuses(Refusal::BadRequest);
             }
-            item.insert(operation.method.as_str().to_ascii_lowercase(), described.into_value());
+            item.insert(operation.method.to_ascii_lowercase(), described.into_value(operation));
         }
         if !item.is_empty() {
             item.insert("parameters".to_owned(), named.into());
-            paths.insert(resource.path.to_owned(), item.into());
+            paths.insert(path.text, item.into());
         }
     }
     let error = schemas.subschema_for::<ErrorBody<'_>>();
@@ -370,13 +375,6 @@ fn responses(error: &Value) -> Map<String, Value> {
         })
     };
     Refusal::ALL.into_iter().map(|refusal| (refusal.name(), response(refusal))).collect()
-}
-
-/// `GET /openapi.json`
-pub async fn show() -> HttpResponse {
-    // Written once, by whoever asks first.
-    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
-    HttpResponse::Ok().content_type(JSON).insert_header((CACHE_CONTROL, "no-store")).body(TEXT.clone())
 }
 
 /// The schema of a parameter that is a whole number of zero or more, and `default` where it is

@@ -4,15 +4,14 @@ use std::fmt;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use client_failover_wire::ErrorBody;
-use serde_json::{Value, json};
 
-use super::MAX_TARGET_BYTES;
+use super::limits::MAX_TARGET_BYTES;
 use crate::auth::api_keys::issue::IssueError;
 use crate::auth::writes::TooManyWrites;
 use crate::failover::FailoverError;
-use crate::ids::{GroupId, InvalidId, NamespaceId, NamespacePath, TenantId};
+use crate::ids::InvalidId;
 use crate::store::StoreError;
 
 /// How long a caller is asked to wait after a 503, in seconds. Short: a heartbeat has half a
@@ -98,6 +97,11 @@ pub enum ApiError {
     Keys(IssueError),
     /// A use case refused.
     Failover(FailoverError),
+    /// What was to be answered cannot be written, which is our own fault.
+    Defect {
+        /// What is wrong.
+        cause: String,
+    },
     /// The framework refused before the request reached us.
     Framework(StatusCode),
 }
@@ -106,6 +110,11 @@ impl ApiError {
     /// A property of the body or a parameter that is not as it must be.
     pub fn bad(reason: impl Into<String>, resolution: &'static str) -> ApiError {
         ApiError::BadRequest { reason: reason.into(), resolution }
+    }
+
+    /// Nothing is served where a request asks.
+    pub fn no_such_route(request: &HttpRequest) -> ApiError {
+        ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() }
     }
 
     /// A name that is not one.
@@ -132,6 +141,7 @@ impl ApiError {
             ApiError::NoPlace => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::BodyBroken { .. } => StatusCode::BAD_REQUEST,
+            ApiError::Defect { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             ApiError::Framework(status) => *status,
             ApiError::Keys(error) => match error {
                 IssueError::Wanted(_) => StatusCode::BAD_REQUEST,
@@ -161,7 +171,7 @@ impl ApiError {
     }
 
     /// What kind, what exactly, and what to do.
-    fn texts(&self) -> (&'static str, String, &'static str) {
+    pub fn texts(&self) -> (&'static str, String, &'static str) {
         match self {
             ApiError::BadRequest { reason, resolution } => {
                 ("The request cannot be understood.", reason.clone(), resolution)
@@ -235,6 +245,7 @@ impl ApiError {
             ApiError::BodyBroken { cause } => {
                 ("The body is not whole.", format!("The body could not be read: {cause}."), "Send the whole body.")
             }
+            ApiError::Defect { .. } => defect_texts(),
             ApiError::Framework(status) => refused_unread(*status),
             ApiError::Keys(error) => key_texts(error),
             ApiError::Failover(error) => failover_texts(error),
@@ -247,6 +258,7 @@ impl ApiError {
             ApiError::Failover(error) => error.to_string(),
             ApiError::Keys(error) => error.to_string(),
             ApiError::NotReady { reason, .. } => reason.clone(),
+            ApiError::Defect { cause } => format!("the answer cannot be written: {cause}"),
             other => other.texts().1,
         }
     }
@@ -306,12 +318,16 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
         FailoverError::NoSuchSession { .. } => {
             ("The client session does not exist.", reason, "Stop acting, then register the client session again.")
         }
-        FailoverError::GroupDiffers(_) => {
-            ("The group exists.", reason, "Use PUT to change a group's configuration, or another Id for another group.")
-        }
-        FailoverError::SessionDiffers { .. } => {
-            ("The client session exists.", reason, "Use another Id, or delete the client session first.")
-        }
+        FailoverError::GroupDiffers(group) => (
+            "The group exists.",
+            format!("Group '{group}' exists with another Name, Description or FailoverTimeout."),
+            "Use PUT to change a group's configuration, or another Id for another group.",
+        ),
+        FailoverError::SessionDiffers { group, session } => (
+            "The client session exists.",
+            format!("Client session '{session}' exists in group '{group}' with another Name."),
+            "Use another Id, or delete the client session first.",
+        ),
         FailoverError::TooManySessions { .. } => (
             "The group is full.",
             reason,
@@ -374,12 +390,16 @@ fn store_texts(error: &StoreError) -> (&'static str, String, &'static str) {
             "Nothing was changed: other requests for the group came between for as long as there was time.".to_owned(),
             "Try again after the time in the Retry-After header.",
         ),
-        StoreError::Inconsistent(_) | StoreError::Failed { .. } => (
-            "The service has a defect.",
-            "The request could not be carried out. Its cause is in the service's log.".to_owned(),
-            "Report it together with the OperationId.",
-        ),
+        StoreError::Inconsistent(_) | StoreError::Failed { .. } => defect_texts(),
     }
+}
+
+fn defect_texts() -> (&'static str, String, &'static str) {
+    (
+        "The service has a defect.",
+        "The request could not be carried out. Its cause is in the service's log.".to_owned(),
+        "Report it together with the OperationId.",
+    )
 }
 
 /// An error's text as a sentence.
@@ -412,136 +432,6 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
-
-/// The statuses of errors, for the description of the API: each operation says which of them it
-/// has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// 400
-    BadRequest,
-    /// 401
-    NotAuthenticated,
-    /// 403
-    NotAllowed,
-    /// 404
-    NotFound,
-    /// 405
-    MethodNotAllowed,
-    /// 408
-    BodyTooSlow,
-    /// 409
-    Conflict,
-    /// 413
-    BodyTooLarge,
-    /// 415
-    NotJson,
-    /// 429
-    TooManyRequests,
-    /// 500
-    Defect,
-    /// 503
-    Unavailable,
-}
-
-impl Refusal {
-    /// All of them.
-    pub const ALL: [Refusal; 12] = [
-        Refusal::BadRequest,
-        Refusal::NotAuthenticated,
-        Refusal::NotAllowed,
-        Refusal::NotFound,
-        Refusal::MethodNotAllowed,
-        Refusal::BodyTooSlow,
-        Refusal::Conflict,
-        Refusal::BodyTooLarge,
-        Refusal::NotJson,
-        Refusal::TooManyRequests,
-        Refusal::Defect,
-        Refusal::Unavailable,
-    ];
-
-    /// Its name in the description.
-    pub fn name(self) -> String {
-        format!("{self:?}")
-    }
-
-    /// The status.
-    pub fn status(self) -> u16 {
-        self.example().status().as_u16()
-    }
-
-    /// When it is answered.
-    pub fn description(self) -> &'static str {
-        match self {
-            Refusal::BadRequest => "The request cannot be understood.",
-            Refusal::NotAuthenticated => "Nobody knows who is asking.",
-            Refusal::NotAllowed => "Who is asking may not do this there, whether or not there is anything.",
-            Refusal::NotFound => "There is no such thing.",
-            Refusal::MethodNotAllowed => "The path does not have this method.",
-            Refusal::BodyTooSlow => "The body takes too long to come.",
-            Refusal::Conflict => "It conflicts with what exists.",
-            Refusal::BodyTooLarge => "The body is longer than 64 KiB.",
-            Refusal::NotJson => "The body is not JSON.",
-            Refusal::TooManyRequests => "The caller or the tenant is over its rate.",
-            Refusal::Defect => "A defect of the service. The cause is in its log under the OperationId.",
-            Refusal::Unavailable => {
-                "The database cannot be reached in time, others changed the same rows for too long, or too much waits already. Nothing was changed, or the change is whole."
-            }
-        }
-    }
-
-    /// The headers that it has, by their names in the description.
-    pub fn headers(self) -> &'static [&'static str] {
-        match self {
-            Refusal::NotAuthenticated => &["WWW-Authenticate"],
-            Refusal::MethodNotAllowed => &["Allow"],
-            Refusal::TooManyRequests | Refusal::Unavailable => &["Retry-After"],
-            _ => &[],
-        }
-    }
-
-    /// An error that is answered so.
-    fn example(self) -> ApiError {
-        const VALID: &str = "an id of a few letters is valid";
-        let group = || GroupId::parse("pump").expect(VALID);
-        let parent = || NamespacePath {
-            tenant: TenantId::parse("plant").expect(VALID),
-            namespace: NamespaceId::parse("line1").expect(VALID),
-        };
-        match self {
-            Refusal::BadRequest => ApiError::bad_id("groupid", InvalidId::OuterWhiteSpace),
-            Refusal::NotAuthenticated => ApiError::NotAuthenticated {
-                reason: "the request carries no credentials".to_owned(),
-                challenge: "Bearer realm=\"client-failover\"".to_owned(),
-            },
-            Refusal::NotAllowed => ApiError::NotAllowed {
-                reason: "'adapter-7' is not 'admin' in namespace 'line1' of tenant 'plant'.".to_owned(),
-            },
-            Refusal::NotFound => FailoverError::NoSuchGroup { parent: parent(), group: group() }.into(),
-            Refusal::MethodNotAllowed => ApiError::MethodNotAllowed { allow: "GET, POST".to_owned() },
-            Refusal::BodyTooSlow => ApiError::BodyTooSlow,
-            Refusal::Conflict => FailoverError::GroupDiffers(group()).into(),
-            Refusal::BodyTooLarge => ApiError::BodyTooLarge { limit: super::json::BODY_LIMIT },
-            Refusal::NotJson => ApiError::NotJson { found: "text/plain".to_owned() },
-            Refusal::TooManyRequests => {
-                ApiError::TooManyRequests { reason: "this identity has sent as many requests as it may in a second" }
-            }
-            Refusal::Defect => FailoverError::Store(StoreError::Inconsistent(String::new())).into(),
-            Refusal::Unavailable => FailoverError::Store(StoreError::Unavailable(String::new())).into(),
-        }
-    }
-
-    /// The body of such an error.
-    pub fn example_body(self) -> Value {
-        let (error, reason, resolution) = self.example().texts();
-        json!({
-            "OperationId": super::description::AN_OPERATION_ID,
-            "Error": error,
-            "Reason": reason,
-            "Resolution": resolution,
-        })
-    }
-}
 
 impl ApiError {
     /// The whole answer.

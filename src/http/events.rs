@@ -17,12 +17,11 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::errors::ApiError;
-use super::groups::Milliseconds;
-use super::groups::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS};
 use super::guard::Standing;
-use super::paths::{IdText, InGroup, InNamespace};
-use super::sessions::RoleNumber;
-use super::{Life, query};
+use super::life::Life;
+use super::paths::{InGroup, InNamespace};
+use super::query;
+use super::values::{IdText, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, RoleNumber};
 use crate::auth::Authenticator;
 use crate::failover::feed::{Listener, Published};
 use crate::failover::{Failover, FailoverError};

@@ -15,18 +15,17 @@ use serde_json::value::RawValue;
 
 use super::errors::ApiError;
 use super::json::{JsonBody, Object};
-use super::paths::{IdText, InGroup, InNamespace};
+use super::paths::{InGroup, InNamespace};
 use super::query;
-use super::sessions::{Percent, RoleNumber};
+use super::values::{
+    IdText, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, Percent, RoleNumber, answer_id, optional_id_schema,
+};
 use crate::arbitration::FailoverTimeout;
-use crate::failover::{Caller, Deletion, Failover, FailoverError, ListRange, WantedGroup};
+use crate::failover::{
+    Caller, Creation, Deletion, Failover, FailoverError, ListRange, Removal, Replacement, WantedGroup,
+};
 use crate::ids::{GroupId, GroupPath};
 use crate::store::reads::{GroupView, HeartbeatView, SessionView};
-
-/// The longest `Name`, in characters.
-pub const MAX_NAME_CHARS: usize = 260;
-/// The longest `Description`, in characters.
-pub const MAX_DESCRIPTION_CHARS: usize = 4_096;
 
 /// `GET …/groups`
 pub async fn list(
@@ -66,8 +65,10 @@ pub async fn create(
             reason: format!("'{}' may create groups here, but none of this Id.", caller.identity),
         });
     }
-    let id = failover.create_group(&caller, GroupPath { parent, group }, wanted).await?;
-    Ok(answer_id(id.as_str()))
+    let id = group.clone();
+    match failover.create_group(&caller, GroupPath { parent, group }, wanted).await? {
+        Creation::Created | Creation::FoundTheSame => Ok(answer_id(id.as_str())),
+    }
 }
 
 /// `GET …/groups/{groupid}`
@@ -91,8 +92,9 @@ pub async fn put(
         ));
     }
     let group = path.group.clone();
-    failover.put_group(&caller, path, wanted.configuration()).await?;
-    Ok(answer_id(group.as_str()))
+    match failover.put_group(&caller, path, wanted.configuration()).await? {
+        Replacement::Created | Replacement::FoundTheSame | Replacement::Replaced => Ok(answer_id(group.as_str())),
+    }
 }
 
 /// `DELETE …/groups/{groupid}`
@@ -106,13 +108,9 @@ pub async fn delete(
         None | Some(false) => Deletion::OnlyIdle,
         Some(true) => Deletion::Forced,
     };
-    failover.delete_group(&caller, &path, deletion).await?;
-    Ok(answer_id(path.group.as_str()))
-}
-
-/// The answer of whatever names one thing: its id as a JSON string.
-pub fn answer_id(id: &str) -> HttpResponse {
-    HttpResponse::Ok().json(id)
+    match failover.delete_group(&caller, &path, deletion).await? {
+        Removal::Idle | Removal::WhileLive => Ok(answer_id(path.group.as_str())),
+    }
 }
 
 /// The id and what else is said in a GroupConfiguration.
@@ -215,37 +213,6 @@ impl<'a> GroupSessions<'a> {
     }
 }
 
-/// A timeout as a number of milliseconds, without a fraction where it has none.
-pub struct Milliseconds(pub FailoverTimeout);
-
-impl Serialize for Milliseconds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0.ticks() % FailoverTimeout::TICKS_PER_MS {
-            0 => serializer.serialize_i64(self.0.whole_ms()),
-            _ => serializer.serialize_f64(self.0.ticks() as f64 / FailoverTimeout::TICKS_PER_MS as f64),
-        }
-    }
-}
-
-impl JsonSchema for Milliseconds {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Milliseconds".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "number",
-            "minimum": FailoverTimeout::MIN_TICKS / FailoverTimeout::TICKS_PER_MS,
-            "maximum": FailoverTimeout::MAX_TICKS / FailoverTimeout::TICKS_PER_MS,
-            "description": "The failover timeout in milliseconds.",
-        })
-    }
-}
-
 /// What a group is configured by, in requests. Written by hand as [`read_configuration`] reads it.
 pub struct Configuration;
 
@@ -268,7 +235,7 @@ impl JsonSchema for Configuration {
             "type": "object",
             "description": "The configuration of a group. Names of properties are read in any case, and unknown ones are ignored.",
             "properties": {
-                "Id": super::paths::optional_id_schema("The group's id. Where it is absent, null or empty, a new group gets a UUID, and PUT takes the path's."),
+                "Id": optional_id_schema("The group's id. Where it is absent, null or empty, a new group gets a UUID, and PUT takes the path's."),
                 "Name": text(MAX_NAME_CHARS, "For people."),
                 "Description": text(MAX_DESCRIPTION_CHARS, "For people."),
                 "FailoverTimeout": timespan::input_schema(),
@@ -378,7 +345,7 @@ fn write_array(
         for group in &page? {
             text.extend_from_slice(separator.as_bytes());
             serde_json::to_writer(&mut text, &GroupSessions::of(group))
-                .map_err(|error| ApiError::bad(error.to_string(), "Report it."))?;
+                .map_err(|error| ApiError::Defect { cause: error.to_string() })?;
             separator = ",";
         }
         Ok(Bytes::from(text))

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use tokio::sync::Mutex;
 
-use super::Life;
 use super::errors::ApiError;
 use super::guard::Familiar;
+use super::life::Life;
 use crate::failover::Failover;
 use crate::metrics;
 use crate::store::migrate::Readiness;

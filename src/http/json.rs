@@ -19,9 +19,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::errors::ApiError;
-
-/// The most bytes that a body may have.
-pub const BODY_LIMIT: usize = 64 * 1024;
+use super::limits::BODY_LIMIT;
 
 /// How long a body may take to come as a whole.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);

@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use super::errors::ApiError;
 use super::json::JsonBody;
-use super::paths::{IdText, InKeys, OneKey};
+use super::paths::{InKeys, OneKey};
 use super::query;
+use super::values::IdText;
 use crate::auth::api_keys::issue::{self, Issuer, Lifetime, MAX_NAME_CHARS, MAX_PLACES, Replaced, WantedKey};
 use crate::auth::{Authenticator, Grant, Role, may_hand_on};
 use crate::failover::{Caller, Failover};

@@ -9,10 +9,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::errors::ApiError;
+use super::paths::OneFile;
 
 /// A file of the page.
 struct PageFile {
-    path: &'static str,
+    name: &'static str,
     content_type: &'static str,
     text: &'static str,
 }
@@ -22,22 +23,25 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
+/// What nobody can ask for by its name.
+const INDEX: &str = "";
+
 const FILES: [PageFile; 15] = [
-    PageFile { path: "/", content_type: HTML, text: include_str!("page/index.html") },
-    PageFile { path: "/page/page.css", content_type: STYLE, text: include_str!("page/page.css") },
-    PageFile { path: "/page/icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
-    PageFile { path: "/page/main.js", content_type: SCRIPT, text: include_str!("page/main.js") },
-    PageFile { path: "/page/api.js", content_type: SCRIPT, text: include_str!("page/api.js") },
-    PageFile { path: "/page/stream.js", content_type: SCRIPT, text: include_str!("page/stream.js") },
-    PageFile { path: "/page/live.js", content_type: SCRIPT, text: include_str!("page/live.js") },
-    PageFile { path: "/page/shared.js", content_type: SCRIPT, text: include_str!("page/shared.js") },
-    PageFile { path: "/page/worker.js", content_type: SCRIPT, text: include_str!("page/worker.js") },
-    PageFile { path: "/page/dom.js", content_type: SCRIPT, text: include_str!("page/dom.js") },
-    PageFile { path: "/page/words.js", content_type: SCRIPT, text: include_str!("page/words.js") },
-    PageFile { path: "/page/door.js", content_type: SCRIPT, text: include_str!("page/door.js") },
-    PageFile { path: "/page/overview.js", content_type: SCRIPT, text: include_str!("page/overview.js") },
-    PageFile { path: "/page/group.js", content_type: SCRIPT, text: include_str!("page/group.js") },
-    PageFile { path: "/page/timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
+    PageFile { name: INDEX, content_type: HTML, text: include_str!("page/index.html") },
+    PageFile { name: "page.css", content_type: STYLE, text: include_str!("page/page.css") },
+    PageFile { name: "icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
+    PageFile { name: "main.js", content_type: SCRIPT, text: include_str!("page/main.js") },
+    PageFile { name: "api.js", content_type: SCRIPT, text: include_str!("page/api.js") },
+    PageFile { name: "stream.js", content_type: SCRIPT, text: include_str!("page/stream.js") },
+    PageFile { name: "live.js", content_type: SCRIPT, text: include_str!("page/live.js") },
+    PageFile { name: "shared.js", content_type: SCRIPT, text: include_str!("page/shared.js") },
+    PageFile { name: "worker.js", content_type: SCRIPT, text: include_str!("page/worker.js") },
+    PageFile { name: "dom.js", content_type: SCRIPT, text: include_str!("page/dom.js") },
+    PageFile { name: "words.js", content_type: SCRIPT, text: include_str!("page/words.js") },
+    PageFile { name: "door.js", content_type: SCRIPT, text: include_str!("page/door.js") },
+    PageFile { name: "overview.js", content_type: SCRIPT, text: include_str!("page/overview.js") },
+    PageFile { name: "group.js", content_type: SCRIPT, text: include_str!("page/group.js") },
+    PageFile { name: "timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
 ];
 
 /// Whoever may register a session chooses names that operators look at. So nothing runs and nothing
@@ -63,11 +67,19 @@ static TAGS: LazyLock<[EntityTag; FILES.len()]> = LazyLock::new(|| {
     })
 });
 
-/// `GET /` and `GET /page/{file}`
-pub async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let found = std::iter::zip(&FILES, &*TAGS).find(|(file, _)| file.path == request.path());
-    let (file, tag) =
-        found.ok_or_else(|| ApiError::NoSuchRoute { path: request.path().chars().take(200).collect() })?;
+/// `GET /`
+pub async fn index(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    show(&request, INDEX)
+}
+
+/// `GET /page/{file}`
+pub async fn file(request: HttpRequest, OneFile(name): OneFile) -> Result<HttpResponse, ApiError> {
+    show(&request, &name)
+}
+
+fn show(request: &HttpRequest, name: &str) -> Result<HttpResponse, ApiError> {
+    let found = std::iter::zip(&FILES, &*TAGS).find(|(file, _)| file.name == name);
+    let (file, tag) = found.ok_or_else(|| ApiError::no_such_route(request))?;
     let known = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_known =
         known.split(',').filter_map(|tag| tag.trim().parse::<EntityTag>().ok()).any(|known| known.weak_eq(tag));

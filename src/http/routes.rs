@@ -1,306 +1,324 @@
 //! Every path that is served and every method that it has, in one table: the server answers by it,
-//! the metrics count by it, the guard looks up by it, and the description of the API is written
-//! from it.
+//! the metrics count by it, the door opens by it, and the description of the API is written from
+//! it.
 
-use actix_web::http::Method;
-use actix_web::{Route, web};
+use serde_json::Value;
 
-use super::description::{self, Describe};
-use super::errors::ApiError;
-use super::{docs, events, groups, health, history, keys, page, paths, sessions, status};
-use crate::metrics;
+use super::description::{DescribedOperation, DescribedPath};
+use super::routing::Base::{Everywhere, Namespace, Root, Tenant};
+use super::routing::{Length, Name, Needs, Operation, Resource, Template};
+use super::{description as described, docs, events, groups, health, history, keys, page, sessions, status};
+use crate::auth::Permission;
+use crate::auth::writes::Write;
+use crate::metrics::Route;
 
-/// A path, and what can be done there.
-pub struct Resource {
-    /// The path, with names in braces for what differs.
-    pub path: &'static str,
-    /// What its requests are counted as.
-    pub counted_as: metrics::Route,
-    /// Its methods, in order of the alphabet.
-    pub operations: &'static [Operation],
-}
+const READ: Needs = Needs::Permission(Permission::Read);
+/// Who else has keys, and for what, is for those alone who hand them out.
+const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
-/// What a method does at a path.
-pub struct Operation {
-    /// The method.
-    pub method: Method,
-    handle: fn(Route) -> Route,
-    /// How it is described; `None` for what is for people with a browser and no part of the API.
-    pub describe: Option<Describe>,
-}
-
-const fn operation(method: Method, handle: fn(Route) -> Route, describe: Describe) -> Operation {
-    Operation { method, handle, describe: Some(describe) }
-}
-
-const fn for_people(handle: fn(Route) -> Route) -> Operation {
-    Operation { method: Method::GET, handle, describe: None }
-}
-
-/// All of them. They are tried in this order, and nearly every request is a heartbeat.
+/// All of them.
 pub static RESOURCES: [Resource; 29] = [
     Resource {
-        path: paths::SESSION,
-        counted_as: metrics::Route::Session,
+        templates: &[Template(Namespace, "/groups/{groupid}/clientsessions/{sessionId}")],
+        counted_as: Route::Session,
+        is_of_some_groups: false,
         operations: &[
-            operation(Method::DELETE, |route| route.to(sessions::delete), description::sessions::delete),
-            operation(Method::POST, |route| route.to(sessions::heartbeat), description::sessions::heartbeat),
+            Operation::change("DELETE", "deleteSession", Permission::UseSessions, Write::Deletion, |asked| {
+                asked.of(sessions::delete)
+            })
+            .described(described::sessions::delete),
+            Operation::heartbeat("sendHeartbeat", Permission::UseSessions, |asked| asked.of(sessions::heartbeat))
+                .described(described::sessions::heartbeat),
         ],
     },
     Resource {
-        path: paths::GROUPS,
-        counted_as: metrics::Route::Groups,
+        templates: &[Template(Namespace, "/groups")],
+        counted_as: Route::Groups,
+        is_of_some_groups: true,
         operations: &[
-            operation(Method::GET, |route| route.to(groups::list), description::groups::list),
-            operation(Method::POST, |route| route.to(groups::create), description::groups::create),
+            Operation::get("listGroups", READ, |asked| asked.of(groups::list))
+                .answered(Length::Long)
+                .described(described::groups::list),
+            Operation::change("POST", "createGroup", Permission::CreateGroups, Write::GroupChange, |asked| {
+                asked.of(groups::create)
+            })
+            .described(described::groups::create),
         ],
     },
     Resource {
-        path: paths::GROUP,
-        counted_as: metrics::Route::Group,
+        templates: &[Template(Namespace, "/groups/{groupid}")],
+        counted_as: Route::Group,
+        is_of_some_groups: false,
         operations: &[
-            operation(Method::DELETE, |route| route.to(groups::delete), description::groups::delete),
-            operation(Method::GET, |route| route.to(groups::find), description::groups::find),
-            operation(Method::PUT, |route| route.to(groups::put), description::groups::put),
+            Operation::change("DELETE", "deleteGroup", Permission::Administer, Write::Deletion, |asked| {
+                asked.of(groups::delete)
+            })
+            .described(described::groups::delete),
+            Operation::get("getGroup", READ, |asked| asked.of(groups::find))
+                .answered(Length::Long)
+                .described(described::groups::find),
+            Operation::change("PUT", "putGroup", Permission::CreateGroups, Write::GroupChange, |asked| {
+                asked.of(groups::put)
+            })
+            .described(described::groups::put),
         ],
     },
     Resource {
-        path: paths::SESSIONS,
-        counted_as: metrics::Route::Sessions,
-        operations: &[operation(Method::POST, |route| route.to(sessions::register), description::sessions::register)],
+        templates: &[Template(Namespace, "/groups/{groupid}/clientsessions")],
+        counted_as: Route::Sessions,
+        is_of_some_groups: false,
+        operations: &[Operation::change(
+            "POST",
+            "registerSession",
+            Permission::UseSessions,
+            Write::Registration,
+            |asked| asked.of(sessions::register),
+        )
+        .described(described::sessions::register)],
     },
     Resource {
-        path: paths::TRANSITIONS,
-        counted_as: metrics::Route::Transitions,
-        operations: &[operation(Method::GET, |route| route.to(history::transitions), description::events::transitions)],
+        templates: &[Template(Namespace, "/groups/{groupid}/transitions")],
+        counted_as: Route::Transitions,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listTransitions", READ, |asked| asked.of(history::transitions))
+            .answered(Length::Long)
+            .described(described::events::transitions)],
     },
     Resource {
-        path: paths::LIFETIMES,
-        counted_as: metrics::Route::Transitions,
-        operations: &[operation(Method::GET, |route| route.to(history::lifetimes), description::events::lifetimes)],
+        templates: &[Template(Namespace, "/groups/{groupid}/lifetimes")],
+        counted_as: Route::Transitions,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listLifetimes", READ, |asked| asked.of(history::lifetimes))
+            .answered(Length::Long)
+            .described(described::events::lifetimes)],
     },
     Resource {
-        path: paths::NAMESPACE_TRANSITIONS,
-        counted_as: metrics::Route::NamespaceEvents,
-        operations: &[operation(
-            Method::GET,
-            |route| route.to(history::latest_of_namespace),
-            description::events::latest_of_namespace,
-        )],
+        templates: &[Template(Namespace, "/transitions")],
+        counted_as: Route::NamespaceEvents,
+        is_of_some_groups: true,
+        operations: &[Operation::get("listLatestTransitions", READ, |asked| asked.of(history::latest_of_namespace))
+            .answered(Length::Long)
+            .described(described::events::latest_of_namespace)],
     },
     Resource {
-        path: paths::ALL_TRANSITIONS,
-        counted_as: metrics::Route::Overview,
-        operations: &[operation(
-            Method::GET,
-            |route| route.to(history::latest_of_everything),
-            description::events::latest_of_everything,
-        )],
+        templates: &[Template(Everywhere, "/transitions")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAllLatestTransitions", READ, |asked| {
+            asked.of(history::latest_of_everything)
+        })
+        .answered(Length::Long)
+        .described(described::events::latest_of_everything)],
     },
     Resource {
-        path: paths::GROUP_EVENTS,
-        counted_as: metrics::Route::GroupEvents,
-        operations: &[operation(Method::GET, |route| route.to(events::of_group), description::events::of_group)],
+        templates: &[Template(Namespace, "/groups/{groupid}/events")],
+        counted_as: Route::GroupEvents,
+        is_of_some_groups: false,
+        operations: &[Operation::get("followGroupEvents", READ, |asked| asked.of(events::of_group))
+            .answered(Length::Endless)
+            .described(described::events::of_group)],
     },
     Resource {
-        path: paths::NAMESPACE_EVENTS,
-        counted_as: metrics::Route::NamespaceEvents,
-        operations: &[operation(
-            Method::GET,
-            |route| route.to(events::of_namespace),
-            description::events::of_namespace,
-        )],
+        templates: &[Template(Namespace, "/events")],
+        counted_as: Route::NamespaceEvents,
+        is_of_some_groups: true,
+        operations: &[Operation::get("followEvents", READ, |asked| asked.of(events::of_namespace))
+            .answered(Length::Endless)
+            .described(described::events::of_namespace)],
     },
     Resource {
-        path: paths::GROUP_STATUS,
-        counted_as: metrics::Route::GroupStatus,
-        operations: &[operation(Method::GET, |route| route.to(status::of_group), description::status::of_group)],
+        templates: &[Template(Namespace, "/groups/{groupid}/status")],
+        counted_as: Route::GroupStatus,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getStatus", READ, |asked| asked.of(status::of_group))
+            .answered(Length::Long)
+            .described(described::status::of_group)],
     },
     Resource {
-        path: paths::NAMESPACE_STATUS,
-        counted_as: metrics::Route::NamespaceStatus,
-        operations: &[operation(
-            Method::GET,
-            |route| route.to(status::of_namespace),
-            description::status::of_namespace,
-        )],
+        templates: &[Template(Namespace, "/status")],
+        counted_as: Route::NamespaceStatus,
+        is_of_some_groups: true,
+        operations: &[Operation::get("listStatus", READ, |asked| asked.of(status::of_namespace))
+            .answered(Length::Long)
+            .described(described::status::of_namespace)],
     },
     Resource {
-        path: paths::STATUS,
-        counted_as: metrics::Route::Overview,
-        operations: &[operation(
-            Method::GET,
-            |route| route.to(status::of_everything),
-            description::status::of_everything,
-        )],
+        templates: &[Template(Everywhere, "/status")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAllStatus", READ, |asked| asked.of(status::of_everything))
+            .answered(Length::Long)
+            .described(described::status::of_everything)],
     },
     Resource {
-        path: paths::NAMESPACE_HISTORIES,
-        counted_as: metrics::Route::NamespaceStatus,
-        operations: &[operation(
-            Method::GET,
-            |route| route.to(status::histories_of_namespace),
-            description::status::histories_of_namespace,
-        )],
+        templates: &[Template(Namespace, "/histories")],
+        counted_as: Route::NamespaceStatus,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listHistories", READ, |asked| asked.of(status::histories_of_namespace))
+            .described(described::status::histories_of_namespace)],
     },
     Resource {
-        path: paths::HISTORIES,
-        counted_as: metrics::Route::Overview,
-        operations: &[operation(Method::GET, |route| route.to(status::histories), description::status::histories)],
+        templates: &[Template(Everywhere, "/histories")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAllHistories", READ, |asked| asked.of(status::histories))
+            .described(described::status::histories)],
     },
     Resource {
-        path: paths::NAMESPACES,
-        counted_as: metrics::Route::Overview,
-        operations: &[operation(Method::GET, |route| route.to(status::namespaces), description::status::namespaces)],
+        templates: &[Template(Everywhere, "/namespaces")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listNamespaces", READ, |asked| asked.of(status::namespaces))
+            .answered(Length::Long)
+            .described(described::status::namespaces)],
     },
     Resource {
-        path: paths::EVENTS,
-        counted_as: metrics::Route::Overview,
-        operations: &[operation(
-            Method::GET,
-            |route| route.to(events::of_everything),
-            description::events::of_everything,
-        )],
+        templates: &[Template(Everywhere, "/events")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("followAllEvents", READ, |asked| asked.of(events::of_everything))
+            .answered(Length::Endless)
+            .described(described::events::of_everything)],
     },
     Resource {
-        path: paths::TENANT_KEYS,
-        counted_as: metrics::Route::Keys,
+        templates: &[Template(Tenant, "/keys")],
+        counted_as: Route::Keys,
+        is_of_some_groups: false,
         operations: &[
-            operation(Method::GET, |route| route.to(keys::list), description::keys::list_of_tenant),
-            operation(Method::POST, |route| route.to(keys::create), description::keys::create_in_tenant),
+            Operation::get("listKeys", READ_KEYS, |asked| asked.of(keys::list))
+                .answered(Length::Long)
+                .described(described::keys::list_of_tenant),
+            Operation::change("POST", "createKey", Permission::Administer, Write::Other, |asked| {
+                asked.of(keys::create)
+            })
+            .described(described::keys::create_in_tenant),
         ],
     },
     Resource {
-        path: paths::TENANT_KEY,
-        counted_as: metrics::Route::Keys,
-        operations: &[operation(Method::DELETE, |route| route.to(keys::revoke), description::keys::revoke_in_tenant)],
+        templates: &[Template(Tenant, "/keys/{key}")],
+        counted_as: Route::Keys,
+        is_of_some_groups: false,
+        operations: &[Operation::change("DELETE", "revokeKey", Permission::Administer, Write::Other, |asked| {
+            asked.of(keys::revoke)
+        })
+        .described(described::keys::revoke_in_tenant)],
     },
     Resource {
-        path: paths::KEYS,
-        counted_as: metrics::Route::Keys,
+        templates: &[Template(Everywhere, "/keys")],
+        counted_as: Route::Keys,
+        is_of_some_groups: false,
         operations: &[
-            operation(Method::GET, |route| route.to(keys::list), description::keys::list_of_all),
-            operation(Method::POST, |route| route.to(keys::create), description::keys::create_in_all),
+            Operation::get("listAllKeys", READ_KEYS, |asked| asked.of(keys::list))
+                .answered(Length::Long)
+                .described(described::keys::list_of_all),
+            Operation::change("POST", "createAnyKey", Permission::Administer, Write::Other, |asked| {
+                asked.of(keys::create)
+            })
+            .described(described::keys::create_in_all),
         ],
     },
     Resource {
-        path: paths::KEY,
-        counted_as: metrics::Route::Keys,
-        operations: &[operation(Method::DELETE, |route| route.to(keys::revoke), description::keys::revoke_in_all)],
+        templates: &[Template(Everywhere, "/keys/{key}")],
+        counted_as: Route::Keys,
+        is_of_some_groups: false,
+        operations: &[Operation::change("DELETE", "revokeAnyKey", Permission::Administer, Write::Other, |asked| {
+            asked.of(keys::revoke)
+        })
+        .described(described::keys::revoke_in_all)],
     },
     Resource {
-        path: paths::METRICS,
-        counted_as: metrics::Route::Metrics,
-        operations: &[operation(Method::GET, |route| route.to(health::show_metrics), description::operation::metrics)],
+        templates: &[Template(Root, "/metrics")],
+        counted_as: Route::Metrics,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getMetrics", Needs::Permission(Permission::ReadMetrics), |asked| {
+            asked.of(health::show_metrics)
+        })
+        .described(described::operation::metrics)],
     },
     Resource {
-        path: paths::LIVE,
-        counted_as: metrics::Route::Health,
-        operations: &[operation(Method::GET, |route| route.to(health::live), description::operation::live)],
+        templates: &[Template(Root, "/health/live")],
+        counted_as: Route::Health,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getLive", Needs::Nothing, |asked| asked.of(health::live))
+            .described(described::operation::live)],
     },
     Resource {
-        path: paths::READY,
-        counted_as: metrics::Route::Health,
-        operations: &[operation(Method::GET, |route| route.to(health::ready), description::operation::ready)],
+        templates: &[Template(Root, "/health/ready")],
+        counted_as: Route::Health,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getReady", Needs::NothingToBeTold, |asked| asked.of(health::ready))
+            .described(described::operation::ready)],
     },
     Resource {
-        path: paths::PAGE,
-        counted_as: metrics::Route::Page,
-        operations: &[for_people(|route| route.to(page::file))],
+        templates: &[Template(Root, "/")],
+        counted_as: Route::Page,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getPage", Needs::OwnHost, |asked| asked.of(page::index))],
     },
     Resource {
-        path: paths::PAGE_FILE,
-        counted_as: metrics::Route::Page,
-        operations: &[for_people(|route| route.to(page::file))],
+        templates: &[Template(Root, "/page/{file}")],
+        counted_as: Route::Page,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getPageFile", Needs::OwnHost, |asked| asked.of(page::file))],
     },
     Resource {
-        path: paths::DESCRIPTION,
-        counted_as: metrics::Route::Description,
-        operations: &[operation(Method::GET, |route| route.to(description::show), description::operation::description)],
+        templates: &[Template(Root, "/openapi.json")],
+        counted_as: Route::Description,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getDescription", Needs::OwnHost, |asked| asked.of(docs::description))
+            .described(described::operation::description)],
     },
     Resource {
-        path: paths::DOCS,
-        counted_as: metrics::Route::Description,
-        operations: &[for_people(|route| route.to(docs::page))],
+        templates: &[Template(Root, "/docs")],
+        counted_as: Route::Description,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getDocs", Needs::OwnHost, |asked| asked.of(docs::page))],
     },
     Resource {
-        path: paths::DOCS_FILE,
-        counted_as: metrics::Route::Description,
-        operations: &[for_people(|route| route.to(docs::file))],
+        templates: &[Template(Root, "/docs/{file}")],
+        counted_as: Route::Description,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getDocsFile", Needs::OwnHost, |asked| asked.of(docs::file))],
     },
 ];
 
-impl Resource {
-    /// Its methods, as the header `Allow` has them.
-    fn methods(&self) -> String {
-        let mut methods: Vec<&str> = self.operations.iter().map(|operation| operation.method.as_str()).collect();
-        if methods.contains(&"GET") {
-            methods.push("HEAD");
-            methods.sort_unstable();
-        }
-        methods.join(", ")
-    }
+/// The description of the API.
+pub fn description() -> Value {
+    let paths =
+        RESOURCES.iter().flat_map(|resource| resource.templates.iter().map(move |template| (resource, template)));
+    described::document(paths.map(|(resource, template)| DescribedPath {
+        text: template.text(),
+        names: template.names().map(Name::text).collect(),
+        operations: resource.operations.iter().filter_map(describe).collect(),
+    }))
 }
 
-/// The resource that a path in normal form names.
-pub fn find(path: &str) -> Option<&'static Resource> {
-    RESOURCES.iter().find(|resource| paths::fits(path, resource.path))
-}
-
-/// Puts them all before a server's requests. What can be got can be asked for by `HEAD`, whose
-/// answers lose their bodies on the way out.
-pub fn configure(server: &mut web::ServiceConfig) {
-    for resource in &RESOURCES {
-        let mut service = web::resource(resource.path);
-        for operation in resource.operations {
-            service = service.route((operation.handle)(web::method(operation.method.clone())));
-            if operation.method == Method::GET {
-                service = service.route((operation.handle)(web::head()));
-            }
-        }
-        let refuse = move || async move { Err::<&str, _>(ApiError::MethodNotAllowed { allow: resource.methods() }) };
-        server.service(service.default_service(web::to(refuse)));
-    }
+fn describe(operation: &Operation) -> Option<DescribedOperation> {
+    let Operation { method, name, success, .. } = *operation;
+    let is_open = operation.is_open();
+    operation.describe.map(|describe| DescribedOperation { method, name, is_open, success, describe })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::metrics::Route;
+    use std::collections::BTreeSet;
 
-    #[test]
-    fn a_path_is_counted_under_what_it_is_about() {
-        let counted_as = |path: &str| find(path).map(|resource| resource.counted_as);
-        let namespace = "/api/v1/tenants/t/namespaces/n/clientfailover";
-        for (below, route) in [
-            ("/groups", Some(Route::Groups)),
-            ("/groups/g", Some(Route::Group)),
-            ("/groups/g/clientsessions", Some(Route::Sessions)),
-            ("/groups/g/clientsessions/s", Some(Route::Session)),
-            ("/groups/g/clientsessions/s/x", None),
-            ("/groups/g/transitions", Some(Route::Transitions)),
-            ("/groups/g/events", Some(Route::GroupEvents)),
-            ("/groups/g/status", Some(Route::GroupStatus)),
-            ("/events", Some(Route::NamespaceEvents)),
-            ("/status", Some(Route::NamespaceStatus)),
-            ("/nothing", None),
-        ] {
-            assert_eq!(counted_as(&format!("{namespace}{below}")), route, "{below}");
-        }
-        assert_eq!(counted_as("/health/live"), Some(Route::Health));
-        assert_eq!(counted_as("/metrics"), Some(Route::Metrics));
-        assert_eq!(counted_as("/api/v1/clientfailover/status"), Some(Route::Overview));
-        assert_eq!(counted_as("/docs/swagger-ui.css"), Some(Route::Description));
-        assert_eq!(counted_as("/"), Some(Route::Page));
-        assert_eq!(counted_as("/page/main.js"), Some(Route::Page));
-        assert_eq!(counted_as("/page"), None);
-    }
+    use super::*;
 
     #[test]
     fn methods_are_told_in_order_of_the_alphabet() {
         for resource in &RESOURCES {
-            let methods = resource.operations.iter().map(|operation| operation.method.as_str());
-            assert!(methods.is_sorted(), "{}", resource.path);
+            let methods = resource.operations.iter().map(|operation| operation.method);
+            assert!(methods.is_sorted(), "{:?}", resource.templates);
         }
+    }
+
+    #[test]
+    fn no_path_stands_there_twice_and_no_two_operations_have_one_name() {
+        let paths: Vec<String> =
+            RESOURCES.iter().flat_map(|resource| resource.templates).map(|template| template.text()).collect();
+        assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), paths.len());
+        let operations = || RESOURCES.iter().flat_map(|resource| resource.operations);
+        assert_eq!(operations().map(|one| one.name).collect::<BTreeSet<_>>().len(), operations().count());
     }
 }

@@ -11,54 +11,13 @@ use rust_decimal::Decimal;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::errors::ApiError;
-use super::groups::{MAX_NAME_CHARS, answer_id};
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
 use super::query;
+use super::values::{MAX_NAME_CHARS, RoleNumber, answer_id, optional_id_schema};
 use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role, Term};
-use crate::failover::{Caller, Failover, HeartbeatMessage, Speaker};
+use crate::failover::{Caller, Creation, Failover, HeartbeatMessage, Removal, Speaker};
 use crate::ids::SessionId;
-
-/// A role on the wire, for the description of the API.
-pub struct RoleNumber;
-
-impl JsonSchema for RoleNumber {
-    fn schema_name() -> Cow<'static, str> {
-        "ClientRole".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let roles = client_failover_wire::Role::ALL;
-        json_schema!({
-            "type": "integer",
-            "enum": roles.map(client_failover_wire::Role::number),
-            "x-enum-varnames": roles.map(client_failover_wire::Role::name),
-            "description": "0 Secondary: stands by. 1 Primary: sends data. 2 PendingPrimary: is about to take over, gets ready and sends nothing.",
-        })
-    }
-}
-
-/// A health on the wire, for the description of the API.
-pub struct Percent;
-
-impl JsonSchema for Percent {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Percent".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "number",
-            "minimum": 0,
-            "maximum": 100,
-            "description": "A decimal number, kept digit by digit as it was sent.",
-        })
-    }
-}
 
 /// What a session is registered by, in requests. Written by hand as [`register`] reads it.
 pub struct Registration;
@@ -73,7 +32,7 @@ impl JsonSchema for Registration {
             "type": "object",
             "description": "A session to be registered. Names of properties are read in any case, and unknown ones are ignored.",
             "properties": {
-                "Id": super::paths::optional_id_schema("The session's id. Where it is absent, null or empty, the session gets a UUID."),
+                "Id": optional_id_schema("The session's id. Where it is absent, null or empty, the session gets a UUID."),
                 "Name": {
                     "type": ["string", "null"],
                     "maxLength": MAX_NAME_CHARS,
@@ -145,8 +104,9 @@ pub async fn register(
         None => SessionId::generate(),
     };
     let name = object.said_text_up_to(1, MAX_NAME_CHARS)?;
-    failover.register(&caller, &path, session.clone(), name).await?;
-    Ok(answer_id(session.as_str()))
+    match failover.register(&caller, &path, session.clone(), name).await? {
+        Creation::Created | Creation::FoundTheSame => Ok(answer_id(session.as_str())),
+    }
 }
 
 /// `POST …/clientsessions/{sessionId}`
@@ -170,8 +130,9 @@ pub async fn delete(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let speaker = read_speaker(&request)?;
-    failover.delete_session(&caller, &path, &session, speaker).await?;
-    Ok(answer_id(session.as_str()))
+    match failover.delete_session(&caller, &path, &session, speaker).await? {
+        Removal::Idle | Removal::WhileLive => Ok(answer_id(session.as_str())),
+    }
 }
 
 /// For whom a deletion speaks; where it does not say so, for the client, as those of the contract's

@@ -8,10 +8,9 @@
 
 use std::net::IpAddr;
 
-use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
 use actix_web::http::header::{HOST, ORIGIN};
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 
 use super::errors::ApiError;
 
@@ -54,7 +53,7 @@ fn without_any_port(authority: &str) -> &str {
 }
 
 /// Refuses a request that a page of somebody else had a browser send.
-pub fn check(request: &ServiceRequest) -> Result<(), ApiError> {
+pub fn check(request: &HttpRequest) -> Result<(), ApiError> {
     if let Some(allowed) = request.app_data::<web::Data<AllowedHosts>>() {
         // HTTP/1.0 may leave the name out, and no browser does: whatever leaves it out is none.
         let named = request.headers().get_all(HOST).map(|host| host.to_str().unwrap_or_default());
@@ -77,7 +76,7 @@ pub fn check(request: &ServiceRequest) -> Result<(), ApiError> {
 ///
 /// It is not sent over plain HTTP to a host's name; there the page's origin is, and has to be the
 /// host that was asked.
-fn is_from_another_site(request: &ServiceRequest) -> bool {
+fn is_from_another_site(request: &HttpRequest) -> bool {
     if let Some(site) = request.headers().get("Sec-Fetch-Site") {
         return !matches!(site.as_bytes(), b"same-origin" | b"none");
     }

@@ -13,10 +13,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::errors::ApiError;
-use super::groups::{MAX_DESCRIPTION_CHARS, Milliseconds};
-use super::paths::{IdText, InGroup, InNamespace};
+use super::paths::{InGroup, InNamespace};
 use super::query;
-use super::sessions::{Percent, RoleNumber};
+use super::values::{IdText, MAX_DESCRIPTION_CHARS, Milliseconds, Percent, RoleNumber};
 use crate::arbitration::Role;
 use crate::failover::census::{CountedThere, Risk, StatusPage, StatusQuery};
 use crate::failover::{Caller, Failover, FailoverError};
@@ -406,7 +405,7 @@ impl<'a> SessionBody<'a> {
             role: session.role.number(),
             role_since: datetime::format(Some(session.role_changed_at)),
             live: session.live,
-            percent_healthy_streams: health.map_err(|error| ApiError::bad(error.to_string(), "Report it."))?,
+            percent_healthy_streams: health.map_err(|error| ApiError::Defect { cause: error.to_string() })?,
             heartbeat_age_ms: session.beat.map(|beat| age_ms(now, beat.received_at)),
             lease_left_ms: session.beat.map(|beat| beat.lease_left_ms),
         })

@@ -16,12 +16,13 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::Level;
 
-use super::super::{MAX_TARGET_BYTES, new_operation_id};
+use super::super::limits::MAX_TARGET_BYTES;
+use super::super::operation_id;
 use super::stream::TimedStream;
 use super::{ApiError, whole_answer};
 use crate::auth::network;
-use crate::limited;
 use crate::log_limits::Lines;
+use crate::{limited, metrics};
 
 /// The first byte of whoever begins to speak TLS.
 const TLS_HANDSHAKE: u8 = 22;
@@ -193,7 +194,8 @@ fn find_refusal(bytes: &[u8]) -> Option<Refusal<'_>> {
 
 /// The same with the one error body, and with the word that the connection closes.
 fn write_refusal(status: StatusCode, date: &str, log: impl FnOnce(&str)) -> String {
-    let operation_id = new_operation_id();
+    let operation_id = operation_id::generate();
+    metrics::refused_unread(status.as_u16());
     log(&operation_id);
     whole_answer(&ApiError::Framework(status), &operation_id, date)
 }

@@ -4,7 +4,7 @@ use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
 use super::Description;
-use crate::http::errors::Refusal;
+use super::refusals::Refusal;
 use crate::http::events::KEEP_ALIVE_S;
 use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, LifetimeBody, MOST_COUNT, MOST_LATEST};
 
@@ -61,16 +61,16 @@ fn stream(described: Description) -> Description {
 }
 
 pub fn of_namespace(_: &mut SchemaGenerator) -> Description {
-    stream(Description::of("followEvents", TAG, "Follow the events of a namespace", STREAM))
+    stream(Description::of(TAG, "Follow the events of a namespace", STREAM))
 }
 
 pub fn of_group(_: &mut SchemaGenerator) -> Description {
     let summary = "Follow the events of a group, which need not exist yet";
-    stream(Description::of("followGroupEvents", TAG, summary, STREAM))
+    stream(Description::of(TAG, summary, STREAM))
 }
 
 pub fn of_everything(_: &mut SchemaGenerator) -> Description {
-    stream(Description::of("followAllEvents", TAG, "Follow the events of all tenants", STREAM))
+    stream(Description::of(TAG, "Follow the events of all tenants", STREAM))
 }
 
 /// The latest changes of many groups.
@@ -91,16 +91,15 @@ const LATEST: &str = "The latest changes of roles, the latest first: what was be
     looked for among the latest hundred thousand events of all tenants.";
 
 pub fn latest_of_namespace(_: &mut SchemaGenerator) -> Description {
-    latest(Description::of("listLatestTransitions", TAG, "The latest changes of roles in a namespace", LATEST))
+    latest(Description::of(TAG, "The latest changes of roles in a namespace", LATEST))
 }
 
 pub fn latest_of_everything(_: &mut SchemaGenerator) -> Description {
-    latest(Description::of("listAllLatestTransitions", TAG, "The latest changes of roles in all tenants", LATEST))
+    latest(Description::of(TAG, "The latest changes of roles in all tenants", LATEST))
 }
 
 pub fn lifetimes(schemas: &mut SchemaGenerator) -> Description {
     Description::of(
-        "listLifetimes",
         TAG,
         "When a group existed",
         "From when to when there was a group of this id, as far as that is still kept, the latest first. Who made or deleted it is told to those who may \
@@ -124,7 +123,6 @@ pub fn lifetimes(schemas: &mut SchemaGenerator) -> Description {
 pub fn transitions(_: &mut SchemaGenerator) -> Description {
     let time = json!({"type": "string", "format": "date-time"});
     Description::of(
-        "listTransitions",
         TAG,
         "The history of a group's roles",
         "Every change of a role that is still kept, the latest first. A deleted group keeps its history.",

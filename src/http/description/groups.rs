@@ -4,9 +4,9 @@ use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
 use super::Description;
-use crate::http::errors::Refusal;
+use super::refusals::Refusal;
 use crate::http::groups::{Configuration, GroupSessions};
-use crate::http::paths::IdText;
+use crate::http::values::IdText;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Groups";
@@ -47,7 +47,6 @@ fn configurations() -> [(&'static str, Value); 2] {
 
 pub fn list(schemas: &mut SchemaGenerator) -> Description {
     Description::of(
-        "listGroups",
         TAG,
         "List the groups of a namespace",
         "All groups with their sessions, in order of Id (bytewise). The answer is streamed: it may be of any length.",
@@ -65,7 +64,6 @@ pub fn list(schemas: &mut SchemaGenerator) -> Description {
 
 pub fn create(schemas: &mut SchemaGenerator) -> Description {
     let described = Description::of(
-        "createGroup",
         TAG,
         "Create a group",
         "The same Id again changes nothing and is answered alike if what the body names agrees; what it leaves out may be anything. \
@@ -79,7 +77,7 @@ pub fn create(schemas: &mut SchemaGenerator) -> Description {
 }
 
 pub fn find(schemas: &mut SchemaGenerator) -> Description {
-    Description::of("getGroup", TAG, "Get a group", "The group with its sessions, and the roles that are true now.")
+    Description::of(TAG, "Get a group", "The group with its sessions, and the roles that are true now.")
         .asks_the_database()
         .refuses_because(Refusal::NotFound, NO_GROUP)
         .answers::<GroupSessions<'_>>(schemas, "The group.", &["Cache-Control"], a_group())
@@ -89,7 +87,6 @@ pub fn put(schemas: &mut SchemaGenerator) -> Description {
     let [(shows, mut example), other] = configurations();
     example["Id"] = "pump".into();
     let described = Description::of(
-        "putGroup",
         TAG,
         "Create a group, or replace its configuration",
         "Sessions and roles stay, and leases already given. An Id in the body must be that of the path. Before a timeout gets shorter, \
@@ -104,7 +101,6 @@ pub fn put(schemas: &mut SchemaGenerator) -> Description {
 
 pub fn delete(schemas: &mut SchemaGenerator) -> Description {
     let described = Description::of(
-        "deleteGroup",
         TAG,
         "Delete a group",
         "Its sessions go with it; its history stays. A group of which a session is live is deleted by force only: its Primary does not \

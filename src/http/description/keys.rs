@@ -4,7 +4,7 @@ use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
 use super::Description;
-use crate::http::errors::Refusal;
+use super::refusals::Refusal;
 use crate::http::keys::{DEFAULT_COUNT, KeyBody, MOST_COUNT, MadeKeyBody, WantedKeyBody};
 
 /// What these operations are listed under.
@@ -83,11 +83,11 @@ fn revoke(described: Description) -> Description {
 }
 
 pub fn list_of_tenant(schemas: &mut SchemaGenerator) -> Description {
-    list(schemas, Description::of("listKeys", TAG, "The API keys of a tenant", NOT_FOR_ALL))
+    list(schemas, Description::of(TAG, "The API keys of a tenant", NOT_FOR_ALL))
 }
 
 pub fn list_of_all(schemas: &mut SchemaGenerator) -> Description {
-    list(schemas, Description::of("listAllKeys", TAG, "The API keys of all tenants", FOR_ALL))
+    list(schemas, Description::of(TAG, "The API keys of all tenants", FOR_ALL))
 }
 
 pub fn create_in_tenant(schemas: &mut SchemaGenerator) -> Description {
@@ -95,7 +95,7 @@ pub fn create_in_tenant(schemas: &mut SchemaGenerator) -> Description {
         "For the admins of the tenant as a whole, where the service takes API keys. The same again makes another key.";
     create(
         schemas,
-        Description::of("createKey", TAG, "Make an API key of a tenant", text),
+        Description::of(TAG, "Make an API key of a tenant", text),
         json!({"Name": "adapter-7", "Namespaces": ["line1"], "Groups": ["pump-*"], "Role": "client", "ValidFor": "90.00:00:00"}),
     )
 }
@@ -104,15 +104,15 @@ pub fn create_in_all(schemas: &mut SchemaGenerator) -> Description {
     let text = "For the admins of all tenants, where the service takes API keys. The same again makes another key.";
     create(
         schemas,
-        Description::of("createAnyKey", TAG, "Make an API key of any tenant, or of all", text),
+        Description::of(TAG, "Make an API key of any tenant, or of all", text),
         json!({"Name": "prometheus", "TenantId": "*", "Role": "metrics"}),
     )
 }
 
 pub fn revoke_in_tenant(_: &mut SchemaGenerator) -> Description {
-    revoke(Description::of("revokeKey", TAG, "Revoke an API key of a tenant", NOT_FOR_ALL))
+    revoke(Description::of(TAG, "Revoke an API key of a tenant", NOT_FOR_ALL))
 }
 
 pub fn revoke_in_all(_: &mut SchemaGenerator) -> Description {
-    revoke(Description::of("revokeAnyKey", TAG, "Revoke an API key of any tenant", FOR_ALL))
+    revoke(Description::of(TAG, "Revoke an API key of any tenant", FOR_ALL))
 }

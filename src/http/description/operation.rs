@@ -4,13 +4,13 @@ use schemars::SchemaGenerator;
 use serde_json::json;
 
 use super::Description;
-use crate::http::errors::Refusal;
+use super::refusals::Refusal;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Operation";
 
 pub fn live(_: &mut SchemaGenerator) -> Description {
-    Description::of_open("getLive", TAG, "Whether the process lives", "Answered while it does.").answers_with(
+    Description::of(TAG, "Whether the process lives", "Answered while it does.").answers_with(
         "application/json",
         json!({"type": "string", "const": "alive"}),
         "It lives.",
@@ -20,7 +20,7 @@ pub fn live(_: &mut SchemaGenerator) -> Description {
 }
 
 pub fn ready(_: &mut SchemaGenerator) -> Description {
-    Description::of_open("getReady", TAG, "Whether the replica can serve", "For load balancers.")
+    Description::of(TAG, "Whether the replica can serve", "For load balancers.")
         .refuses_because(
             Refusal::Unavailable,
             "Not now: the database is away or not migrated, or the service is stopping. The reason says which.",
@@ -30,7 +30,6 @@ pub fn ready(_: &mut SchemaGenerator) -> Description {
 
 pub fn metrics(_: &mut SchemaGenerator) -> Description {
     Description::of(
-        "getMetrics",
         TAG,
         "What this replica counts",
         "In the text format of Prometheus. For those who may read all tenants.",
@@ -45,7 +44,7 @@ pub fn metrics(_: &mut SchemaGenerator) -> Description {
 }
 
 pub fn description(_: &mut SchemaGenerator) -> Description {
-    Description::of_open("getDescription", TAG, "This description", "To be tried on the page /docs.").answers_with(
+    Description::of(TAG, "This description", "To be tried on the page /docs.").answers_with(
         "application/json",
         json!({"type": "object", "required": ["openapi", "info", "paths"]}),
         "An OpenAPI document.",

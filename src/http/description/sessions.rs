@@ -4,9 +4,9 @@ use schemars::SchemaGenerator;
 use serde_json::json;
 
 use super::Description;
-use crate::http::errors::Refusal;
-use crate::http::paths::IdText;
-use crate::http::sessions::{HeartbeatAnswer, HeartbeatBody, Registration, RoleNumber};
+use super::refusals::Refusal;
+use crate::http::sessions::{HeartbeatAnswer, HeartbeatBody, Registration};
+use crate::http::values::{IdText, RoleNumber};
 
 /// What these operations are listed under.
 pub const TAG: &str = "Client sessions";
@@ -19,7 +19,6 @@ fn an_id(schemas: &mut SchemaGenerator, described: Description) -> Description {
 
 pub fn register(schemas: &mut SchemaGenerator) -> Description {
     let described = Description::of(
-        "registerSession",
         TAG,
         "Register a client session",
         "It touches neither roles nor leases. The same Id again, with the same Name or without one, changes nothing and is answered alike.",
@@ -37,7 +36,6 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
 pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
     let role = schemas.subschema_for::<RoleNumber>().to_value();
     Description::of(
-        "sendHeartbeat",
         TAG,
         "Send a heartbeat",
         "To be sent every half failover timeout (Failover-Timeout-Ms of the last answer), in every role, one at a time. Wait for an answer for half a timeout \
@@ -83,7 +81,6 @@ pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
 
 pub fn delete(schemas: &mut SchemaGenerator) -> Description {
     let described = Description::of(
-        "deleteSession",
         TAG,
         "Delete a client session",
         "How a client says goodbye, after it has stopped: nobody waits for its lease to run out. Whoever else deletes a session says \

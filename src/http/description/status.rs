@@ -4,7 +4,7 @@ use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
 use super::Description;
-use crate::http::errors::Refusal;
+use super::refusals::Refusal;
 use crate::http::status::{
     DEFAULT_COUNT, GroupBody, HistoryBody, MOST_COUNT, MOST_SEARCH_CHARS, NamespaceBody, PageBody,
 };
@@ -88,7 +88,6 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
 
 pub fn of_namespace(schemas: &mut SchemaGenerator) -> Description {
     let described = Description::of(
-        "listStatus",
         TAG,
         "The state of the groups of a namespace",
         "Groups with what is true now, those at risk first; of each the first 16 sessions.",
@@ -98,7 +97,6 @@ pub fn of_namespace(schemas: &mut SchemaGenerator) -> Description {
 
 pub fn of_everything(schemas: &mut SchemaGenerator) -> Description {
     let described = Description::of(
-        "listAllStatus",
         TAG,
         "The state of the groups of all tenants",
         "As that of a namespace. For those who may read all tenants.",
@@ -108,7 +106,6 @@ pub fn of_everything(schemas: &mut SchemaGenerator) -> Description {
 
 pub fn of_group(schemas: &mut SchemaGenerator) -> Description {
     Description::of(
-        "getStatus",
         TAG,
         "The state of a group",
         "Who holds which role since when, health, and the time left of each lease; with all sessions.",
@@ -124,7 +121,6 @@ pub fn of_group(schemas: &mut SchemaGenerator) -> Description {
 
 pub fn namespaces(schemas: &mut SchemaGenerator) -> Description {
     Description::of(
-        "listNamespaces",
         TAG,
         "The namespaces of all tenants",
         "As counted when it is asked for, or where there are very many groups in the background every ten seconds or so. For those who may read all tenants.",
@@ -179,9 +175,9 @@ const HISTORIES: &str = "A standby that was promoted, or an older state that was
 
 pub fn histories_of_namespace(schemas: &mut SchemaGenerator) -> Description {
     let summary = "The histories of the database, for those who may read a namespace";
-    list_histories(schemas, Description::of("listHistories", TAG, summary, HISTORIES))
+    list_histories(schemas, Description::of(TAG, summary, HISTORIES))
 }
 
 pub fn histories(schemas: &mut SchemaGenerator) -> Description {
-    list_histories(schemas, Description::of("listAllHistories", TAG, "The histories of the database", HISTORIES))
+    list_histories(schemas, Description::of(TAG, "The histories of the database", HISTORIES))
 }

@@ -1,0 +1,107 @@
+//! Why a use case refuses. In the words of the field: what properties, parameters and statuses
+//! there are on the line is the business of whoever answers.
+
+use crate::ids::{GroupId, NamespacePath, SessionId, TenantId};
+use crate::store::StoreError;
+
+/// Why a request was refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FailoverError {
+    /// No such group.
+    #[error("there is no group '{group}' in namespace '{}' of tenant '{}'", parent.namespace, parent.tenant)]
+    NoSuchGroup {
+        /// Where it was looked for.
+        parent: NamespacePath,
+        /// Its id.
+        group: GroupId,
+    },
+    /// No such session.
+    #[error("group '{group}' has no client session '{session}'")]
+    NoSuchSession {
+        /// The group.
+        group: GroupId,
+        /// The id.
+        session: SessionId,
+    },
+    /// A new name holds a character that makes it look like another.
+    #[error("the {what} holds the character U+{:04X}, which is not seen, or changes the order of what is", u32::from(*character))]
+    HiddenCharacter {
+        /// What is named.
+        what: &'static str,
+        /// The character.
+        character: char,
+    },
+    /// A group of that id exists with another configuration.
+    #[error("group '{0}' exists with another configuration")]
+    GroupDiffers(GroupId),
+    /// A session of that id exists with another name.
+    #[error("client session '{session}' exists in group '{group}' with another name")]
+    SessionDiffers {
+        /// The group.
+        group: GroupId,
+        /// The id.
+        session: SessionId,
+    },
+    /// The group holds as many sessions as it may.
+    #[error("group '{group}' holds {limit} client sessions, which is its limit")]
+    TooManySessions {
+        /// The group.
+        group: GroupId,
+        /// The limit.
+        limit: u32,
+    },
+    /// The tenant has as many groups as it may.
+    #[error("tenant '{tenant}' has {limit} groups, which is its limit")]
+    TooManyGroups {
+        /// The tenant.
+        tenant: TenantId,
+        /// The limit.
+        limit: u32,
+    },
+    /// The group exists with another configuration, and the caller may create groups but not change
+    /// them.
+    #[error("group '{0}' exists with another configuration, which only the role 'admin' may change")]
+    OnlyAdminsChangeGroups(GroupId),
+    /// The session was registered by somebody else, and is bound to them.
+    #[error("client session '{session}' of group '{group}' was registered by another identity")]
+    SessionOfAnother {
+        /// The group.
+        group: GroupId,
+        /// The id.
+        session: SessionId,
+    },
+    /// The tenant holds as many sessions as it may.
+    #[error("tenant '{tenant}' has {limit} client sessions, which is the service's limit")]
+    TooManySessionsOfTenant {
+        /// The tenant.
+        tenant: TenantId,
+        /// The limit.
+        limit: u32,
+    },
+    /// The group is in use.
+    #[error("group '{group}' has {live} live client sessions")]
+    GroupIsLive {
+        /// The group.
+        group: GroupId,
+        /// How many.
+        live: usize,
+    },
+    /// As many streams of events are open as there may be.
+    #[error("{limit} streams of events are open at this replica, which is its limit")]
+    TooManyStreams {
+        /// The limit.
+        limit: usize,
+    },
+    /// A heartbeat that says that its client acts came before the history of the database that it
+    /// would be decided in was noticed.
+    #[error(
+        "the database entered another history while group '{0}' was waited for, and who acts in it has to be said anew"
+    )]
+    SaidInAnotherHistory(GroupId),
+    /// More heartbeats wait than there is room for, or this one waited in vain.
+    #[error("{0}")]
+    Overloaded(&'static str),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,591 @@
+//! How a request finds what serves it: its path is taken apart once, by the templates of a table,
+//! into a [`Routed`] value. Whoever wants to know what a request is about asks that value.
+//!
+//! Literal segments match in any case and however they are encoded, empty ones are left out, and
+//! names stay as they are written until somebody asks for them.
+
+use std::borrow::Cow;
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder};
+use futures_util::future::LocalBoxFuture;
+use percent_encoding::percent_decode_str;
+
+use super::description::Describe;
+use crate::auth::writes::Write;
+use crate::auth::{Permission, Place};
+use crate::ids::InvalidId;
+use crate::metrics;
+
+/// What a segment of a path can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A tenant.
+    Tenant,
+    /// A namespace of it.
+    Namespace,
+    /// A group there.
+    Group,
+    /// A client session of the group.
+    Session,
+    /// An API key.
+    Key,
+    /// A file of a page.
+    File,
+}
+
+impl Name {
+    const ALL: [Name; 6] = [Name::Tenant, Name::Namespace, Name::Group, Name::Session, Name::Key, Name::File];
+
+    /// As templates, the description and errors call it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Name::Tenant => "tenantId",
+            Name::Namespace => "namespaceId",
+            Name::Group => "groupid",
+            Name::Session => "sessionId",
+            Name::Key => "key",
+            Name::File => "file",
+        }
+    }
+}
+
+/// What templates begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing.
+    Root,
+    /// What is asked about all tenants.
+    Everywhere,
+    /// What is in a tenant and in none of its namespaces.
+    Tenant,
+    /// What is in a namespace.
+    Namespace,
+}
+
+impl Base {
+    fn text(self) -> &'static str {
+        match self {
+            Base::Root => "",
+            Base::Everywhere => "/api/v1/clientfailover",
+            Base::Tenant => "/api/v1/tenants/{tenantId}/clientfailover",
+            Base::Namespace => "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover",
+        }
+    }
+}
+
+/// What the paths of a resource look like: a base, and what stands below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Template(pub Base, pub &'static str);
+
+impl Template {
+    /// In full, with names in braces for what differs.
+    pub fn text(self) -> String {
+        format!("{}{}", self.0.text(), self.1)
+    }
+
+    /// The names in it.
+    pub fn names(self) -> impl Iterator<Item = Name> {
+        self.segments().filter_map(|segment| match segment {
+            Segment::Name(name) => Some(name),
+            Segment::Literal(_) => None,
+        })
+    }
+
+    fn segments(self) -> impl Iterator<Item = Segment> {
+        [self.0.text(), self.1].into_iter().flat_map(|part| part.split('/')).filter(|text| !text.is_empty()).map(
+            |text| {
+                let name = Name::ALL
+                    .into_iter()
+                    .find(|name| text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) == Some(name.text()));
+                name.map_or(Segment::Literal(text), Segment::Name)
+            },
+        )
+    }
+}
+
+/// How long an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// Short.
+    Short,
+    /// As long as what is stored: a caller has only some of these under way at once.
+    Long,
+    /// As long as its caller listens.
+    Endless,
+}
+
+/// What a request needs to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing. Nobody looks who asks: it is asked for by machines, under names of all kinds.
+    Nothing,
+    /// Nothing, but whoever is known is told more.
+    NothingToBeTold,
+    /// Only that the service is asked for by a name of its own.
+    OwnHost,
+    /// Somebody who may do this at the place that the path names.
+    Permission(Permission),
+}
+
+type Handle = fn(Asked) -> LocalBoxFuture<'static, HttpResponse>;
+
+/// What a method does at a path.
+#[derive(Clone, Copy)]
+pub struct Operation {
+    /// The method.
+    pub method: &'static str,
+    /// Its name, as clients are generated with it.
+    pub name: &'static str,
+    /// What it takes to be let in.
+    pub needs: Needs,
+    /// What it would change, where that is counted.
+    pub write: Option<Write>,
+    /// How long its answer is.
+    pub length: Length,
+    /// The status of a success.
+    pub success: u16,
+    /// How it is described; `None` for what is for people with a browser and no part of the API.
+    pub describe: Option<Describe>,
+    handle: Handle,
+}
+
+impl Operation {
+    const fn new(method: &'static str, name: &'static str, needs: Needs, handle: Handle) -> Operation {
+        let (write, length, describe) = (None, Length::Short, None);
+        Operation { method, name, needs, write, length, success: 200, describe, handle }
+    }
+
+    /// Something to be looked at. `HEAD` is served, too.
+    pub const fn get(name: &'static str, needs: Needs, handle: Handle) -> Operation {
+        Operation::new("GET", name, needs, handle)
+    }
+
+    /// A heartbeat, which changes what is stored and is not counted as a change.
+    pub const fn heartbeat(name: &'static str, permission: Permission, handle: Handle) -> Operation {
+        Operation::new("POST", name, Needs::Permission(permission), handle)
+    }
+
+    /// A change.
+    pub const fn change(
+        method: &'static str,
+        name: &'static str,
+        permission: Permission,
+        write: Write,
+        handle: Handle,
+    ) -> Operation {
+        Operation { write: Some(write), ..Operation::new(method, name, Needs::Permission(permission), handle) }
+    }
+
+    /// The same with an answer of that length.
+    pub const fn answered(self, length: Length) -> Operation {
+        Operation { length, ..self }
+    }
+
+    /// The same as part of the API.
+    pub const fn described(self, describe: Describe) -> Operation {
+        Operation { describe: Some(describe), ..self }
+    }
+
+    /// Whether nobody is asked who they are.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.needs, Needs::Permission(_))
+    }
+
+    /// Does it.
+    pub fn answer(&self, request: HttpRequest, payload: Payload) -> LocalBoxFuture<'static, HttpResponse> {
+        (self.handle)(Asked { request, payload })
+    }
+}
+
+/// A request that was let in, for whoever serves it.
+pub struct Asked {
+    request: HttpRequest,
+    payload: Payload,
+}
+
+impl Asked {
+    /// Has it answered by a handler, once what that takes has been read.
+    pub fn of<H, Args>(self, handler: H) -> LocalBoxFuture<'static, HttpResponse>
+    where
+        H: Handler<Args, Output: Responder>,
+        Args: FromRequest + 'static,
+    {
+        let Asked { request, mut payload } = self;
+        Box::pin(async move {
+            match Args::from_request(&request, &mut payload).await {
+                Ok(args) => handler.call(args).await.respond_to(&request).map_into_boxed_body(),
+                Err(error) => HttpResponse::from_error(error),
+            }
+        })
+    }
+}
+
+/// What paths name, and what can be done with it.
+pub struct Resource {
+    /// What its paths look like.
+    pub templates: &'static [Template],
+    /// What its requests are counted as.
+    pub counted_as: metrics::Route,
+    /// Whether it is of many groups, and shows as many of them as its caller has been granted. Its
+    /// handlers look at what these are.
+    pub is_of_some_groups: bool,
+    /// Its methods, in order of the alphabet.
+    pub operations: &'static [Operation],
+}
+
+impl Resource {
+    /// The operation of a method. What can be got can be asked for by `HEAD`, whose answers lose
+    /// their bodies on the way out.
+    fn operation(&self, method: &Method) -> Option<&Operation> {
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        self.operations.iter().find(|operation| operation.method == method)
+    }
+
+    /// Its methods, as the header `Allow` has them.
+    pub fn methods(&self) -> String {
+        let mut methods: Vec<&str> = self.operations.iter().map(|operation| operation.method).collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+            methods.sort_unstable();
+        }
+        methods.join(", ")
+    }
+}
+
+/// What a request is about, by its path. Noted on the request.
+#[derive(Clone, Copy)]
+pub struct Routed {
+    /// What the path names; `None` where nothing is served.
+    pub resource: Option<&'static Resource>,
+    names: Names,
+}
+
+impl Routed {
+    /// What it is counted as.
+    pub fn counted_as(&self) -> metrics::Route {
+        self.resource.map_or(metrics::Route::Other, |resource| resource.counted_as)
+    }
+
+    /// What a method does there.
+    pub fn operation(&self, method: &Method) -> Option<&'static Operation> {
+        self.resource.and_then(|resource| resource.operation(method))
+    }
+
+    /// What a request needs to be let in. Whatever is not in the table needs most, and a path that
+    /// is open is open with every method: it is refused for that alone.
+    pub fn needs(&self, method: &Method) -> Needs {
+        let of_open_path = || self.resource?.operations.first().filter(|operation| operation.is_open());
+        match self.operation(method).or_else(of_open_path) {
+            Some(operation) => operation.needs,
+            None if is_read(method) => Needs::Permission(Permission::Read),
+            None => Needs::Permission(Permission::Administer),
+        }
+    }
+
+    /// What a request would change, other than by a heartbeat. What is not in the table is counted,
+    /// too.
+    pub fn write(&self, method: &Method) -> Option<Write> {
+        match self.operation(method) {
+            Some(operation) => operation.write,
+            None => (!is_read(method)).then_some(Write::Other),
+        }
+    }
+
+    /// How long the answer to a request is.
+    pub fn length(&self, method: &Method) -> Length {
+        self.operation(method).map_or(Length::Short, |operation| operation.length)
+    }
+
+    /// A name in the path, decoded; `None` where the path has none of that kind.
+    pub fn name<'p>(&self, name: Name, path: &'p str) -> Option<Result<Cow<'p, str>, InvalidId>> {
+        self.names.raw(name, path).map(|raw| decode(raw).ok_or(InvalidId::NotUtf8))
+    }
+
+    /// Where something is to be done. A name that cannot be decoded is nobody's; those who may go
+    /// there are told what is wrong with it.
+    pub fn place<'p>(&self, path: &'p str) -> Place<'p> {
+        let is_of_some_groups = self.resource.is_some_and(|resource| resource.is_of_some_groups);
+        let [tenant, namespace, group] = [Name::Tenant, Name::Namespace, Name::Group].map(|name| self.name(name, path));
+        match (tenant, namespace, group) {
+            (Some(Ok(tenant)), None, None) => Place::Tenant { tenant },
+            (Some(Ok(tenant)), Some(Ok(namespace)), Some(Ok(group))) => Place::Group { tenant, namespace, group },
+            (Some(Ok(tenant)), Some(Ok(namespace)), None) if is_of_some_groups => Place::GroupsOf { tenant, namespace },
+            (Some(Ok(tenant)), Some(Ok(namespace)), _) => Place::Namespace { tenant, namespace },
+            _ => Place::Everywhere,
+        }
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Where in a path each name stands, as bytes from and to.
+#[derive(Clone, Copy, Default)]
+struct Names([Option<Span>; Name::ALL.len()]);
+
+type Span = (usize, usize);
+
+impl Names {
+    fn raw(self, name: Name, path: &str) -> Option<&str> {
+        self.0[name as usize].and_then(|(from, to)| path.get(from..to))
+    }
+}
+
+/// All templates, ready to be compared with paths.
+pub struct Table {
+    /// By their number of segments.
+    entries: Vec<Vec<Entry>>,
+    /// What a path that names nothing is below all the same: whoever may not go there is told no
+    /// more than that.
+    places: [Box<[Segment]>; 2],
+}
+
+struct Entry {
+    segments: Box<[Segment]>,
+    resource: &'static Resource,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(&'static str),
+    Name(Name),
+}
+
+/// The longest template has eleven.
+const MAX_SEGMENTS: usize = 12;
+
+/// Where in a path its segments stand that are not empty: as many as any template has, and how many
+/// there are.
+struct Segments {
+    spans: [Span; MAX_SEGMENTS],
+    count: usize,
+}
+
+impl Segments {
+    /// `None` for what is no path, such as the target of `OPTIONS *`.
+    fn of(path: &str) -> Option<Segments> {
+        if !path.starts_with('/') {
+            return None;
+        }
+        let mut segments = Segments { spans: [(0, 0); MAX_SEGMENTS], count: 0 };
+        let mut from = 0;
+        for segment in path.split('/') {
+            let to = from + segment.len();
+            if !segment.is_empty() {
+                if let Some(span) = segments.spans.get_mut(segments.count) {
+                    *span = (from, to);
+                }
+                segments.count += 1;
+            }
+            from = to + 1;
+        }
+        Some(segments)
+    }
+
+    /// The names at these places, if the segments begin with all that is wanted.
+    fn begin_with(&self, path: &str, wanted: &[Segment]) -> Option<Names> {
+        let mut names = Names::default();
+        let found = self.spans.get(..wanted.len().min(self.count)).filter(|found| found.len() == wanted.len())?;
+        for (wanted, (from, to)) in std::iter::zip(wanted, found) {
+            match wanted {
+                Segment::Literal(literal) if is(path.get(*from..*to)?, literal) => {}
+                Segment::Literal(_) => return None,
+                Segment::Name(name) => names.0[*name as usize] = Some((*from, *to)),
+            }
+        }
+        Some(names)
+    }
+}
+
+impl Table {
+    /// Of these resources.
+    pub fn new(resources: &'static [Resource]) -> Table {
+        let mut entries: Vec<Vec<Entry>> = Vec::new();
+        for resource in resources {
+            for template in resource.templates {
+                let segments: Box<[Segment]> = template.segments().collect();
+                if entries.len() <= segments.len() {
+                    entries.resize_with(segments.len() + 1, Vec::new);
+                }
+                entries[segments.len()].push(Entry { segments, resource });
+            }
+        }
+        let of_group = Template(Base::Namespace, "/groups/{groupid}").segments().collect();
+        // All that is in a namespace, whether or not it is about failover.
+        let last_name = |segment: &Segment| *segment == Segment::Name(Name::Namespace);
+        let mut of_namespace: Vec<Segment> = Template(Base::Namespace, "").segments().collect();
+        of_namespace.truncate(of_namespace.iter().position(last_name).map_or(0, |place| place + 1));
+        Table { entries, places: [of_group, of_namespace.into()] }
+    }
+
+    /// What a path is about.
+    pub fn find(&self, path: &str) -> Routed {
+        let Some(segments) = Segments::of(path) else { return Routed { resource: None, names: Names::default() } };
+        let mut entries = self.entries.get(segments.count).into_iter().flatten();
+        let served = entries.find_map(|entry| Some((entry.resource, segments.begin_with(path, &entry.segments)?)));
+        if let Some((resource, names)) = served {
+            return Routed { resource: Some(resource), names };
+        }
+        let names = self.places.iter().find_map(|place| segments.begin_with(path, place));
+        Routed { resource: None, names: names.unwrap_or_default() }
+    }
+}
+
+/// Whether a segment is that literal: in any case, and however it is encoded.
+fn is(segment: &str, literal: &str) -> bool {
+    segment.eq_ignore_ascii_case(literal)
+        || segment.contains('%') && decode(segment).is_some_and(|decoded| decoded.eq_ignore_ascii_case(literal))
+}
+
+/// A segment as what it stands for; `None` where that is not UTF-8.
+fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(raw).decode_utf8().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::routes::RESOURCES;
+    use super::*;
+    use crate::metrics::Route;
+
+    const GROUPS: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
+
+    fn find(path: &str) -> Routed {
+        Table::new(&RESOURCES).find(path)
+    }
+
+    fn method(name: &str) -> Method {
+        Method::from_bytes(name.as_bytes()).expect("a method")
+    }
+
+    #[test]
+    fn a_path_is_counted_under_what_it_is_about() {
+        let namespace = "/api/v1/tenants/t/namespaces/n/clientfailover";
+        for (below, route) in [
+            ("/groups", Route::Groups),
+            ("/groups/g", Route::Group),
+            ("/groups/g/clientsessions", Route::Sessions),
+            ("/groups/g/clientsessions/s", Route::Session),
+            ("/groups/g/clientsessions/s/x", Route::Other),
+            ("/groups/g/clientsessions/s/x/y/z", Route::Other),
+            ("/groups/g/transitions", Route::Transitions),
+            ("/groups/g/events", Route::GroupEvents),
+            ("/groups/g/status", Route::GroupStatus),
+            ("/events", Route::NamespaceEvents),
+            ("/status", Route::NamespaceStatus),
+            ("/nothing", Route::Other),
+        ] {
+            assert_eq!(find(&format!("{namespace}{below}")).counted_as(), route, "{below}");
+        }
+        for (path, route) in [
+            ("/health/live", Route::Health),
+            ("/metrics", Route::Metrics),
+            ("/api/v1/clientfailover/status", Route::Overview),
+            ("/docs/swagger-ui.css", Route::Description),
+            ("/", Route::Page),
+            ("///", Route::Page),
+            ("/page/main.js", Route::Page),
+            ("/page", Route::Other),
+            ("", Route::Other),
+            ("*", Route::Other),
+        ] {
+            assert_eq!(find(path).counted_as(), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn literal_segments_match_however_they_are_written_and_empty_ones_are_left_out() {
+        for path in [
+            "//health//live//",
+            "/API/v1//Tenants/t/NAMESPACES/n/ClientFailover/Groups/g/clientSessions/s/",
+            "/api/v1/%74enants/t/namespaces/n/client%46ailover/groups/g/clientsessions/s",
+        ] {
+            assert!(find(path).resource.is_some(), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_keep_their_case_and_may_be_those_of_literal_segments() {
+        let path = "/API/v1/Tenants/Groups/NAMESPACES/Tenants/ClientFailover/Groups/G%20g/clientSessions/API/";
+        let routed = find(path);
+        let name = |name| routed.name(name, path).map(|found| found.expect("it is UTF-8").into_owned());
+        let names = [Name::Tenant, Name::Namespace, Name::Group, Name::Session].map(name);
+        assert_eq!(names.map(Option::unwrap), ["Groups", "Tenants", "G g", "API"]);
+        assert_eq!(name(Name::Key), None);
+        let path = "/api/v1/tenants/Status/Namespaces/n/ClientFailover/Events";
+        assert_eq!(find(path).name(Name::Tenant, path).map(Result::unwrap).as_deref(), Some("Status"));
+    }
+
+    #[test]
+    fn a_place_is_told_by_the_names_of_a_path_whether_or_not_anything_is_served_there() {
+        let place = |path: &str| format!("{:?}", find(path).place(path));
+        let of = |place: Place<'_>| format!("{place:?}");
+        let (tenant, namespace, group) = (Cow::from("t"), Cow::from("n"), Cow::from("g"));
+        let in_group = of(Place::Group { tenant: tenant.clone(), namespace: namespace.clone(), group });
+        let in_namespace = of(Place::Namespace { tenant: tenant.clone(), namespace: namespace.clone() });
+        let of_groups = of(Place::GroupsOf { tenant: tenant.clone(), namespace });
+        for below in ["/g", "/g/clientsessions/s", "/g/else", "/g/clientsessions/s/x/y/z/z/z/z", "//%67/"] {
+            assert_eq!(place(&format!("{GROUPS}{below}")), in_group, "{below}");
+        }
+        assert_eq!(place(GROUPS), of_groups);
+        for below in ["histories", "nothing", "groups/%FF", "groups/%FF/status"] {
+            assert_eq!(place(&format!("/api/v1/tenants/t/namespaces/n/clientfailover/{below}")), in_namespace);
+        }
+        assert_eq!(place("/api/v1/tenants/t/namespaces/n"), in_namespace);
+        assert_eq!(place("/api/v1/tenants/t/clientfailover/keys/3"), of(Place::Tenant { tenant }));
+        for path in [
+            "/",
+            "/api/v1/clientfailover/status",
+            "/api/v1/tenants/t",
+            "/api/v1/tenants/t/clientfailover/nothing",
+            "/api/v1/tenants/%FF/namespaces/n/clientfailover/groups",
+            "/api/v1/tenants/t/namespaces/%FF/clientfailover/groups/g",
+        ] {
+            assert_eq!(place(path), of(Place::Everywhere), "{path}");
+        }
+    }
+
+    #[test]
+    fn whatever_may_change_something_and_is_no_heartbeat_is_counted() {
+        let kind = |name: &str, below: &str| find(&format!("{GROUPS}{below}")).write(&method(name));
+        assert_eq!(kind("POST", "/g/clientsessions/s"), None);
+        assert_eq!(kind("GET", "/g"), None);
+        assert_eq!(kind("HEAD", "/g/clientsessions/s"), None);
+        assert_eq!(kind("POST", ""), Some(Write::GroupChange));
+        assert_eq!(kind("PUT", "/g"), Some(Write::GroupChange));
+        assert_eq!(kind("POST", "/g/clientsessions"), Some(Write::Registration));
+        assert_eq!(kind("DELETE", "/g"), Some(Write::Deletion));
+        assert_eq!(kind("DELETE", "/g/clientsessions/s"), Some(Write::Deletion));
+        assert_eq!(kind("PUT", "/g/override"), Some(Write::Other));
+        assert_eq!(kind("PATCH", "/g"), Some(Write::Other));
+    }
+
+    #[test]
+    fn what_is_not_listed_takes_an_administrator() {
+        let needs = |name: &str, below: &str| match find(&format!("{GROUPS}{below}")).needs(&method(name)) {
+            Needs::Permission(permission) => permission,
+            open => panic!("{name} {below} takes {open:?}"),
+        };
+        for below in ["", "/g", "/g/clientsessions", "/g/clientsessions/s", "/g/else"] {
+            assert_eq!(needs("GET", below), Permission::Read, "{below}");
+            assert_eq!(needs("PATCH", below), Permission::Administer, "{below}");
+            assert_eq!(needs("OPTIONS", below), Permission::Administer, "{below}");
+        }
+        assert_eq!(needs("POST", ""), Permission::CreateGroups);
+        assert_eq!(needs("PUT", "/g"), Permission::CreateGroups);
+        assert_eq!(needs("DELETE", "/g"), Permission::Administer);
+        assert_eq!(needs("POST", "/g/clientsessions"), Permission::UseSessions);
+        assert_eq!(needs("POST", "/g/clientsessions/s"), Permission::UseSessions);
+        assert_eq!(needs("DELETE", "/g/clientsessions/s"), Permission::UseSessions);
+        for below in ["/g", "/g/override", "/g/clientsessions/s/else"] {
+            assert_eq!(needs("POST", below), Permission::Administer, "{below}");
+        }
+        for name in ["GET", "POST", "PATCH"] {
+            assert_eq!(find("/health/live").needs(&method(name)), Needs::Nothing, "{name}");
+            assert_eq!(find("/page/main.js").needs(&method(name)), Needs::OwnHost, "{name}");
+        }
+    }
+}
