@@ -6,6 +6,7 @@
 //! must not log, count or answer: it may be run again.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use tracing::Instrument as _;
 
-use crate::metrics::{self, PoolUse};
+use crate::metrics::{self, Outcome, PoolUse};
 use crate::telemetry;
 use admission::Admission;
 use connection::{Connection, ReadConnection};
@@ -139,8 +140,29 @@ pub enum LostCommit {
     Report,
 }
 
-/// The work of one transaction.
-pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, WorkError>> + Send + 'c>>;
+/// The work of one transaction. It may be done several times, and borrow what is there for longer.
+pub type Work<'c, T, E = WorkError> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
+
+/// Says to the compiler that what work borrows (`'e`) outlives each time that it is done (`'c`), so
+/// that nothing has to be cloned for it. It holds nothing.
+#[derive(Clone, Copy)]
+pub struct Scope<'c, 'e: 'c>(PhantomData<&'c &'e ()>);
+
+/// Why the work of a transaction gives no result.
+#[derive(Debug)]
+pub enum Stop<R> {
+    /// It cannot be done, or not on this snapshot.
+    Failed(WorkError),
+    /// It is not to be done. That, too, is a decision on what was read, and is committed like any
+    /// other before anybody hears of it; nothing was written before it.
+    Refused(R),
+}
+
+impl<R> From<WorkError> for Stop<R> {
+    fn from(error: WorkError) -> Stop<R> {
+        Stop::Failed(error)
+    }
+}
 
 /// What is done outside of serializable transactions.
 #[derive(Clone, Copy)]
@@ -315,7 +337,7 @@ impl Store {
             return Ok(());
         }
         let store = self.background();
-        let spare = store.read("spare_connections", |connection| {
+        let spare = store.read("spare_connections", |connection, _| {
             Box::pin(async move { Ok(sqlx::query_scalar::<_, i64>(SPARE).fetch_one(connection).await?) })
         });
         self.line.note_spare(spare.await?);
@@ -338,40 +360,50 @@ impl Store {
     /// start with a new snapshot and a new reading of the clock, after a short random wait; so does
     /// a broken connection, on another one. What was never committed was never decided. Ends within
     /// the operation timeout.
-    pub async fn serializable<T>(
+    pub async fn serializable<'e, T, R: From<StoreError>>(
         &self,
         name: &'static str,
         lost_commit: LostCommit,
-        work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
-    ) -> Result<T, StoreError> {
+        work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T, Stop<R>>,
+    ) -> Result<T, R> {
         let deadline = Instant::now() + self.options.operation_timeout;
         self.serializable_on(&mut Kept::nothing(), deadline, u32::MAX, name, lost_commit, work).await
     }
 
     /// As [`Store::serializable`], until a deadline and for so many conflicts at most, on a
     /// connection that the caller keeps from one transaction to the next.
-    pub async fn serializable_on<T>(
+    pub async fn serializable_on<'e, T, R: From<StoreError>>(
         &self,
         kept: &mut Kept,
         deadline: Instant,
         max_conflicts: u32,
         name: &'static str,
         lost_commit: LostCommit,
-        work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
-    ) -> Result<T, StoreError> {
+        work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T, Stop<R>>,
+    ) -> Result<T, R> {
+        let began = Instant::now();
         let attempts = self.attempts(kept, deadline, max_conflicts, name, lost_commit, work);
-        attempts.instrument(telemetry::transaction_span(name)).await
+        let ended = attempts.instrument(telemetry::transaction_span(name)).await;
+        let outcome = match &ended {
+            Ok(Ok(_)) => Outcome::Committed,
+            Ok(Err(_)) => Outcome::Refused,
+            Err(StoreError::Contended { .. }) => Outcome::Contended,
+            Err(StoreError::Unavailable(_)) => Outcome::Unavailable,
+            Err(StoreError::Inconsistent(_) | StoreError::Failed { .. }) => Outcome::Failed,
+        };
+        metrics::transaction_ended(name, outcome, began.elapsed());
+        ended.unwrap_or_else(|error| Err(error.into()))
     }
 
-    async fn attempts<T>(
+    async fn attempts<'e, T, R>(
         &self,
         kept: &mut Kept,
         deadline: Instant,
         max_conflicts: u32,
         name: &'static str,
         lost_commit: LostCommit,
-        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
-    ) -> Result<T, StoreError> {
+        mut work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T, Stop<R>>,
+    ) -> Result<Result<T, R>, StoreError> {
         let mut conflicts = 0;
         let mut met_others = false;
         let mut lost = 0;
@@ -424,13 +456,13 @@ impl Store {
 
     /// One attempt of a serializable transaction. A connection that is not known to be good is
     /// closed, never handed back.
-    async fn attempt<T>(
+    async fn attempt<'e, T, R>(
         &self,
         name: &'static str,
         kept: &mut Kept,
         time_left: Duration,
-        work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
-    ) -> Result<T, Fault> {
+        work: &mut impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T, Stop<R>>,
+    ) -> Result<Result<T, R>, Fault> {
         let (mut connection, has_begun) = match kept.take() {
             Keeping::Nothing => (self.connection(time_left).await?, false),
             Keeping::Idle(connection) => (connection, false),
@@ -455,7 +487,11 @@ impl Store {
             if connection.is_spread() {
                 spread::set_for_nodes(&mut connection).await?;
             }
-            let done = work(&mut connection).await?;
+            let done = match work(&mut connection, Scope(PhantomData)).await {
+                Ok(done) => Ok(done),
+                Err(Stop::Refused(refusal)) => Err(refusal),
+                Err(Stop::Failed(error)) => return Err(error),
+            };
             if uncertain.is_some() {
                 // A commit that writes nothing waits for no standby.
                 sqlx::raw_sql(WRITE_SOMETHING).execute(&mut *connection).await?;
@@ -566,10 +602,10 @@ impl Store {
     /// Runs a read of one statement on a kept connection, so that it needs no other; what was begun
     /// on it is given up. `None` where that fails: what is wrong is found out by the transaction
     /// that follows.
-    pub async fn read_on<T>(
+    pub async fn read_on<'e, T>(
         &self,
         kept: &mut Kept,
-        mut work: impl for<'c> FnMut(&'c mut ReadConnection) -> Work<'c, T>,
+        mut work: impl for<'c> FnMut(&'c mut ReadConnection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Option<T> {
         let patience = self.options.operation_timeout;
         let mut connection = match kept.take() {
@@ -577,36 +613,36 @@ impl Store {
             Keeping::Idle(connection) => connection,
             Keeping::Begun(connection) | Keeping::InTurn(connection) => roll_back(connection).await?,
         };
-        let done = tokio::time::timeout(patience, work(&mut connection)).await.ok()?.ok()?;
+        let done = tokio::time::timeout(patience, work(&mut connection, Scope(PhantomData))).await.ok()?.ok()?;
         kept.keeping = Keeping::Idle(connection);
         Some(done)
     }
 
     /// Runs a read outside serializable isolation, on another connection if one proves broken.
-    pub async fn read<T>(
+    pub async fn read<'e, T>(
         &self,
         name: &'static str,
-        mut work: impl for<'c> FnMut(&'c mut ReadConnection) -> Work<'c, T>,
+        mut work: impl for<'c> FnMut(&'c mut ReadConnection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
-        self.outside_serializable(name, Access::Reads, |connection| work(connection)).await
+        self.outside_serializable(name, Access::Reads, |connection, scope| work(connection, scope)).await
     }
 
     /// Runs one statement that changes something, or locks it for a moment, and commits by itself.
     /// For what is done again where it fails, and decides on no role: where the connection breaks,
     /// it is.
-    pub async fn autocommit<T>(
+    pub async fn autocommit<'e, T>(
         &self,
         name: &'static str,
-        work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+        work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         self.outside_serializable(name, Access::Writes, work).await
     }
 
-    async fn outside_serializable<T>(
+    async fn outside_serializable<'e, T>(
         &self,
         name: &'static str,
         access: Access,
-        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+        mut work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + self.options.operation_timeout;
         let mut lost = 0;
@@ -645,24 +681,24 @@ impl Store {
         }
     }
 
-    async fn attempt_outside_serializable<T>(
+    async fn attempt_outside_serializable<'e, T>(
         &self,
         access: Access,
         time_left: Duration,
-        work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+        work: &mut impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Result<T, Fault> {
         let epoch = self.life.epoch();
         let mut connection = self.connection(time_left).await?;
         let run = async {
             if !self.reads_in_transactions {
-                return work(&mut connection).await;
+                return work(&mut connection, Scope(PhantomData)).await;
             }
             let begin = match access {
                 Access::Reads => &self.begins().read,
                 Access::Writes => &self.begins().autocommit,
             };
             self.line.admission().admit_beginning(connection.raw(), begin).await?;
-            let done = work(&mut connection).await?;
+            let done = work(&mut connection, Scope(PhantomData)).await?;
             sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
             Ok(done)
         };

@@ -1,6 +1,35 @@
-//! What is shown of a session at a moment, whether or not anybody has come by to write it down.
+//! What is shown of decisions: what is true of a session at a moment, whether or not anybody has
+//! come by to write it down, and the names of reasons.
 
-use super::{Instant, Moment, Role, lease_end};
+use super::{Instant, Moment, Reason, Role, lease_end};
+
+impl Reason {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Reason; 8] = [
+        Reason::FirstHeartbeat,
+        Reason::LeaseLapsed,
+        Reason::Healthier,
+        Reason::Yielded,
+        Reason::HandoverCompleted,
+        Reason::Recovered,
+        Reason::SessionDeleted,
+        Reason::Superseded,
+    ];
+
+    /// The name that rows, events, metrics and the log have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::FirstHeartbeat => "first_heartbeat",
+            Reason::LeaseLapsed => "lease_lapsed",
+            Reason::Healthier => "healthier",
+            Reason::Yielded => "yielded",
+            Reason::HandoverCompleted => "handover_completed",
+            Reason::Recovered => "recovered",
+            Reason::SessionDeleted => "session_deleted",
+            Reason::Superseded => "superseded",
+        }
+    }
+}
 
 /// The lease that a heartbeat gave, as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +88,11 @@ mod tests {
         let outages = [outage];
         assert_eq!(role_at(2_999, &outages), (Role::Primary, true));
         assert_eq!(role_at(3_000, &outages), (Role::Secondary, false));
+    }
+
+    #[test]
+    fn every_reason_is_at_the_place_of_its_number() {
+        assert!(Reason::ALL.iter().enumerate().all(|(place, reason)| *reason as usize == place));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! there are on the line is the business of whoever answers.
 
 use crate::ids::{GroupId, NamespacePath, SessionId, TenantId};
-use crate::store::StoreError;
+use crate::store::{Stop, StoreError};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -104,4 +104,10 @@ pub enum FailoverError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<FailoverError> for Stop<FailoverError> {
+    fn from(refusal: FailoverError) -> Stop<FailoverError> {
+        Stop::Refused(refusal)
+    }
 }

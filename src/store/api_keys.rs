@@ -98,7 +98,7 @@ macro_rules! is_valid {
 /// A number that rises with every change of what keys there are.
 pub async fn find_revision(store: &Store) -> Result<i64, StoreError> {
     store
-        .read("find_key_revision", |connection| {
+        .read("find_key_revision", |connection, _| {
             Box::pin(async move {
                 Ok(sqlx::query_scalar("SELECT revision FROM api_key_changes").fetch_one(connection).await?)
             })
@@ -109,7 +109,7 @@ pub async fn find_revision(store: &Store) -> Result<i64, StoreError> {
 /// All keys that may be used.
 pub async fn find_valid(store: &Store) -> Result<Vec<StoredKey>, StoreError> {
     store
-        .read("find_keys_in_use", |connection| {
+        .read("find_keys_in_use", |connection, _| {
             Box::pin(async move {
                 Ok(sqlx::query_as(concat!(
                     "SELECT k.key_id, COALESCE(k.identity_id, k.key_id) AS identity_id, COALESCE(first.name, k.name) AS identity_name,
@@ -128,18 +128,16 @@ pub async fn find_valid(store: &Store) -> Result<Vec<StoredKey>, StoreError> {
 }
 
 /// Notes that these keys were used, to the minute.
-pub async fn note_use(store: &Store, keys: Vec<i64>) -> Result<(), StoreError> {
-    let keys = std::sync::Arc::new(keys);
+pub async fn note_use(store: &Store, keys: &[i64]) -> Result<(), StoreError> {
     store
-        .autocommit("note_key_use", move |connection| {
-            let keys = keys.clone();
+        .autocommit("note_key_use", |connection, _| {
             Box::pin(async move {
                 sqlx::query(
                     "UPDATE api_keys SET last_used_at = clock_timestamp()
                      WHERE key_id = ANY($1)
                          AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')",
                 )
-                .bind(&*keys)
+                .bind(keys)
                 .execute(connection)
                 .await?;
                 Ok(())

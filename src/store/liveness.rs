@@ -253,7 +253,7 @@ impl Store {
                         AND relation IN ('heartbeats'::regclass, 'sessions'::regclass, 'groups'::regclass)
                         AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') LIMIT 1))";
         self.background()
-            .read("see_what_is_waited_for", |connection| {
+            .read("see_what_is_waited_for", |connection, _| {
                 Box::pin(async move { Ok(sqlx::query_scalar(LOOK).fetch_one(connection).await?) })
             })
             .await
@@ -264,7 +264,7 @@ impl Store {
     async fn read_clock(&self) -> Result<Reading, StoreError> {
         let asked = Instant::now();
         let store = self.background().for_signs_of_life();
-        let clock_us = store.read("read_clock", |connection| {
+        let clock_us = store.read("read_clock", |connection, _| {
             let question = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock_us";
             Box::pin(
                 async move { Ok(sqlx::raw_sql(question).fetch_one(connection).await?.try_get::<i64, _>("clock_us")?) },
@@ -281,7 +281,7 @@ impl Store {
     /// server ends it, which would look like an outage.
     async fn write_sign(&self, statement: impl Fn(Option<Place>) -> String) -> Result<Sign, StoreError> {
         let store = self.background().for_signs_of_life();
-        let written = store.autocommit("note_alive", move |connection| {
+        let written = store.autocommit("note_alive", |connection, _| {
             let statement = statement(connection.place());
             Box::pin(async move {
                 let life = connection.life();

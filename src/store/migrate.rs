@@ -303,7 +303,7 @@ async fn find_in_the_way(store: &Store, pid: i32) -> Result<Vec<InTheWay>, Store
             a.usename::text AS account, extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_s
         FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids($1))";
     store
-        .read("find_in_the_way", move |connection| {
+        .read("find_in_the_way", |connection, _| {
             Box::pin(async move { Ok(sqlx::query_as(FIND).bind(pid).fetch_all(connection).await?) })
         })
         .await

@@ -10,7 +10,7 @@
 //! which the service connects. See `docs/decisions/0019-beyond-one-postgresql.md`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -93,7 +93,7 @@ impl Store {
             return Ok(());
         }
         let store = self.background().for_signs_of_life();
-        let noted = store.autocommit("note_nodes", |connection| {
+        let noted = store.autocommit("note_nodes", |connection, _| {
             Box::pin(async move { Ok(sqlx::raw_sql("SELECT note_nodes()").execute(connection).await.map(drop)?) })
         });
         let noted = noted.await;
@@ -118,14 +118,11 @@ impl Store {
         let mut keys: Vec<Uuid> = all.iter().map(&key_of).collect();
         keys.sort_unstable();
         keys.dedup();
-        let unknown: Arc<[Uuid]> = self.places.unknown(&keys).into();
+        let unknown = self.places.unknown(&keys);
         if !unknown.is_empty() {
-            let asked = unknown.clone();
+            let asked = &unknown;
             let store = self.background();
-            let places = store.read("find_places", move |connection| {
-                let asked = asked.clone();
-                Box::pin(async move { find_places(connection, &asked).await })
-            });
+            let places = store.read("find_places", |connection, _| Box::pin(find_places(connection, asked)));
             match places.await {
                 Ok(places) => self.places.known().places.extend(std::iter::zip(unknown.iter().copied(), places)),
                 // Whatever is wrong, the transaction finds it too.

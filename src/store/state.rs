@@ -20,7 +20,7 @@ use super::rows::row;
 use super::{StoreOptions, WorkError, events, spread};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, History, HistoryId, Instant, Moment, Outage,
-    Reason, Role, Session, Term, Transition, Vacancy,
+    Role, Session, Term, Transition, Vacancy,
 };
 use crate::ids::GroupKey;
 
@@ -803,7 +803,7 @@ async fn save_trace(
                 from: t.from,
                 to: t.to,
                 term: t.term.0,
-                reason: reason_text(t.reason),
+                reason: t.reason.name(),
             })
             .collect();
         return spread::save_trace(connection, &rows, actor_text(actor), clock.now).await;
@@ -815,7 +815,7 @@ async fn save_trace(
         .bind(rows.iter().map(|(_, t)| t.from.number()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, t)| t.to.number()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, t)| t.term.0).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, t)| reason_text(t.reason)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, t)| t.reason.name()).collect::<Vec<_>>())
         .bind(actor_text(actor))
         .bind(clock.now)
         .bind(events::CHANNEL)
@@ -865,20 +865,6 @@ fn vacancy_from(text: &str) -> Option<Vacancy> {
     [Vacancy::NeverHeld, Vacancy::Lapsed, Vacancy::Yielded, Vacancy::Deleted]
         .into_iter()
         .find(|vacancy| vacancy_text(*vacancy) == text)
-}
-
-/// The reason as the trace has it.
-pub fn reason_text(reason: Reason) -> &'static str {
-    match reason {
-        Reason::FirstHeartbeat => "first_heartbeat",
-        Reason::LeaseLapsed => "lease_lapsed",
-        Reason::Healthier => "healthier",
-        Reason::Yielded => "yielded",
-        Reason::HandoverCompleted => "handover_completed",
-        Reason::Recovered => "recovered",
-        Reason::SessionDeleted => "session_deleted",
-        Reason::Superseded => "superseded",
-    }
 }
 
 fn actor_text(actor: Actor) -> &'static str {

@@ -16,4 +16,5 @@ mod privileges;
 mod reader;
 mod recovery;
 mod replicas;
+mod same_everywhere;
 mod spread;

@@ -12,7 +12,7 @@ use crate::auth::Grant;
 use crate::ids::{EVERY_TENANT, GroupPattern, NamespaceId, TenantId};
 use crate::store::api_keys::{self as stored, ListedKey, NewKey};
 use crate::store::audit::{self, Action, Entry};
-use crate::store::{LostCommit, Store, StoreError};
+use crate::store::{LostCommit, Stop, Store, StoreError};
 
 /// How long a key is good where nobody says.
 pub const USUAL_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
@@ -159,16 +159,14 @@ pub async fn create(store: &Store, issuer: Issuer, wanted: WantedKey) -> Result<
         },
         replaces: replaces.map(|replaced| replaced.key),
     };
-    let work = Arc::new((key, issuer));
-    let made = store.serializable("create_key", LostCommit::Report, move |connection| {
-        let work = work.clone();
+    let (key, issuer) = (&key, &issuer);
+    let made = store.serializable("create_key", LostCommit::Report, |connection, _| {
         Box::pin(async move {
-            let (key, issuer) = &*work;
             if stored::has_keys(connection, &key.tenant_id, MOST_KEYS_OF_TENANT).await? {
-                return Ok(Err(IssueError::TooMany(key.tenant_id.clone())));
+                return Err(Stop::Refused(IssueError::TooMany(key.tenant_id.clone())));
             }
             let Some((number, ends_at)) = stored::insert_key(connection, key).await? else {
-                return Ok(Err(IssueError::NoSuchKey(key.replaces.unwrap_or_default())));
+                return Err(Stop::Refused(IssueError::NoSuchKey(key.replaces.unwrap_or_default())));
             };
             let replaced_ends_at = match replaces {
                 Some(Replaced { key, overlap: Some(overlap) }) => {
@@ -182,10 +180,10 @@ pub async fn create(store: &Store, issuer: Issuer, wanted: WantedKey) -> Result<
                 "ValidForSeconds": key.valid_for_s, "Replaces": key.replaces, "ReplacedEndsAt": replaced_end,
             });
             record(connection, issuer, Action::KeyCreated, &key.tenant_id, None, Some(after)).await?;
-            Ok(Ok((number, ends_at, replaced_ends_at)))
+            Ok((number, ends_at, replaced_ends_at))
         })
     });
-    let (key, ends_at, replaced_ends_at) = made.await??;
+    let (key, ends_at, replaced_ends_at) = made.await?;
     Ok(MadeKey { key, secret, ends_at, replaced_ends_at })
 }
 
@@ -197,12 +195,10 @@ pub async fn list(
     skip: i64,
     count: Option<i64>,
 ) -> Result<(Vec<ListedKey>, i64), StoreError> {
-    let tenant = tenant.map(Arc::<str>::from);
-    let listed = store.read("list_keys", move |connection| {
-        let tenant = tenant.clone();
+    let listed = store.read("list_keys", |connection, _| {
         Box::pin(async move {
-            let total = stored::count_keys(connection, tenant.as_deref()).await?;
-            Ok((stored::list_keys(connection, tenant.as_deref(), skip, count).await?, total))
+            let total = stored::count_keys(connection, tenant).await?;
+            Ok((stored::list_keys(connection, tenant, skip, count).await?, total))
         })
     });
     listed.await
@@ -210,20 +206,18 @@ pub async fn list(
 
 /// Revokes a key of a tenant (`None`: of any); its name.
 pub async fn revoke(store: &Store, issuer: Issuer, tenant: Option<&str>, key: i64) -> Result<String, IssueError> {
-    let work = Arc::new((issuer, tenant.map(str::to_owned)));
-    let revoked = store.serializable("revoke_key", LostCommit::Report, move |connection| {
-        let work = work.clone();
+    let issuer = &issuer;
+    let revoked = store.serializable("revoke_key", LostCommit::Report, |connection, _| {
         Box::pin(async move {
-            let (issuer, tenant) = &*work;
-            let Some((name, tenant)) = stored::revoke_key(connection, tenant.as_deref(), key).await? else {
-                return Ok(None);
+            let Some((name, tenant)) = stored::revoke_key(connection, tenant, key).await? else {
+                return Err(Stop::Refused(IssueError::NoSuchKey(key)));
             };
             let before = json!({"Key": key, "Name": name});
             record(connection, issuer, Action::KeyRevoked, &tenant, Some(before), None).await?;
-            Ok(Some(name))
+            Ok(name)
         })
     });
-    revoked.await?.ok_or(IssueError::NoSuchKey(key))
+    revoked.await
 }
 
 async fn record(
