@@ -9,6 +9,7 @@ mod few_connections;
 mod foreign_database;
 mod histories;
 mod hosts;
+mod migrations;
 mod outage;
 mod patroni;
 mod pgbouncer;

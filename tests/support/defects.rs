@@ -1,8 +1,8 @@
 //! Deliberate defects of the service, to see that the tests find them: patches in
 //! `tests/faults/defects/`.
 //!
-//! Each is applied to a copy of the source and built there, in the target folder. So none is ever in
-//! the tree, or in a program that somebody could take for the service.
+//! Each is applied to a copy of the source and built there, in the target folder. So none is ever
+//! in the tree, or in a program that somebody could take for the service.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
