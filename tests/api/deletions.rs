@@ -211,8 +211,8 @@ async fn a_client_s_clock_that_was_wrong_once_is_forgotten_with_the_registration
 /// Of the clients below.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client that keeps the trust rule of the README; the times in which it acted, once it is told
-/// to stop. It says when it acts.
+/// A client that keeps the trust rule of docs/clients.md; the times in which it acted, once it is
+/// told to stop. It says when it acts.
 async fn acts(
     url: String,
     session: &'static str,

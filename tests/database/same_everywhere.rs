@@ -31,7 +31,8 @@ const HEARTBEATS: [(&str, Option<(i64, i64)>); 8] = [
 /// every lease.
 const OUTAGES: [(i64, i64, i64); 2] = [(231, 174, 15), (99, 72, 60)];
 
-/// What is true of each session, by the clock of whoever looks: no end is nearer than a few seconds.
+/// What is true of each session, by the clock of whoever looks: no end is nearer than a few
+/// seconds.
 #[tokio::test]
 async fn a_role_is_as_true_in_the_views_as_in_what_the_service_answers() {
     let app = TestApp::start_with(|settings| {

@@ -1,8 +1,10 @@
 //! What is around the program: the stack, the proxy, the monitoring, and the words about it.
 
 mod deployment;
+mod links;
 mod metrics;
 mod operations;
+mod pages;
 mod proxy;
 mod readme;
 mod workspace;

@@ -1,132 +1,150 @@
-//! What the README says is true: its commands are run, and its table of settings is that of
-//! `--help`.
+//! What the README says is true: its client takes over and never acts beside another, and somebody
+//! runs every command that it and the pages behind it show.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-use crate::support::credentials::{new_dir, program};
-use crate::support::helpers::TestApp;
+use crate::support::credentials::new_dir;
+use crate::support::helpers::{TestApp, eventually};
 
 const README: &str = include_str!("../../README.md");
 
-/// The marked block of that language.
-fn block(language: &str) -> String {
-    block_after(&format!("<!-- run by tests/deploy/readme.rs -->\n```{language}\n"))
+/// The README's client, as a process of its own.
+struct Client {
+    process: Child,
+    sent: PathBuf,
 }
 
-fn block_after(start: &str) -> String {
-    let (_, rest) = README.split_once(start).expect("the README has such a block");
-    rest.split_once("```").expect("the block ends").0.to_owned()
-}
-
-#[tokio::test]
-async fn the_takeover_by_hand_goes_as_the_readme_says() {
-    let app = TestApp::start().await;
-    let script = block("sh").replace("http://127.0.0.1:8080", &app.url);
-    let run = tokio::process::Command::new("bash").args(["-euc", &script]).output().await.expect("bash is there");
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let output = String::from_utf8(run.stdout).expect("UTF-8");
-    let lines: Vec<&str> = output.lines().collect();
-    assert_eq!(lines[..3], ["\"pump\"", "\"a\"", "\"b\""]);
-    let roles: Vec<&str> = lines[3..7].iter().map(|line| &line[..9]).collect();
-    assert_eq!(roles, ["{\"Role\":1", "{\"Role\":0", "{\"Role\":1", "{\"Role\":0"], "{output}");
-    assert!(lines[7].contains("\"SessionId\":\"b\",\"Role\":1"), "{output}");
-}
-
-#[tokio::test]
-async fn the_command_line_goes_as_the_readme_says() {
-    let app = TestApp::start().await;
-    let script = block_after("<!-- run by tests/deploy/readme.rs with the program on the path -->\n```sh\n");
-    let program = Path::new(env!("CARGO_BIN_EXE_client-failover"));
-    let folder = program.parent().expect("it is in one").display();
-    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
-    let mut bash = tokio::process::Command::new("bash");
-    bash.args(["-euc", &script]).env("PATH", path).env("CLIENT_FAILOVER_SERVER", &app.url);
-    let run = bash.env("XDG_CONFIG_HOME", "/nonexistent").output().await.expect("bash is there");
-    let output = String::from_utf8(run.stdout).expect("UTF-8");
-    assert!(run.status.success(), "{output}{}", String::from_utf8_lossy(&run.stderr));
-    for line in [
-        "group pump created",
-        "group valve created",
-        "GROUP  AT RISK  PRIMARY  FOR  HEALTH  STANDBYS",
-        "group valve deleted",
-    ] {
-        assert!(output.lines().any(|printed| printed == line), "{line} in {output}");
+impl Client {
+    fn start(program: &Path, id: &str) -> Client {
+        let sent = program.with_file_name(format!("{id}.sent"));
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&sent).expect("it can be written");
+        let mut python = Command::new("python3");
+        let process = python.arg(program).arg(id).stdout(file).stderr(Stdio::null()).spawn().expect("Python is there");
+        Client { process, sent }
     }
-    assert!(output.contains("FailoverTimeout: 00:00:02") && output.contains("{\"Event\":\"GroupCreated\""), "{output}");
-}
 
-#[test]
-fn the_profile_of_the_readme_is_one() {
-    let profile = README.split("```toml\n").find(|block| block.starts_with("[profiles.default]")).expect("it is there");
-    let profile = profile.split("```").next().expect("it ends").replace("tenant = \"plant\"\n", "tenant = \"a/b\"\n");
-    let dir = new_dir();
-    let file = dir.join("client.toml");
-    std::fs::write(&file, profile).expect("it can be written");
-    std::fs::write(dir.join("operator.key"), "cfk_key\n").expect("it can be written");
-    let said = program().args(["groups", "list", "--profiles"]).arg(file).output().expect("it runs").stderr;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    // It was read as far as the tenant, which is not one on purpose: the service is not asked.
-    assert!(said.contains("the tenant 'a/b' is not valid"), "{said}");
-}
-
-#[tokio::test]
-async fn the_queries_of_the_readme_run_and_see_what_is_there() {
-    let app = TestApp::start().await;
-    app.group_of("g", 60_000, &["a", "b"]).await;
-    app.beat("g", "a", 90.0).await;
-    let queries: Vec<String> = block("sql").split(';').map(str::trim).map(str::to_owned).collect();
-    let mut rows_seen = Vec::new();
-    for query in queries.iter().filter(|query| !query.is_empty()) {
-        rows_seen.push(app.database.rows(&format!("{query}\n")).await.len());
+    fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.sent).expect("it can be read");
+        // A line that is being written is none yet.
+        text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(|line| line.trim().to_owned()).collect()
     }
-    // One group; it has no standby; two sessions; one change of a role; the group's creation; no
-    // outage; the first history, and no group in doubt.
-    assert_eq!(rows_seen, [1, 1, 2, 1, 1, 0, 1, 0]);
-}
 
-#[test]
-fn the_set_ups_of_the_security_page_are_settings_that_exist() {
-    let page = include_str!("../../docs/security.md");
-    let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    let set_ups: Vec<&str> = blocks.into_iter().filter(|block| block.contains("auth = ")).collect();
-    assert_eq!(set_ups.len(), 4);
-    for set_up in set_ups {
-        // What is not a setting is refused.
-        let given: Result<client_failover::config::Given, _> = toml::from_str(set_up);
-        given.unwrap_or_else(|error| panic!("{set_up}: {error}"));
+    async fn has_sent_more(&self) {
+        let before = self.lines().len();
+        eventually("it sends data", async || self.lines().len() > before).await;
+    }
+
+    fn say_terminate(&self) {
+        let process = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a process id"));
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).expect("it runs");
     }
 }
 
-/// From flag to environment variable.
-type Flags = BTreeMap<String, String>;
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
 
-#[test]
-fn the_table_of_settings_is_that_of_the_help() {
-    let help = Command::new(env!("CARGO_BIN_EXE_client-failover")).args(["serve", "--help"]).output().expect("it runs");
-    let help = String::from_utf8(help.stdout).expect("UTF-8");
-    let mut in_help = Flags::new();
-    let mut flag = None;
-    for word in help.split_whitespace() {
-        if let Some(name) = word.strip_prefix("--") {
-            flag = Some(format!("--{}", name.trim_end_matches(|c: char| !c.is_alphanumeric())));
+#[tokio::test]
+async fn the_client_of_the_readme_takes_over_and_never_acts_beside_another() {
+    let app = TestApp::start().await;
+    let groups = "/api/v1/tenants/plant/namespaces/line1/clientfailover/groups";
+    let group = serde_json::json!({"Milliseconds": 1_000});
+    let made = app.http.put(format!("{}{groups}/pump", app.url)).json(&group).send().await;
+    assert!(made.expect("it answers").status().is_success());
+    let (_, program) = README.split_once("<!-- run by tests/deploy/readme.rs -->\n```python\n").expect("it is marked");
+    let program = program.split("```").next().expect("it ends").replace("http://127.0.0.1:8080", &app.url);
+    let file = new_dir().join("client.py");
+    std::fs::write(&file, program).expect("it can be written");
+
+    let mut a = Client::start(&file, "a");
+    a.has_sent_more().await;
+    let b = Client::start(&file, "b");
+    eventually("b is a standby", async || {
+        let shown = app.http.get(format!("{}{groups}/pump/status", app.url)).send().await.expect("it answers");
+        shown.json::<serde_json::Value>().await.expect("JSON")["StandbysReady"] == 1
+    })
+    .await;
+    a.process.kill().expect("it runs");
+    b.has_sent_more().await;
+    // It comes back, and is told to stand by until the other says goodbye.
+    let a = Client::start(&file, "a");
+    b.has_sent_more().await;
+    b.say_terminate();
+    a.has_sent_more().await;
+    // Somebody deletes it: it hears 404, stops, registers again, and is granted a new term.
+    let deleted = format!("{}{groups}/pump/clientsessions/a?by=operator", app.url);
+    assert!(app.http.delete(deleted).send().await.expect("it answers").status().is_success());
+    let terms = |client: &Client| -> Vec<i64> {
+        client.lines().iter().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
+    };
+    let before = terms(&a).last().copied();
+    eventually("it is Primary again", async || terms(&a).last().copied() > before).await;
+
+    // In order of time: terms never fall, and each is one client's.
+    let mut sent = [a.lines(), b.lines()].concat();
+    sent.sort();
+    let mut of_term = BTreeMap::new();
+    let mut latest = 0;
+    for line in &sent {
+        let [_, id, term] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let term: i64 = term.parse().expect("a number");
+        assert!(term >= latest, "{line} after term {latest}");
+        assert_eq!(*of_term.entry(term).or_insert(id), id, "{line}");
+        latest = term;
+    }
+    assert!(of_term.len() >= 4, "{of_term:?}");
+    let trace = app.database.trace("pump").await;
+    assert!(trace.iter().any(|change| change.contains("lease_lapsed")), "{trace:?}");
+}
+
+/// Each block of code with the line before it.
+fn blocks(page: &str) -> Vec<(&str, &str, &str)> {
+    let mut blocks = Vec::new();
+    let mut before = "";
+    let mut rest = page;
+    while let Some((line, after)) = rest.split_once('\n') {
+        rest = after;
+        if let Some(language) = line.strip_prefix("```") {
+            let (code, after) = rest.split_once("\n```\n").expect("each block ends");
+            blocks.push((before, language, code));
+            rest = after;
         }
-        if let (Some(flag), Some(variable)) = (&flag, word.strip_prefix("[env:")) {
-            assert!(variable.is_empty(), "the variable stands behind a space");
-            in_help.insert(flag.clone(), String::new());
-        } else if let (Some(flag), true) = (&flag, word == word.to_uppercase() && word.contains('_')) {
-            let name = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '_').trim_end_matches('=');
-            in_help.entry(flag.clone()).and_modify(|variable| *variable = name.to_owned());
+        before = line;
+    }
+    blocks
+}
+
+#[test]
+fn somebody_runs_every_command_that_the_readme_and_its_pages_show() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut marked = 0;
+    for page in ["README.md", "docs/api.md", "docs/cli.md", "docs/clients.md", "docs/database.md", "docs/settings.md"] {
+        let text = std::fs::read_to_string(root.join(page)).expect("it is there");
+        for (before, language, code) in blocks(&text) {
+            if language == "text" {
+                continue;
+            }
+            let mark = before.strip_prefix("<!-- ").and_then(|mark| mark.strip_suffix(" -->"));
+            let runner = mark.and_then(|mark| mark.strip_prefix("run by ").or(mark.strip_prefix("read by ")));
+            let runner = runner.unwrap_or_else(|| panic!("{page}: who runs this?\n{code}"));
+            let program = std::fs::read_to_string(root.join(runner)).expect(runner);
+            if runner == ".ci/run" {
+                // Its words, in their order, in one line; it may add others.
+                let has_all = |line: &str| {
+                    let mut words = line.split_whitespace();
+                    code.split_whitespace().all(|word| words.any(|other| other == word))
+                };
+                assert!(program.lines().any(has_all), "{runner} does not run {code}");
+            } else {
+                assert!(program.contains(page), "{runner} does not read {page}");
+            }
+            marked += 1;
         }
     }
-    let in_table: Flags = README
-        .lines()
-        .filter_map(|line| {
-            let mut cells = line.strip_prefix("| `--")?.split('|').map(|cell| cell.trim().trim_matches('`'));
-            Some((format!("--{}", cells.next()?), cells.next()?.to_owned()))
-        })
-        .collect();
-    assert!(in_help.len() > 20, "{help}");
-    assert_eq!(in_table, in_help);
+    assert!(marked >= 8, "{marked}");
 }

@@ -1,5 +1,5 @@
 //! One client, in a process of its own, so that it can really be killed and paused. It keeps the
-//! trust rule of the README and writes down everything it does and sees.
+//! trust rule of docs/clients.md and writes down everything it does and sees.
 
 use std::path::PathBuf;
 use std::time::Duration;

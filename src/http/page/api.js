@@ -5,15 +5,24 @@ const STORED = 'client-failover.authorization';
 /** What is sent as Authorization. Kept for this tab only, and never in a URL. */
 export const credentials = {
   get: () => sessionStorage.getItem(STORED),
+  /** @param {string} header */
   set: (header) => sessionStorage.setItem(STORED, header),
   forget: () => sessionStorage.removeItem(STORED),
 };
 
-/** An API key or a token. */
+/**
+ * An API key or a token.
+ *
+ * @param {string} secret
+ */
 export function bearer(secret) {
   return `Bearer ${secret.trim()}`;
 }
 
+/**
+ * @param {string} name
+ * @param {string} password
+ */
 export function basic(name, password) {
   const bytes = new TextEncoder().encode(`${name}:${password}`);
   return `Basic ${btoa(String.fromCharCode(...bytes))}`;
@@ -21,6 +30,10 @@ export function basic(name, password) {
 
 /** An answer that is an error, with the texts of its body. */
 export class Refusal extends Error {
+  /**
+   * @param {Response} response
+   * @param {{ Error?: string, Reason?: string } | null} body
+   */
   constructor(response, body) {
     super(body?.Reason ?? `The service answered ${response.status}.`);
     this.name = 'Refusal';
@@ -34,22 +47,34 @@ export class Refusal extends Error {
 /** Below the page's own address, wherever a proxy has put it. Told by this file's, for a worker has no document. */
 const root = new URL('..', import.meta.url);
 
+/**
+ * @param {string} [tenant]
+ * @param {string} [namespace]
+ * @param {string} [group]
+ */
 export function pathOf(tenant, namespace, group) {
   if (tenant === undefined) return 'api/v1/clientfailover';
-  const place = `api/v1/tenants/${encodeURIComponent(tenant)}/namespaces/${encodeURIComponent(namespace)}/clientfailover`;
+  const place = `api/v1/tenants/${encodeURIComponent(tenant)}/namespaces/${encodeURIComponent(namespace ?? '')}/clientfailover`;
   return group === undefined ? place : `${place}/groups/${encodeURIComponent(group)}`;
 }
 
-/** A request; throws a Refusal for every answer that is not a success. With this tab's credentials unless others are given. */
+/**
+ * A request; throws a Refusal for every answer that is not a success. With this tab's credentials
+ * unless others are given.
+ *
+ * @param {string} path
+ * @param {import('./types').RequestOptions} [options]
+ */
 export async function request(path, { query = {}, headers = {}, signal, authorization = credentials.get() } = {}) {
   const url = new URL(path, root);
   for (const [name, value] of Object.entries(query)) {
-    if (value !== null && value !== undefined && value !== '') url.searchParams.set(name, value);
+    if (value !== null && value !== undefined && value !== '') url.searchParams.set(name, String(value));
   }
   // URLSearchParams writes a space as '+', which stands for itself in this interface.
   url.search = url.search.replaceAll('+', '%20');
   // By X-Requested-With the service knows that the page asks for a password itself, and the browser
   // is not to.
+  /** @type {Record<string, string>} */
   const all = { 'X-Requested-With': 'page', ...headers };
   if (authorization) all.Authorization = authorization;
   const response = await fetch(url, { headers: all, signal, cache: 'no-store', redirect: 'error' });
@@ -63,19 +88,36 @@ export async function request(path, { query = {}, headers = {}, signal, authoriz
   throw new Refusal(response, body);
 }
 
-/** An answer's JSON, and when it was asked for and had, on the clock that nobody sets. */
+/**
+ * An answer's JSON, and when it was asked for and had, on the clock that nobody sets.
+ *
+ * @param {string} path
+ * @param {import('./types').RequestOptions} [options]
+ * @returns {Promise<import('./types').Answer<any>>}
+ */
 export async function read(path, options) {
   const askedAt = performance.now();
   const response = await request(path, options);
   const body = await response.json();
   const hadAt = performance.now();
   // The instant to which what it says belongs, as well as can be told.
-  return { body, askedAt, at: (askedAt + hadAt) / 2, tookMs: hadAt - askedAt, total: Number(response.headers.get('Total-Count')) };
+  return {
+    body,
+    askedAt,
+    at: (askedAt + hadAt) / 2,
+    tookMs: hadAt - askedAt,
+    total: Number(response.headers.get('Total-Count')),
+  };
 }
 
 /** The service's clock. The browser's may be wrong, and decides nothing here. */
 export const clock = {
+  /** @type {number | null} */
   offset: null,
+  /**
+   * @param {string} time
+   * @param {number} at
+   */
   note(time, at) {
     const ms = Date.parse(time);
     if (!Number.isNaN(ms)) this.offset = ms - at;
@@ -84,7 +126,11 @@ export const clock = {
   now() {
     return this.at(performance.now());
   },
-  /** What it showed at a moment of the clock that nobody sets. */
+  /**
+   * What it showed at a moment of the clock that nobody sets.
+   *
+   * @param {number} moment
+   */
   at(moment) {
     return this.offset === null ? null : moment + this.offset;
   },

@@ -4,7 +4,25 @@ import { clock, pathOf, read, Refusal } from './api.js';
 import { foreign, h, reconcile, rowsOf, setAttribute, setText } from './dom.js';
 import { conditionOf, flash, namespaceHash, nobody } from './overview.js';
 import { makeTimeline, SPANS } from './timeline.js';
-import { actorWord, age, doubtWords, duration, parseTime, percent, PENDING, PRIMARY, reasonWord, riskWords, roleWord, standbyWords, time, whole, zone } from './words.js';
+import {
+  actorWord,
+  age,
+  doubtWords,
+  duration,
+  parseTime,
+  percent,
+  reasonWord,
+  riskWords,
+  roleKind,
+  roleWord,
+  standbyWords,
+  time,
+  whole,
+  zone,
+} from './words.js';
+
+/** @typedef {import('./types').RoleChanged} RoleChanged */
+/** @typedef {import('./types').SessionStatus} SessionStatus */
 
 /** The state is read every half timeout, as heartbeats come, within these bounds. */
 const LEAST_POLL_MS = 1_000;
@@ -21,22 +39,40 @@ const MANY_INTERVAL_MS = 250;
 /** What the audit trail calls whoever was not asked who they are. */
 const ANONYMOUS = 'anonymous';
 
+/**
+ * @param {import('./types').Route} route
+ * @param {import('./types').Context} context
+ */
 export function group(route, context) {
-  const { tenant, namespace, group: id } = route;
+  const { tenant = '', namespace = '', group: id = '' } = route;
   const path = pathOf(tenant, namespace, id);
   let spanName = SPANS.some((span) => span.name === route.query.get('span')) ? route.query.get('span') : '1h';
-  const span = () => SPANS.find((each) => each.name === spanName).ms;
+  const span = () => SPANS.find((each) => each.name === spanName) ?? SPANS[0];
 
+  /** @type {import('./types').GroupStatus | null} */
   let state = null;
   let isGone = false;
   /** When the state that is shown was true, on the clock that nobody sets. */
   let stateAt = 0;
+  /** @type {RoleChanged[]} */
   let changes = [];
-  /** When a group of this id existed, the latest first; null before that was read. */
+  /**
+   * When a group of this id existed, the latest first; null before that was read.
+   *
+   * @type {import('./types').Lifetime[] | null}
+   */
   let lifetimes = null;
-  /** The term and the roles that were read last: without the stream a change is noticed by them. */
+  /**
+   * The term and the roles that were read last: without the stream a change is noticed by them.
+   *
+   * @type {string | null}
+   */
   let rolesRead = null;
-  /** From when on all changes are known; null before they were read. */
+  /**
+   * From when on all changes are known; null before they were read.
+   *
+   * @type {number | null}
+   */
   let knownFrom = null;
   let changesWanted = true;
   let rowsShown = ROWS;
@@ -52,38 +88,120 @@ export function group(route, context) {
   // The sessions.
   const columns = ['Session', 'Role', 'Health', 'Latest heartbeat', 'Lease'];
   const body = h('tbody', { role: 'rowgroup' });
-  const table = h('table', { class: 'sessions', role: 'table', 'aria-labelledby': 'sessions' },
-    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)))), body);
+  const table = h(
+    'table',
+    { class: 'sessions', role: 'table', 'aria-labelledby': 'sessions' },
+    h(
+      'thead',
+      { role: 'rowgroup' },
+      h(
+        'tr',
+        { role: 'row' },
+        columns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)),
+      ),
+    ),
+    body,
+  );
   const noSessions = h('p', { class: 'nothing', hidden: true }, 'No session is registered.');
 
   // What was.
-  const spans = h('fieldset', { class: 'spans' }, h('legend', { class: 'unseen' }, 'Shown time'),
-    SPANS.map(({ name: value, words }) => h('label', {},
-      h('input', { type: 'radio', name: 'span', value, checked: value === spanName, onchange: () => choose(value) }), h('span', {}, words))));
+  const spans = h(
+    'fieldset',
+    { class: 'spans' },
+    h('legend', { class: 'unseen' }, 'Shown time'),
+    SPANS.map(({ name: value, words }) =>
+      h(
+        'label',
+        {},
+        h('input', { type: 'radio', name: 'span', value, checked: value === spanName, onchange: () => choose(value) }),
+        h('span', {}, words),
+      ),
+    ),
+  );
   const timeline = makeTimeline((change) => showChange(change));
   const cut = h('p', { class: 'nothing', hidden: true });
   const changeColumns = ['Time', 'Session', 'Change', 'Why', 'By', 'Term'];
   const changeBody = h('tbody', { role: 'rowgroup' });
-  const changeTable = h('table', { class: 'history', role: 'table', 'aria-labelledby': 'changes' },
-    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, changeColumns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)))), changeBody);
+  const changeTable = h(
+    'table',
+    { class: 'history', role: 'table', 'aria-labelledby': 'changes' },
+    h(
+      'thead',
+      { role: 'rowgroup' },
+      h(
+        'tr',
+        { role: 'row' },
+        changeColumns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)),
+      ),
+    ),
+    changeBody,
+  );
   const noChanges = h('p', { class: 'nothing', hidden: true });
-  const more = h('button', { type: 'button', hidden: true, onclick: () => { rowsShown += MORE_ROWS; showChanges(); } }, 'Show more');
+  const more = h(
+    'button',
+    {
+      type: 'button',
+      hidden: true,
+      onclick: () => {
+        rowsShown += MORE_ROWS;
+        showChanges();
+      },
+    },
+    'Show more',
+  );
   const zoneNote = h('p', { class: 'nothing' });
 
   const gone = h('p', { class: 'problem', role: 'alert', hidden: true });
-  const present = h('div', { class: 'present', hidden: true },
-    h('section', { 'aria-labelledby': 'sessions' }, h('h2', { id: 'sessions' }, 'Sessions'), table, noSessions));
-  const past = h('div', { class: 'past', hidden: true },
-    h('section', { 'aria-labelledby': 'timeline' },
-      h('div', { class: 'row' }, h('h2', { id: 'timeline' }, 'Who held the role'), spans), timeline.node, cut),
-    h('section', { 'aria-labelledby': 'changes' }, h('h2', { id: 'changes' }, 'Changes'), noChanges, changeTable, more, zoneNote));
-  const node = h('div', { class: 'group' },
-    h('div', { class: 'head' },
-      h('nav', { class: 'crumbs', 'aria-label': 'Where this is' }, h('a', { href: '#/' }, 'All tenants'), ' › ',
-        h('a', { href: namespaceHash(tenant, namespace) }, foreign(tenant), ' / ', foreign(namespace))),
-      h('div', { class: 'row' }, title, condition), name, description, risks, facts.node),
-    gone, present, past);
+  const present = h(
+    'div',
+    { class: 'present', hidden: true },
+    h('section', { 'aria-labelledby': 'sessions' }, h('h2', { id: 'sessions' }, 'Sessions'), table, noSessions),
+  );
+  const past = h(
+    'div',
+    { class: 'past', hidden: true },
+    h(
+      'section',
+      { 'aria-labelledby': 'timeline' },
+      h('div', { class: 'row' }, h('h2', { id: 'timeline' }, 'Who held the role'), spans),
+      timeline.node,
+      cut,
+    ),
+    h(
+      'section',
+      { 'aria-labelledby': 'changes' },
+      h('h2', { id: 'changes' }, 'Changes'),
+      noChanges,
+      changeTable,
+      more,
+      zoneNote,
+    ),
+  );
+  const node = h(
+    'div',
+    { class: 'group' },
+    h(
+      'div',
+      { class: 'head' },
+      h(
+        'nav',
+        { class: 'crumbs', 'aria-label': 'Where this is' },
+        h('a', { href: '#/' }, 'All tenants'),
+        ' › ',
+        h('a', { href: namespaceHash(tenant, namespace) }, foreign(tenant), ' / ', foreign(namespace)),
+      ),
+      h('div', { class: 'row' }, title, condition),
+      name,
+      description,
+      risks,
+      facts.node,
+    ),
+    gone,
+    present,
+    past,
+  );
 
+  /** @param {string} value */
   function choose(value) {
     spanName = value;
     changesWanted = true;
@@ -92,7 +210,12 @@ export function group(route, context) {
     context.restart();
   }
 
-  /** An answer, or null where there is nothing of that. */
+  /**
+   * An answer, or null where there is nothing of that.
+   *
+   * @param {string} what
+   * @param {import('./types').RequestOptions} options
+   */
   async function find(what, options) {
     try {
       return await read(what, options);
@@ -102,26 +225,34 @@ export function group(route, context) {
     }
   }
 
+  /** @param {AbortSignal} signal */
   async function readState(signal) {
     const answer = await find(`${path}/status`, { signal });
     const wasGone = isGone;
     isGone = answer === null;
-    state = answer?.body ?? null;
+    /** @type {import('./types').GroupStatus | null} */
+    const found = answer?.body ?? null;
+    state = found;
     // What came to be or ceased to be is told by its lifetimes.
     if (isGone !== wasGone) changesWanted = true;
-    if (answer === null) return 0;
+    if (answer === null || found === null) return 0;
     stateAt = answer.at;
-    clock.note(state.Time, answer.at);
+    clock.note(found.Time, answer.at);
     return answer.tookMs;
   }
 
   /** The end of the time shown: now, or the end of a group that was deleted. */
   const endsAt = () => (isGone ? parseTime(lifetimes?.[0]?.Deleted) : null) ?? clock.now() ?? Date.now();
 
-  /** All changes of the shown time, or the latest of them where there are very many. */
+  /**
+   * All changes of the shown time, or the latest of them where there are very many.
+   *
+   * @param {AbortSignal} signal
+   */
   async function readChanges(signal) {
     lifetimes = (await find(`${path}/lifetimes`, { signal }))?.body ?? [];
-    const since = endsAt() - span();
+    const since = endsAt() - span().ms;
+    /** @type {Map<number, RoleChanged>} */
     const found = new Map();
     let isWhole = false;
     while (!isWhole && found.size < MOST_CHANGES) {
@@ -133,36 +264,38 @@ export function group(route, context) {
     // Those that came by the stream meanwhile are kept.
     for (const change of changes) if (Date.parse(change.Time) >= since) found.set(change.Id, change);
     changes = [...found.values()].sort((a, b) => b.Id - a.Id);
-    knownFrom = isWhole ? since : Date.parse(changes.at(-1).Time);
+    knownFrom = isWhole ? since : Date.parse(changes[changes.length - 1].Time);
     changesWanted = false;
     setAttribute(cut, 'hidden', isWhole);
     if (!isWhole) setText(cut, `Only the latest ${whole(changes.length)} changes are shown.`);
   }
 
   function showState() {
-    setAttribute(gone, 'hidden', !isGone);
-    if (isGone) gone.replaceChildren(...goneWords());
-    setAttribute(present, 'hidden', isGone);
-    setAttribute(facts.node, 'hidden', isGone);
+    const shown = state;
+    setAttribute(gone, 'hidden', shown !== null);
+    if (shown === null) gone.replaceChildren(...goneWords());
+    setAttribute(present, 'hidden', shown === null);
+    setAttribute(facts.node, 'hidden', shown === null);
     setAttribute(past, 'hidden', knownFrom === null || isUnknown());
-    condition.replaceChildren(...(isGone ? [] : [conditionOf(state)]));
-    setAttribute(name, 'hidden', isGone || !state.Name);
-    setAttribute(description, 'hidden', isGone || !state.Description);
-    if (isGone) {
+    condition.replaceChildren(...(shown === null ? [] : [conditionOf(shown)]));
+    setAttribute(name, 'hidden', !shown?.Name);
+    setAttribute(description, 'hidden', !shown?.Description);
+    if (shown === null) {
       setAttribute(risks, 'hidden', true);
       return;
     }
-    setText(description.firstChild, state.Description ?? '');
-    setText(name.firstChild, state.Name ?? '');
-    const inDoubt = doubtWords(state, clock.now());
-    const sentences = [...(inDoubt === null ? [] : [inDoubt]), ...state.Risks.map((risk) => riskWords(risk, state)[1])];
+    setText(description.firstChild, shown.Description ?? '');
+    setText(name.firstChild, shown.Name ?? '');
+    const inDoubt = doubtWords(shown, clock.now());
+    const sentences = [...(inDoubt === null ? [] : [inDoubt]), ...shown.Risks.map((risk) => riskWords(risk, shown)[1])];
     setAttribute(risks, 'hidden', sentences.length === 0);
-    if (risks.textContent !== sentences.join('')) risks.replaceChildren(...sentences.map((sentence) => h('li', {}, sentence)));
-    facts.update(state);
-    reconcile(body, state.Sessions, (session) => session.SessionId, makeSession);
-    for (const row of rowsOf(body).values()) row.read(state, stateAt);
-    setAttribute(table, 'hidden', state.Sessions.length === 0);
-    setAttribute(noSessions, 'hidden', state.Sessions.length !== 0);
+    if (risks.textContent !== sentences.join(''))
+      risks.replaceChildren(...sentences.map((sentence) => h('li', {}, sentence)));
+    facts.update(shown);
+    reconcile(body, shown.Sessions, (session) => session.SessionId, makeSession);
+    for (const row of rowsOf(body).values()) row.read(shown, stateAt);
+    setAttribute(table, 'hidden', shown.Sessions.length === 0);
+    setAttribute(noSessions, 'hidden', shown.Sessions.length !== 0);
   }
 
   /** Whether there is no such group, and none is known to have been. */
@@ -172,32 +305,47 @@ export function group(route, context) {
     if (isUnknown()) return ['There is no such group, and nothing is known of one: is its name right?'];
     const at = parseTime(lifetimes?.[0]?.Deleted);
     if (at === null) return ['There is no such group now. What is known of its past is below.'];
-    const by = lifetimes[0].DeletedBy;
-    return [`This group was deleted at ${time(at, clock.now())}`, ...(by === null || by === ANONYMOUS ? [] : [' by ', foreign(by)]),
-      '. What is known of its past is below.'];
+    const by = lifetimes?.[0]?.DeletedBy ?? null;
+    return [
+      `This group was deleted at ${time(at, clock.now())}`,
+      ...(by === null || by === ANONYMOUS ? [] : [' by ', foreign(by)]),
+      '. What is known of its past is below.',
+    ];
   }
 
   function showChanges() {
     const now = clock.now();
-    const known = changes.filter((change) => now === null || Date.parse(change.Time) >= endsAt() - span());
+    const known = changes.filter((change) => now === null || Date.parse(change.Time) >= endsAt() - span().ms);
     reconcile(changeBody, known.slice(0, rowsShown), (change) => change.Id, makeChange);
     setAttribute(more, 'hidden', known.length <= rowsShown);
     setText(more, `Show more (${whole(known.length - rowsShown)} left)`);
     setAttribute(changeTable, 'hidden', known.length === 0);
     setAttribute(noChanges, 'hidden', known.length !== 0);
-    setText(noChanges, `No role changed in the last ${SPANS.find((each) => each.name === spanName).long}${isGone ? ' of the group' : ''}.`);
+    setText(noChanges, `No role changed in the last ${span().long}${isGone ? ' of the group' : ''}.`);
     if (now !== null) setText(zoneNote, `Times are the service's, shown in this browser's zone, ${zone(now)}.`);
     showTimeline();
   }
 
   function showTimeline() {
-    if (knownFrom === null || (state === null && !isGone)) return;
+    if (knownFrom === null || lifetimes === null || (state === null && !isGone)) return;
     const until = endsAt();
-    const since = until - span();
-    timeline.show({ changes, lifetimes, state, sessions: state?.Sessions ?? [], since, until, knownFrom: Math.max(knownFrom, since) });
+    const since = until - span().ms;
+    timeline.show({
+      changes,
+      lifetimes,
+      state,
+      sessions: state?.Sessions ?? [],
+      since,
+      until,
+      knownFrom: Math.max(knownFrom, since),
+    });
   }
 
-  /** From a bar to its row in the table. */
+  /**
+   * From a bar to its row in the table.
+   *
+   * @param {RoleChanged} change
+   */
   function showChange(change) {
     const place = changes.findIndex((each) => each.Id === change.Id);
     if (place < 0) return;
@@ -216,14 +364,22 @@ export function group(route, context) {
   return {
     node,
     title: id,
-    everyMs: () => (state === null ? MOST_POLL_MS : Math.min(MOST_POLL_MS, Math.max(LEAST_POLL_MS, state.Milliseconds / 2))),
+    everyMs: () =>
+      state === null ? MOST_POLL_MS : Math.min(MOST_POLL_MS, Math.max(LEAST_POLL_MS, state.Milliseconds / 2)),
     /** The stream is open, perhaps again: what it could not bring is read. */
     opened() {
       changesWanted = true;
     },
+    /**
+     * @param {AbortSignal} signal
+     * @param {boolean} isStreamed
+     */
     async read(signal, isStreamed) {
       const tookMs = await readState(signal);
-      const roles = JSON.stringify([state?.Term, state?.Sessions.map((session) => [session.SessionId, session.Role, session.RoleSince])]);
+      const roles = JSON.stringify([
+        state?.Term,
+        state?.Sessions.map((session) => [session.SessionId, session.Role, session.RoleSince]),
+      ]);
       if (!isStreamed && rolesRead !== null && roles !== rolesRead) changesWanted = true;
       rolesRead = roles;
       const isNew = changesWanted;
@@ -234,6 +390,10 @@ export function group(route, context) {
       tick();
       return tookMs;
     },
+    /**
+     * @param {string} eventName
+     * @param {any} data
+     */
     event(eventName, data) {
       if (['GroupCreated', 'GroupDeleted', 'EventsMissed'].includes(eventName)) changesWanted = true;
       if (eventName === 'DatabaseHistoryChanged') {
@@ -247,7 +407,7 @@ export function group(route, context) {
         // A page that is left open beside a group that keeps changing.
         if (changes.length > MOST_CHANGES) {
           changes.length = MOST_CHANGES;
-          knownFrom = Math.max(knownFrom ?? 0, Date.parse(changes.at(-1).Time));
+          knownFrom = Math.max(knownFrom ?? 0, Date.parse(changes[MOST_CHANGES - 1].Time));
         }
         requestAnimationFrame(showChanges);
       }
@@ -260,7 +420,8 @@ export function group(route, context) {
     frame() {
       if (state === null || document.hidden) return;
       const at = performance.now();
-      const isCalm = state.Sessions.length > MANY_SESSIONS || window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+      const isCalm =
+        state.Sessions.length > MANY_SESSIONS || window.matchMedia('(prefers-reduced-motion: reduce)').matches;
       if (isCalm && at - framedAt < MANY_INTERVAL_MS) return;
       framedAt = at;
       // A lease that seems over: the service knows whether a heartbeat has come.
@@ -279,7 +440,7 @@ export function group(route, context) {
 }
 
 function makeFacts() {
-  const fact = (label) => {
+  const fact = (/** @type {string} */ label) => {
     const value = h('dd', {});
     return { node: h('div', {}, h('dt', {}, label), value), value };
   };
@@ -294,15 +455,33 @@ function makeFacts() {
   const sentAt = h('span', {});
   sent.value.append(sentAt, ' ', ago);
   return {
-    node: h('dl', { class: 'facts' }, [primary, pending, term, standbys, sent, timeout].map((each) => each.node)),
+    node: h(
+      'dl',
+      { class: 'facts' },
+      [primary, pending, term, standbys, sent, timeout].map((each) => each.node),
+    ),
+    /** @param {import('./types').GroupStatus} state */
     update(state) {
-      primary.value.replaceChildren(...(state.Primary === null ? [nobody(state)] : [h('span', { class: 'role primary' }, foreign(state.Primary)), ' ', since]));
-      const handover = state.HandoverFrom === null ? null : h('span', { class: 'since' }, ' waits for ', foreign(state.HandoverFrom));
-      pending.value.replaceChildren(...(state.PendingPrimary === null ? ['–'] : [h('span', { class: 'role pending' }, foreign(state.PendingPrimary)), ...(handover ? [handover] : [])]));
+      primary.value.replaceChildren(
+        ...(state.Primary === null
+          ? [nobody(state)]
+          : [h('span', { class: 'role primary' }, foreign(state.Primary)), ' ', since]),
+      );
+      const handover =
+        state.HandoverFrom === null ? null : h('span', { class: 'since' }, ' waits for ', foreign(state.HandoverFrom));
+      pending.value.replaceChildren(
+        ...(state.PendingPrimary === null
+          ? ['–']
+          : [h('span', { class: 'role pending' }, foreign(state.PendingPrimary)), ...(handover ? [handover] : [])]),
+      );
       setText(term.value, whole(state.Term));
       setText(standbys.value, standbyWords(state));
       setText(timeout.value, duration(state.Milliseconds));
     },
+    /**
+     * @param {import('./types').GroupStatus} state
+     * @param {number} now
+     */
     tick(state, now) {
       const from = parseTime(state.PrimarySince);
       if (from !== null) setText(since, `since ${time(from, now)}, for ${age(now - from)}`);
@@ -313,7 +492,8 @@ function makeFacts() {
   };
 }
 
-function makeSession() {
+/** @param {SessionStatus} first */
+function makeSession(first) {
   const id = foreign('');
   const name = h('span', { class: 'name' }, foreign(''));
   const role = h('span', { class: 'role' });
@@ -323,42 +503,55 @@ function makeSession() {
   const beat = h('td', { role: 'cell', 'data-label': 'Latest heartbeat', class: 'number' });
   const left = h('span', { class: 'left' });
   const leftBar = h('span', { class: 'meter lease', 'aria-hidden': 'true' }, h('span', {}));
-  const node = h('tr', { role: 'row' },
+  const node = h(
+    'tr',
+    { role: 'row' },
     h('th', { scope: 'row', role: 'rowheader' }, id, name),
     h('td', { role: 'cell', 'data-label': 'Role' }, role, ' ', since),
     h('td', { role: 'cell', 'data-label': 'Health' }, h('span', { class: 'gauge' }, healthBar, health)),
     beat,
-    h('td', { role: 'cell', 'data-label': 'Lease' }, h('span', { class: 'gauge' }, leftBar, left)));
-  let session = null;
+    h('td', { role: 'cell', 'data-label': 'Lease' }, h('span', { class: 'gauge' }, leftBar, left)),
+  );
+  let session = first;
   let timeoutMs = 1;
   let readAt = 0;
   let isAsked = false;
+  /** @type {number | undefined} */
   let lastRole;
   return {
     node,
+    /** @param {SessionStatus} next */
     update(next) {
       session = next;
       setText(id, session.SessionId);
       setAttribute(name, 'hidden', !session.Name);
       setText(name.firstChild, session.Name ?? '');
-      const kind = { [PRIMARY]: 'primary', [PENDING]: 'pending' }[session.Role] ?? (session.Live ? 'standby' : 'silent');
+      const kind = roleKind(session);
       setAttribute(role, 'class', `role ${kind}`);
       setText(role, roleWord(session.Role, session.Live));
       setAttribute(node, 'data-role', kind);
       if (lastRole !== undefined && lastRole !== session.Role) flash(node);
       lastRole = session.Role;
-      const known = session.PercentHealthyStreams !== null;
+      const percents = session.PercentHealthyStreams;
       // What it said when it was last heard of says nothing of now.
-      setText(health, known ? `${session.Live ? '' : 'last '}${percent(session.PercentHealthyStreams)}` : '–');
-      healthBar.style.setProperty('--part', known && session.Live ? session.PercentHealthyStreams / 100 : 0);
-      setAttribute(healthBar, 'data-tone', known && session.PercentHealthyStreams < 90 ? 'warn' : null);
+      setText(health, percents === null ? '–' : `${session.Live ? '' : 'last '}${percent(percents)}`);
+      healthBar.style.setProperty('--part', String(percents !== null && session.Live ? percents / 100 : 0));
+      setAttribute(healthBar, 'data-tone', percents !== null && percents < 90 ? 'warn' : null);
     },
+    /**
+     * @param {import('./types').GroupStatus} state
+     * @param {number} at
+     */
     read(state, at) {
       timeoutMs = state.Milliseconds;
       readAt = at;
       isAsked = false;
       this.frame(performance.now());
     },
+    /**
+     * @param {number} now
+     * @param {number} at
+     */
     tick(now, at) {
       const from = parseTime(session.RoleSince);
       setText(since, from === null || !session.Live ? '' : `for ${age(now - from)}`);
@@ -368,16 +561,20 @@ function makeSession() {
       setText(since, '');
       setText(beat, 'not known');
       setText(left, 'not known');
-      leftBar.style.setProperty('--part', 0);
+      leftBar.style.setProperty('--part', '0');
     },
-    /** Moves the lease; true if it has just come to its end. */
+    /**
+     * Moves the lease; true if it has just come to its end.
+     *
+     * @param {number} at
+     */
     frame(at) {
       if (!session.Live) {
-        leftBar.style.setProperty('--part', 0);
+        leftBar.style.setProperty('--part', '0');
         setText(left, session.LeaseLeftMs === null ? 'none yet' : 'run out');
         return false;
       }
-      const leftMs = Math.max(0, session.LeaseLeftMs - (at - readAt));
+      const leftMs = Math.max(0, (session.LeaseLeftMs ?? 0) - (at - readAt));
       leftBar.style.setProperty('--part', Math.min(1, leftMs / timeoutMs).toFixed(4));
       setAttribute(leftBar, 'data-tone', leftMs < timeoutMs / 4 ? 'warn' : null);
       setText(left, leftMs < 60_000 ? `${(Math.ceil(leftMs / 100) / 10).toFixed(1)} s` : duration(leftMs));
@@ -388,14 +585,26 @@ function makeSession() {
   };
 }
 
+/** @param {RoleChanged} change */
 function makeChange(change) {
   const at = h('time', { datetime: change.Time });
-  const node = h('tr', { role: 'row', tabindex: -1 },
+  const node = h(
+    'tr',
+    { role: 'row', tabindex: -1 },
     h('th', { scope: 'row', role: 'rowheader' }, at),
     h('td', { role: 'cell', 'data-label': 'Session' }, foreign(change.SessionId)),
-    h('td', { role: 'cell', 'data-label': 'Change' }, h('span', {}, `${roleWord(change.From)} → `, h('strong', {}, roleWord(change.To)))),
+    h(
+      'td',
+      { role: 'cell', 'data-label': 'Change' },
+      h('span', {}, `${roleWord(change.From)} → `, h('strong', {}, roleWord(change.To))),
+    ),
     h('td', { role: 'cell', 'data-label': 'Why' }, reasonWord(change.Reason)),
     h('td', { role: 'cell', 'data-label': 'By' }, actorWord(change.Actor)),
-    h('td', { role: 'cell', 'data-label': 'Term', class: 'number' }, whole(change.Term)));
-  return { node, update() {}, tick: (now) => setText(at, time(Date.parse(change.Time), now, true)) };
+    h('td', { role: 'cell', 'data-label': 'Term', class: 'number' }, whole(change.Term)),
+  );
+  return {
+    node,
+    update() {},
+    tick: (/** @type {number} */ now) => setText(at, time(Date.parse(change.Time), now, true)),
+  };
 }

@@ -33,32 +33,52 @@ export class Live {
    * `read(signal, isStreamed)` reads and shows the state, and returns what `api.read` told of it.
    * `everyMs()` says how often that is wanted. `on.event(name, data)`, `on.opened()`,
    * `on.refused(refusal)`, and `on.said(knowledge)`, several times a second: see `know`.
+   *
+   * @param {import('./types').Route} place
+   * @param {(signal: AbortSignal, isStreamed: boolean) => Promise<number>} read
+   * @param {() => number} everyMs
+   * @param {{
+   *   event(name: string, data: any): void,
+   *   opened(): void,
+   *   refused(refusal: import('./types').Fault): void,
+   *   said(knowledge: import('./types').Knowledge): void,
+   * }} on
    */
   constructor(place, read, everyMs, on) {
     this.readState = read;
     this.everyMs = everyMs;
     this.on = on;
+    /** @type {{ abort: AbortController, askedAt: number } | null} */
     this.reading = null;
     this.wanted = false;
     this.tookMs = 0;
     this.endedAt = -Infinity;
-    this.timer = null;
-    this.hiddenTimer = null;
+    /** @type {number | undefined} */
+    this.timer = undefined;
+    /** @type {number | undefined} */
+    this.hiddenTimer = undefined;
+    /** @type {number | undefined} */
+    this.looking = undefined;
+    this.stopped = false;
     this.isPaused = false;
     this.startedAt = performance.now();
     /** When the service last answered for the state, and when the stream last said that there was nothing new. */
     this.readAt = -Infinity;
     this.aliveAt = -Infinity;
+    /** @type {import('./types').Fault | null} */
     this.readError = null;
-    /** `connecting`, `open`, `down`, `full` or `missing`. */
+    /** @type {import('./types').StreamState} */
     this.streamState = 'connecting';
+    /** @type {import('./types').Fault | null} */
     this.streamError = null;
     this.wasStreamed = false;
     this.drift = Date.now() - performance.now();
     /** Whether the machine has slept since the latest answer; and what the service's clock showed before. */
     this.hasSlept = false;
+    /** @type {number | null} */
     this.sleptSince = null;
-    this.stream = new SharedStream(place, {
+    /** @type {import('./types').SharedListener} */
+    const listener = {
       open: () => {
         this.streamState = 'open';
         this.streamError = null;
@@ -66,7 +86,9 @@ export class Live {
         on.opened();
         this.refresh();
       },
-      alive: () => { this.aliveAt = performance.now(); },
+      alive: () => {
+        this.aliveAt = performance.now();
+      },
       event: (name, data) => {
         on.event(name, data);
         this.refresh();
@@ -78,10 +100,15 @@ export class Live {
         // Whether it is the stream alone is told by an answer, or by none.
         this.refresh();
       },
-      full: () => { this.streamState = 'full'; },
-      missing: () => { this.streamState = 'missing'; },
+      full: () => {
+        this.streamState = 'full';
+      },
+      missing: () => {
+        this.streamState = 'missing';
+      },
       refused: (refusal) => on.refused(refusal),
-    });
+    };
+    this.stream = new SharedStream(place, listener);
     this.visibility = () => this.visible();
     this.online = () => {
       this.stream.hurry();
@@ -137,6 +164,8 @@ export class Live {
    * What is known of how new that is which is shown: `isPaused`; `isStale`, with `since` (the
    * service's clock, or null before the first answer), `error` of the latest read, and
    * `isJustResumed`; `hasRead`; and of the stream `isStreamed`, `stream` and `streamError`.
+   *
+   * @returns {import('./types').Knowledge}
    */
   know() {
     const now = performance.now();
@@ -185,9 +214,11 @@ export class Live {
     if (this.stopped || this.reading || document.hidden) return;
     clearTimeout(this.timer);
     const isUnsure = this.readError !== null || !this.isStreamed();
-    const pause = this.wanted ? Math.max(LEAST_MS, this.tookMs * SHARE)
-      : isUnsure ? Math.max(Math.min(WITHOUT_STREAM_MS, this.everyMs()), this.tookMs)
-      : Math.max(this.everyMs(), this.tookMs * SHARE);
+    const pause = this.wanted
+      ? Math.max(LEAST_MS, this.tookMs * SHARE)
+      : isUnsure
+        ? Math.max(Math.min(WITHOUT_STREAM_MS, this.everyMs()), this.tookMs)
+        : Math.max(this.everyMs(), this.tookMs * SHARE);
     this.timer = setTimeout(() => this.run(), Math.max(0, this.endedAt + pause - performance.now()));
   }
 
@@ -211,7 +242,7 @@ export class Live {
       if (this.stopped || (signal.aborted && !isTooLate)) return;
       this.tookMs = 0;
       if (error instanceof Refusal && [401, 403].includes(error.status)) this.on.refused(error);
-      else this.readError = isTooLate ? new Error('The service does not answer.') : error;
+      else this.readError = isTooLate ? new Error('The service does not answer.') : /** @type {Error} */ (error);
     } finally {
       clearTimeout(limit);
       if (this.reading === reading) {

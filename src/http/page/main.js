@@ -2,40 +2,49 @@
 
 import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
-import { announce, setAttribute, setText } from './dom.js';
+import { announce, byId, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
 import { date, reasonWord, time, timeOfDay, zone } from './words.js';
 
-const main = document.getElementById('main');
-const connection = document.getElementById('connection');
-const banner = document.getElementById('banner');
-const signOut = document.getElementById('sign-out');
-const footerClock = document.getElementById('clock');
+const main = byId('main');
+const connection = byId('connection');
+const banner = byId('banner');
+const signOut = byId('sign-out');
+const footerClock = byId('clock');
 
 /** A break of the stream shorter than this is said in the corner alone. */
 const PATIENCE_MS = 1_500;
 
+/** @type {any} */
 let view = null;
+/** @type {Live | null} */
 let live = null;
 /** When ages were last written. */
 let tickedAt = -Infinity;
 
-/** `#/`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters after a `?`. */
+/**
+ * `#/`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
+ * after a `?`.
+ *
+ * @param {string} hash
+ * @returns {import('./types').Route}
+ */
 export function parseRoute(hash) {
   const [path, parameters = ''] = hash.replace(/^#\/?/, '').split(/\?(.*)/s);
   const [kind, ...raw] = path.split('/');
-  let ids;
+  /** @type {string[]} */
+  let ids = [];
   try {
     ids = raw.map(decodeURIComponent);
   } catch {
     // A hash that somebody has cut: it leads to the beginning.
-    ids = [];
   }
   const query = new URLSearchParams(parameters);
   if (kind === 'n' && ids.length === 2) return { kind: 'overview', tenant: ids[0], namespace: ids[1], query };
-  if (kind === 'g' && ids.length === 3) return { kind: 'group', tenant: ids[0], namespace: ids[1], group: ids[2], query };
+  if (kind === 'g' && ids.length === 3)
+    return { kind: 'group', tenant: ids[0], namespace: ids[1], group: ids[2], query };
   return { kind: 'overview', query };
 }
 
@@ -54,6 +63,7 @@ function show({ isFirst = false } = {}) {
     restart: () => live?.restart(),
     refresh: () => live?.refresh(),
   };
+  /** @type {any} */
   const mine = route.kind === 'group' ? group(route, context) : overview(route, context);
   view = mine;
   put(mine, isFirst ? null : () => main.querySelector('h1')?.focus());
@@ -74,12 +84,20 @@ function show({ isFirst = false } = {}) {
   live.start();
 }
 
+/**
+ * @param {string} tenant
+ * @param {string} namespace
+ */
 function goTo(tenant, namespace) {
   const hash = `#/n/${encodeURIComponent(tenant)}/${encodeURIComponent(namespace)}`;
   if (location.hash === hash) show();
   else location.hash = hash;
 }
 
+/**
+ * @param {{ node: Element, title: string | null }} what
+ * @param {(() => void) | null} focus
+ */
 function put(what, focus) {
   document.title = what.title === null ? 'Client failover' : `${what.title} – Client failover`;
   main.replaceChildren(what.node);
@@ -89,47 +107,78 @@ function put(what, focus) {
 
 // What the page says about itself.
 
-/** What is known of how new that is which is shown; null where nothing is. */
+/**
+ * What is known of how new that is which is shown; null where nothing is.
+ *
+ * @type {import('./types').Knowledge | null}
+ */
 let known = null;
-/** Since when the stream has not been there, and since when nothing new is known, on the clock that nobody sets. */
+/**
+ * Since when the stream has not been there, on the clock that nobody sets.
+ *
+ * @type {number | null}
+ */
 let downSince = null;
 
-const STREAMS = { connecting: 'Connecting…', down: 'Stream down', open: 'Stream silent', full: 'Read every 2 s', missing: 'Read every 2 s' };
+const STREAMS = {
+  connecting: 'Connecting…',
+  down: 'Stream down',
+  open: 'Stream silent',
+  full: 'Read every 2 s',
+  missing: 'Read every 2 s',
+};
 
+/** @param {import('./types').Knowledge | null} knowledge */
 function sayStatus(knowledge) {
   const wasStale = known?.isStale ?? false;
   known = knowledge;
   const isStale = known?.isStale ?? false;
   const isDown = known !== null && !known.isPaused && !known.isStreamed && known.stream !== 'connecting';
-  downSince = isDown ? downSince ?? performance.now() : null;
-  const [state, text] = known === null ? ['off', '']
-    : known.isPaused ? ['paused', 'Paused']
-    : isStale ? ['down', known.isJustResumed ? STREAMS.connecting : 'Not up to date']
-    : !known.hasRead ? ['connecting', STREAMS.connecting]
-    : known.isStreamed ? ['live', 'Live']
-    : [known.stream === 'full' || known.stream === 'missing' ? 'live' : known.stream, STREAMS[known.stream]];
+  downSince = isDown ? (downSince ?? performance.now()) : null;
+  const [state, text] =
+    known === null
+      ? ['off', '']
+      : known.isPaused
+        ? ['paused', 'Paused']
+        : isStale
+          ? ['down', known.isJustResumed ? STREAMS.connecting : 'Not up to date']
+          : !known.hasRead
+            ? ['connecting', STREAMS.connecting]
+            : known.isStreamed
+              ? ['live', 'Live']
+              : [known.stream === 'full' || known.stream === 'missing' ? 'live' : known.stream, STREAMS[known.stream]];
   setText(connection, text);
   setAttribute(connection, 'data-state', state);
   document.body.classList.toggle('stale', isStale);
   if (isStale) view?.forget?.();
   else if (wasStale) tickedAt = -Infinity;
-  const said = known === null || (isStale && known.isJustResumed) ? null : bannerText(isStale);
+  const said = known === null || (isStale && known.isJustResumed) ? null : bannerText(known);
   setAttribute(banner, 'hidden', said === null);
   if (said !== null) setText(banner, said);
 }
 
-function bannerText(isStale) {
-  if (isStale) {
-    const { error, since } = known;
-    const why = error === null ? 'The service does not answer.'
-      : error.status !== undefined ? `${error.title ?? ''} ${error.message}`.trim()
-      : error instanceof TypeError ? 'The service cannot be reached.' : error.message;
-    const from = since === null ? '' : ` Nothing new is known since ${time(since, clock.now() ?? since)}: what is greyed may have changed.`;
+/** @param {import('./types').Knowledge | null} knowledge */
+function bannerText(knowledge) {
+  if (knowledge === null) return null;
+  if (knowledge.isStale) {
+    const { error, since } = knowledge;
+    const why =
+      error === null
+        ? 'The service does not answer.'
+        : error.status !== undefined
+          ? `${error.title ?? ''} ${error.message}`.trim()
+          : error instanceof TypeError
+            ? 'The service cannot be reached.'
+            : error.message;
+    const from =
+      since === null
+        ? ''
+        : ` Nothing new is known since ${time(since, clock.now() ?? since)}: what is greyed may have changed.`;
     return `${why} Trying again.${from}`;
   }
   if (downSince === null || performance.now() - downSince < PATIENCE_MS) return null;
   const meanwhile = 'meanwhile the state is read every two seconds.';
-  switch (known.stream) {
+  switch (knowledge.stream) {
     case 'full':
       return `The other windows of this page hold all the streams that one browser may have: ${meanwhile}`;
     case 'missing':
@@ -137,23 +186,30 @@ function bannerText(isStale) {
     case 'open':
       return `The stream of changes is silent. Something on the way may hold it back; ${meanwhile}`;
     default:
-      return `The stream of changes is down.${known.streamError?.status === undefined ? '' : ` ${known.streamError.message}`} Trying again; ${meanwhile}`;
+      return `The stream of changes is down.${knowledge.streamError?.status === undefined ? '' : ` ${knowledge.streamError.message}`} Trying again; ${meanwhile}`;
   }
 }
 
 // Role changes for those who hear the page: one sentence for all that happened in a second.
 
+/** @type {import('./types').RoleChanged[]} */
 let untold = [];
+/** @type {number | null} */
 let tellTimer = null;
 
+/** @param {import('./types').RoleChanged} change */
 function tell(change) {
   if (change.To !== 1) return;
   untold.push(change);
   tellTimer ??= setTimeout(() => {
     const [first] = untold;
-    announce(untold.length <= 2
-      ? untold.map((each) => `${each.GroupId}: ${each.SessionId} is Primary now, ${reasonWord(each.Reason)}.`).join(' ')
-      : `${untold.length} changes of Primary, the first in ${first.GroupId}.`);
+    announce(
+      untold.length <= 2
+        ? untold
+            .map((each) => `${each.GroupId}: ${each.SessionId} is Primary now, ${reasonWord(each.Reason)}.`)
+            .join(' ')
+        : `${untold.length} changes of Primary, the first in ${first.GroupId}.`,
+    );
     untold = [];
     tellTimer = null;
   }, 1_000);
@@ -169,7 +225,10 @@ function frame() {
     tickedAt = at;
     if (!isStill) view?.tick?.();
     const now = clock.now();
-    setText(footerClock, isStill || now === null ? '' : `Service's clock: ${date(now)} ${timeOfDay(now)} (${zone(now)})`);
+    setText(
+      footerClock,
+      isStill || now === null ? '' : `Service's clock: ${date(now)} ${timeOfDay(now)} (${zone(now)})`,
+    );
   }
   if (!isStill) view?.frame?.();
   requestAnimationFrame(frame);
@@ -179,7 +238,7 @@ signOut.addEventListener('click', () => {
   credentials.forget();
   show();
 });
-document.getElementById('skip').addEventListener('click', (event) => {
+byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
   main.focus();
 });

@@ -11,10 +11,14 @@ const NAME = 'client-failover stream 1';
 
 // The one script that this page may start.
 const script = new URL('worker.js', import.meta.url).href;
-const policy = globalThis.trustedTypes?.createPolicy('page-worker', { createScriptURL: () => script });
+const policy = /** @type {any} */ (globalThis).trustedTypes?.createPolicy('page-worker', {
+  createScriptURL: () => script,
+});
 
+/** @type {MessagePort | null} */
 let port = null;
 let turn = 0;
+/** @type {SharedStream | null} */
 let current = null;
 
 function connect() {
@@ -29,12 +33,13 @@ function connect() {
 
 export class SharedStream {
   /**
-   * `on` as of an EventStream, and `on.full()` where this browser has as many streams as it may,
-   * `on.missing()` where it cannot share one.
+   * @param {{ tenant?: string, namespace?: string, group?: string }} place
+   * @param {import('./types').SharedListener} on
    */
   constructor({ tenant, namespace, group }, on) {
     this.place = { tenant, namespace, group };
     this.on = on;
+    /** @type {number | null} */
     this.timer = null;
     this.heardAt = -Infinity;
   }
@@ -50,14 +55,20 @@ export class SharedStream {
     this.heardAt = performance.now();
     turn += 1;
     const { tenant, namespace } = this.place;
-    const want = { kind: 'want', turn, authorization: credentials.get(), path: pathOf(tenant, namespace), ...this.place };
-    port.postMessage(want);
+    const want = {
+      kind: 'want',
+      turn,
+      authorization: credentials.get(),
+      path: pathOf(tenant, namespace),
+      ...this.place,
+    };
+    port?.postMessage(want);
     this.timer = setInterval(() => {
       if (performance.now() - this.heardAt > DEAD_MS) {
         this.heardAt = performance.now();
         connect();
       }
-      port.postMessage(want);
+      port?.postMessage(want);
     }, HERE_MS);
   }
 
@@ -66,12 +77,12 @@ export class SharedStream {
     clearInterval(this.timer);
     this.timer = null;
     if (current === this) current = null;
-    port.postMessage({ kind: 'leave' });
+    port?.postMessage({ kind: 'leave' });
   }
 
   /** Tries at once where it would have waited. */
   hurry() {
-    if (this.timer !== null) port.postMessage({ kind: 'hurry' });
+    if (this.timer !== null) port?.postMessage({ kind: 'hurry' });
   }
 
   missing() {
@@ -79,6 +90,7 @@ export class SharedStream {
     this.on.missing();
   }
 
+  /** @param {import('./types').FromWorker} message */
   hear(message) {
     this.heardAt = performance.now();
     // What was asked for before this.
@@ -93,8 +105,10 @@ export class SharedStream {
         this.on.event(message.name, message.data);
         break;
       case 'down':
+        this.on.down(message.error);
+        break;
       case 'refused':
-        this.on[message.kind](message.error);
+        this.on.refused(message.error);
         break;
       default:
     }

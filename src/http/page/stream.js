@@ -14,18 +14,21 @@ const KNOWS_NOTHING = ': nothing new';
 
 export class EventStream {
   /**
-   * `on.open()` when it is (again) open: what is shown is to be read anew. `on.alive()` at every
-   * sign that whatever is new has come. `on.event(name, data)`. `on.down(error)` when it has broken
-   * and will be tried again. `on.refused(refusal)` when trying again would not help.
+   * @param {string} path
+   * @param {string | null} authorization
+   * @param {import('./types').Listener} on
    */
   constructor(path, authorization, on) {
     this.path = path;
     this.authorization = authorization;
     this.on = on;
+    /** @type {string | null} */
     this.lastEventId = null;
     this.pauseMs = FIRST_PAUSE_MS;
+    /** @type {AbortController | null} */
     this.abort = null;
-    this.timer = null;
+    /** @type {number | undefined} */
+    this.timer = undefined;
     this.stopped = false;
     this.connect();
   }
@@ -38,27 +41,36 @@ export class EventStream {
 
   /** Tries at once where it would have waited: the network is back, or somebody looks. */
   hurry() {
-    if (this.stopped || this.timer === null) return;
+    if (this.stopped || this.timer === undefined) return;
     clearTimeout(this.timer);
     this.connect();
   }
 
   async connect() {
-    this.timer = null;
+    this.timer = undefined;
     const abort = new AbortController();
     this.abort = abort;
-    let watchdog = null;
+    /** @type {number | undefined} */
+    let watchdog;
     const watch = () => {
       clearTimeout(watchdog);
       watchdog = setTimeout(() => abort.abort(), SILENCE_MS);
     };
+    /** @type {any} */
     let error = null;
     try {
       watch();
+      /** @type {Record<string, string>} */
       const headers = { Accept: 'text/event-stream' };
       if (this.lastEventId !== null) headers['Last-Event-ID'] = this.lastEventId;
       const { authorization } = this;
-      const response = await request(`${this.path}/events`, { query: { 'keep-alive': KEEP_ALIVE_S }, headers, signal: abort.signal, authorization });
+      const response = await request(`${this.path}/events`, {
+        query: { 'keep-alive': KEEP_ALIVE_S },
+        headers,
+        signal: abort.signal,
+        authorization,
+      });
+      if (response.body === null) throw new Error('The answer has no body.');
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let isOpen = false;
       let rest = '';
@@ -72,7 +84,7 @@ export class EventStream {
           this.on.open();
         }
         const blocks = (rest + value).split('\n\n');
-        rest = blocks.pop();
+        rest = blocks.pop() ?? '';
         for (const block of blocks) this.take(block);
       }
     } catch (caught) {
@@ -93,6 +105,7 @@ export class EventStream {
     this.timer = setTimeout(() => this.connect(), pause);
   }
 
+  /** @param {string} block */
   take(block) {
     if (!block.startsWith(KNOWS_NOTHING)) this.on.alive();
     let name = 'message';

@@ -3,13 +3,31 @@
 export const PRIMARY = 1;
 export const PENDING = 2;
 
-/** A live Secondary stands by; one whose lease has run out is silent. */
+/**
+ * A live Secondary stands by; one whose lease has run out is silent.
+ *
+ * @param {number} role
+ */
 export function roleWord(role, live = true) {
   if (role === PRIMARY) return 'Primary';
   if (role === PENDING) return 'Pending';
   return live ? 'Standby' : 'Silent';
 }
 
+/** @type {Record<number, string>} */
+const KINDS = { [PRIMARY]: 'primary', [PENDING]: 'pending' };
+
+/**
+ * What the style sheet calls the role of a session.
+ *
+ * @param {import('./types').SessionStatus} session
+ */
+export function roleKind({ Role: role, Live: live }) {
+  if (!live) return 'silent';
+  return KINDS[role] ?? 'standby';
+}
+
+/** @type {Record<string, string>} */
 const REASONS = {
   first_heartbeat: 'first heartbeat of the group',
   lease_lapsed: 'a lease ran out',
@@ -21,24 +39,39 @@ const REASONS = {
   superseded: 'another ranks higher',
 };
 
-/** How many could take over, of how many that are not Primary. */
+/**
+ * How many could take over, of how many that are not Primary.
+ *
+ * @param {import('./types').GroupStatus} group
+ */
 export function standbyWords(group) {
   if (group.RegisteredSessions === 0) return '–';
   return `${whole(group.StandbysReady)} of ${whole(group.RegisteredSessions - (group.Primary === null ? 0 : 1))}`;
 }
 
-/** A reason for people; one that is not known here is shown as it is. */
+/**
+ * A reason for people; one that is not known here is shown as it is.
+ *
+ * @param {string} reason
+ */
 export function reasonWord(reason) {
   return REASONS[reason] ?? reason.replaceAll('_', ' ');
 }
 
+/** @type {Record<string, string>} */
 const ACTORS = { heartbeat: 'a heartbeat', sweep: 'the service', operator: 'an operator' };
 
+/** @param {string} actor */
 export function actorWord(actor) {
   return ACTORS[actor] ?? actor;
 }
 
-/** Why a group is at risk: a short word, and the sentence. */
+/**
+ * Why a group is at risk: a short word, and the sentence.
+ *
+ * @param {import('./types').Risk} risk
+ * @param {import('./types').GroupStatus} group
+ */
 export function riskWords(risk, group) {
   switch (risk) {
     case 'NoPrimary':
@@ -54,20 +87,29 @@ export function riskWords(risk, group) {
   }
 }
 
-/** Whether nobody is Primary because one has stepped down, and another takes over as soon as that is safe. */
+/**
+ * Whether nobody is Primary because one has stepped down, and another takes over as soon as that is
+ * safe.
+ *
+ * @param {import('./types').GroupStatus} group
+ */
 export function isHandingOver(group) {
   return group.Primary === null && group.HandoverFrom !== null && group.LiveSessions > 0;
 }
 
+/** @param {import('./types').GroupStatus} group */
 export function handoverWords({ HandoverFrom: from, PendingPrimary: to }) {
   return `A handover from ${from}${to === null ? '' : ` to ${to}`} is under way: nobody is granted Primary until it is safe.`;
 }
 
+/** @param {import('./types').GroupStatus} group */
 function vacancyWords({ LiveSessions: live, RegisteredSessions: all }) {
-  if (live > 0) return `Nobody acts, though ${whole(live)} of ${count(all, 'session')} ${live === 1 ? 'is' : 'are'} live.`;
+  if (live > 0)
+    return `Nobody acts, though ${whole(live)} of ${count(all, 'session')} ${live === 1 ? 'is' : 'are'} live.`;
   return `Nobody acts: ${all === 1 ? 'its only session is' : 'all its sessions are'} silent.`;
 }
 
+/** @type {Record<string, string>} */
 const HISTORIES = {
   another_server: 'it is on another server',
   another_database: 'it is another database',
@@ -78,37 +120,67 @@ const HISTORIES = {
 /** For so long a new history of the database is worth a word. */
 const NEWS_MS = 24 * 3_600_000;
 
-/** What is said of a new history of the database; null where there is nothing to say. */
+/**
+ * What is said of a new history of the database; null where there is nothing to say.
+ *
+ * @param {import('./types').DatabaseHistory | null} history
+ * @param {number} inDoubt
+ * @param {number | null} now
+ */
 export function historyWords(history, inDoubt, now) {
   if (!history || (history.AgeMs > NEWS_MS && inDoubt === 0)) return null;
   const why = HISTORIES[history.Reason] ?? history.Reason.replaceAll('_', ' ');
   const since = `The database has a new history since ${time(Date.parse(history.Time), now)}: ${why}.`;
   if (history.IsTrusted) return `${since} Nothing was lost by it, as the service is told by its settings.`;
-  const lost = history.LastSignAt === null ? '' : ` What was answered after ${time(Date.parse(history.LastSignAt), now)} may be lost.`;
-  const doubt = inDoubt === 0 ? ''
-    : ` ${count(inDoubt, 'group')} ${inDoubt === 1 ? 'is' : 'are'} in doubt: where no client says that it acts, nobody is Primary until nobody else can.`;
+  const lost =
+    history.LastSignAt === null
+      ? ''
+      : ` What was answered after ${time(Date.parse(history.LastSignAt), now)} may be lost.`;
+  const doubt =
+    inDoubt === 0
+      ? ''
+      : ` ${count(inDoubt, 'group')} ${inDoubt === 1 ? 'is' : 'are'} in doubt: where no client says that it acts, nobody is Primary until nobody else can.`;
   return since + lost + doubt;
 }
 
-/** Why nobody may be Primary for a while; null where nothing is in doubt. */
+/**
+ * Why nobody may be Primary for a while; null where nothing is in doubt.
+ *
+ * @param {import('./types').GroupStatus} group
+ * @param {number | null} now
+ */
 export function doubtWords({ InDoubtUntil: until }, now) {
   if (!until) return null;
   return `In doubt until ${time(Date.parse(until), now)}: the database has a new history, and somebody may act on a lease that was lost with the one before. Until then only a client that says it acts is Primary.`;
 }
 
+/**
+ * @param {number} number
+ * @param {string} noun
+ */
 export function count(number, noun) {
   return `${whole(number)} ${noun}${number === 1 ? '' : 's'}`;
 }
 
 const WHOLE = new Intl.NumberFormat('en', { useGrouping: true });
 
+/** @param {number} number */
 export function whole(number) {
   return WHOLE.format(number);
 }
 
-const UNITS = [[86_400, 'd', 3_600, 'h'], [3_600, 'h', 60, 'min'], [60, 'min', 1, 's']];
+/** @type {[number, string, number, string][]} */
+const UNITS = [
+  [86_400, 'd', 3_600, 'h'],
+  [3_600, 'h', 60, 'min'],
+  [60, 'min', 1, 's'],
+];
 
-/** A duration in the two largest units that matter. */
+/**
+ * A duration in the two largest units that matter.
+ *
+ * @param {number} ms
+ */
 export function duration(ms) {
   if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;
   const seconds = ms / 1_000;
@@ -122,32 +194,51 @@ export function duration(ms) {
   return `${Math.floor(seconds)} s`;
 }
 
-/** The age of something, without a fraction that would change all the time. */
+/**
+ * The age of something, without a fraction that would change all the time.
+ *
+ * @param {number} ms
+ */
 export function age(ms) {
   return ms < 10_000 ? `${Math.max(0, Math.floor(ms / 1_000))} s` : duration(ms);
 }
 
+/** @type {(number: number) => string} */
 const two = (number) => String(number).padStart(2, '0');
 
-/** A time of day in the reader's zone. */
+/**
+ * A time of day in the reader's zone.
+ *
+ * @param {number} ms
+ */
 export function timeOfDay(ms, withMillis = false) {
   const at = new Date(ms);
   const text = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
   return withMillis ? `${text}.${String(at.getMilliseconds()).padStart(3, '0')}` : text;
 }
 
+/** @param {number} ms */
 export function date(ms) {
   const at = new Date(ms);
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
 }
 
-/** A time, with its date where that is not today's. */
+/**
+ * A time, with its date where that is not today's.
+ *
+ * @param {number} ms
+ * @param {number | null} now
+ */
 export function time(ms, now, withMillis = false) {
   const today = now !== null && date(ms) === date(now);
   return today ? timeOfDay(ms, withMillis) : `${date(ms)} ${timeOfDay(ms, withMillis)}`;
 }
 
-/** The reader's zone, as an offset. */
+/**
+ * The reader's zone, as an offset.
+ *
+ * @param {number} ms
+ */
 export function zone(ms) {
   const minutes = -new Date(ms).getTimezoneOffset();
   if (minutes === 0) return 'UTC';
@@ -155,12 +246,20 @@ export function zone(ms) {
   return `UTC${sign}${two(Math.floor(Math.abs(minutes) / 60))}:${two(Math.abs(minutes) % 60)}`;
 }
 
-/** Year 1 stands for "none" in this interface. */
+/**
+ * Year 1 stands for "none" in this interface.
+ *
+ * @param {string | null | undefined} text
+ */
 export function parseTime(text) {
   return !text || text.startsWith('0001-01-01') ? null : Date.parse(text);
 }
 
-/** Per cent, with a digit where it says more. */
+/**
+ * Per cent, with a digit where it says more.
+ *
+ * @param {number} value
+ */
 export function percent(value) {
   return `${Number.isInteger(value) ? value : value.toFixed(1)} %`;
 }
