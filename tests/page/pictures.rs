@@ -160,9 +160,9 @@ async fn the_screenshots_of_the_page_are_made_anew() {
     browser.go("about:blank").await;
     browser.go(&format!("{}/#/g/plant/line1/pump?span=5m", app.url)).await;
     browser.until("document.querySelectorAll('.held.pending').length > 0").await;
-    browser.shows(".facts", "Pending pump-b").await;
+    browser.shows(".facts", "PendingPrimary pump-b").await;
     browser.eval("document.querySelector('.held.pending[data-open]').focus()").await;
-    browser.shows("#tip", "pump-b Pending").await;
+    browser.shows("#tip", "pump-b PendingPrimary").await;
     browser.eval("void scrollTo(0, 0)").await;
     keep(&browser, "page-takeover-dark.png").await;
 }

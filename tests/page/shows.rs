@@ -136,7 +136,7 @@ async fn a_takeover_is_seen_without_a_reload() {
     browser.shows(".facts", "Primary b since").await;
     browser.shows(".sessions tbody tr:last-child", "a Silent").await;
     browser.shows(".sessions tbody tr:last-child", "run out").await;
-    browser.shows(".history tbody tr:first-child", "b Standby → Primary a lease ran out a heartbeat 2").await;
+    browser.shows(".history tbody tr:first-child", "b Secondary → Primary a lease ran out a heartbeat 2").await;
     browser.shows(".facts", "Term 2").await;
     browser.until("document.querySelectorAll('.held.primary').length === 2").await;
     browser.until("document.querySelector('.held.primary[data-open]').ariaLabel.startsWith('b Primary since')").await;
@@ -159,7 +159,7 @@ async fn a_takeover_is_seen_without_a_reload() {
     app.delete("/pump/clientsessions/b").await.expect_ok();
     browser.shows(".facts", "Primary nobody").await;
     browser.shows(".risks", "Nobody acts: its only session is silent.").await;
-    browser.shows(".history tbody tr:first-child", "b Primary → Standby a session was deleted").await;
+    browser.shows(".history tbody tr:first-child", "b Primary → Secondary a session was deleted").await;
     // The group itself: its past stays.
     app.delete("/pump").await.expect_ok();
     browser.shows(".group > .problem", "This group was deleted at ").await;
@@ -200,8 +200,8 @@ async fn a_stream_that_breaks_is_said_and_comes_back_with_what_it_missed() {
     browser.until("document.querySelector('#banner').hidden").await;
     browser.shows(".groups tbody tr", "pump t / n No standby c").await;
     // What happened while nobody could say so was resumed from the stream.
-    browser.shows(".changes li:first-child", "pump in t / n: c Standby → Primary").await;
-    browser.shows(".changes li", "pump in t / n: a Primary → Standby, a session was deleted").await;
+    browser.shows(".changes li:first-child", "pump in t / n: c Secondary → Primary").await;
+    browser.shows(".changes li", "pump in t / n: a Primary → Secondary, a session was deleted").await;
 
     // The stream alone: there is no place for another one, and the state is read all the same.
     let mut crowded = settings(database.connect_options());
@@ -276,7 +276,7 @@ async fn groups_at_risk_come_first_with_their_reasons_and_the_rest_is_found_by_s
     // What becomes a risk while somebody looks is there without being asked for.
     app.delete("/fine/clientsessions/a").await.expect_ok();
     browser.shows(&row(1), "fine t / n No Primary nobody").await;
-    browser.shows(".changes li", "fine in t / n: a Primary → Standby, a session was deleted").await;
+    browser.shows(".changes li", "fine in t / n: a Primary → Secondary, a session was deleted").await;
     no_faults(&browser).await;
 }
 
@@ -407,7 +407,7 @@ async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
     browser.go(&app.url).await;
     browser.shows(".groups tbody tr", "pump t / n Fine").await;
     browser.shows(".namespaces li", "t / n 1 group").await;
-    browser.shows(".changes li", "pump in t / n: a Standby → Primary").await;
+    browser.shows(".changes li", "pump in t / n: a Secondary → Primary").await;
 
     // What has the focus, and whether that is to be seen.
     const FOCUSED: &str = "(() => {
@@ -729,7 +729,7 @@ async fn a_handover_is_no_group_without_a_primary() {
     browser.eval(watch).await;
     assert_eq!(app.beat("pump", "a", 50.0).await, 0);
     browser.shows(".head .condition", "Handover").await;
-    browser.shows(".facts", "Primary handover from a Pending b waits for a").await;
+    browser.shows(".facts", "Primary handover from a PendingPrimary b waits for a").await;
     browser.until("document.querySelector('.held.handover[data-open]') !== null").await;
     let status = app.get("/pump/status").await.expect_ok();
     assert_eq!(
@@ -769,13 +769,13 @@ async fn the_latest_changes_are_there_at_first_look() {
     let elsewhere = "UPDATE role_transitions SET namespace_id = 'm' WHERE group_id = 'g14'";
     app.database.execute(elsewhere).await;
     browser.go(&app.url).await;
-    browser.shows(".changes li:first-child", "g14 in t / m: a Standby → Primary, first heartbeat of the group").await;
-    browser.shows(".changes li:last-child", "g3 in t / n: a Standby → Primary").await;
+    browser.shows(".changes li:first-child", "g14 in t / m: a Secondary → Primary, first heartbeat of the group").await;
+    browser.shows(".changes li:last-child", "g3 in t / n: a Secondary → Primary").await;
     browser.go(&format!("{}/#/n/t/n", app.url)).await;
-    browser.shows(".changes li:first-child", "g13: a Standby → Primary").await;
+    browser.shows(".changes li:first-child", "g13: a Secondary → Primary").await;
     // What comes now is before them, once.
     app.delete("/g0/clientsessions/a").await.expect_ok();
-    browser.shows(".changes li:first-child", "g0: a Primary → Standby").await;
+    browser.shows(".changes li:first-child", "g0: a Primary → Secondary").await;
     assert_eq!(browser.eval("document.querySelectorAll('.changes li').length").await, 12);
     no_faults(&browser).await;
 }
@@ -810,7 +810,7 @@ async fn a_group_is_described_and_a_deleted_one_is_told_from_one_that_never_was(
     Answer::of(delete).await.expect_ok();
     browser.shows(".group > .problem", "This group was deleted at ").await;
     browser.shows(".group > .problem", " by basic:eve. What is known of its past is below.").await;
-    browser.shows(".history tbody tr:first-child", "a Primary → Standby a session was deleted").await;
+    browser.shows(".history tbody tr:first-child", "a Primary → Secondary a session was deleted").await;
     browser.until("document.querySelectorAll('.held.primary').length === 1").await;
     browser.until("document.querySelector('.held.vacant') === null").await;
     // Days later its last hour is shown, and not the hour that is now.
@@ -820,7 +820,7 @@ async fn a_group_is_described_and_a_deleted_one_is_told_from_one_that_never_was(
     app.database.execute(earlier).await;
     browser.go("about:blank").await;
     browser.go(&format!("{}/#/g/t/n/pump", app.url)).await;
-    browser.shows(".history tbody tr:first-child", "a Primary → Standby a session was deleted").await;
+    browser.shows(".history tbody tr:first-child", "a Primary → Secondary a session was deleted").await;
     browser.until("document.querySelectorAll('.held.primary').length === 1").await;
     // One that never was.
     browser.go(&format!("{}/#/g/t/n/pmup", app.url)).await;

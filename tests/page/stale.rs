@@ -207,12 +207,12 @@ async fn a_stream_that_is_held_back_is_said_and_the_state_is_read() {
     // What happens now is seen all the same, the history included.
     app.delete("/pump/clientsessions/a").await.expect_ok();
     browser.shows(".facts", "Primary nobody").await;
-    browser.shows(".history tbody tr:first-child", "a Primary → Standby a session was deleted").await;
+    browser.shows(".history tbody tr:first-child", "a Primary → Secondary a session was deleted").await;
     assert_eq!(browser.eval("document.body.classList.contains('stale')").await, false);
     browser.go(&format!("{}/#/", wire.url)).await;
-    browser.shows(".changes li", "pump in t / n: a Primary → Standby").await;
+    browser.shows(".changes li", "pump in t / n: a Primary → Secondary").await;
     assert_eq!(app.beat("pump", "b", 100.0).await, 1);
-    browser.shows(".changes li:first-child", "pump in t / n: b Standby → Primary").await;
+    browser.shows(".changes li:first-child", "pump in t / n: b Secondary → Primary").await;
     wire.set(Line::Open);
     browser.shows("#connection", "Live").await;
 }
@@ -289,7 +289,7 @@ async fn eight_windows_of_a_browser_share_one_stream() {
     for (number, window) in windows.iter().enumerate().skip(1) {
         app.delete(&format!("/g{number}/clientsessions/a")).await.expect_ok();
         browser.go_on_in(window).await;
-        browser.shows(".history tbody tr:first-child", "a Primary → Standby").await;
+        browser.shows(".history tbody tr:first-child", "a Primary → Secondary").await;
         assert_eq!(browser.eval("document.visibilityState").await, "visible");
     }
     browser.go_on_in(&windows[0]).await;
@@ -309,5 +309,5 @@ async fn a_browser_that_cannot_share_a_stream_reads_and_says_so() {
     browser.shows("#banner", "This browser cannot share a stream between windows").await;
     app.delete("/pump/clientsessions/a").await.expect_ok();
     browser.shows(".groups tbody tr", "pump t / n No Primary").await;
-    browser.shows(".changes li:first-child", "a Primary → Standby").await;
+    browser.shows(".changes li:first-child", "a Primary → Secondary").await;
 }

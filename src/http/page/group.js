@@ -445,7 +445,7 @@ function makeFacts() {
     return { node: h('div', {}, h('dt', {}, label), value), value };
   };
   const primary = fact('Primary');
-  const pending = fact('Pending');
+  const pending = fact('PendingPrimary');
   const term = fact('Term');
   const standbys = fact('Standbys ready');
   const sent = fact('Data sent up to');

@@ -196,7 +196,7 @@ export function makeTimeline(follow) {
     h('span', { class: 'swatch primary' }),
     'Primary ',
     h('span', { class: 'swatch pending' }),
-    'Pending ',
+    'PendingPrimary ',
     h('span', { class: 'swatch handover' }),
     'handover ',
     h('span', { class: 'swatch vacant' }),

@@ -4,14 +4,15 @@ export const PRIMARY = 1;
 export const PENDING = 2;
 
 /**
- * A live Secondary stands by; one whose lease has run out is silent.
+ * A role as the API calls it. Of one whose lease has run out it is said that it is silent: its role
+ * is Secondary, but it does not stand by.
  *
  * @param {number} role
  */
 export function roleWord(role, live = true) {
   if (role === PRIMARY) return 'Primary';
-  if (role === PENDING) return 'Pending';
-  return live ? 'Standby' : 'Silent';
+  if (role === PENDING) return 'PendingPrimary';
+  return live ? 'Secondary' : 'Silent';
 }
 
 /** @type {Record<number, string>} */
