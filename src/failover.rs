@@ -11,10 +11,11 @@ use crate::arbitration::{self, Answer, By, FailoverTimeout};
 use crate::ids::{self, GroupPath, Groups, NamespacePath, SessionId, TenantId};
 use crate::metrics;
 use crate::store::audit::{self, Action};
+use crate::store::clock::{Clock, read_moment};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
-use crate::store::state::{self, Actor, Clock, StoredGroup};
+use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
 
 pub use caller::{Caller, Recognition};
@@ -165,7 +166,7 @@ impl Failover {
             .store
             .serializable("create_group", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
-                    let clock = state::read_moment(connection, self.store.options()).await?;
+                    let clock = read_moment(connection, self.store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
                         None => {
                             may_be_created(path, full)?;
@@ -198,7 +199,7 @@ impl Failover {
             .store
             .serializable("put_group", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
-                    let clock = state::read_moment(connection, self.store.options()).await?;
+                    let clock = read_moment(connection, self.store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
                         None => {
                             may_be_created(path, full)?;
@@ -393,7 +394,7 @@ impl Failover {
             .store
             .serializable("register_session", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
-                    state::read_moment(connection, self.store.options()).await?;
+                    read_moment(connection, self.store.options()).await?;
                     let key = path.key();
                     if groups::find_configuration(connection, key).await?.is_none() {
                         return Err(no_such_group(path).into());

@@ -15,6 +15,7 @@ mod server;
 mod server_log;
 mod settings;
 mod socket;
+mod stop;
 mod supervisor;
 
 use std::env;
@@ -45,7 +46,7 @@ pub struct PostgresOptions {
 pub struct Postgres {
     facts: Facts,
     /// Dropping this is the request to stop.
-    stop: supervisor::StopHandle,
+    stop: stop::StopHandle,
     finished: oneshot::Receiver<Result<(), PostgresError>>,
 }
 

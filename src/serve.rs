@@ -12,30 +12,28 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use crate::auth::{AuthSetupError, Authenticator};
 use crate::config::{ConfigError, Database, Given, ListenAddresses, Settings};
-use crate::failover::{Failover, census, history, upkeep};
+use crate::failover::Failover;
 use crate::http::{self, Life, Served};
 use crate::log_limits;
 use crate::postgres::{Postgres, PostgresError, PostgresOptions};
-use crate::store::migrate::{MigrateError, Readiness};
+use crate::store::distribution::DistributeError;
+use crate::store::migrate::MigrateError;
 use crate::store::private;
 use crate::store::reader::ReaderError;
-use crate::store::spread::DistributeError;
 use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
 use account::AccountError;
+use background::Background;
 
 mod account;
+mod background;
 mod banner;
 mod exposure;
 mod signals;
-
-/// How often a database that is not there is tried again.
-const DATABASE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The settings of the service, as commands on its database take them too.
 #[derive(Debug, clap::Args)]
@@ -205,21 +203,8 @@ impl Service {
         let served = Served { failover: failover.clone(), authenticator: authenticator.clone(), life: life.clone() };
         let server = http::server(listeners, served, tls_config, &settings.http)?;
         let (is_prepared, prepared) = oneshot::channel();
-        let prepared_for_ever = prepare(failover, direct, settings.migrate, is_prepared);
-        let preparation = tokio::spawn(async move {
-            let follow_certificate = async {
-                match &tls {
-                    Some(tls) => tls.keep_up().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                ended = prepared_for_ever => ended,
-                () = authenticator.keep_up() => Ok(()),
-                () = follow_certificate => Ok(()),
-                () = log_limits::keep_up() => Ok(()),
-            }
-        });
+        let background = Background { failover, direct, migrates: settings.migrate, authenticator, tls };
+        let preparation = tokio::spawn(background.run(is_prepared));
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         Ok(Service { addresses, scheme, server, life, store, postgres, preparation, prepared, drain: settings.drain })
     }
@@ -418,84 +403,6 @@ fn as_superuser(postgres: &Postgres) -> PgConnectOptions {
         .username(postgres.user())
         .ssl_mode(PgSslMode::Disable)
         .database(private::DATABASE)
-}
-
-/// Waits for the database, brings it up to date, and keeps the service's upkeep going for ever.
-/// Ends only with an error that waiting does not mend.
-async fn prepare(
-    failover: Failover,
-    direct: Store,
-    migrate: bool,
-    is_prepared: oneshot::Sender<()>,
-) -> Result<(), ServeError> {
-    let store = failover.store().clone();
-    failover.works_in_background_over(&direct);
-    let prepared_and_swept = async {
-        wait_for_database(failover.store(), direct.clone(), migrate).await?;
-        // Nobody may be waiting.
-        let _ = is_prepared.send(());
-        // Each on a thread of its own: signs of life and sweeps do not wait for them. They go with
-        // this task.
-        let mut apart = JoinSet::new();
-        apart.spawn(failover.feed().clone().run(direct.clone()));
-        apart.spawn(upkeep::remember_longer_leases(failover.clone()));
-        if failover.looks_at_leases() {
-            apart.spawn(upkeep::watch_leases(failover.clone()));
-        }
-        apart.spawn(history::prune(failover.clone(), direct.clone()));
-        apart.spawn(failover.clone().record_refusals(direct.clone()));
-        apart.spawn(census::keep_counting(failover.clone(), direct));
-        tokio::select! {
-            () = upkeep::sweep(failover) => Ok(()),
-            Some(ended) = apart.join_next() => flatten(ended.map(Ok)),
-        }
-    };
-    // From the start: where the tables are there already, heartbeats are answered while others
-    // still migrate, and a replica that answers them without a sign of life would look like an
-    // outage.
-    tokio::select! {
-        ended = prepared_and_swept => ended,
-        () = upkeep::keep_alive(store.clone()) => Ok(()),
-        () = upkeep::watch_spare_connections(store) => Ok(()),
-    }
-}
-
-async fn wait_for_database(store: &Store, direct: Store, migrate: bool) -> Result<(), ServeError> {
-    let mut said = String::new();
-    loop {
-        let reason = match migrate {
-            true => match direct.migrate().await {
-                Ok(0) => break,
-                Ok(count) => {
-                    tracing::info!(count, "migrations applied");
-                    break;
-                }
-                Err(error) if error.may_pass() => error.to_string(),
-                Err(error) => return Err(error.into()),
-            },
-            // What no waiting can mend is said at once, whatever else the database lacks.
-            false => match direct.look_at_server().await {
-                Err(error) if error.may_pass() => error.to_string(),
-                Err(error) => return Err(error.into()),
-                Ok(()) => match store.readiness(Duration::from_secs(1)).await {
-                    Readiness::Ready => break,
-                    Readiness::Unmigrated { found, needed } => {
-                        format!(
-                            "the tables have version {found}, and {needed} is needed: run 'client-failover migrate'"
-                        )
-                    }
-                    Readiness::Away(reason) => format!("the database cannot be used: {reason}"),
-                },
-            },
-        };
-        if reason != said {
-            tracing::warn!("waiting: {reason}");
-            said = reason;
-        }
-        tokio::time::sleep(DATABASE_RETRY_INTERVAL).await;
-    }
-    tracing::info!("the database is ready");
-    Ok(())
 }
 
 /// How a service came to a bad end.

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use super::{Failover, FailoverError, no_such_group};
 use crate::ids::{GroupPath, Groups, NamespacePath};
 use crate::metrics;
-use crate::store::audit;
-use crate::store::events::{self, Event, EventTable};
+use crate::store::events::{self, Event};
 use crate::store::lifetimes::{self, Lifetime};
+use crate::store::pruning::{self, EventTable};
 use crate::store::{Store, StoreError};
 
 /// How many rows one step of pruning looks at: short enough that nobody waits for it.
@@ -126,21 +126,21 @@ async fn prune_table(store: &Store, kept: Kept, retention: Duration) -> Result<i
     loop {
         let pruned = store
             .autocommit("prune", |connection, _| match kept {
-                Kept::RoleTransitions => Box::pin(events::prune_events(
+                Kept::RoleTransitions => Box::pin(pruning::prune_events(
                     connection,
                     EventTable::RoleTransitions,
                     retention,
                     after,
                     PRUNE_STEP,
                 )),
-                Kept::ConfigurationChanges => Box::pin(events::prune_events(
+                Kept::ConfigurationChanges => Box::pin(pruning::prune_events(
                     connection,
                     EventTable::ConfigurationChanges,
                     retention,
                     after,
                     PRUNE_STEP,
                 )),
-                Kept::AuditLog => Box::pin(audit::prune(connection, retention, after, PRUNE_STEP)),
+                Kept::AuditLog => Box::pin(pruning::prune_audit(connection, retention, after, PRUNE_STEP)),
             })
             .await?;
         rows += pruned.rows;

@@ -10,7 +10,7 @@ use super::{Failover, changes_of, log_changes};
 use crate::arbitration::{self, FailoverTimeout};
 use crate::metrics;
 use crate::store::groups::{self, HeldRole, LeaseLeft};
-use crate::store::liveness::SHORTEST_OUTAGE;
+use crate::store::life::SHORTEST_OUTAGE;
 use crate::store::state::{self, Actor};
 use crate::store::{Kept, LostCommit, Store, StoreError};
 

@@ -20,7 +20,7 @@ use super::account::name_of;
 use super::binaries::Binaries;
 use super::directory::{DataDir, UNFINISHED, close_cluster, private_dir};
 use super::server_log::ServerLog;
-use super::supervisor::StopRequest;
+use super::stop::StopRequest;
 use super::{PostgresError, SUPERUSER};
 
 /// Half a second on an idle machine; much more on one with a slow disk.

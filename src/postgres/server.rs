@@ -17,7 +17,7 @@ use super::remains::{self, PidFile, State};
 use super::server_log::ServerLog;
 use super::settings::Settings;
 use super::socket;
-use super::supervisor::StopRequest;
+use super::stop::StopRequest;
 
 /// Long enough for a recovery after a crash.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);

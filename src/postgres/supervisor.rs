@@ -3,10 +3,8 @@
 //! One thread for the whole life of a server, because the kernel ends the server with the thread
 //! that started it; and a thread of its own, because all of this blocks.
 
-use std::convert::Infallible;
 use std::io;
 use std::process::ExitStatus;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +18,7 @@ use super::directory::DataDir;
 use super::server::{Server, Setup};
 use super::server_log::ServerLog;
 use super::settings::Settings;
+use super::stop::{self, StopHandle, StopRequest};
 use super::{Facts, PostgresError, PostgresOptions, socket};
 
 /// How soon the end of the server is noticed.
@@ -31,27 +30,6 @@ const LONGEST_RESTART_DELAY: Duration = Duration::from_secs(10);
 /// A server that ran this long was not broken from the start.
 const STEADY_AGE: Duration = Duration::from_mins(1);
 
-/// Dropping it is the request to stop.
-#[derive(Debug)]
-pub struct StopHandle {
-    _closes: mpsc::Sender<Infallible>,
-}
-
-/// The other end of the handle.
-#[derive(Debug)]
-pub struct StopRequest(mpsc::Receiver<Infallible>);
-
-impl StopRequest {
-    /// Waits for the request, and says whether it came.
-    pub fn comes_within(&self, pause: Duration) -> bool {
-        match self.0.recv_timeout(pause) {
-            Err(RecvTimeoutError::Timeout) => false,
-            Err(RecvTimeoutError::Disconnected) => true,
-            Ok(never) => match never {},
-        }
-    }
-}
-
 /// The ends of a supervising thread that its owner keeps.
 pub struct Supervisor {
     pub stop: StopHandle,
@@ -61,18 +39,18 @@ pub struct Supervisor {
 }
 
 pub fn spawn(options: PostgresOptions) -> Result<Supervisor, PostgresError> {
-    let (stop, stop_request) = mpsc::channel();
+    let (stop, stop_request) = stop::request();
     let (tell_started, started) = oneshot::channel();
     let (tell_finished, finished) = oneshot::channel();
     thread::Builder::new()
         .name("postgres".to_owned())
         .spawn(move || {
-            let end = run(&options, &StopRequest(stop_request), tell_started);
+            let end = run(&options, &stop_request, tell_started);
             // Nobody listens when the owner was dropped.
             let _ = tell_finished.send(end);
         })
         .map_err(PostgresError::Thread)?;
-    Ok(Supervisor { stop: StopHandle { _closes: stop }, started, finished })
+    Ok(Supervisor { stop, started, finished })
 }
 
 fn run(

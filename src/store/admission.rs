@@ -7,20 +7,13 @@ use sqlx::AssertSqlSafe;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 
+use super::columns;
+use super::error::{IS_OF_ANOTHER_HISTORY, IS_READ_ONLY, IS_STANDBY};
 use super::histories::{Of, Place};
 use super::hosts::Target;
-use super::liveness::Life;
+use super::life::Life;
+use super::options::Pooler;
 use super::password::PasswordFile;
-use super::{Pooler, columns, spread};
-
-/// What is said of a physical standby.
-pub const IS_STANDBY: &str = "the server is a physical standby";
-
-/// What is said of a server that takes no writes where one that does was asked for.
-pub const IS_READ_ONLY: &str = "the server is read-only";
-
-/// What is said of a database that is in another history than the one that this replica works in.
-pub const IS_OF_ANOTHER_HISTORY: &str = "the database is in another history";
 
 /// What a server is and how it commits. It takes no writes where transactions are read-only unless
 /// they say otherwise; the one that a look belongs to may be of a read, and say so itself.
@@ -40,6 +33,15 @@ const NO_PLACE: &str = "NULL AS server, NULL AS database";
 /// Whether groups are spread over several servers: there is a function then that tells a group's
 /// place.
 const LOOK_AT_SPREAD: &str = "to_regproc('place_of_group') IS NOT NULL AS is_spread";
+
+/// What every connection sets where groups are spread. A transaction has one connection to each node, so that what it does
+/// there is one transaction; what is set in it, the nodes are told. A plan for keys that are not
+/// known yet would be one for no place.
+const SETTINGS_WHERE_SPREAD: &str = "
+    SET citus.multi_shard_modify_mode = 'sequential';
+    SET citus.max_adaptive_executor_pool_size = 1;
+    SET citus.propagate_set_commands = 'local';
+    SET plan_cache_mode = 'force_custom_plan'";
 
 /// How every connection of a store begins.
 pub struct Admission {
@@ -108,7 +110,7 @@ impl Admission {
         match (self.pooler, self.is_spread()) {
             (Pooler::None, is_spread) => {
                 if is_spread {
-                    sqlx::raw_sql(spread::SETTINGS).execute(connection).await?;
+                    sqlx::raw_sql(SETTINGS_WHERE_SPREAD).execute(connection).await?;
                 }
                 Ok(Some(Place { server: seen.try_get("server")?, database: seen.try_get("database")? }))
             }

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
+use super::Store;
 use super::connection::{Connection, ReadConnection};
-use super::{Store, StoreError, WorkError};
+use super::error::{StoreError, WorkError};
 
 /// A key that may be used, as it is stored.
 #[derive(Debug, sqlx::FromRow)]

@@ -1,14 +1,10 @@
 //! The audit trail: who changed what, written in the transaction that changed it, and who was
 //! refused what.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 
-use super::WorkError;
 use super::connection::{Connection, ReadConnection};
-use super::events::Pruned;
-use super::state::check_count;
+use super::error::{WorkError, check_count};
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,31 +132,4 @@ pub async fn read_page(
         .fetch_all(connection)
         .await?;
     Ok(page)
-}
-
-/// Of the `limit` oldest entries with `after < id`, deletes those that are older than the
-/// retention. One statement and its own transaction; nothing is deleted while another replica is at
-/// it.
-pub async fn prune(
-    connection: &mut Connection,
-    retention: Duration,
-    after: i64,
-    limit: i64,
-) -> Result<Pruned, WorkError> {
-    // By id and not by time: ids rise with time, and their index gives the oldest without a search.
-    const PRUNE: &str = "
-        WITH turn AS MATERIALIZED (
-            SELECT pg_try_advisory_xact_lock(hashtextextended('client-failover pruning', 0)) AS is_ours
-        ), oldest AS MATERIALIZED (
-            SELECT audit_id, recorded_at FROM audit_log
-            WHERE (SELECT is_ours FROM turn) AND audit_id > $2 ORDER BY audit_id LIMIT $3
-        ), deleted AS (
-            DELETE FROM audit_log a USING oldest o
-            WHERE a.audit_id = o.audit_id AND o.recorded_at < clock_timestamp() - make_interval(secs => $1)
-            RETURNING o.audit_id
-        )
-        SELECT count(*), coalesce(max(audit_id), $2) FROM deleted";
-    let (rows, last_id): (i64, i64) =
-        sqlx::query_as(PRUNE).bind(retention.as_secs_f64()).bind(after).bind(limit).fetch_one(connection).await?;
-    Ok(Pruned { rows, last_id })
 }

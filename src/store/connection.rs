@@ -3,6 +3,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -10,10 +11,13 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
 use sqlx::{Either, Execute, Executor, SqlStr};
 
-use super::histories::{Place, Witness};
-use super::liveness::Life;
+use super::error::WorkError;
+use super::fault;
+use super::histories::Place;
+use super::life::Life;
+use super::options::Pooler;
 use super::pool::InUse;
-use super::{Pooler, WorkError, fault};
+use super::witness::Witness;
 
 /// A connection in the middle of something. Dropped, it is closed, unless it was handed back: a
 /// request whose client goes away is dropped wherever it waits, and its open transaction must not
@@ -44,6 +48,13 @@ impl Connection {
     /// Itself, if it answers as it should.
     pub(super) async fn if_well(mut self) -> Option<Connection> {
         self.0.inner.is_well().await.then_some(self)
+    }
+
+    /// Ends its transaction; a connection on which even that fails is closed.
+    pub(super) async fn roll_back(mut self) -> Option<Connection> {
+        let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut self);
+        let ended = tokio::time::timeout(Duration::from_secs(1), rollback).await;
+        matches!(ended, Ok(Ok(_))).then_some(self)
     }
 
     /// For what is said of the connection and not through it.

@@ -6,25 +6,19 @@
 //! until it ends: see [`find_writers`] and `docs/decisions/0006-order-of-events.md`.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
-use sqlx::{Acquire as _, AssertSqlSafe, Row as _};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::configuration::{GroupConfiguration, timeout_of};
 use super::connection::{Connection, ReadConnection};
-use super::groups::{GroupConfiguration, timeout_of};
-use super::pool::Line;
+use super::error::{WorkError, check_count};
+use super::notify::{CHANNEL, wake_readers};
 use super::rows::row;
-use super::state::check_count;
-use super::{Pooler, Store, WorkError, spread};
 use crate::arbitration::Role;
 use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId};
-
-/// The channel on which a transaction that wrote events says so when it commits.
-pub(super) const CHANNEL: &str = "client_failover_events";
 
 /// A change of a role or of configuration, as its row tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,7 +156,7 @@ pub async fn record_change(
     if connection.is_spread() {
         let written = query.fetch_one(&mut *connection).await?;
         life.note_event(written.try_get("change_id")?);
-        return spread::wake_readers(connection).await;
+        return wake_readers(connection).await;
     }
     let written = query.bind(CHANNEL).fetch_one(connection).await?;
     life.note_event(written.try_get("newest")?);
@@ -334,7 +328,7 @@ pub async fn read_events(
     let mut events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
     if is_spread {
         // Two snapshots: whatever took an id up to this one has ended, as the reader has seen to.
-        events.extend(spread::read_histories(connection, after, up_to, limit).await?);
+        events.extend(read_histories(connection, after, up_to, limit).await?);
         events.sort_unstable_by_key(|event| event.id);
         events.truncate(usize::try_from(limit).unwrap_or(0));
     }
@@ -507,140 +501,37 @@ pub async fn is_known_group(connection: &mut ReadConnection, key: GroupKey) -> R
     Ok(sqlx::query_scalar(known).bind(key.0).fetch_one(connection).await?)
 }
 
-/// One of the two tables that events are in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventTable {
-    /// Changes of roles.
-    RoleTransitions,
-    /// Changes of configuration.
-    ConfigurationChanges,
-}
-
-/// What one step of pruning did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pruned {
-    /// How many rows it deleted.
-    pub rows: i64,
-    /// The highest id it deleted: where the next step begins.
-    pub last_id: i64,
-}
-
-/// Of the `limit` oldest events of a table with `after < id`, deletes those that are older than the
-/// retention. One statement and its own transaction; nothing is deleted while another replica is at
-/// it.
-pub async fn prune_events(
-    connection: &mut Connection,
-    table: EventTable,
-    retention: Duration,
+/// New histories of the database whose bases are among these ids, as events. What else happened is
+/// read by itself: one statement is not of the coordinator's rows and of those of all nodes.
+async fn read_histories(
+    connection: &mut ReadConnection,
     after: i64,
+    up_to: i64,
     limit: i64,
-) -> Result<Pruned, WorkError> {
-    // By id and not by time: ids rise with time, and their index gives the oldest without a search.
-    macro_rules! prune {
-        ($table:literal, $id:literal) => {
-            concat!(
-                "WITH turn AS MATERIALIZED (
-                    SELECT pg_try_advisory_xact_lock(hashtextextended('client-failover pruning', 0)) AS is_ours
-                ), oldest AS MATERIALIZED (
-                    SELECT group_key, ",
-                $id,
-                " AS id, recorded_at FROM ",
-                $table,
-                " WHERE (SELECT is_ours FROM turn) AND ",
-                $id,
-                " > $2 ORDER BY ",
-                $id,
-                " LIMIT $3
-                ), deleted AS (
-                    DELETE FROM ",
-                $table,
-                " t USING oldest o
-                    WHERE t.group_key = o.group_key AND t.",
-                $id,
-                " = o.id AND o.recorded_at < statement_timestamp() - make_interval(secs => $1)
-                    RETURNING o.id
-                )
-                SELECT count(*), coalesce(max(id), $2) FROM deleted"
-            )
-        };
+) -> Result<Vec<Event>, WorkError> {
+    const READ: &str = "
+        SELECT h.base, h.noticed_at, h.history, h.reason, h.last_sign_at,
+            coalesce((SELECT max(b.base) FROM service_histories b WHERE b.base < h.base), 0) AS base_before
+        FROM service_histories h WHERE h.base > $1 AND h.base <= $2 AND h.reason <> 'first' ORDER BY h.base LIMIT $3";
+    const LAST_ID_BEFORE: &str = "
+        SELECT greatest($2, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < $1),
+            (SELECT max(change_id) FROM configuration_changes WHERE change_id < $1))";
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        base: i64,
+        noticed_at: DateTime<Utc>,
+        history: Uuid,
+        reason: String,
+        last_sign_at: Option<DateTime<Utc>>,
+        base_before: i64,
     }
-    let statement = match table {
-        EventTable::RoleTransitions => prune!("role_transitions", "transition_id"),
-        EventTable::ConfigurationChanges => prune!("configuration_changes", "change_id"),
-    };
-    let (rows, last_id): (i64, i64) =
-        sqlx::query_as(statement).bind(retention.as_secs_f64()).bind(after).bind(limit).fetch_one(connection).await?;
-    Ok(Pruned { rows, last_id })
-}
-
-impl Store {
-    /// A connection that hears of commits with new events. Refused through a pooler: LISTEN belongs
-    /// to a session, and one that the pooler's connections change under would seem to listen and
-    /// hear nothing.
-    pub async fn listen(&self) -> Result<Ears, sqlx::Error> {
-        if self.options.pooler == Pooler::Transaction {
-            let why = "LISTEN does not go through a pooler: give database-direct-url";
-            return Err(sqlx::Error::Protocol(why.to_owned()));
-        }
-        if self.line.are_connections_few() {
-            return Err(sqlx::Error::Protocol(
-                "the database has few connections, and others need them more".to_owned(),
-            ));
-        }
-        let patience = self.options.operation_timeout;
-        let listener = self.line.first(|options| async {
-            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(patience).connect_lazy_with(options);
-            let mut listener = PgListener::connect_with(&pool).await?;
-            self.line.admission().admit(listener.acquire().await?).await?;
-            // A new one is made by whoever knows where the database is then.
-            listener.eager_reconnect(false);
-            listener.listen(CHANNEL).await?;
-            Ok(listener)
-        });
-        let listener = tokio::time::timeout(patience, listener).await.unwrap_or_else(|_| Err(no_answer()))?;
-        Ok(Ears { listener, line: self.line.clone(), patience: patience / 2 })
+    let rows: Vec<Row> = sqlx::query_as(READ).bind(after).bind(up_to).bind(limit).fetch_all(&mut *connection).await?;
+    let mut events = Vec::with_capacity(rows.len());
+    for Row { base, noticed_at, history, reason, last_sign_at, base_before } in rows {
+        let last_id_before = sqlx::query_scalar(LAST_ID_BEFORE).bind(base).bind(base_before);
+        let last_id_before = last_id_before.fetch_one(&mut *connection).await?;
+        let what = Happening::DatabaseHistoryChanged(NewHistory { history, reason, last_sign_at, last_id_before });
+        events.push(Event { id: base, group: None, session: None, recorded_at: noticed_at, what });
     }
-}
-
-/// Hears of commits with new events.
-pub struct Ears {
-    listener: PgListener,
-    line: Arc<Line>,
-    patience: Duration,
-}
-
-impl Ears {
-    /// Waits until there may be new events, or for a while: then it makes sure that it would have
-    /// heard. An error means that these ears are of no more use.
-    pub async fn hear(&mut self) -> Result<(), sqlx::Error> {
-        let heard = tokio::select! {
-            heard = tokio::time::timeout(self.patience, self.listener.try_recv()) => heard,
-            () = self.line.room_is_wanted() => {
-                return Err(sqlx::Error::Protocol("its connection is needed for something else".to_owned()));
-            }
-        };
-        match heard {
-            Ok(Ok(Some(_))) => {}
-            Ok(Ok(None)) => return Err(sqlx::Error::Protocol("the connection was lost".to_owned())),
-            Ok(Err(error)) => return Err(error),
-            // A line that went dark is as silent as one on which nothing happens.
-            Err(_) => {
-                let asked = async {
-                    let connection = self.listener.acquire().await?;
-                    self.line.admission().admit(connection).await?;
-                    // Once more costs nothing, and shows in pg_stat_activity what the connection is
-                    // for.
-                    sqlx::raw_sql(AssertSqlSafe(format!("LISTEN {CHANNEL}"))).execute(connection).await
-                };
-                tokio::time::timeout(self.patience, asked).await.unwrap_or_else(|_| Err(no_answer()))?;
-            }
-        }
-        // One look finds whatever a burst of commits has written.
-        while self.listener.next_buffered().is_some() {}
-        Ok(())
-    }
-}
-
-fn no_answer() -> sqlx::Error {
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer"))
+    Ok(events)
 }

@@ -1,7 +1,7 @@
 //! What an error of the database means for the transaction it struck: the only reading of SQLSTATE
 //! codes.
 
-use super::{WorkError, admission};
+use super::error::{IS_OF_ANOTHER_HISTORY, IS_READ_ONLY, IS_STANDBY, WorkError};
 
 /// What is said where an outage could not be recorded in time.
 pub(super) const AWAY: &str = "the last sign of life of the service is too long ago";
@@ -46,7 +46,7 @@ impl Fault {
             false => Fault::Lost(cause),
         };
         match &error {
-            sqlx::Error::Protocol(what) if what == admission::IS_OF_ANOTHER_HISTORY => Fault::AnotherHistory,
+            sqlx::Error::Protocol(what) if what == IS_OF_ANOTHER_HISTORY => Fault::AnotherHistory,
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or_default();
                 match code.as_ref() {
@@ -115,14 +115,14 @@ pub(super) fn is_of_another_server(error: &sqlx::Error) -> bool {
     match error {
         // read_only_sql_transaction
         sqlx::Error::Database(database) => database.code().as_deref() == Some("25006"),
-        sqlx::Error::Protocol(what) => what == admission::IS_STANDBY || what == admission::IS_READ_ONLY,
+        sqlx::Error::Protocol(what) => what == IS_STANDBY || what == IS_READ_ONLY,
         _ => false,
     }
 }
 
 /// Whether it says that the database is in another history than this replica.
 pub(super) fn is_of_another_history(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Protocol(what) if what == admission::IS_OF_ANOTHER_HISTORY)
+    matches!(error, sqlx::Error::Protocol(what) if what == IS_OF_ANOTHER_HISTORY)
 }
 
 /// Whether a lock was waited for in vain.

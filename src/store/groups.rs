@@ -1,27 +1,20 @@
 //! Rows of groups and sessions that come and go by request. Each function is a step of the caller's
 //! transaction; one that changes something writes that down as well.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
-use super::WorkError;
+use super::clock::Clock;
 use super::columns::Micros;
+pub use super::configuration::GroupConfiguration;
+use super::configuration::timeout_of;
 use super::connection::{Connection, ReadConnection};
+use super::error::{WorkError, check_count};
 use super::events::{ConfigurationChange, record_change};
-use super::spread;
-use super::state::{Clock, check_count, vacancy_text};
-use crate::arbitration::{FailoverTimeout, Group, Remains, Term};
+use super::state::vacancy_text;
+use crate::arbitration::{Group, Remains, Term};
 use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
-
-/// What a group is set to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupConfiguration {
-    /// A name for people.
-    pub name: Option<String>,
-    /// A description for people.
-    pub description: Option<String>,
-    /// How long a heartbeat keeps its session live.
-    pub timeout: FailoverTimeout,
-}
 
 /// The configuration of a group, if it exists.
 pub async fn find_configuration(
@@ -43,12 +36,6 @@ pub async fn find_configuration(
         Ok(GroupConfiguration { name, description, timeout: timeout_of(failover_timeout_ticks)? })
     })
     .transpose()
-}
-
-/// A stored timeout, checked again as it is read.
-pub(super) fn timeout_of(ticks: i64) -> Result<FailoverTimeout, WorkError> {
-    FailoverTimeout::from_ticks(ticks)
-        .ok_or_else(|| WorkError::Inconsistent(format!("failover_timeout_ticks is {ticks}")))
 }
 
 /// A new group, which goes on from what the one before it at that path left behind.
@@ -266,7 +253,7 @@ pub async fn count_some_sessions(
     most: usize,
 ) -> Result<Vec<usize>, WorkError> {
     if connection.is_spread() {
-        return spread::count_sessions(connection, keys).await;
+        return count_sessions_spread(connection, keys).await;
     }
     let counts: Vec<i64> = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM (SELECT FROM sessions s WHERE s.group_key = k.group_key LIMIT $2) some_of_them)
@@ -398,7 +385,7 @@ pub struct LeaseLeft {
 /// ends.
 pub async fn find_leases_left(connection: &mut ReadConnection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
     if connection.is_spread() {
-        return spread::find_leases_left(connection, keys).await;
+        return find_leases_left_spread(connection, keys).await;
     }
     // Outages only extend a lease, so the function that judges by them is called for those that
     // would be over.
@@ -472,4 +459,30 @@ pub async fn lock_free_groups(connection: &mut Connection, keys: &[Uuid]) -> Res
     .bind(keys)
     .fetch_all(connection)
     .await?)
+}
+
+/// The same where groups are spread: how many sessions each of these has.
+async fn count_sessions_spread(connection: &mut ReadConnection, keys: &[Uuid]) -> Result<Vec<usize>, WorkError> {
+    const COUNT: &str = "SELECT group_key, count(*) FROM sessions WHERE group_key = ANY($1) GROUP BY group_key";
+    let counts: Vec<(Uuid, i64)> = sqlx::query_as(COUNT).bind(keys).fetch_all(connection).await?;
+    let counts: HashMap<Uuid, i64> = counts.into_iter().collect();
+    let of = |key| usize::try_from(counts.get(key).copied().unwrap_or(0)).unwrap_or(usize::MAX);
+    Ok(keys.iter().map(of).collect())
+}
+
+/// Where groups are spread: how long until the first lease ends of those who hold a role.
+///
+/// Outages, which are the coordinator's, are left out of account: a lease that one of them extends
+/// is looked at too early, and judged by the transaction that would take the role.
+async fn find_leases_left_spread(connection: &mut ReadConnection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
+    const READ: &str = "
+        SELECT s.group_key, min(h.lease_until)
+        FROM sessions s
+        JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        WHERE s.group_key = ANY($1) AND h.group_key = ANY($1) AND s.role IN (1, 2)
+        GROUP BY s.group_key";
+    let ends: Vec<(Uuid, Micros)> = sqlx::query_as(READ).bind(keys).fetch_all(&mut *connection).await?;
+    // The coordinator's clock, by which leases are given.
+    let Micros(now) = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await?;
+    Ok(ends.into_iter().map(|(group_key, Micros(ends))| LeaseLeft { group_key, left_us: ends - now }).collect())
 }

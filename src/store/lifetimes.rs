@@ -3,8 +3,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::WorkError;
 use super::connection::ReadConnection;
+use super::error::WorkError;
 use super::rows::row;
 use crate::ids::GroupKey;
 

@@ -5,8 +5,7 @@
 //! it. A sign of life commits as a heartbeat does, so that one which cannot be committed is none.
 //! It also says in which history of the database it is given: see [`super::histories`].
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -14,14 +13,14 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use super::clock_watch::{ClockWatch, Reading, Step};
+use super::clock_watch::{Reading, Step};
+use super::connection::Connection;
+use super::error::{StoreError, WorkError};
 use super::histories::{DatabaseHistory, Place, Remembered};
-use super::{Connection, Store, StoreError, StoreOptions, WRITE_SOMETHING, WorkError, fault, notices};
+use super::life::COMMITS;
+use super::transaction::WRITE_SOMETHING;
+use super::{Store, fault, notices};
 use crate::metrics;
-
-/// The shortest silence that is recorded. Groups with a short timeout are hurt by outages that
-/// others do not notice: one counts for a lease from a quarter of the time that it was given for.
-pub const SHORTEST_OUTAGE: Duration = Duration::from_millis(250);
 
 /// How old a sign of life may be, beyond the time that its commit takes, for another one to be
 /// needless.
@@ -29,134 +28,6 @@ const FRESH: Duration = Duration::from_millis(30);
 
 /// What is said where a sign of life waits for its own commit.
 const NOT_COMMITTED: &str = "no heartbeat can be committed: a commit is waited for";
-
-/// So many of the latest commits tell how long one takes: the shortest of them does. One that hung
-/// is no rule.
-const COMMITS: usize = 3;
-
-/// What a replica knows of the life of its database.
-#[derive(Debug, Default)]
-pub struct Life {
-    known: Mutex<Known>,
-    /// One sign at a time: whoever waits for it finds it given.
-    noting: tokio::sync::Mutex<()>,
-    /// Whether the last sign that was asked for may be on one server alone, where others are waited
-    /// for.
-    is_sign_uncertain: AtomicBool,
-    /// How often this replica went over into another history.
-    epoch: AtomicU64,
-    /// The highest id of an event and the highest term that it knows of, given out in whatever
-    /// history.
-    newest_event: AtomicI64,
-    highest_term: AtomicI64,
-    /// Where groups are spread: whether each node was as it was noted when it was last decided on.
-    knows_nodes: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    clock: ClockWatch,
-    commits: [Duration; COMMITS],
-    /// When the last sign of life is known to have been committed, and what it noted.
-    noted: Option<(Instant, DateTime<Utc>)>,
-    /// Why none could be since.
-    failed: Option<String>,
-    /// The history that this replica works in.
-    remembered: Option<Remembered>,
-}
-
-impl Life {
-    /// How old the last sign of life may be for a decision to be made on it.
-    ///
-    /// It cannot be younger than its own commit takes. Where every commit takes long, and comes,
-    /// the service is slow and not away; a commit that hangs where others took a moment is a
-    /// silence.
-    pub fn longest_silence(&self, options: &StoreOptions) -> Duration {
-        options.outage_gap.min(SHORTEST_OUTAGE + 2 * self.commit_time())
-    }
-
-    /// Whether a clock that has just been read is ahead of the time that passed, so that leases
-    /// would end early by it.
-    pub fn is_ahead(&self, now: DateTime<Utc>) -> bool {
-        self.known().clock.is_ahead(now.timestamp_micros(), Instant::now())
-    }
-
-    /// How long ago the last sign of life was given that this replica knows of.
-    pub fn age(&self) -> Option<Duration> {
-        self.known().noted.map(|(at, _)| at.elapsed())
-    }
-
-    /// The identity of the history of the database that this replica works in; `None` before the
-    /// first sign of life.
-    pub fn history(&self) -> Option<Uuid> {
-        self.remembered().map(|remembered| remembered.history)
-    }
-
-    /// Rises when this replica goes over into another history. What was begun before is done again,
-    /// on other connections.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// An event of that id was given out: no other history gives it out again.
-    pub fn note_event(&self, id: i64) {
-        self.newest_event.fetch_max(id, Ordering::AcqRel);
-    }
-
-    /// A term that high may be given: no other history gives it again.
-    pub fn note_term(&self, term: i64) {
-        self.highest_term.fetch_max(term, Ordering::AcqRel);
-    }
-
-    /// A node is another than noted: the next sign of life looks at all of them.
-    pub(super) fn question_nodes(&self) {
-        self.knows_nodes.store(false, Ordering::Release);
-    }
-
-    /// Whether nodes are to be looked at; true once each time. Whoever meets another one while they
-    /// are has them looked at again.
-    pub(super) fn takes_question_of_nodes(&self) -> bool {
-        !self.knows_nodes.swap(true, Ordering::AcqRel)
-    }
-
-    pub(super) fn remembered(&self) -> Option<Remembered> {
-        self.known().remembered
-    }
-
-    /// Goes by what a sign of life has said of the history that it was given in.
-    fn enter(&self, sign: &Sign) {
-        let mut known = self.known();
-        let before = known.remembered;
-        let same = before.filter(|before| before.history == sign.history);
-        known.remembered = Some(match same {
-            Some(same) => Remembered { signs: same.signs.max(sign.signs), ..same },
-            None => Remembered { history: sign.history, signs: sign.signs, since: Instant::now() },
-        });
-        let is_another = before.is_some() && same.is_none();
-        if is_another {
-            // Within the lock: whoever sees the new history sees that what was begun before is to
-            // be done again.
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-        }
-        drop(known);
-        if sign.is_new || is_another {
-            sign.say();
-        }
-    }
-
-    fn commit_time(&self) -> Duration {
-        self.known().commits.iter().min().copied().unwrap_or_default()
-    }
-
-    fn noted_since(&self, instant: Instant) -> Option<DateTime<Utc>> {
-        self.known().noted.and_then(|(at, noted)| (at >= instant).then_some(noted))
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // Nothing panics while it holds the lock.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Store {
     /// Notes that heartbeats can be committed; records an outage if the last sign of life is longer
@@ -203,7 +74,10 @@ impl Store {
         let noted_us = sign.noted_us;
         let noted = DateTime::from_timestamp_micros(noted_us)
             .ok_or_else(|| StoreError::Inconsistent("the database's clock is out of range".to_owned()))?;
-        self.life.enter(&sign);
+        let is_another = self.life.enter(sign.history, sign.signs);
+        if sign.is_new || is_another {
+            sign.say();
+        }
         if let Some(step) = step {
             tracing::warn!(
                 seconds = step.most_us as f64 / 1e6,

@@ -13,8 +13,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::connection::Connection;
+use super::error::{IS_STANDBY, StoreError};
 use super::histories::Of;
-use super::{Pooler, Store, StoreError, admission, advice, fault};
+use super::options::Pooler;
+use super::{Store, advice, fault};
 use crate::telemetry;
 
 mod embedded {
@@ -76,7 +78,7 @@ pub enum MigrateError {
 impl From<sqlx::Error> for MigrateError {
     fn from(error: sqlx::Error) -> MigrateError {
         match error {
-            sqlx::Error::Protocol(what) if what == admission::IS_STANDBY => MigrateError::Standby,
+            sqlx::Error::Protocol(what) if what == IS_STANDBY => MigrateError::Standby,
             error => MigrateError::Unreachable(error),
         }
     }

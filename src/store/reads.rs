@@ -5,12 +5,12 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::clock::{instant, moment, moment_columns, read_clock};
+use super::configuration::{GroupConfiguration, timeout_of};
 use super::connection::ReadConnection;
-use super::groups::{GroupConfiguration, timeout_of};
-use super::histories::{moment, moment_columns};
+use super::error::WorkError;
+use super::options::StoreOptions;
 use super::rows::row;
-use super::state::{instant, read_clock};
-use super::{StoreOptions, WorkError};
 use crate::arbitration::{Lease, Role, true_now};
 use crate::ids::{Groups, NamespacePath};
 

@@ -95,11 +95,12 @@ macro_rules! row {
 }
 pub(super) use row;
 
+// Of the example only the list is looked at.
 #[cfg(test)]
+#[allow(dead_code)]
 mod tests {
     row! {
         /// A row with a column that is nothing to it.
-        #[allow(dead_code)]
         struct Example after (place: i64), example_columns! {
             id: i64 = "t.id",
             _ = "NULL",

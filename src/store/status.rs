@@ -5,12 +5,13 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::clock::{instant, moment, moment_columns, read_clock};
+use super::columns::Micros;
+use super::configuration::timeout_of;
 use super::connection::ReadConnection;
-use super::groups::timeout_of;
-use super::histories::{moment, moment_columns};
+use super::error::WorkError;
+use super::options::StoreOptions;
 use super::rows::row;
-use super::state::{instant, read_clock};
-use super::{StoreOptions, WorkError, spread};
 use crate::arbitration::{FailoverTimeout, Lease, Role, true_now};
 use crate::ids::{Groups, NamespacePath};
 
@@ -312,7 +313,7 @@ pub async fn read_census_page(
     limit: i64,
 ) -> Result<Vec<CensusRow>, WorkError> {
     if connection.is_spread() {
-        return spread::read_census_page(connection, after, limit).await;
+        return read_census_page_spread(connection, after, limit).await;
     }
     // Short statements that hold no snapshot for long, each one walk along the keys of three tables
     // at once. The last key of the page bounds each walk by itself: looked up group by group, they
@@ -406,4 +407,64 @@ pub async fn read_histories(connection: &mut ReadConnection, limit: i64) -> Resu
 pub async fn count_outages(connection: &mut ReadConnection) -> Result<i64, WorkError> {
     let count = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM service_outages_outage_id_seq";
     Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
+}
+
+/// What is counted of the next groups in order of key: see [`read_census_page`].
+///
+/// By the coordinator's clock and the latest outage that counted for every lease: the function that
+/// judges by all of them is not where the rows are, and the difference is over within a timeout.
+async fn read_census_page_spread(
+    connection: &mut ReadConnection,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<CensusRow>, WorkError> {
+    const PAGE: &str = "SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2";
+    const MOMENT: &str = "
+        SELECT clock_timestamp() AS now, began_at, recovered_at, history_id, noticed_at FROM (VALUES (1)) one (row) LEFT JOIN (
+            SELECT began_at, recovered_at FROM service_outages
+            WHERE recovered_at - began_at > counts_from ORDER BY outage_id DESC LIMIT 1
+        ) latest ON true LEFT JOIN (
+            SELECT history_id, noticed_at FROM service_histories WHERE base > 0 ORDER BY history_id DESC LIMIT 1
+        ) history ON true";
+    const READ: &str = "
+        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, count(m.session_id) AS sessions,
+            coalesce(array_agg(trunc(least(3, 4 * date_part('epoch', $3 - m.received_at)
+                    / nullif(date_part('epoch', m.ends - m.received_at), 0)))::smallint)
+                FILTER (WHERE m.ends > $3), '{}') AS lease_ages,
+            (max(m.percent_healthy_streams) FILTER (WHERE m.role = 1 AND m.ends > $3))::float8 AS primary_health,
+            coalesce(g.handover_until > $3, false) AS is_handing_over,
+            coalesce(CASE
+                WHEN g.history_id < $6 THEN greatest(g.in_doubt_until, $7
+                    + greatest(g.failover_timeout_ticks / 10 * interval '1 us', max(m.lease_until - m.received_at)))
+                ELSE g.in_doubt_until
+            END > $3, false) AS is_in_doubt
+        FROM groups g
+        LEFT JOIN (
+            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,
+                CASE
+                    WHEN h.received_at < $5 AND h.lease_until > $4
+                        THEN greatest(h.lease_until, $5 + (h.lease_until - h.received_at))
+                    ELSE h.lease_until
+                END AS ends
+            FROM sessions s
+            LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+                AND h.group_key > $1 AND h.group_key <= $2
+            WHERE s.group_key > $1 AND s.group_key <= $2
+        ) m ON m.group_key = g.group_key
+        WHERE g.group_key > $1 AND g.group_key <= $2
+        GROUP BY g.group_key ORDER BY g.group_key";
+    let page: Vec<Uuid> = sqlx::query_scalar(PAGE).bind(after).bind(limit).fetch_all(&mut *connection).await?;
+    let Some(last) = page.last() else { return Ok(Vec::new()) };
+    #[derive(sqlx::FromRow)]
+    struct Latest {
+        now: Micros,
+        began_at: Option<Micros>,
+        recovered_at: Option<Micros>,
+        history_id: Option<i64>,
+        noticed_at: Option<Micros>,
+    }
+    let latest: Latest = sqlx::query_as(MOMENT).fetch_one(&mut *connection).await?;
+    let read = sqlx::query_as(READ).bind(after).bind(last);
+    let read = read.bind(latest.now).bind(latest.began_at).bind(latest.recovered_at);
+    Ok(read.bind(latest.history_id).bind(latest.noticed_at).fetch_all(connection).await?)
 }

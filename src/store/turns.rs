@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::{LOCK_TIMEOUT, WorkError};
+use super::error::WorkError;
+use super::options::LOCK_TIMEOUT;
 
 /// The longest that a turn is waited for: a few large transactions of others. Short beside any
 /// lease, since whoever has the turn may be paused.

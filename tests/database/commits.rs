@@ -108,7 +108,7 @@ async fn synchronous_commit(server: &Server, role: &str, options: StoreOptions) 
     let url = format!("postgres://{role}@127.0.0.1:{}/postgres?sslmode=disable", server.port);
     let store = Store::open(Hosts::parse(&url).expect("it is a URL"), options);
     let shown = store
-        .read("synchronous_commit", |connection| {
+        .read("synchronous_commit", |connection, _| {
             Box::pin(async move { Ok(sqlx::query_scalar("SHOW synchronous_commit").fetch_one(connection).await?) })
         })
         .await;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use client_failover::store::Store;
+use client_failover::store::distribution::{OF_GROUPS, OF_NODES};
 use client_failover::store::hosts::Hosts;
-use client_failover::store::spread::{OF_GROUPS, OF_NODES};
 use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
