@@ -7,13 +7,14 @@ use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::access::Denied;
 use crate::arbitration::{self, Answer, By, FailoverTimeout};
 use crate::ids::{self, GroupPath, Groups, NamespacePath, SessionId, TenantId};
 use crate::metrics;
 use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
-use crate::store::groups::{self, GroupConfiguration};
+use crate::store::groups::{self, GroupConfiguration, Registrant};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, Clock, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
@@ -159,6 +160,7 @@ impl Failover {
         path: GroupPath,
         wanted: WantedGroup,
     ) -> Result<Creation, FailoverError> {
+        caller.rights.create(&caller.identity, &path.group)?;
         let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
         let work = Arc::new((caller.clone(), path, wanted, full));
@@ -220,10 +222,10 @@ impl Failover {
                             }
                         },
                         Some(found) if found == *configuration => Ok(Ok(Replacement::FoundTheSame)),
-                        Some(_) if !caller.is_admin => {
-                            Ok(Err(FailoverError::OnlyAdminsChangeGroups(path.group.clone())))
-                        }
                         Some(found) => {
+                            if let Err(denied) = caller.rights.change(&path.group) {
+                                return Ok(Err(denied.into()));
+                            }
                             groups::update_configuration(connection, path, configuration).await?;
                             let change = Change {
                                 before: Some(configuration_json(&found)),
@@ -489,7 +491,7 @@ impl Failover {
         session: &SessionId,
         speaker: Speaker,
     ) -> Result<Removal, FailoverError> {
-        let is_bound = self.options.bind_sessions && !caller.is_admin;
+        let is_bound = self.options.bind_sessions;
         let work = Arc::new((caller.clone(), path.clone(), session.clone()));
         let store = self.store.clone();
         let (changes, done) = self
@@ -509,12 +511,13 @@ impl Failover {
                     };
                     let name = [session.as_str().to_owned()];
                     let registrants = groups::find_registrants(connection, &keys, &name).await?;
-                    if is_bound && registrants.are_other(0, &caller.identity) {
-                        return Ok(Err(session_of_another(path, session)));
+                    let registrant = registrants.seen_by(&caller.identity, 0);
+                    if is_bound && let Err(denied) = caller.rights.delete_bound(registrant, &path.group, session) {
+                        return Ok(Err(denied.into()));
                     }
                     let by = seeded_bugs::taken_for(match (speaker, caller.recognition) {
                         (Speaker::Client, Recognition::Nameless) => By::Itself,
-                        (Speaker::Client, Recognition::ByName) if registrants.is(0, &caller.identity) => By::Itself,
+                        (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
                         (Speaker::Client | Speaker::Operator, _) => By::Another,
                     });
                     let was_live = stored.group.is_live(i, clock.moment());
@@ -591,7 +594,7 @@ fn no_such_session(path: &GroupPath, session: &SessionId) -> FailoverError {
 }
 
 fn session_of_another(path: &GroupPath, session: &SessionId) -> FailoverError {
-    FailoverError::SessionOfAnother { group: path.group.clone(), session: session.clone() }
+    Denied::SessionOfAnother { group: path.group.clone(), session: session.clone() }.into()
 }
 
 async fn insert_group(

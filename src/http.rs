@@ -9,8 +9,8 @@ use std::time::Duration;
 use actix_web::dev::{Server, fn_service};
 use actix_web::{App, web};
 
+use crate::access::Authenticator;
 use crate::arbitration::Answer;
-use crate::auth::Authenticator;
 use crate::failover::{Failover, HeartbeatMessage};
 use crate::tls::TlsConfig;
 pub use connection::ConnectionOptions;

@@ -68,7 +68,7 @@ pub mod store;
 
 pub mod failover;
 
-pub mod auth;
+pub mod access;
 pub mod tls;
 
 pub mod http;

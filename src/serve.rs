@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::auth::{AuthSetupError, Authenticator};
+use crate::access::{AuthSetupError, Authenticator};
 use crate::config::{ConfigError, Database, Given, ListenAddresses, Settings};
 use crate::failover::{Failover, census, history, upkeep};
 use crate::http::{self, Life, Served};

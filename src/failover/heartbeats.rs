@@ -25,6 +25,7 @@ use super::{
     Caller, FailoverError, FailoverOptions, RoleChange, changes_of, log_changes, no_such_group, no_such_session,
     session_of_another,
 };
+use crate::access::decision::beat_bound;
 use crate::arbitration::{self, Answer, ClientInstant, FailoverTimeout, Health, Report, Role, Rules, Term};
 use crate::ids::{GroupPath, SessionId};
 use crate::limited;
@@ -619,7 +620,9 @@ async fn find_strangers(connection: &mut Connection, requests: &[Arc<Request>]) 
     let sessions: Vec<String> = requests.iter().map(|request| request.session.as_str().to_owned()).collect();
     let registrants = groups::find_registrants(connection, &keys, &sessions).await?;
     let is_stranger = |(i, request): (usize, &Arc<Request>)| {
-        (request.is_bound && registrants.are_other(i, &request.caller)).then_some(i)
+        let registrant = registrants.seen_by(&request.caller, i);
+        let is_theirs = !request.is_bound || beat_bound(registrant, &request.path.group, &request.session).is_ok();
+        (!is_theirs).then_some(i)
     };
     Ok(requests.iter().enumerate().filter_map(is_stranger).collect())
 }

@@ -26,7 +26,7 @@ use super::errors::ApiError;
 use super::lists::OpenList;
 use super::operation_id;
 use super::proxies::Proxies;
-use crate::auth::certificates::ClientCertificate;
+use crate::access::certificates::ClientCertificate;
 use crate::metrics;
 use crate::tls::TlsConfig;
 use client_stream::ClientStream;

@@ -25,7 +25,7 @@ use super::lists::{Lists, OpenList};
 use super::operation_id::OperationId;
 use super::routing::{Length, Routed, Table};
 use super::{events, guard, json, proxies, refusal};
-use crate::auth::{ANONYMOUS, Authenticator};
+use crate::access::{ANONYMOUS, Authenticator};
 use crate::failover::Caller;
 use crate::{metrics, telemetry};
 

@@ -22,7 +22,7 @@ use super::life::Life;
 use super::paths::{InGroup, InNamespace};
 use super::query;
 use super::values::{IdText, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, RoleNumber};
-use crate::auth::Authenticator;
+use crate::access::Authenticator;
 use crate::failover::feed::{Listener, Published};
 use crate::failover::{Failover, FailoverError};
 use crate::metrics;

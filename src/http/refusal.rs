@@ -8,7 +8,7 @@ use tracing::Level;
 
 use super::errors::ApiError;
 use super::{guard, json, proxies};
-use crate::auth::network;
+use crate::access::network;
 use crate::limited;
 use crate::log_limits::Lines;
 

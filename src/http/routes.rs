@@ -8,8 +8,8 @@ use super::description::{DescribedOperation, DescribedPath};
 use super::routing::Base::{Everywhere, Namespace, Root, Tenant};
 use super::routing::{Length, Name, Needs, Operation, Resource, Template};
 use super::{description as described, docs, events, groups, health, history, keys, page, sessions, status};
-use crate::auth::Permission;
-use crate::auth::writes::Write;
+use crate::access::Permission;
+use crate::access::writes::Write;
 use crate::metrics::Route;
 
 const READ: Needs = Needs::Permission(Permission::Read);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::watched_file::WatchedFile;
-use super::{AuthError, AuthSetupError, Grant, Identity, Role, unix_now};
+use super::{AuthError, AuthSetupError, Grade, Grant, Identity, unix_now};
 use crate::ids::GroupPattern;
 use crate::telemetry;
 
@@ -117,7 +117,7 @@ pub struct OidcOptions {
     /// The claim with the roles.
     pub roles_claim: String,
     /// What its values mean.
-    pub roles: HashMap<String, Role>,
+    pub roles: HashMap<String, Grade>,
 }
 
 /// Tokens of one issuer.
@@ -266,16 +266,16 @@ impl Oidc {
         let names = |claim: &str| find_claim(claims, claim).map(names_of).unwrap_or_default();
         let namespaces = self.options.namespaces_claim.as_deref().map(names);
         let roles = find_claim(claims, &self.options.roles_claim).map(words_of).unwrap_or_default();
-        let role = roles.iter().filter_map(|role| self.options.roles.get(role)).max();
+        let grade = roles.iter().filter_map(|role| self.options.roles.get(role)).max();
         let groups = self.options.groups_claim.as_deref().map(names);
         let groups = groups.map(|patterns| patterns.into_iter().map(GroupPattern::from).collect::<Vec<_>>());
-        let grants = match (role, &namespaces) {
+        let grants = match (grade, &namespaces) {
             (None, _) => Vec::new(),
             (_, Some(names)) if names.is_empty() => Vec::new(),
             _ if groups.as_ref().is_some_and(Vec::is_empty) => Vec::new(),
-            (Some(role), _) => names(&self.options.tenant_claim)
+            (Some(grade), _) => names(&self.options.tenant_claim)
                 .into_iter()
-                .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), groups: groups.clone(), role: *role })
+                .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), groups: groups.clone(), grade: *grade })
                 .collect(),
         };
         Some(Identity { name: format!("oidc:{name}").into(), grants })
@@ -515,7 +515,7 @@ mod tests {
             namespaces_claim: namespaces_claim.map(str::to_owned),
             groups_claim: None,
             roles_claim: "realm_access.roles".to_owned(),
-            roles: [("adapters".to_owned(), Role::Client), ("operators".to_owned(), Role::Admin)].into(),
+            roles: [("adapters".to_owned(), Grade::Client), ("operators".to_owned(), Grade::Admin)].into(),
         };
         Oidc::open(options).expect("it needs no issuer yet")
     }
@@ -528,7 +528,7 @@ mod tests {
         let identity = oidc(None).identity(&token).expect("it names a subject");
         assert_eq!(&*identity.name, "oidc:me");
         let grant =
-            |tenant: &str| Grant { tenant: tenant.to_owned(), namespaces: None, groups: None, role: Role::Admin };
+            |tenant: &str| Grant { tenant: tenant.to_owned(), namespaces: None, groups: None, grade: Grade::Admin };
         assert_eq!(identity.grants, [grant("a"), grant("b")]);
     }
 
