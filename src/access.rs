@@ -177,8 +177,8 @@ impl Authenticator {
 
     /// The keys of a tenant (`None`: of all), for an admin of it.
     ///
-    /// Where keys are no way in, whoever comes in another way, or without a word, could make one for
-    /// the day when they are; and on the same database another replica may take them.
+    /// Where keys are no way in, whoever comes in another way, or without a word, could make one
+    /// for the day when they are; and on the same database another replica may take them.
     pub fn keys_for<'a>(&self, store: &'a Store, issuer: Issuer, tenant: Option<&'a str>) -> Result<Keys<'a>, Denied> {
         match self.api_keys {
             Some(_) => Ok(Keys::of_tenant(store, issuer, tenant)),

@@ -1,8 +1,8 @@
 //! The one decision about access: who is asking, what for, and where, down to a group.
 //!
-//! What can be told by the request alone is decided at the door, by [`decide`]; it gives [`Rights`].
-//! What depends on what is found there is asked of these, within the transaction that found it.
-//! Nobody else says no.
+//! What can be told by the request alone is decided at the door, by [`decide`]; it gives
+//! [`Rights`]. What depends on what is found there is asked of these, within the transaction that
+//! found it. Nobody else says no.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -209,8 +209,8 @@ impl Rights {
     }
 }
 
-/// Whether a heartbeat counts for a session that is bound to its registrant: no grade makes somebody
-/// else's count.
+/// Whether a heartbeat counts for a session that is bound to its registrant: no grade makes
+/// somebody else's count.
 pub fn beat_bound(registrant: Registrant, group: &GroupId, session: &SessionId) -> Result<(), Denied> {
     match registrant {
         Registrant::Caller | Registrant::NotKnown => Ok(()),
@@ -243,8 +243,8 @@ pub fn decide(
     }
 }
 
-/// Whether an admin of a tenant as a whole (`None`: of everything) may give that to another: nothing
-/// beyond the tenant.
+/// Whether an admin of a tenant as a whole (`None`: of everything) may give that to another:
+/// nothing beyond the tenant.
 pub fn hand_on(identity: &str, tenant: Option<&str>, grant: &Grant) -> Result<(), Denied> {
     match tenant.is_none_or(|tenant| grant.tenant == tenant) {
         true => Ok(()),

@@ -1,5 +1,5 @@
-//! The door: who is asking is found out, and whether they may, before anything is done for a request
-//! or its body is read. What it needs, and where, its [`Routed`] value says.
+//! The door: who is asking is found out, and whether they may, before anything is done for a
+//! request or its body is read. What it needs, and where, its [`Routed`] value says.
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;

@@ -41,8 +41,8 @@ fn claimed_trace_id(headers: &HeaderMap) -> Option<String> {
     well_formed.then(|| trace.to_owned())
 }
 
-/// A new one. Only to find a request again: it need not be hard to guess, and must not cost a system call per
-/// heartbeat.
+/// A new one. Only to find a request again: it need not be hard to guess, and must not cost a
+/// system call per heartbeat.
 pub fn generate() -> String {
     format!("{:032x}", fastrand::u128(1..))
 }
