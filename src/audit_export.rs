@@ -2,7 +2,6 @@
 //! does.
 
 use std::io::Write as _;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -74,14 +73,11 @@ pub async fn run(command: AuditCommand) -> Result<(), AuditError> {
 
 /// Page by page, each a read of its own: neither memory nor a snapshot grows with it.
 async fn export(store: &Store, range: Range) -> Result<(), AuditError> {
-    let range = Arc::new(range);
+    let range = &range;
     let mut after = 0;
     loop {
-        let range = range.clone();
-        let page = store.read("export_audit", move |connection| {
-            let range = range.clone();
-            Box::pin(async move { audit::read_page(connection, &range, after, PAGE).await })
-        });
+        let page =
+            store.read("export_audit", |connection, _| Box::pin(audit::read_page(connection, range, after, PAGE)));
         let page = page.await?;
         let Some((last, _)) = page.last() else { return Ok(()) };
         after = *last;

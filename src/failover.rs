@@ -11,7 +11,6 @@ use crate::access::Denied;
 use crate::arbitration::{self, Answer, By, FailoverTimeout};
 use crate::ids::{self, GroupPath, Groups, NamespacePath, SessionId, TenantId};
 use crate::metrics;
-use crate::seeded_bugs;
 use crate::store::audit::{self, Action};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration, Registrant};
@@ -48,6 +47,7 @@ mod longer_leases;
 mod options;
 mod outcome;
 pub mod refusals;
+pub mod risks;
 mod room;
 mod turns;
 pub mod upkeep;
@@ -161,33 +161,26 @@ impl Failover {
         wanted: WantedGroup,
     ) -> Result<Creation, FailoverError> {
         caller.rights.create(&caller.identity, &path.group)?;
-        let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
-        let work = Arc::new((caller.clone(), path, wanted, full));
-        let store = self.store.clone();
+        let (path, wanted, full) = (&path, &wanted, &full);
         let done = self
             .store
-            .serializable("create_group", LostCommit::Repeat, move |connection| {
-                let work = work.clone();
-                let store = store.clone();
+            .serializable("create_group", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
-                    let (caller, path, wanted, full) = &*work;
-                    let clock = state::read_moment(connection, store.options()).await?;
+                    let clock = state::read_moment(connection, self.store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => match hidden_in_path(path).or_else(|| full.clone()) {
-                            Some(refusal) => Ok(Err(refusal)),
-                            None => {
-                                insert_group(connection, caller, path, &wanted.configuration(), &clock).await?;
-                                Ok(Ok(Creation::Created))
-                            }
-                        },
-                        Some(found) if wanted.agrees_with(&found) => Ok(Ok(Creation::FoundTheSame)),
-                        Some(_) => Ok(Err(FailoverError::GroupDiffers(path.group.clone()))),
+                        None => {
+                            may_be_created(path, full)?;
+                            insert_group(connection, caller, path, &wanted.configuration(), &clock).await?;
+                            Ok(Creation::Created)
+                        }
+                        Some(found) if wanted.agrees_with(&found) => Ok(Creation::FoundTheSame),
+                        Some(_) => Err(FailoverError::GroupDiffers(path.group.clone()).into()),
                     }
                 })
             })
-            .await??;
-        log_deed((done == Creation::Created).then_some(log::GROUP_CREATED), caller, &label, None);
+            .await?;
+        log_deed((done == Creation::Created).then_some(log::GROUP_CREATED), caller, &path.label(), None);
         Ok(done)
     }
 
@@ -201,49 +194,40 @@ impl Failover {
         path: GroupPath,
         configuration: GroupConfiguration,
     ) -> Result<Replacement, FailoverError> {
-        let label = path.label();
         let full = self.full_tenant(&path.parent.tenant).await?;
-        let work = Arc::new((caller.clone(), path, configuration, full));
-        let store = self.store.clone();
+        let (path, configuration, full) = (&path, &configuration, &full);
         let done = self
             .store
-            .serializable("put_group", LostCommit::Repeat, move |connection| {
-                let work = work.clone();
-                let store = store.clone();
+            .serializable("put_group", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
-                    let (caller, path, configuration, full) = &*work;
-                    let clock = state::read_moment(connection, store.options()).await?;
+                    let clock = state::read_moment(connection, self.store.options()).await?;
                     match groups::find_configuration(connection, path.key()).await? {
-                        None => match hidden_in_path(path).or_else(|| full.clone()) {
-                            Some(refusal) => Ok(Err(refusal)),
-                            None => {
-                                insert_group(connection, caller, path, configuration, &clock).await?;
-                                Ok(Ok(Replacement::Created))
-                            }
-                        },
-                        Some(found) if found == *configuration => Ok(Ok(Replacement::FoundTheSame)),
+                        None => {
+                            may_be_created(path, full)?;
+                            insert_group(connection, caller, path, configuration, &clock).await?;
+                            Ok(Replacement::Created)
+                        }
+                        Some(found) if found == *configuration => Ok(Replacement::FoundTheSame),
                         Some(found) => {
-                            if let Err(denied) = caller.rights.change(&path.group) {
-                                return Ok(Err(denied.into()));
-                            }
+                            caller.rights.change(&path.group).map_err(FailoverError::from)?;
                             groups::update_configuration(connection, path, configuration).await?;
                             let change = Change {
                                 before: Some(configuration_json(&found)),
                                 after: Some(configuration_json(configuration)),
                             };
                             record(connection, caller, Action::GroupChanged, path, None, change).await?;
-                            Ok(Ok(Replacement::Replaced))
+                            Ok(Replacement::Replaced)
                         }
                     }
                 })
             })
-            .await??;
+            .await?;
         let deed = match done {
             Replacement::Created => Some(log::GROUP_CREATED),
             Replacement::Replaced => Some(log::GROUP_CHANGED),
             Replacement::FoundTheSame => None,
         };
-        log_deed(deed, caller, &label, None);
+        log_deed(deed, caller, &path.label(), None);
         Ok(done)
     }
 
@@ -252,11 +236,9 @@ impl Failover {
     /// those created at the same moment may exceed it.
     async fn full_tenant(&self, tenant: &TenantId) -> Result<Option<FailoverError>, StoreError> {
         let Some(limit) = self.options.group_limit else { return Ok(None) };
-        let counted = tenant.clone();
-        let full = self.store.read("count_tenant_groups", move |connection| {
-            let tenant = counted.clone();
-            Box::pin(async move { groups::has_groups(connection, &tenant, limit).await })
-        });
+        let full = self
+            .store
+            .read("count_tenant_groups", |connection, _| Box::pin(groups::has_groups(connection, tenant, limit)));
         Ok(full.await?.then(|| FailoverError::TooManyGroups { tenant: tenant.clone(), limit }))
     }
 
@@ -267,10 +249,8 @@ impl Failover {
         if self.room.take(tenant) {
             return Ok(None);
         }
-        let counted = tenant.clone();
-        let count = self.store.read("count_tenant_sessions", move |connection| {
-            let tenant = counted.clone();
-            Box::pin(async move { groups::count_tenant_sessions(connection, &tenant, limit).await })
+        let count = self.store.read("count_tenant_sessions", |connection, _| {
+            Box::pin(groups::count_tenant_sessions(connection, tenant, limit))
         });
         let room = u64::from(limit).saturating_sub(count.await?);
         self.room.note(tenant, room);
@@ -286,25 +266,17 @@ impl Failover {
         path: &GroupPath,
         deletion: Deletion,
     ) -> Result<Removal, FailoverError> {
-        let work = Arc::new((caller.clone(), path.clone()));
-        let store = self.store.clone();
         let (changes, done) = self
             .store
-            .serializable("delete_group", LostCommit::Report, move |connection| {
-                let work = work.clone();
-                let store = store.clone();
+            .serializable("delete_group", LostCommit::Report, |connection, _| {
                 Box::pin(async move {
-                    let (caller, path) = &*work;
                     let keys = [path.key().0];
-                    let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
-                    let Some(mut stored) = one_group(&mut loaded)? else {
-                        return Ok(Err(no_such_group(path)));
-                    };
+                    let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
+                    let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     let sessions = 0..stored.group.sessions.len();
                     let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
                     if live > 0 && deletion == Deletion::OnlyIdle {
-                        let group = path.group.clone();
-                        return Ok(Err(FailoverError::GroupIsLive { group, live }));
+                        return Err(FailoverError::GroupIsLive { group: path.group.clone(), live }.into());
                     }
                     let remains = arbitration::end(&mut stored.group, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
@@ -317,10 +289,10 @@ impl Failover {
                     before["LiveSessions"] = live.into();
                     let change = Change { before: Some(before), after: None };
                     record(connection, caller, action, path, None, change).await?;
-                    Ok(Ok((changes_of(&path.label(), &stored[0]), Removal::of(live > 0))))
+                    Ok((changes_of(&path.label(), &stored[0]), Removal::of(live > 0)))
                 })
             })
-            .await??;
+            .await?;
         log_changes(&changes);
         log_deed(Some(log::GROUP_DELETED), caller, &path.label(), None);
         Ok(done)
@@ -328,17 +300,15 @@ impl Failover {
 
     /// One group with its sessions and the roles that are true now.
     pub async fn find_group(&self, path: &GroupPath) -> Result<GroupView, FailoverError> {
-        let found = self.read_groups(vec![path.key().0]).await?.pop();
+        let found = self.read_groups(&[path.key().0]).await?.pop();
         found.ok_or_else(|| no_such_group(path))
     }
 
     /// How many such groups a namespace has.
     pub async fn count_groups(&self, namespace: &NamespacePath, groups: &Groups) -> Result<i64, FailoverError> {
-        let wanted = Arc::new((namespace.clone(), groups.clone()));
-        let count = self.store.read("count_groups", move |connection| {
-            let wanted = wanted.clone();
-            Box::pin(async move { reads::count_groups(connection, &wanted.0, &wanted.1).await })
-        });
+        let count = self
+            .store
+            .read("count_groups", |connection, _| Box::pin(reads::count_groups(connection, namespace, groups)));
         Ok(count.await?)
     }
 
@@ -353,13 +323,13 @@ impl Failover {
         range: ListRange,
     ) -> impl Stream<Item = Result<Vec<GroupView>, FailoverError>> + use<> {
         let next = ListPosition { after_id: String::new(), skip: range.skip, left: range.count };
-        let wanted = Arc::new((namespace, groups));
+        let wanted = (namespace, groups);
         stream::try_unfold((self.clone(), wanted, next), |(failover, wanted, next)| async move {
             let limit = next.left.map_or(LIST_PAGE, |left| left.min(LIST_PAGE));
             if limit == 0 {
                 return Ok(None);
             }
-            let mut listed = failover.find_keys(wanted.clone(), &next, limit).await?;
+            let mut listed = failover.find_keys(&wanted, &next, limit).await?;
             let is_last = (listed.len() as i64) < limit;
             let found = listed.len();
             let mut sessions = 0;
@@ -374,7 +344,7 @@ impl Failover {
             let listed: Vec<Uuid> = listed.into_iter().map(|group| group.group_key).collect();
             let count = listed.len() as i64;
             // All of them may be deleted by now: the page is empty then, and the list goes on.
-            let page = failover.read_groups(listed).await?;
+            let page = failover.read_groups(&listed).await?;
             let next = ListPosition {
                 after_id: last_id,
                 skip: 0,
@@ -389,32 +359,21 @@ impl Failover {
 
     async fn find_keys(
         &self,
-        wanted: Arc<(NamespacePath, Groups)>,
+        (namespace, groups): &(NamespacePath, Groups),
         position: &ListPosition,
         limit: i64,
     ) -> Result<Vec<reads::Listed>, StoreError> {
-        let after_id = position.after_id.clone();
-        let skip = position.skip;
         self.store
-            .read("list_groups", move |connection| {
-                let wanted = wanted.clone();
-                let after_id = after_id.clone();
-                Box::pin(
-                    async move { reads::find_keys(connection, &wanted.0, &wanted.1, &after_id, skip, limit).await },
-                )
+            .read("list_groups", |connection, _| {
+                let ListPosition { after_id, skip, .. } = position;
+                Box::pin(reads::find_keys(connection, namespace, groups, after_id, *skip, limit))
             })
             .await
     }
 
-    async fn read_groups(&self, keys: Vec<Uuid>) -> Result<Vec<GroupView>, StoreError> {
-        let keys = Arc::new(keys);
-        let store = self.store.clone();
+    async fn read_groups(&self, keys: &[Uuid]) -> Result<Vec<GroupView>, StoreError> {
         self.store
-            .read("read_groups", move |connection| {
-                let keys = keys.clone();
-                let store = store.clone();
-                Box::pin(async move { reads::read_groups(connection, &keys, store.options()).await })
-            })
+            .read("read_groups", |connection, _| Box::pin(reads::read_groups(connection, keys, self.store.options())))
             .await
     }
 
@@ -429,54 +388,43 @@ impl Failover {
     ) -> Result<Creation, FailoverError> {
         let limit = self.options.session_limit;
         let full = self.full_of_sessions(&path.parent.tenant).await?;
-        let work = Arc::new((caller.identity.clone(), path.clone(), session.clone(), name, full));
-        let store = self.store.clone();
+        let (session, name, full) = (&session, &name, &full);
         let done = self
             .store
-            .serializable("register_session", LostCommit::Repeat, move |connection| {
-                let work = work.clone();
-                let store = store.clone();
+            .serializable("register_session", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
-                    let (identity, path, session, name, full) = &*work;
-                    state::read_moment(connection, store.options()).await?;
+                    state::read_moment(connection, self.store.options()).await?;
                     let key = path.key();
-                    let group = path.group.clone();
                     if groups::find_configuration(connection, key).await?.is_none() {
-                        return Ok(Err(no_such_group(path)));
+                        return Err(no_such_group(path).into());
                     }
                     match groups::find_session_name(connection, key, session).await? {
                         Some(known) if name.as_ref().is_none_or(|name| *name == known) => {
-                            return Ok(Ok(Creation::FoundTheSame));
+                            return Ok(Creation::FoundTheSame);
                         }
                         Some(_) => {
-                            let session = session.clone();
-                            return Ok(Err(FailoverError::SessionDiffers { group, session }));
+                            let (group, session) = (path.group.clone(), session.clone());
+                            return Err(FailoverError::SessionDiffers { group, session }.into());
                         }
                         None => {}
                     }
                     if let Some(hidden) = hidden_in("id of the client session", session.as_str()) {
-                        return Ok(Err(hidden));
+                        return Err(hidden.into());
                     }
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
-                        return Ok(Err(FailoverError::TooManySessions { group, limit }));
+                        return Err(FailoverError::TooManySessions { group: path.group.clone(), limit }.into());
                     }
                     if let Some(full) = full {
-                        return Ok(Err(full.clone()));
+                        return Err(full.clone().into());
                     }
-                    groups::insert_session(
-                        connection,
-                        path,
-                        session,
-                        name.as_ref().and_then(Option::as_deref),
-                        identity,
-                    )
-                    .await?;
-                    Ok(Ok(Creation::Created))
+                    let name = name.as_ref().and_then(Option::as_deref);
+                    groups::insert_session(connection, path, session, name, &caller.identity).await?;
+                    Ok(Creation::Created)
                 })
             })
-            .await??;
+            .await?;
         let deed = (done == Creation::Created).then_some(log::SESSION_REGISTERED);
-        log_deed(deed, caller, &path.label(), Some(&session));
+        log_deed(deed, caller, &path.label(), Some(session));
         Ok(done)
     }
 
@@ -492,34 +440,26 @@ impl Failover {
         speaker: Speaker,
     ) -> Result<Removal, FailoverError> {
         let is_bound = self.options.bind_sessions;
-        let work = Arc::new((caller.clone(), path.clone(), session.clone()));
-        let store = self.store.clone();
         let (changes, done) = self
             .store
-            .serializable("delete_session", LostCommit::Report, move |connection| {
-                let work = work.clone();
-                let store = store.clone();
+            .serializable("delete_session", LostCommit::Report, |connection, _| {
                 Box::pin(async move {
-                    let (caller, path, session) = &*work;
                     let keys = [path.key().0];
-                    let (clock, mut loaded) = state::load(connection, &keys, store.options()).await?;
-                    let Some(mut stored) = one_group(&mut loaded)? else {
-                        return Ok(Err(no_such_group(path)));
-                    };
-                    let Some(i) = stored.find_session(session.as_str()) else {
-                        return Ok(Err(no_such_session(path, session)));
-                    };
+                    let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
+                    let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
                     let name = [session.as_str().to_owned()];
                     let registrants = groups::find_registrants(connection, &keys, &name).await?;
                     let registrant = registrants.seen_by(&caller.identity, 0);
-                    if is_bound && let Err(denied) = caller.rights.delete_bound(registrant, &path.group, session) {
-                        return Ok(Err(denied.into()));
+                    if is_bound {
+                        let decided = caller.rights.delete_bound(registrant, &path.group, session);
+                        decided.map_err(FailoverError::from)?;
                     }
-                    let by = seeded_bugs::taken_for(match (speaker, caller.recognition) {
+                    let by = match (speaker, caller.recognition) {
                         (Speaker::Client, Recognition::Nameless) => By::Itself,
                         (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
                         (Speaker::Client | Speaker::Operator, _) => By::Another,
-                    });
+                    };
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
                     arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);
@@ -531,10 +471,10 @@ impl Failover {
                         let change = Change { before, after: None };
                         record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
                     }
-                    Ok(Ok((changes_of(&path.label(), &stored[0]), Removal::of(was_live))))
+                    Ok((changes_of(&path.label(), &stored[0]), Removal::of(was_live)))
                 })
             })
-            .await??;
+            .await?;
         log_changes(&changes);
         log_deed(Some(log::SESSION_DELETED), caller, &path.label(), Some(session));
         Ok(done)
@@ -566,6 +506,14 @@ struct ListPosition {
     after_id: String,
     skip: i64,
     left: Option<i64>,
+}
+
+/// Refuses a new group of that path where its tenant is full, or a name in it is not to be had.
+fn may_be_created(path: &GroupPath, full: &Option<FailoverError>) -> Result<(), FailoverError> {
+    match hidden_in_path(path).or_else(|| full.clone()) {
+        Some(refusal) => Err(refusal),
+        None => Ok(()),
+    }
 }
 
 /// What a new group of that path is refused with, if a name in it holds what nobody sees. One that

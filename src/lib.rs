@@ -83,5 +83,3 @@ pub mod log_limits;
 pub mod rates;
 pub mod serve;
 pub mod telemetry;
-
-pub mod seeded_bugs;

@@ -83,25 +83,44 @@ const METHODS: [&str; 5] = ["POST", "GET", "PUT", "DELETE", "other"];
 const FIRST_STATUS: usize = 100;
 const STATUSES: usize = 500;
 
-/// The transactions that are retried, by name.
-const TRANSACTIONS: [&str; 8] =
-    ["heartbeats", "sweep", "register_session", "delete_session", "create_group", "put_group", "delete_group", "other"];
-
-const REASONS: [(Reason, &str); 8] = [
-    (Reason::FirstHeartbeat, "first_heartbeat"),
-    (Reason::LeaseLapsed, "lease_lapsed"),
-    (Reason::Healthier, "healthier"),
-    (Reason::Yielded, "yielded"),
-    (Reason::HandoverCompleted, "handover_completed"),
-    (Reason::Recovered, "recovered"),
-    (Reason::SessionDeleted, "session_deleted"),
-    (Reason::Superseded, "superseded"),
+/// The transactions that decide or change something, by name.
+const TRANSACTIONS: [&str; 12] = [
+    "heartbeats",
+    "sweep",
+    "remember_leases",
+    "register_session",
+    "delete_session",
+    "create_group",
+    "put_group",
+    "delete_group",
+    "create_key",
+    "revoke_key",
+    "record_refusals",
+    "other",
 ];
 
-/// The texts of all reasons for which a role changes.
-pub fn reasons() -> impl Iterator<Item = &'static str> {
-    REASONS.iter().map(|(_, text)| *text)
+/// How a transaction ended, with all its attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was committed.
+    Committed,
+    /// It was committed, and was to refuse.
+    Refused,
+    /// It kept meeting others for as long as there was time.
+    Contended,
+    /// The database could not be reached, or not be reached any more.
+    Unavailable,
+    /// A statement failed in a way that no retry mends, or what is stored breaks a rule.
+    Failed,
 }
+
+const OUTCOMES: [(Outcome, &str); 5] = [
+    (Outcome::Committed, "committed"),
+    (Outcome::Refused, "refused"),
+    (Outcome::Contended, "contended"),
+    (Outcome::Unavailable, "unavailable"),
+    (Outcome::Failed, "failed"),
+];
 
 /// How a new history of the database is noticed.
 pub const HISTORIES: [&str; 5] = ["another_server", "another_database", "another_timeline", "came_back", "went_back"];
@@ -165,7 +184,10 @@ static REQUEST_DURATIONS: [[Histogram; METHODS.len()]; ROUTES.len()] =
 static HEARTBEATS: AtomicU64 = AtomicU64::new(0);
 static BATCHES: Histogram = Histogram::new();
 static RETRIES: [AtomicU64; TRANSACTIONS.len()] = [const { AtomicU64::new(0) }; TRANSACTIONS.len()];
-static ROLE_CHANGES: [AtomicU64; REASONS.len()] = [const { AtomicU64::new(0) }; REASONS.len()];
+static TRANSACTIONS_ENDED: [[AtomicU64; OUTCOMES.len()]; TRANSACTIONS.len()] =
+    [const { [const { AtomicU64::new(0) }; OUTCOMES.len()] }; TRANSACTIONS.len()];
+static TRANSACTION_DURATIONS: [Histogram; TRANSACTIONS.len()] = [const { Histogram::new() }; TRANSACTIONS.len()];
+static ROLE_CHANGES: [AtomicU64; Reason::ALL.len()] = [const { AtomicU64::new(0) }; Reason::ALL.len()];
 static HISTORIES_ENTERED: [AtomicU64; HISTORIES.len()] = [const { AtomicU64::new(0) }; HISTORIES.len()];
 static TURNS: AtomicU64 = AtomicU64::new(0);
 static SWEEPS: Histogram = Histogram::new();
@@ -218,10 +240,21 @@ pub fn batch_committed(heartbeats: usize) {
     BATCHES.note(&BATCH_SIZES, heartbeats as u64);
 }
 
+fn place_of_transaction(name: &str) -> usize {
+    TRANSACTIONS.iter().position(|known| *known == name).unwrap_or(TRANSACTIONS.len() - 1)
+}
+
 /// A transaction met others on the same rows and runs again.
 pub fn transaction_retried(name: &str) {
-    let place = TRANSACTIONS.iter().position(|known| *known == name).unwrap_or(TRANSACTIONS.len() - 1);
-    add(&RETRIES[place], 1);
+    add(&RETRIES[place_of_transaction(name)], 1);
+}
+
+/// A transaction ended, after so long with all its attempts.
+pub fn transaction_ended(name: &str, outcome: Outcome, elapsed: Duration) {
+    let place = place_of_transaction(name);
+    // Each outcome is at the place of its number.
+    add(&TRANSACTIONS_ENDED[place][outcome as usize], 1);
+    TRANSACTION_DURATIONS[place].note(&DURATIONS_US, micros(elapsed));
 }
 
 /// A transaction waited for its turn among replicas, and got it.
@@ -231,9 +264,8 @@ pub fn turn_taken() {
 
 /// A change of a role was committed by this replica.
 pub fn role_changed(reason: Reason) {
-    if let Some(place) = REASONS.iter().position(|(known, _)| *known == reason) {
-        add(&ROLE_CHANGES[place], 1);
-    }
+    // Each is at the place of its number.
+    add(&ROLE_CHANGES[reason as usize], 1);
 }
 
 /// This replica went over into another history of the database, which was noticed so.
@@ -460,8 +492,27 @@ fn render_heartbeats(text: &mut String, readings: &Readings) {
         let count = read(count);
         line(text, format_args!("client_failover_transaction_retries_total{{transaction=\"{name}\"}} {count}"));
     }
+    let help = "Transactions ended, by name and outcome; one that is run again counts once.";
+    family(text, "transactions_total", "counter", help);
+    for (name, by_outcome) in std::iter::zip(TRANSACTIONS, &TRANSACTIONS_ENDED) {
+        for ((_, outcome), count) in std::iter::zip(OUTCOMES, by_outcome) {
+            let count = read(count);
+            if count > 0 {
+                let labels = format!("transaction=\"{name}\",outcome=\"{outcome}\"");
+                line(text, format_args!("client_failover_transactions_total{{{labels}}} {count}"));
+            }
+        }
+    }
+    const DURATION: &str = "transaction_duration_seconds";
+    family(text, DURATION, "histogram", "Time that transactions take with all their attempts, by name.");
+    for (name, durations) in std::iter::zip(TRANSACTIONS, &TRANSACTION_DURATIONS) {
+        if !durations.is_empty() {
+            let labels = format!("transaction=\"{name}\"");
+            durations.write(text, &format!("client_failover_{DURATION}"), &labels, &DURATIONS_US, 1e6);
+        }
+    }
     family(text, "role_changes_total", "counter", "Changes of roles committed by this replica, by reason.");
-    for ((_, reason), count) in std::iter::zip(REASONS, &ROLE_CHANGES) {
+    for (reason, count) in std::iter::zip(Reason::ALL.map(Reason::name), &ROLE_CHANGES) {
         line(text, format_args!("client_failover_role_changes_total{{reason=\"{reason}\"}} {}", read(count)));
     }
     let help = "Histories of the database that this replica went over into, by how they were noticed.";
@@ -558,6 +609,9 @@ mod tests {
     fn every_label_is_at_the_place_of_its_number() {
         for (place, (route, _)) in ROUTES.iter().enumerate() {
             assert_eq!(*route as usize, place);
+        }
+        for (place, (outcome, _)) in OUTCOMES.iter().enumerate() {
+            assert_eq!(*outcome as usize, place);
         }
     }
 

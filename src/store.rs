@@ -6,6 +6,7 @@
 //! must not log, count or answer: it may be run again.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,11 +15,10 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use tracing::Instrument as _;
 
-use crate::metrics::{self, PoolUse};
-use crate::seeded_bugs::{SeededBug, active, takes_for_done};
+use crate::metrics::{self, Outcome, PoolUse};
 use crate::telemetry;
 use admission::Admission;
-use connection::Connection;
+use connection::{Connection, ReadConnection};
 use fault::Fault;
 use histories::{DatabaseHistory, Of};
 use hosts::Hosts;
@@ -47,6 +47,7 @@ mod pool;
 pub mod private;
 pub mod reader;
 pub mod reads;
+mod rows;
 pub mod spread;
 pub mod state;
 pub mod status;
@@ -139,8 +140,36 @@ pub enum LostCommit {
     Report,
 }
 
-/// The work of one transaction.
-pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, WorkError>> + Send + 'c>>;
+/// The work of one transaction. It may be done several times, and borrow what is there for longer.
+pub type Work<'c, T, E = WorkError> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
+
+/// Says to the compiler that what work borrows (`'e`) outlives each time that it is done (`'c`), so
+/// that nothing has to be cloned for it. It holds nothing.
+#[derive(Clone, Copy)]
+pub struct Scope<'c, 'e: 'c>(PhantomData<&'c &'e ()>);
+
+/// Why the work of a transaction gives no result.
+#[derive(Debug)]
+pub enum Stop<R> {
+    /// It cannot be done, or not on this snapshot.
+    Failed(WorkError),
+    /// It is not to be done. That, too, is a decision on what was read, and is committed like any
+    /// other before anybody hears of it; nothing was written before it.
+    Refused(R),
+}
+
+impl<R> From<WorkError> for Stop<R> {
+    fn from(error: WorkError) -> Stop<R> {
+        Stop::Failed(error)
+    }
+}
+
+/// What is done outside of serializable transactions.
+#[derive(Clone, Copy)]
+enum Access {
+    Reads,
+    Writes,
+}
 
 /// Why the work of a transaction stopped.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +228,7 @@ impl Store {
     fn open_with(hosts: Hosts, options: StoreOptions, life: Arc<Life>, signs_over: Option<Arc<Store>>) -> Store {
         let statement_ms = options.operation_timeout.as_millis();
         let idle_ms = options.idle_in_transaction_timeout.as_millis();
-        let mut settings = vec![
+        let settings = vec![
             ("statement_timeout", format!("{statement_ms}ms")),
             ("lock_timeout", LOCK_TIMEOUT.to_owned()),
             ("idle_in_transaction_session_timeout", format!("{idle_ms}ms")),
@@ -211,9 +240,6 @@ impl Store {
             ("enable_bitmapscan", "off".to_owned()),
             ("jit", "off".to_owned()),
         ];
-        if active(SeededBug::CommitNotDurable) {
-            settings.push(("synchronous_commit", "off".to_owned()));
-        }
         let texts = Texts::new(&settings, options.pooler);
         let admission =
             Admission::new(settings, options.pooler, hosts.target(), options.password_file.clone(), life.clone());
@@ -311,7 +337,7 @@ impl Store {
             return Ok(());
         }
         let store = self.background();
-        let spare = store.read("spare_connections", |connection| {
+        let spare = store.read("spare_connections", |connection, _| {
             Box::pin(async move { Ok(sqlx::query_scalar::<_, i64>(SPARE).fetch_one(connection).await?) })
         });
         self.line.note_spare(spare.await?);
@@ -334,40 +360,50 @@ impl Store {
     /// start with a new snapshot and a new reading of the clock, after a short random wait; so does
     /// a broken connection, on another one. What was never committed was never decided. Ends within
     /// the operation timeout.
-    pub async fn serializable<T>(
+    pub async fn serializable<'e, T, R: From<StoreError>>(
         &self,
         name: &'static str,
         lost_commit: LostCommit,
-        work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
-    ) -> Result<T, StoreError> {
+        work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T, Stop<R>>,
+    ) -> Result<T, R> {
         let deadline = Instant::now() + self.options.operation_timeout;
         self.serializable_on(&mut Kept::nothing(), deadline, u32::MAX, name, lost_commit, work).await
     }
 
     /// As [`Store::serializable`], until a deadline and for so many conflicts at most, on a
     /// connection that the caller keeps from one transaction to the next.
-    pub async fn serializable_on<T>(
+    pub async fn serializable_on<'e, T, R: From<StoreError>>(
         &self,
         kept: &mut Kept,
         deadline: Instant,
         max_conflicts: u32,
         name: &'static str,
         lost_commit: LostCommit,
-        work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
-    ) -> Result<T, StoreError> {
+        work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T, Stop<R>>,
+    ) -> Result<T, R> {
+        let began = Instant::now();
         let attempts = self.attempts(kept, deadline, max_conflicts, name, lost_commit, work);
-        attempts.instrument(telemetry::transaction_span(name)).await
+        let ended = attempts.instrument(telemetry::transaction_span(name)).await;
+        let outcome = match &ended {
+            Ok(Ok(_)) => Outcome::Committed,
+            Ok(Err(_)) => Outcome::Refused,
+            Err(StoreError::Contended { .. }) => Outcome::Contended,
+            Err(StoreError::Unavailable(_)) => Outcome::Unavailable,
+            Err(StoreError::Inconsistent(_) | StoreError::Failed { .. }) => Outcome::Failed,
+        };
+        metrics::transaction_ended(name, outcome, began.elapsed());
+        ended.unwrap_or_else(|error| Err(error.into()))
     }
 
-    async fn attempts<T>(
+    async fn attempts<'e, T, R>(
         &self,
         kept: &mut Kept,
         deadline: Instant,
         max_conflicts: u32,
         name: &'static str,
         lost_commit: LostCommit,
-        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
-    ) -> Result<T, StoreError> {
+        mut work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T, Stop<R>>,
+    ) -> Result<Result<T, R>, StoreError> {
         let mut conflicts = 0;
         let mut met_others = false;
         let mut lost = 0;
@@ -420,13 +456,13 @@ impl Store {
 
     /// One attempt of a serializable transaction. A connection that is not known to be good is
     /// closed, never handed back.
-    async fn attempt<T>(
+    async fn attempt<'e, T, R>(
         &self,
         name: &'static str,
         kept: &mut Kept,
         time_left: Duration,
-        work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
-    ) -> Result<T, Fault> {
+        work: &mut impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T, Stop<R>>,
+    ) -> Result<Result<T, R>, Fault> {
         let (mut connection, has_begun) = match kept.take() {
             Keeping::Nothing => (self.connection(time_left).await?, false),
             Keeping::Idle(connection) => (connection, false),
@@ -451,27 +487,27 @@ impl Store {
             if connection.is_spread() {
                 spread::set_for_nodes(&mut connection).await?;
             }
-            let done = work(&mut connection).await?;
+            let done = match work(&mut connection, Scope(PhantomData)).await {
+                Ok(done) => Ok(done),
+                Err(Stop::Refused(refusal)) => Err(refusal),
+                Err(Stop::Failed(error)) => return Err(error),
+            };
             if uncertain.is_some() {
                 // A commit that writes nothing waits for no standby.
                 sqlx::raw_sql(WRITE_SOMETHING).execute(&mut *connection).await?;
             }
             committing = true;
-            if active(SeededBug::AnsweredBeforeCommit) {
-                return Ok((done, None));
-            }
             let commit = sqlx::raw_sql(commit).execute(&mut *connection);
             match notices::listening_for_warnings(commit).await {
-                (Err(error), _) if !takes_for_done(&error) => Err(WorkError::from(error)),
                 (Ok(_), warning) => Ok((done, warning)),
-                (Err(_), _) => Ok((done, None)),
+                (Err(error), _) => Err(WorkError::from(error)),
             }
         };
         let outcome = tokio::time::timeout(time_left, run).await;
         let fault = match outcome {
             // Nobody waits for the standby any more: it is committed here, and whether it survives
             // this server is unknown.
-            Ok(Ok((_, Some(warning)))) if !active(SeededBug::CancelledWaitTakenForDone) => {
+            Ok(Ok((_, Some(warning)))) => {
                 tracing::warn!(transaction = name, warning, "a COMMIT is not known to be replicated");
                 Fault::LostInCommit(warning)
             }
@@ -481,11 +517,12 @@ impl Store {
                 if let Some(uncertain) = uncertain {
                     self.line.note_certain_commit(uncertain);
                 }
-                match (active(SeededBug::AnsweredBeforeCommit), kept.keeps) {
-                    (true, _) => drop(tokio::spawn(commit_later(connection))),
-                    (false, true) if begins_next => kept.keeping = Keeping::Begun(connection),
-                    (false, true) => kept.keeping = Keeping::Idle(connection),
-                    (false, false) => connection.hand_back(),
+                if !kept.keeps {
+                    connection.hand_back();
+                } else if begins_next {
+                    kept.keeping = Keeping::Begun(connection);
+                } else {
+                    kept.keeping = Keeping::Idle(connection);
                 }
                 return Ok(done);
             }
@@ -565,10 +602,10 @@ impl Store {
     /// Runs a read of one statement on a kept connection, so that it needs no other; what was begun
     /// on it is given up. `None` where that fails: what is wrong is found out by the transaction
     /// that follows.
-    pub async fn read_on<T>(
+    pub async fn read_on<'e, T>(
         &self,
         kept: &mut Kept,
-        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+        mut work: impl for<'c> FnMut(&'c mut ReadConnection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Option<T> {
         let patience = self.options.operation_timeout;
         let mut connection = match kept.take() {
@@ -576,23 +613,43 @@ impl Store {
             Keeping::Idle(connection) => connection,
             Keeping::Begun(connection) | Keeping::InTurn(connection) => roll_back(connection).await?,
         };
-        let done = tokio::time::timeout(patience, work(&mut connection)).await.ok()?.ok()?;
+        let done = tokio::time::timeout(patience, work(&mut connection, Scope(PhantomData))).await.ok()?.ok()?;
         kept.keeping = Keeping::Idle(connection);
         Some(done)
     }
 
     /// Runs a read outside serializable isolation, on another connection if one proves broken.
-    pub async fn read<T>(
+    pub async fn read<'e, T>(
         &self,
         name: &'static str,
-        mut work: impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+        mut work: impl for<'c> FnMut(&'c mut ReadConnection, Scope<'c, 'e>) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        self.outside_serializable(name, Access::Reads, |connection, scope| work(connection, scope)).await
+    }
+
+    /// Runs one statement that changes something, or locks it for a moment, and commits by itself.
+    /// For what is done again where it fails, and decides on no role: where the connection breaks,
+    /// it is.
+    pub async fn autocommit<'e, T>(
+        &self,
+        name: &'static str,
+        work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T>,
+    ) -> Result<T, StoreError> {
+        self.outside_serializable(name, Access::Writes, work).await
+    }
+
+    async fn outside_serializable<'e, T>(
+        &self,
+        name: &'static str,
+        access: Access,
+        mut work: impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + self.options.operation_timeout;
         let mut lost = 0;
         let mut elsewhere = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let fault = match self.attempt_read(left, &mut work).await {
+            let fault = match self.attempt_outside_serializable(access, left, &mut work).await {
                 Ok(done) => return Ok(done),
                 Err(fault) => fault,
             };
@@ -624,19 +681,24 @@ impl Store {
         }
     }
 
-    async fn attempt_read<T>(
+    async fn attempt_outside_serializable<'e, T>(
         &self,
+        access: Access,
         time_left: Duration,
-        work: &mut impl for<'c> FnMut(&'c mut Connection) -> Work<'c, T>,
+        work: &mut impl for<'c> FnMut(&'c mut Connection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Result<T, Fault> {
         let epoch = self.life.epoch();
         let mut connection = self.connection(time_left).await?;
         let run = async {
             if !self.reads_in_transactions {
-                return work(&mut connection).await;
+                return work(&mut connection, Scope(PhantomData)).await;
             }
-            self.line.admission().admit_beginning(&mut connection, &self.begins().read).await?;
-            let done = work(&mut connection).await?;
+            let begin = match access {
+                Access::Reads => &self.begins().read,
+                Access::Writes => &self.begins().autocommit,
+            };
+            self.line.admission().admit_beginning(connection.raw(), begin).await?;
+            let done = work(&mut connection, Scope(PhantomData)).await?;
             sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
             Ok(done)
         };
@@ -704,15 +766,15 @@ struct Texts {
 struct Begins {
     serializable: Arc<str>,
     commit_and_serializable: Arc<str>,
-    /// For a read that has to be a transaction. A look at the server follows in the same message.
+    /// For a read that has to be a transaction, and for a statement that does. A look at the server
+    /// follows in the same message.
     read: Arc<str>,
+    autocommit: Arc<str>,
 }
 
 impl Texts {
     fn new(settings: &[(&'static str, String)], pooler: Pooler) -> Texts {
-        let level = if active(SeededBug::ReadCommitted) { "READ COMMITTED" } else { "SERIALIZABLE" };
         let begins = |commit: &str| {
-            let commit = if active(SeededBug::CommitNotDurable) { "off" } else { commit };
             // Behind a pooler nothing of a session outlives a transaction.
             let set: String = match pooler {
                 Pooler::None => String::new(),
@@ -723,24 +785,18 @@ impl Texts {
                     .map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"))
                     .collect(),
             };
-            let serializable = format!("BEGIN ISOLATION LEVEL {level}{set}");
+            let serializable = format!("BEGIN ISOLATION LEVEL SERIALIZABLE{set}");
             Begins {
                 commit_and_serializable: format!("COMMIT; {serializable}").into(),
                 serializable: serializable.into(),
                 // A statement is parsed in one message and run in the next: outside a transaction
                 // another server connection could get the second. And behind a pooler the server
                 // may become another one under a connection that stays.
-                read: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; ").into(),
+                read: format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY{set}; ").into(),
+                autocommit: format!("BEGIN ISOLATION LEVEL READ COMMITTED{set}; ").into(),
             }
         };
         Texts { by_commit: ["on", "remote_apply"].map(begins) }
-    }
-}
-
-/// What [`SeededBug::AnsweredBeforeCommit`] does about COMMIT.
-async fn commit_later(mut connection: Connection) {
-    if sqlx::raw_sql("COMMIT").execute(&mut *connection).await.is_ok() {
-        connection.hand_back();
     }
 }
 

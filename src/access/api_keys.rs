@@ -155,7 +155,7 @@ impl ApiKeys {
         if used.is_empty() {
             return;
         }
-        if let Err(error) = api_keys::note_use(&self.store, used).await {
+        if let Err(error) = api_keys::note_use(&self.store, &used).await {
             tracing::debug!(%error, "the use of API keys could not be noted");
         }
     }

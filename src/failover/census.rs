@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::risks::{FLAPPING_GRANTS, FLAPPING_SPAN, Looked, Risk, risks};
 use super::{Failover, FailoverError, no_such_group};
 use crate::arbitration::Role;
 use crate::ids::{GroupPath, Groups};
@@ -32,62 +33,6 @@ const PAGE: i64 = 1_000;
 const MOST_KEPT: usize = 10_000;
 /// The most groups that are looked at again because their Primary has changed since the census.
 const MOST_CHANGED: i64 = 200;
-
-/// Below this, in per cent, a Primary counts as unhealthy.
-const UNHEALTHY_BELOW: f64 = 90.0;
-/// A group flaps if Primary was granted so often within so many seconds.
-const FLAPPING_GRANTS: i64 = 4;
-const FLAPPING_SPAN_S: f64 = 600.0;
-
-/// Why a group needs a look, the most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Risk {
-    /// It has sessions, none is Primary, and no handover is under way that ends that.
-    NoPrimary,
-    /// Nobody could take over from its Primary.
-    NoStandby,
-    /// Its Primary is ill.
-    PrimaryUnhealthy,
-    /// Primary changes hands all the time.
-    Flapping,
-}
-
-/// What the risks of a group are told by.
-#[derive(Clone, Copy, Debug)]
-struct Looked {
-    sessions: i64,
-    /// How many of them are live.
-    live: i64,
-    primary_health: Option<f64>,
-    /// Whether the end of a handover is being waited for.
-    is_handing_over: bool,
-    is_flapping: bool,
-}
-
-fn risks(looked: Looked) -> Vec<Risk> {
-    let Looked { sessions, live, primary_health, is_handing_over, is_flapping } = looked;
-    let mut risks = Vec::new();
-    match primary_health {
-        // Planned, and over within the lease of the one before, who may act until it has heard of
-        // it. Somebody has to be there to take over.
-        None if is_handing_over && live > 0 => {}
-        None if sessions > 0 => risks.push(Risk::NoPrimary),
-        // A group that nobody has registered in is not in use.
-        None => {}
-        Some(health) => {
-            if live < 2 {
-                risks.push(Risk::NoStandby);
-            }
-            if health < UNHEALTHY_BELOW {
-                risks.push(Risk::PrimaryUnhealthy);
-            }
-        }
-    }
-    if is_flapping {
-        risks.push(Risk::Flapping);
-    }
-    risks
-}
 
 /// What a census found.
 #[derive(Debug, Default)]
@@ -287,11 +232,12 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
     let mut busy = Duration::ZERO;
     let began = Instant::now();
     let (newest_event, flapping, outages, latest) = store
-        .read("census_begins", |connection| {
+        .read("census_begins", |connection, _| {
             Box::pin(async move {
                 let newest_event = events::find_newest_id(connection).await?;
                 let limit = MOST_KEPT as i64;
-                let flapping = status::find_flapping(connection, FLAPPING_GRANTS, FLAPPING_SPAN_S, limit).await?;
+                let flapping =
+                    status::find_flapping(connection, FLAPPING_GRANTS, FLAPPING_SPAN.as_secs_f64(), limit).await?;
                 let outages = status::count_outages(connection).await?;
                 Ok((newest_event, flapping, outages, status::read_histories(connection, 1).await?.pop()))
             })
@@ -307,7 +253,7 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
     loop {
         let began = Instant::now();
         let page =
-            store.read("census", move |connection| Box::pin(status::read_census_page(connection, after, PAGE))).await?;
+            store.read("census", |connection, _| Box::pin(status::read_census_page(connection, after, PAGE))).await?;
         let is_last = page.len() < PAGE as usize;
         after = page.last().map_or(after, |row| row.group_key);
         for row in page {
@@ -390,9 +336,8 @@ impl Failover {
         found.sort_by_key(|(worst, _)| *worst);
         let at_risk: Vec<Uuid> = found.into_iter().map(|(_, key)| key).collect();
         let counted = census.counted_in(&query.search);
-        let query = Arc::new(query);
-        let (keys, total, at_risk) = self.find_page(query, Arc::new(at_risk)).await?;
-        let groups = self.read_status(keys).await?;
+        let (keys, total, at_risk) = self.find_page(&query, &at_risk).await?;
+        let groups = self.read_status(&keys).await?;
         let groups = groups.into_iter().map(|group| (self.risks_of(&census, &group), group));
         let groups = groups.map(|(risks, group)| (group, risks)).collect();
         let new_history = self.list_histories(1).await?.pop().filter(|latest| latest.reason != FIRST_HISTORY);
@@ -401,12 +346,12 @@ impl Failover {
 
     /// The histories of the database, the latest first.
     pub async fn list_histories(&self, limit: i64) -> Result<Vec<History>, StoreError> {
-        self.store.read("histories", move |connection| Box::pin(status::read_histories(connection, limit))).await
+        self.store.read("histories", |connection, _| Box::pin(status::read_histories(connection, limit))).await
     }
 
     /// One group with what is true of it now.
     pub async fn find_status(&self, path: &GroupPath) -> Result<(GroupStatus, Vec<Risk>), FailoverError> {
-        let found = self.read_status(vec![path.key().0]).await?.pop();
+        let found = self.read_status(&[path.key().0]).await?.pop();
         let group = found.ok_or_else(|| no_such_group(path))?;
         let risks = self.risks_of(&self.census.get(), &group);
         Ok((group, risks))
@@ -461,40 +406,29 @@ impl Failover {
         let after = census.newest_event;
         let keys = self
             .store
-            .read("changed_groups", move |connection| {
+            .read("changed_groups", |connection, _| {
                 Box::pin(status::find_changed_since(connection, after, MOST_CHANGED))
             })
             .await?;
-        self.read_status(keys).await
+        self.read_status(&keys).await
     }
 
-    async fn read_status(&self, keys: Vec<Uuid>) -> Result<Vec<GroupStatus>, StoreError> {
+    async fn read_status(&self, keys: &[Uuid]) -> Result<Vec<GroupStatus>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = Arc::new(keys);
-        let store = self.store.clone();
         self.store
-            .read("status", move |connection| {
-                let keys = keys.clone();
-                let store = store.clone();
-                Box::pin(async move { status::read_status(connection, &keys, store.options()).await })
-            })
+            .read("status", |connection, _| Box::pin(status::read_status(connection, keys, self.store.options())))
             .await
     }
 
     /// The keys of a page, how many groups there are, and how many of them are at risk.
-    async fn find_page(
-        &self,
-        query: Arc<StatusQuery>,
-        at_risk: Arc<Vec<Uuid>>,
-    ) -> Result<(Vec<Uuid>, i64, i64), StoreError> {
+    async fn find_page(&self, query: &StatusQuery, at_risk: &[Uuid]) -> Result<(Vec<Uuid>, i64, i64), StoreError> {
         self.store
-            .read("status_page", move |connection| {
-                let (query, at_risk) = (query.clone(), at_risk.clone());
+            .read("status_page", |connection, _| {
                 Box::pin(async move {
                     let at_risk = match query.search.text {
-                        Some(_) => status::keep_found(connection, &query.search, &at_risk).await?,
+                        Some(_) => status::keep_found(connection, &query.search, at_risk).await?,
                         // All are in the scope already; one that is gone by now is left out where
                         // it is read.
                         None => at_risk.to_vec(),
@@ -525,26 +459,6 @@ impl Failover {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_group_is_at_risk_for_what_it_lacks() {
-        for (sessions, live, primary_health, is_handing_over, is_flapping, expected) in [
-            (0, 0, None, false, false, vec![]),
-            (2, 0, None, false, false, vec![Risk::NoPrimary]),
-            (2, 2, None, false, true, vec![Risk::NoPrimary, Risk::Flapping]),
-            (2, 2, None, true, false, vec![]),
-            (2, 1, None, true, true, vec![Risk::Flapping]),
-            (2, 0, None, true, false, vec![Risk::NoPrimary]),
-            (1, 1, Some(100.0), false, false, vec![Risk::NoStandby]),
-            (2, 1, Some(50.0), false, false, vec![Risk::NoStandby, Risk::PrimaryUnhealthy]),
-            (2, 2, Some(89.9), true, false, vec![Risk::PrimaryUnhealthy]),
-            (2, 2, Some(90.0), false, false, vec![]),
-            (3, 3, Some(100.0), false, true, vec![Risk::Flapping]),
-        ] {
-            let looked = Looked { sessions, live, primary_health, is_handing_over, is_flapping };
-            assert_eq!(risks(looked), expected, "{looked:?}");
-        }
-    }
 
     #[test]
     fn of_more_groups_at_risk_than_are_kept_the_worst_are() {

@@ -3,7 +3,7 @@
 
 use crate::access::Denied;
 use crate::ids::{GroupId, NamespacePath, SessionId, TenantId};
-use crate::store::StoreError;
+use crate::store::{Stop, StoreError};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -96,4 +96,10 @@ pub enum FailoverError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<FailoverError> for Stop<FailoverError> {
+    fn from(refusal: FailoverError) -> Stop<FailoverError> {
+        Stop::Refused(refusal)
+    }
 }

@@ -129,7 +129,7 @@ impl Feed {
                 let oldest = self
                     .0
                     .store
-                    .read("oldest_event", |connection| Box::pin(events::find_oldest_id(connection)))
+                    .read("oldest_event", |connection, _| Box::pin(events::find_oldest_id(connection)))
                     .await?;
                 (after, oldest.is_some_and(|oldest| after.saturating_add(1) < oldest))
             }
@@ -140,7 +140,7 @@ impl Feed {
                 let newest = self
                     .0
                     .store
-                    .read("newest_event", |connection| Box::pin(events::find_newest_id(connection)))
+                    .read("newest_event", |connection, _| Box::pin(events::find_newest_id(connection)))
                     .await?;
                 if after <= newest { (after, false) } else { (settled, true) }
             }
@@ -389,13 +389,10 @@ impl Listener {
             self.catch_up_to = None;
             return Ok(());
         }
-        let (scope, after) = (Arc::new(self.scope.clone()), self.at);
-        let store = self.feed.0.store.clone();
+        let (scope, after) = (&self.scope, self.at);
+        let store = &self.feed.0.store;
         let page = store
-            .read("catch_up", move |connection| {
-                let scope = scope.clone();
-                Box::pin(async move { events::read_events(connection, &scope, after, up_to, PAGE).await })
-            })
+            .read("catch_up", |connection, _| Box::pin(events::read_events(connection, scope, after, up_to, PAGE)))
             .await?;
         self.at = page.complete_to;
         let wanted: Vec<_> = page.events.into_iter().filter(|event| self.is_for_caller(event)).collect();
@@ -464,7 +461,7 @@ impl Reader {
             let after = self.at;
             let (page, base) = self
                 .store
-                .read("events", move |connection| {
+                .read("events", |connection, _| {
                     Box::pin(async move {
                         let page =
                             events::read_events(connection, &EventScope::Everything, after, i64::MAX, PAGE).await?;
@@ -545,7 +542,7 @@ impl Reader {
     }
 
     async fn find_newest_id(&self) -> Result<i64, StoreError> {
-        self.store.read("newest_event", |connection| Box::pin(events::find_newest_id(connection))).await
+        self.store.read("newest_event", |connection, _| Box::pin(events::find_newest_id(connection))).await
     }
 
     /// Waits until every transaction that took an id up to this one has ended.
@@ -566,6 +563,6 @@ impl Reader {
     }
 
     async fn find_writers(&self) -> Result<HashSet<String>, StoreError> {
-        self.store.read("event_writers", |connection| Box::pin(events::find_writers(connection))).await
+        self.store.read("event_writers", |connection, _| Box::pin(events::find_writers(connection))).await
     }
 }

@@ -31,7 +31,6 @@ use crate::ids::{GroupPath, SessionId};
 use crate::limited;
 use crate::log_limits::Lines;
 use crate::metrics::{self, PoolUse};
-use crate::seeded_bugs::{self, FirstReading};
 use crate::store::connection::Connection;
 use crate::store::groups::{self, LeaseLeft};
 use crate::store::state::{self, Actor, Loaded, ReportedTimes, StoredGroup, instant};
@@ -90,7 +89,7 @@ impl Drop for Entrance {
 type Outcome = Result<Answer, FailoverError>;
 
 struct Waiting {
-    request: Arc<Request>,
+    request: Box<Request>,
     deadline: Instant,
     reply: oneshot::Sender<Outcome>,
 }
@@ -117,7 +116,7 @@ impl Request {
             sent_at: ClientInstant(instant(self.times(clock).heartbeat_time).0),
             data_sent_until: self.message.last_data_send_time.map(instant),
             acting_as: self.message.acting_as,
-            term_seen: seeded_bugs::term_heeded(self.message.term_seen),
+            term_seen: self.message.term_seen,
         }
     }
 
@@ -229,7 +228,7 @@ impl HeartbeatQueue {
         let key = path.key().0;
         let tenant = path.parent.tenant.as_str().into();
         let (caller, arrived_at) = (caller.identity.clone(), caller.arrived_at);
-        let request = Arc::new(Request { path, key, session, message, tenant, caller, arrived_at, is_bound });
+        let request = Box::new(Request { path, key, session, message, tenant, caller, arrived_at, is_bound });
         let waiting = Waiting { request, deadline, reply };
         if self.entrance.0.push(waiting).is_err() {
             return Err(FailoverError::Overloaded("too many heartbeats are waiting to be written"));
@@ -341,15 +340,14 @@ impl Writer {
     /// Finds out how large groups are that have not been seen before; those that are expensive go
     /// back into the line.
     async fn without_expensive(&self, kept: &mut Kept, batch: Vec<Waiting>) -> Vec<Waiting> {
-        let unknown: Arc<[uuid::Uuid]> = self.line.unknown_groups(&batch).into();
+        let unknown: Vec<uuid::Uuid> = self.line.unknown_groups(&batch).into();
         if unknown.is_empty() {
             return batch;
         }
-        let asked = unknown.clone();
-        let counted = self.store.read_on(kept, move |connection| {
-            let asked = asked.clone();
-            Box::pin(async move { groups::count_some_sessions(connection, &asked, EXPENSIVE).await })
-        });
+        let asked = &unknown;
+        let counted = self
+            .store
+            .read_on(kept, |connection, _| Box::pin(groups::count_some_sessions(connection, asked, EXPENSIVE)));
         // Where that fails, so will the transaction, and says why.
         let Some(sizes) = counted.await else { return batch };
         self.line.note_sizes(std::iter::zip(unknown.iter().copied(), sizes));
@@ -412,10 +410,8 @@ impl Writer {
         keys.sort_unstable();
         keys.dedup();
         let store = self.store.background();
-        let look = store.read("find_held", move |connection| {
-            let keys = keys.clone();
-            Box::pin(async move { groups::find_held(connection, &keys).await })
-        });
+        let keys = &keys;
+        let look = store.autocommit("find_held", |connection, _| Box::pin(groups::find_held(connection, keys)));
         match tokio::time::timeout(LOOK_FOR_HELD, look).await {
             Ok(Ok(held)) => {
                 self.held.note(&held);
@@ -468,79 +464,22 @@ impl Writer {
                 epoch: 0,
             });
         };
-        let requests: Arc<[Arc<Request>]> = part.iter().map(|waiting| waiting.request.clone()).collect();
-        let longer_leases = self.longer_leases.clone();
-        let store = self.store.clone();
-        let rules = self.rules;
-        let notes_leases = self.deadlines.is_some();
-        let first_reading = Arc::new(FirstReading::default());
-        // All of them are of one group then.
-        let is_large = self.line.is_expensive(requests[0].key);
+        let requests: &[&Request] = &part.iter().map(|waiting| &*waiting.request).collect::<Vec<_>>();
+        let decision = Decision {
+            rules: &self.rules,
+            lost_leases: &self.longer_leases,
+            // All of them are of one group then.
+            is_of_large_group: self.line.is_expensive(requests[0].key),
+            notes_leases: self.deadlines.is_some(),
+        };
+        let decision = &decision;
         self.store
-            .serializable_on(kept, deadline, max_conflicts, "heartbeats", LostCommit::Repeat, move |connection| {
-                let requests = requests.clone();
-                let store = store.clone();
-                let first_reading = first_reading.clone();
-                let longer_leases = longer_leases.clone();
-                Box::pin(async move {
-                    let (keys, places) = distinct_keys(&requests);
-                    let options = store.options();
-                    // Where groups are spread, a part is looked up in as many steps as the whole is
-                    // read in.
-                    let (clock, part, whole) = match (is_large && !connection.is_spread(), &keys[..]) {
-                        (true, [key]) => {
-                            let (clock, part) = load_in_part(connection, *key, &requests, options).await?;
-                            (clock, part, None)
-                        }
-                        _ => {
-                            let (clock, whole) = state::load(connection, &keys, options).await?;
-                            (clock, None, Some(whole))
-                        }
-                    };
-                    let read_at = Instant::now();
-                    let clock = first_reading.or(clock);
-                    let strangers = find_strangers(connection, &requests).await?;
-                    // If it has risen since the snapshot was taken, nothing comes of this.
-                    let epoch = store.life().epoch();
-                    let mut longer = Longer { lost: &longer_leases, epoch, given: Vec::new() };
-                    let in_part =
-                        part.and_then(|part| decide_in_part(&requests, &strangers, part, &clock, &rules, &mut longer));
-                    let is_whole = in_part.is_none();
-                    let (outcomes, loaded) = match in_part {
-                        Some((outcomes, part)) => (outcomes, Vec::from(part)),
-                        None => {
-                            // Where a part was not enough, by the clock of the statement that took
-                            // the snapshot all the same.
-                            let mut whole = match whole {
-                                Some(whole) => whole,
-                                None => state::load(connection, &keys, options).await?.1,
-                            };
-                            let outcomes = std::iter::zip(requests.iter(), places.iter())
-                                .enumerate()
-                                .map(|(i, (request, place))| match strangers.contains(&i) {
-                                    true => Err(session_of_another(&request.path, &request.session)),
-                                    false => decide(request, &mut whole[*place], &clock, &rules, &mut longer),
-                                })
-                                .collect();
-                            (outcomes, whole)
-                        }
-                    };
-                    let changes = changes_in(&requests, &places, &loaded);
-                    let leases = match notes_leases {
-                        true => Leases { left: leases_left(&loaded, &clock), read_at },
-                        false => Leases::none(),
-                    };
-                    let size = |stored: &StoredGroup| (stored.key.0, stored.session_ids.len());
-                    // Of a part of a group it is not known how large that is.
-                    let sizes = loaded.iter().flatten().flatten().filter(|_| is_whole).map(size).collect();
-                    let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
-                    state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
-                    Ok(Committed { outcomes, changes, leases, sizes, longer: longer.given, epoch })
-                })
+            .serializable_on(kept, deadline, max_conflicts, "heartbeats", LostCommit::Repeat, |connection, _| {
+                Box::pin(async move { Ok(decision.make(connection, requests, &self.store).await?) })
             })
             .await
             // Before anybody is answered.
-            .inspect(|committed| self.longer_leases.note(&committed.longer, committed.epoch))
+            .inspect(|committed: &Committed| self.longer_leases.note(&committed.longer, committed.epoch))
     }
 
     /// Answers every request of a part.
@@ -564,6 +503,79 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+/// How a batch is decided.
+struct Decision<'a> {
+    rules: &'a Rules,
+    /// Leases that were longer than those before them, where that may be lost.
+    lost_leases: &'a LongerLeases,
+    /// Whether all of it is of one group of many sessions.
+    is_of_large_group: bool,
+    /// Whether somebody looks at leases as they end.
+    notes_leases: bool,
+}
+
+impl Decision<'_> {
+    /// The work of one transaction: reads the state of the groups, decides one heartbeat after the
+    /// other in memory, and writes what changed.
+    async fn make(
+        &self,
+        connection: &mut Connection,
+        requests: &[&Request],
+        store: &Store,
+    ) -> Result<Committed, WorkError> {
+        let (keys, places) = distinct_keys(requests);
+        let options = store.options();
+        // Where groups are spread, a part is looked up in as many steps as the whole is read in.
+        let (clock, part, whole) = match (self.is_of_large_group && !connection.is_spread(), &keys[..]) {
+            (true, [key]) => {
+                let (clock, part) = load_in_part(connection, *key, requests, options).await?;
+                (clock, part, None)
+            }
+            _ => {
+                let (clock, whole) = state::load(connection, &keys, options).await?;
+                (clock, None, Some(whole))
+            }
+        };
+        let read_at = Instant::now();
+        let strangers = find_strangers(connection, requests).await?;
+        // If it has risen since the snapshot was taken, nothing comes of this.
+        let epoch = store.life().epoch();
+        let mut longer = Longer { lost: self.lost_leases, epoch, given: Vec::new() };
+        let in_part = part.and_then(|part| decide_in_part(requests, &strangers, part, &clock, self.rules, &mut longer));
+        let is_whole = in_part.is_none();
+        let (outcomes, loaded) = match in_part {
+            Some((outcomes, part)) => (outcomes, Vec::from(part)),
+            None => {
+                // Where a part was not enough, by the clock of the statement that took the snapshot
+                // all the same.
+                let mut whole = match whole {
+                    Some(whole) => whole,
+                    None => state::load(connection, &keys, options).await?.1,
+                };
+                let outcomes = std::iter::zip(requests.iter(), places.iter())
+                    .enumerate()
+                    .map(|(i, (request, place))| match strangers.contains(&i) {
+                        true => Err(session_of_another(&request.path, &request.session)),
+                        false => decide(request, &mut whole[*place], &clock, self.rules, &mut longer),
+                    })
+                    .collect();
+                (outcomes, whole)
+            }
+        };
+        let changes = changes_in(requests, &places, &loaded);
+        let leases = match self.notes_leases {
+            true => Leases { left: leases_left(&loaded, &clock), read_at },
+            false => Leases::none(),
+        };
+        let size = |stored: &StoredGroup| (stored.key.0, stored.session_ids.len());
+        // Of a part of a group it is not known how large that is.
+        let sizes = loaded.iter().flatten().flatten().filter(|_| is_whole).map(size).collect();
+        let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
+        state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
+        Ok(Committed { outcomes, changes, leases, sizes, longer: longer.given, epoch })
     }
 }
 
@@ -594,7 +606,7 @@ fn is_worth_splitting(error: &StoreError) -> bool {
 }
 
 /// The keys of the groups, each once, and for each request the place of its group's.
-fn distinct_keys(requests: &[Arc<Request>]) -> (Vec<uuid::Uuid>, Vec<usize>) {
+fn distinct_keys(requests: &[&Request]) -> (Vec<uuid::Uuid>, Vec<usize>) {
     let mut known = HashMap::with_capacity(requests.len());
     let mut keys = Vec::with_capacity(requests.len());
     let places = requests
@@ -612,14 +624,14 @@ fn distinct_keys(requests: &[Arc<Request>]) -> (Vec<uuid::Uuid>, Vec<usize>) {
 
 /// Which of the heartbeats come from somebody else than their session is bound to. Asks nothing
 /// where none is.
-async fn find_strangers(connection: &mut Connection, requests: &[Arc<Request>]) -> Result<HashSet<usize>, WorkError> {
+async fn find_strangers(connection: &mut Connection, requests: &[&Request]) -> Result<HashSet<usize>, WorkError> {
     if requests.iter().all(|request| !request.is_bound) {
         return Ok(HashSet::new());
     }
     let keys: Vec<uuid::Uuid> = requests.iter().map(|request| request.key).collect();
     let sessions: Vec<String> = requests.iter().map(|request| request.session.as_str().to_owned()).collect();
     let registrants = groups::find_registrants(connection, &keys, &sessions).await?;
-    let is_stranger = |(i, request): (usize, &Arc<Request>)| {
+    let is_stranger = |(i, request): (usize, &&Request)| {
         let registrant = registrants.seen_by(&request.caller, i);
         let is_theirs = !request.is_bound || beat_bound(registrant, &request.path.group, &request.session).is_ok();
         (!is_theirs).then_some(i)
@@ -632,7 +644,7 @@ async fn find_strangers(connection: &mut Connection, requests: &[Arc<Request>]) 
 async fn load_in_part(
     connection: &mut Connection,
     key: uuid::Uuid,
-    requests: &[Arc<Request>],
+    requests: &[&Request],
     options: &StoreOptions,
 ) -> Result<(state::Clock, Option<Loaded>), WorkError> {
     let sessions: Vec<&str> = requests.iter().map(|request| request.session.as_str()).collect();
@@ -642,7 +654,7 @@ async fn load_in_part(
 /// Decides heartbeats of one group on a part of it; nothing where one of them may change more than
 /// its own lease.
 fn decide_in_part(
-    requests: &[Arc<Request>],
+    requests: &[&Request],
     strangers: &HashSet<usize>,
     loaded: Loaded,
     clock: &state::Clock,
@@ -703,12 +715,11 @@ fn decide(
     let given_for_us = group.sessions[s].beat.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
     let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
     longer.given.extend(answer.lease.filter(|lease| lease.micros() > given_for_us).map(|lease| (request.key, lease)));
-    seeded_bugs::after_heartbeat(group, s, &report);
     stored.received.insert(s, request.times(clock));
     Ok(answer)
 }
 
-fn changes_in(requests: &[Arc<Request>], places: &[usize], loaded: &[Loaded]) -> Vec<RoleChange> {
+fn changes_in(requests: &[&Request], places: &[usize], loaded: &[Loaded]) -> Vec<RoleChange> {
     let mut changes = Vec::new();
     for (place, loaded) in loaded.iter().enumerate() {
         let Some(Ok(stored)) = loaded else { continue };

@@ -1,6 +1,5 @@
 //! What was: the changes of a group's roles, and how long they are kept.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -39,7 +38,7 @@ impl Failover {
         let key = path.key();
         let (found, is_known) = self
             .store()
-            .read("transitions", move |connection| {
+            .read("transitions", |connection, _| {
                 Box::pin(async move {
                     let HistoryRange { since, until, skip, count } = range;
                     let found = events::read_transitions(connection, key, since, until, skip, count).await?;
@@ -62,13 +61,9 @@ impl Failover {
         place: Option<(NamespacePath, Groups)>,
         count: i64,
     ) -> Result<Vec<Event>, FailoverError> {
-        let place = Arc::new(place);
-        let found = self.store().read("latest_transitions", move |connection| {
-            let place = place.clone();
-            Box::pin(async move {
-                let place = place.as_ref().as_ref().map(|(namespace, groups)| (namespace, groups));
-                events::read_latest_transitions(connection, place, count).await
-            })
+        let place = place.as_ref().map(|(namespace, groups)| (namespace, groups));
+        let found = self.store().read("latest_transitions", |connection, _| {
+            Box::pin(events::read_latest_transitions(connection, place, count))
         });
         Ok(found.await?)
     }
@@ -79,7 +74,7 @@ impl Failover {
         let key = path.key();
         let (found, is_known) = self
             .store()
-            .read("lifetimes", move |connection| {
+            .read("lifetimes", |connection, _| {
                 Box::pin(async move {
                     let found = lifetimes::read_lifetimes(connection, key).await?;
                     let is_known = !found.is_empty() || events::is_known_group(connection, key).await?;
@@ -130,7 +125,7 @@ async fn prune_table(store: &Store, kept: Kept, retention: Duration) -> Result<i
     let mut rows = 0;
     loop {
         let pruned = store
-            .read("prune", move |connection| match kept {
+            .autocommit("prune", |connection, _| match kept {
                 Kept::RoleTransitions => Box::pin(events::prune_events(
                     connection,
                     EventTable::RoleTransitions,

@@ -13,8 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::seeded_bugs::{SeededBug, active, in_line_of};
-
 /// From how many sessions on a group is expensive.
 pub const EXPENSIVE: usize = 64;
 
@@ -77,7 +75,8 @@ impl<T: Waits> Line<T> {
     /// Puts one at the end of its caller's line, if there is a place.
     pub fn push(&self, one: T) -> Result<(), T> {
         let mut state = self.lock();
-        let (tenant, caller) = in_line_of(one.of());
+        let (tenant, caller) = one.of();
+        let (tenant, caller) = (tenant.clone(), caller.clone());
         let theirs = state.cheap.len_of(&tenant) + state.expensive.len_of(&tenant);
         let all = state.cheap.len() + state.expensive.len();
         if all >= self.capacity || theirs >= (self.capacity - self.capacity / 4) || state.is_closed {
@@ -162,7 +161,7 @@ impl<T: Waits> Line<T> {
 
 impl<T: Waits> State<T> {
     fn is_expensive(&self, group: Uuid) -> bool {
-        !active(SeededBug::BatchesUnfair) && self.sizes.get(&group).is_some_and(|size| *size >= EXPENSIVE)
+        self.sizes.get(&group).is_some_and(|size| *size >= EXPENSIVE)
     }
 
     fn take(&mut self, most: usize) -> Vec<T> {
@@ -181,7 +180,7 @@ impl<T: Waits> State<T> {
     /// All heartbeats of one group: it is read once for them.
     fn take_expensive(&mut self, batch: &mut Vec<T>, most: usize) {
         let Some(first) = next_of(&mut self.expensive) else { return };
-        let (tenant, _) = in_line_of(first.of());
+        let tenant = first.of().0.clone();
         let group = first.group();
         batch.push(first);
         self.expensive.with(tenant, |callers| {
@@ -202,7 +201,7 @@ impl<T: Waits> State<T> {
         let mut groups: HashSet<Uuid> = batch.iter().map(T::group).collect();
         let size = |sizes: &HashMap<Uuid, usize>, group: &Uuid| sizes.get(group).copied().unwrap_or(EXPENSIVE).max(1);
         let mut sessions: usize = groups.iter().map(|group| size(&self.sizes, group)).sum();
-        while batch.len() < most && (sessions < MOST_SESSIONS || active(SeededBug::BatchesUnfair)) {
+        while batch.len() < most && sessions < MOST_SESSIONS {
             let Some(one) = next_of(&mut self.cheap) else { return };
             if groups.insert(one.group()) {
                 sessions += size(&self.sizes, &one.group());

@@ -6,7 +6,7 @@ use super::Caller;
 use crate::arbitration;
 use crate::ids::SessionId;
 use crate::log_limits::Lines;
-use crate::store::state::{self, StoredGroup};
+use crate::store::state::StoredGroup;
 use crate::{limited, metrics};
 
 /// A committed change of a role, for the log.
@@ -64,7 +64,7 @@ pub fn log_changes(changes: &[RoleChange]) {
             from = ?transition.from,
             to = ?transition.to,
             term = transition.term.0,
-            reason = state::reason_text(transition.reason),
+            reason = transition.reason.name(),
             "role changed"
         );
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::rates::Rates;
 use crate::store::audit::{self, Action};
-use crate::store::{LostCommit, Store};
+use crate::store::{LostCommit, Store, StoreError};
 
 /// How many of one caller are recorded in an hour.
 const RECORDED_PER_HOUR: u32 = 600;
@@ -75,11 +75,10 @@ impl Refusals {
 pub async fn keep(mut refusals: OnTheirWay, store: Store) {
     let mut batch = Vec::new();
     while refusals.0.recv_many(&mut batch, BATCH).await > 0 {
-        let refused: Arc<[Refusal]> = std::mem::take(&mut batch).into();
-        let written = store.serializable("record_refusals", LostCommit::Report, move |connection| {
-            let refused = refused.clone();
+        let refused = &std::mem::take(&mut batch);
+        let written = store.serializable("record_refusals", LostCommit::Report, |connection, _| {
             Box::pin(async move {
-                for refusal in &*refused {
+                for refusal in refused {
                     let entry = audit::Entry {
                         action: Action::RequestRefused,
                         tenant: refusal.tenant.as_deref().unwrap_or("*"),
@@ -97,7 +96,8 @@ pub async fn keep(mut refusals: OnTheirWay, store: Store) {
                 Ok(())
             })
         });
-        if let Err(error) = written.await {
+        let written: Result<(), StoreError> = written.await;
+        if let Err(error) = written {
             tracing::debug!(%error, "refusals are missing in the audit trail");
             tokio::time::sleep(WAIT_AFTER_FAILURE).await;
         }

@@ -1,7 +1,6 @@
 //! What runs between heartbeats: signs of life, and what takes roles from the dead: a look at each
 //! lease as it ends, and the sweep, which misses none.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -85,24 +84,20 @@ pub async fn remember_longer_leases(failover: Failover) {
 }
 
 async fn doubt_for(store: &Store, leases: &[(Uuid, FailoverTimeout)]) -> Result<(), StoreError> {
-    let leases: Arc<[(Uuid, FailoverTimeout)]> = leases.into();
-    let own = store.clone();
     store
-        .serializable("remember_leases", LostCommit::Repeat, move |connection| {
-            let leases = leases.clone();
-            let store = own.clone();
+        .serializable("remember_leases", LostCommit::Repeat, |connection, _| {
             Box::pin(async move {
                 let keys: Vec<Uuid> = leases.iter().map(|(group, _)| *group).collect();
                 let (clock, loaded) = state::load(connection, &keys, store.options()).await?;
                 let mut doubted = Vec::new();
-                for ((_, given_for), loaded) in std::iter::zip(&*leases, loaded) {
+                for ((_, given_for), loaded) in std::iter::zip(leases, loaded) {
                     // One with bad rows is left to its heartbeats, which say so.
                     if let Some(Ok(mut stored)) = loaded {
                         arbitration::doubt_for(&mut stored.group, *given_for, clock.moment());
                         doubted.push(stored);
                     }
                 }
-                state::save(connection, &clock, &mut doubted, Actor::Sweep).await
+                Ok(state::save(connection, &clock, &mut doubted, Actor::Sweep).await?)
             })
         })
         .await
@@ -153,11 +148,7 @@ pub async fn watch_leases(failover: Failover) {
 async fn look(store: &Store, deadlines: &Deadlines, due: &[Uuid]) -> Result<(), StoreError> {
     // Not in the transaction that takes the role: many of them were renewed by another replica, and
     // to read those there could get in the way of their next heartbeat.
-    let keys: Arc<[Uuid]> = due.into();
-    let held = store.read("look_at_leases", move |connection| {
-        let keys = keys.clone();
-        Box::pin(async move { groups::find_leases_left(connection, &keys).await })
-    });
+    let held = store.read("look_at_leases", |connection, _| Box::pin(groups::find_leases_left(connection, due)));
     let (lapsed, running): (Vec<_>, Vec<_>) = held.await?.into_iter().partition(|lease| lease.left_us <= 0);
     deadlines.note(&running, Instant::now());
     let mut lapsed: Vec<Uuid> = lapsed.into_iter().map(|lease| lease.group_key).collect();
@@ -207,13 +198,13 @@ impl Sweeper {
     /// in which nobody is left.
     async fn base_leases_anew(&mut self) -> Result<(), StoreError> {
         let latest =
-            self.store.read("find_clock_set_back", |connection| Box::pin(groups::find_clock_set_back(connection)));
+            self.store.read("find_clock_set_back", |connection, _| Box::pin(groups::find_clock_set_back(connection)));
         let latest = latest.await?;
         let mut after = Uuid::nil();
         while latest > self.clock_set_back {
             let page = self
                 .store
-                .read("find_groups_of_old_clock", move |connection| {
+                .read("find_groups_of_old_clock", |connection, _| {
                     Box::pin(groups::find_groups_of_old_clock(connection, latest, after, LAPSE_BATCH as i64))
                 })
                 .await?;
@@ -230,7 +221,7 @@ impl Sweeper {
 
     async fn find_lapsed(&self, role: HeldRole, after: Uuid) -> Result<groups::HolderPage, StoreError> {
         self.store
-            .read("find_lapsed", move |connection| {
+            .read("find_lapsed", |connection, _| {
                 Box::pin(groups::find_lapsed_holders(connection, role, after, SCAN_PAGE))
             })
             .await
@@ -242,7 +233,7 @@ impl Sweeper {
 async fn lapse_all(store: &Store, keys: &[Uuid]) -> Result<(), StoreError> {
     for part in store.by_place(keys.to_vec(), |key| *key).await {
         for keys in part.chunks(LAPSE_BATCH) {
-            lapse(store, keys.to_vec()).await?;
+            lapse(store, keys).await?;
         }
     }
     Ok(())
@@ -250,22 +241,18 @@ async fn lapse_all(store: &Store, keys: &[Uuid]) -> Result<(), StoreError> {
 
 /// The rule of arbitration on these groups, less those that somebody else holds: theirs is a later
 /// word.
-async fn lapse(store: &Store, keys: Vec<Uuid>) -> Result<(), StoreError> {
+async fn lapse(store: &Store, keys: &[Uuid]) -> Result<(), StoreError> {
     let mut kept = Kept::nothing();
     if keys.len() >= MANY_LAPSES {
         // Otherwise it would meet the heartbeats of others again and again, and each time one of
         // the two is done again.
         store.begin_in_turn(&mut kept).await;
     }
-    let keys = Arc::new(keys);
-    let own = store.clone();
     let deadline = Instant::now() + store.options().operation_timeout;
-    let changes = store
-        .serializable_on(&mut kept, deadline, u32::MAX, "sweep", LostCommit::Repeat, move |connection| {
-            let keys = keys.clone();
-            let store = own.clone();
+    let changes: Result<_, StoreError> = store
+        .serializable_on(&mut kept, deadline, u32::MAX, "sweep", LostCommit::Repeat, |connection, _| {
             Box::pin(async move {
-                let free = groups::lock_free_groups(connection, &keys).await?;
+                let free = groups::lock_free_groups(connection, keys).await?;
                 let free_keys: Vec<Uuid> = free.iter().map(|group| group.group_key).collect();
                 let (clock, loaded) = state::load(connection, &free_keys, store.options()).await?;
                 let mut lapsed = Vec::new();
@@ -281,7 +268,7 @@ async fn lapse(store: &Store, keys: Vec<Uuid>) -> Result<(), StoreError> {
                 Ok(changes)
             })
         })
-        .await?;
-    log_changes(&changes);
+        .await;
+    log_changes(&changes?);
     Ok(())
 }

@@ -23,6 +23,7 @@ use super::paths::{InGroup, InNamespace};
 use super::query;
 use super::values::{IdText, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, RoleNumber};
 use crate::access::Authenticator;
+use crate::arbitration::Reason;
 use crate::failover::feed::{Listener, Published};
 use crate::failover::{Failover, FailoverError};
 use crate::metrics;
@@ -347,7 +348,7 @@ struct RoleBody<'a> {
     /// The group's term after it.
     #[schemars(range(min = 0))]
     term: i64,
-    #[schemars(extend("enum" = metrics::reasons().collect::<Vec<_>>()))]
+    #[schemars(extend("enum" = Reason::ALL.map(Reason::name)))]
     reason: &'a str,
     /// What made it: a heartbeat, the sweep for lapsed roles, or an operator by a deletion.
     #[schemars(extend("enum" = ["heartbeat", "sweep", "operator"]))]

@@ -12,7 +12,6 @@ use super::hosts::Target;
 use super::liveness::Life;
 use super::password::PasswordFile;
 use super::{Pooler, columns, spread};
-use crate::seeded_bugs::{SeededBug, active};
 
 /// What is said of a physical standby.
 pub const IS_STANDBY: &str = "the server is a physical standby";
@@ -23,21 +22,24 @@ pub const IS_READ_ONLY: &str = "the server is read-only";
 /// What is said of a database that is in another history than the one that this replica works in.
 pub const IS_OF_ANOTHER_HISTORY: &str = "the database is in another history";
 
-/// What a server is and how it commits.
-const LOOK: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_setting('synchronous_commit')";
+/// What a server is and how it commits. It takes no writes where transactions are read-only unless
+/// they say otherwise; the one that a look belongs to may be of a read, and say so itself.
+const LOOK: &str =
+    "SELECT pg_is_in_recovery() AS is_standby, current_setting('default_transaction_read_only') = 'on' AS is_read_only,
+    current_setting('synchronous_commit') AS synchronous_commit";
 
 /// The latest history that it knows of. There is no such table before the database is migrated.
 const LOOK_AT_HISTORY: &str = "(SELECT history::text FROM service_histories ORDER BY history_id DESC LIMIT 1)";
 
 /// Where the connection leads.
-const LOOK_AT_PLACE: &str = "(SELECT system_identifier::text FROM pg_control_system()),
-    (SELECT oid::bigint FROM pg_database WHERE datname = current_database())";
+const LOOK_AT_PLACE: &str = "(SELECT system_identifier::text FROM pg_control_system()) AS server,
+    (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database";
 
-const NO_PLACE: &str = "NULL, NULL";
+const NO_PLACE: &str = "NULL AS server, NULL AS database";
 
 /// Whether groups are spread over several servers: there is a function then that tells a group's
 /// place.
-const LOOK_AT_SPREAD: &str = "to_regproc('place_of_group') IS NOT NULL";
+const LOOK_AT_SPREAD: &str = "to_regproc('place_of_group') IS NOT NULL AS is_spread";
 
 /// How every connection of a store begins.
 pub struct Admission {
@@ -102,13 +104,13 @@ impl Admission {
             Pooler::Transaction => NO_PLACE,
         };
         let seen = self.look(connection, "", place, of).await?;
-        self.commit_durably(connection, seen.try_get(2)?).await?;
+        self.commit_durably(connection, seen.try_get("synchronous_commit")?).await?;
         match (self.pooler, self.is_spread()) {
             (Pooler::None, is_spread) => {
                 if is_spread {
                     sqlx::raw_sql(spread::SETTINGS).execute(connection).await?;
                 }
-                Ok(Some(Place { server: seen.try_get(4)?, database: seen.try_get(5)? }))
+                Ok(Some(Place { server: seen.try_get("server")?, database: seen.try_get("database")? }))
             }
             (Pooler::Transaction, false) => {
                 columns::learn_types(connection).await?;
@@ -150,23 +152,23 @@ impl Admission {
             (Some(_), Of::KnownHistory) => LOOK_AT_HISTORY.to_owned(),
             (Some(known), _) => format!("(SELECT history::text FROM service_histories WHERE history = '{known}')"),
         };
-        let asking = AssertSqlSafe(format!("{before}{LOOK}, {history}, {place}, {LOOK_AT_SPREAD}"));
+        let asking = AssertSqlSafe(format!("{before}{LOOK}, {history} AS history, {place}, {LOOK_AT_SPREAD}"));
         let seen = sqlx::raw_sql(asking).fetch_one(connection).await?;
-        let refused = match (seen.try_get(0)?, seen.try_get(1)?, self.target) {
+        let refused = match (seen.try_get("is_standby")?, seen.try_get("is_read_only")?, self.target) {
             (true, _, _) => Some(IS_STANDBY),
             (false, true, Target::ReadWrite) => Some(IS_READ_ONLY),
             (false, _, _) => None,
         };
         let refused = match known {
             Some(known) if refused.is_none() => {
-                let found: Option<String> = seen.try_get(3)?;
+                let found: Option<String> = seen.try_get("history")?;
                 (found != Some(known.to_string())).then_some(IS_OF_ANOTHER_HISTORY)
             }
             _ => refused,
         };
         match refused {
             Some(why) => return Err(sqlx::Error::Protocol(why.to_owned())),
-            None => self.is_spread.store(seen.try_get(6)?, Ordering::Relaxed),
+            None => self.is_spread.store(seen.try_get("is_spread")?, Ordering::Relaxed),
         }
         Ok(seen)
     }
@@ -191,7 +193,7 @@ impl Admission {
     /// one that promises more is left.
     async fn commit_durably(&self, connection: &mut PgConnection, setting: &str) -> Result<(), sqlx::Error> {
         self.applies_remotely.store(setting == "remote_apply", Ordering::Relaxed);
-        if matches!(setting, "on" | "remote_apply") || active(SeededBug::CommitNotDurable) {
+        if matches!(setting, "on" | "remote_apply") {
             return Ok(());
         }
         if !self.said_that_commits_are_weak.swap(true, Ordering::Relaxed) {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::connection::Connection;
+use super::connection::{Connection, ReadConnection};
 use super::{Store, StoreError, WorkError};
 
 /// A key that may be used, as it is stored.
@@ -98,7 +98,7 @@ macro_rules! is_valid {
 /// A number that rises with every change of what keys there are.
 pub async fn find_revision(store: &Store) -> Result<i64, StoreError> {
     store
-        .read("find_key_revision", |connection| {
+        .read("find_key_revision", |connection, _| {
             Box::pin(async move {
                 Ok(sqlx::query_scalar("SELECT revision FROM api_key_changes").fetch_one(connection).await?)
             })
@@ -109,7 +109,7 @@ pub async fn find_revision(store: &Store) -> Result<i64, StoreError> {
 /// All keys that may be used.
 pub async fn find_valid(store: &Store) -> Result<Vec<StoredKey>, StoreError> {
     store
-        .read("find_keys_in_use", |connection| {
+        .read("find_keys_in_use", |connection, _| {
             Box::pin(async move {
                 Ok(sqlx::query_as(concat!(
                     "SELECT k.key_id, COALESCE(k.identity_id, k.key_id) AS identity_id, COALESCE(first.name, k.name) AS identity_name,
@@ -128,18 +128,16 @@ pub async fn find_valid(store: &Store) -> Result<Vec<StoredKey>, StoreError> {
 }
 
 /// Notes that these keys were used, to the minute.
-pub async fn note_use(store: &Store, keys: Vec<i64>) -> Result<(), StoreError> {
-    let keys = std::sync::Arc::new(keys);
+pub async fn note_use(store: &Store, keys: &[i64]) -> Result<(), StoreError> {
     store
-        .read("note_key_use", move |connection| {
-            let keys = keys.clone();
+        .autocommit("note_key_use", |connection, _| {
             Box::pin(async move {
                 sqlx::query(
                     "UPDATE api_keys SET last_used_at = clock_timestamp()
                      WHERE key_id = ANY($1)
                          AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')",
                 )
-                .bind(&*keys)
+                .bind(keys)
                 .execute(connection)
                 .await?;
                 Ok(())
@@ -149,7 +147,7 @@ pub async fn note_use(store: &Store, keys: Vec<i64>) -> Result<(), StoreError> {
 }
 
 /// Whether a tenant has so many valid keys or more.
-pub async fn has_keys(connection: &mut Connection, tenant: &str, count: i64) -> Result<bool, WorkError> {
+pub async fn has_keys(connection: &mut ReadConnection, tenant: &str, count: i64) -> Result<bool, WorkError> {
     let found: i64 = sqlx::query_scalar(concat!(
         "SELECT count(*) FROM (SELECT FROM api_keys k WHERE k.tenant_id = $1 AND ",
         is_valid!(),
@@ -223,7 +221,7 @@ pub async fn revoke_key(
 }
 
 /// How many keys a tenant has (`None`: all of them), also those that are not valid any more.
-pub async fn count_keys(connection: &mut Connection, tenant: Option<&str>) -> Result<i64, WorkError> {
+pub async fn count_keys(connection: &mut ReadConnection, tenant: Option<&str>) -> Result<i64, WorkError> {
     let count = "SELECT count(*) FROM api_keys WHERE $1::text IS NULL OR tenant_id = $1";
     Ok(sqlx::query_scalar(count).bind(tenant).fetch_one(connection).await?)
 }
@@ -231,7 +229,7 @@ pub async fn count_keys(connection: &mut Connection, tenant: Option<&str>) -> Re
 /// The keys of a tenant (`None`: of all), also those that are not valid any more, in order of their
 /// numbers.
 pub async fn list_keys(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     tenant: Option<&str>,
     skip: i64,
     count: Option<i64>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::WorkError;
-use super::connection::Connection;
+use super::connection::{Connection, ReadConnection};
 use super::events::Pruned;
 use super::state::check_count;
 
@@ -111,7 +111,7 @@ pub struct Range {
 /// it is of the range, as a line of JSON. What is left out counts too, so that no page takes long,
 /// however little of a large table is wanted.
 pub async fn read_page(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     range: &Range,
     after: i64,
     page_size: i64,

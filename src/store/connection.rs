@@ -19,7 +19,12 @@ use super::{Pooler, WorkError, fault};
 /// request whose client goes away is dropped wherever it waits, and its open transaction must not
 /// become part of another's.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection(ReadConnection);
+
+/// The same for what only reads. A statement that writes is a defect, which shows in every test
+/// that comes across it; behind a pooler the server refuses it as well.
+#[derive(Debug)]
+pub struct ReadConnection {
     inner: InUse,
     keeps_statements: bool,
     is_spread: bool,
@@ -29,9 +34,25 @@ pub struct Connection {
 impl Connection {
     pub(super) fn new(inner: InUse, pooler: Pooler, life: Arc<Life>) -> Connection {
         let is_spread = inner.is_spread();
-        Connection { inner, keeps_statements: pooler == Pooler::None, is_spread, life }
+        Connection(ReadConnection { inner, keeps_statements: pooler == Pooler::None, is_spread, life })
     }
 
+    pub(super) fn hand_back(self) {
+        self.0.inner.hand_back();
+    }
+
+    /// Itself, if it answers as it should.
+    pub(super) async fn if_well(mut self) -> Option<Connection> {
+        self.0.inner.is_well().await.then_some(self)
+    }
+
+    /// For what is said of the connection and not through it.
+    pub(super) fn raw(&mut self) -> &mut PgConnection {
+        self.0.inner.get_mut()
+    }
+}
+
+impl ReadConnection {
     /// Whether its database's groups are spread over several servers.
     pub fn is_spread(&self) -> bool {
         self.is_spread
@@ -52,18 +73,9 @@ impl Connection {
         Witness::call(self.life(), self.place())
     }
 
-    pub(super) fn hand_back(self) {
-        self.inner.hand_back();
-    }
-
     /// Whether nobody is to use connections of its time any more.
     pub(super) fn is_left(&self) -> bool {
         self.inner.is_left()
-    }
-
-    /// Itself, if it answers as it should.
-    pub(super) async fn if_well(mut self) -> Option<Connection> {
-        self.inner.is_well().await.then_some(self)
     }
 
     /// It failed with this: where that says that its server is not the one to write to, others to
@@ -86,16 +98,16 @@ impl Connection {
 }
 
 impl Deref for Connection {
-    type Target = PgConnection;
+    type Target = ReadConnection;
 
-    fn deref(&self) -> &PgConnection {
-        self.inner.get()
+    fn deref(&self) -> &ReadConnection {
+        &self.0
     }
 }
 
 impl DerefMut for Connection {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        self.inner.get_mut()
+    fn deref_mut(&mut self) -> &mut ReadConnection {
+        &mut self.0
     }
 }
 
@@ -107,8 +119,8 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let query = Statement { query, is_kept: self.keeps_statements };
-        self.deref_mut().fetch_many(query)
+        let query = Statement { query, is_kept: self.0.keeps_statements, may_write: true };
+        self.0.inner.get_mut().fetch_many(query)
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
@@ -116,8 +128,8 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let query = Statement { query, is_kept: self.keeps_statements };
-        self.deref_mut().fetch_optional(query)
+        let query = Statement { query, is_kept: self.0.keeps_statements, may_write: true };
+        self.0.inner.get_mut().fetch_optional(query)
     }
 
     fn prepare_with<'e>(
@@ -128,7 +140,40 @@ impl<'c> Executor<'c> for &'c mut Connection {
     where
         'c: 'e,
     {
-        self.deref_mut().prepare_with(sql, parameters)
+        self.0.inner.get_mut().prepare_with(sql, parameters)
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut ReadConnection {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let query = Statement { query, is_kept: self.keeps_statements, may_write: false };
+        self.inner.get_mut().fetch_many(query)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let query = Statement { query, is_kept: self.keeps_statements, may_write: false };
+        self.inner.get_mut().fetch_optional(query)
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.inner.get_mut().prepare_with(sql, parameters)
     }
 }
 
@@ -139,11 +184,14 @@ impl<'c> Executor<'c> for &'c mut Connection {
 struct Statement<E> {
     query: E,
     is_kept: bool,
+    may_write: bool,
 }
 
 impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Statement<E> {
     fn sql(self) -> SqlStr {
-        self.query.sql()
+        let sql = self.query.sql();
+        debug_assert!(self.may_write || only_reads(sql.as_str()), "a read that writes: {}", sql.as_str());
+        sql
     }
 
     fn statement(&self) -> Option<&PgStatement> {
@@ -156,5 +204,46 @@ impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Statement<E> {
 
     fn persistent(&self) -> bool {
         self.is_kept && self.query.persistent()
+    }
+}
+
+/// What a statement says that changes something, locks a row, or calls what does.
+const WRITES: [&str; 14] = [
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "TRUNCATE",
+    "LOCK",
+    "CREATE",
+    "ALTER",
+    "DROP",
+    "NOTIFY",
+    "pg_notify",
+    "nextval",
+    "note_service_alive",
+    "note_nodes",
+    "base_leases_anew",
+];
+
+/// Whether a statement of ours is one that only reads.
+fn only_reads(sql: &str) -> bool {
+    let mut words = sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    !words.any(|word| WRITES.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::only_reads;
+
+    #[test]
+    fn a_statement_that_writes_or_locks_is_told_from_one_that_reads() {
+        assert!(only_reads("SELECT deleted_at, 'group_deleted' FROM groups"));
+        for writes in [
+            "WITH d AS (DELETE FROM groups RETURNING 1) SELECT count(*) FROM d",
+            "SELECT group_key FROM groups FOR NO KEY UPDATE SKIP LOCKED",
+            "SELECT alive FROM note_service_alive()",
+        ] {
+            assert!(!only_reads(writes), "{writes}");
+        }
     }
 }

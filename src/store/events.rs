@@ -14,9 +14,10 @@ use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
 use sqlx::{Acquire as _, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use super::connection::Connection;
+use super::connection::{Connection, ReadConnection};
 use super::groups::{GroupConfiguration, timeout_of};
 use super::pool::Line;
+use super::rows::row;
 use super::state::check_count;
 use super::{Pooler, Store, WorkError, spread};
 use crate::arbitration::Role;
@@ -135,7 +136,7 @@ pub async fn record_change(
         false => concat!(
             "WITH written AS (",
             insert!(),
-            ") SELECT count(*), max(change_id), pg_notify($10, '') FROM written"
+            ") SELECT count(*) AS written, max(change_id) AS newest, pg_notify($10, '') FROM written"
         ),
         true => insert!(),
     };
@@ -160,12 +161,12 @@ pub async fn record_change(
         .bind(configuration.map(|configuration| configuration.timeout.ticks()));
     if connection.is_spread() {
         let written = query.fetch_one(&mut *connection).await?;
-        life.note_event(written.try_get(0)?);
+        life.note_event(written.try_get("change_id")?);
         return spread::wake_readers(connection).await;
     }
     let written = query.bind(CHANNEL).fetch_one(connection).await?;
-    life.note_event(written.try_get(1)?);
-    check_count("configuration_changes", 1, written.try_get::<i64, _>(0)?.unsigned_abs())
+    life.note_event(written.try_get("newest")?);
+    check_count("configuration_changes", 1, written.try_get::<i64, _>("written")?.unsigned_abs())
 }
 
 /// Which events are wanted.
@@ -183,6 +184,85 @@ pub enum EventScope {
 /// other namespaces are busy.
 const ID_WINDOW: i64 = 20_000;
 
+// Three kinds of rows in one result, with the same columns as far as events have them in common.
+
+row! {
+    /// A change of a role. Of any event, what all have.
+    struct RoleChangeRow, role_change_columns! {
+        id: i64 = "transition_id",
+        group_key: Option<Uuid> = "group_key",
+        tenant_id: String = "tenant_id",
+        namespace_id: String = "namespace_id",
+        group_id: String = "group_id",
+        session_id: Option<String> = "session_id",
+        recorded_at: DateTime<Utc> = "recorded_at",
+        kind: &'r str = "'role_changed'",
+        from_role: i16 = "from_role",
+        to_role: i16 = "to_role",
+        term: i64 = "term",
+        reason: String = "reason",
+        actor: String = "actor",
+        _ = "NULL::text",
+        _ = "NULL::text",
+        _ = "NULL::bigint",
+        _ = "NULL::uuid",
+        _ = "NULL::timestamptz",
+        _ = "NULL::bigint",
+    }
+}
+
+row! {
+    /// A change of configuration, whose name may be the session's.
+    struct ConfigurationRow, configuration_columns! {
+        _ = "change_id",
+        _ = "group_key",
+        _ = "tenant_id",
+        _ = "namespace_id",
+        _ = "group_id",
+        _ = "session_id",
+        _ = "recorded_at",
+        _ = "kind",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        name: Option<String> = "name",
+        description: Option<String> = "description",
+        failover_timeout_ticks: i64 = "failover_timeout_ticks",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+    }
+}
+
+row! {
+    /// A history of the database, as `h`.
+    struct HistoryRow, history_columns! {
+        _ = "base",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "noticed_at",
+        _ = "'database_history_changed'",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        reason: String = "reason",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        history: Uuid = "history",
+        last_sign_at: Option<DateTime<Utc>> = "last_sign_at",
+        last_id_before: i64 = "greatest(0, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < base),
+            (SELECT max(change_id) FROM configuration_changes WHERE change_id < base),
+            (SELECT max(b.base) FROM service_histories b WHERE b.base < h.base))",
+    }
+}
+
 /// Some of the events after an id, and how far they reach.
 #[derive(Debug)]
 pub struct EventPage {
@@ -194,7 +274,7 @@ pub struct EventPage {
 
 /// The events of a scope with `after < id <= up_to`, in order, at most `limit` of them.
 pub async fn read_events(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     scope: &EventScope,
     after: i64,
     up_to: i64,
@@ -208,17 +288,15 @@ pub async fn read_events(
         ($condition:literal, $histories:expr) => {
             concat!(
                 "SELECT * FROM (
-                    (SELECT transition_id AS id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
-                        'role_changed' AS kind, from_role, to_role, term, reason, actor,
-                        NULL::text AS name, NULL::text AS description, NULL::bigint AS ticks,
-                        NULL::uuid AS history, NULL::timestamptz AS last_sign_at, NULL::bigint AS last_id_before
-                    FROM role_transitions WHERE transition_id > $1 AND transition_id <= $2 AND ",
+                    (SELECT ",
+                role_change_columns!(),
+                " FROM role_transitions WHERE transition_id > $1 AND transition_id <= $2 AND ",
                 $condition,
                 " ORDER BY transition_id LIMIT $3)
                     UNION ALL
-                    (SELECT change_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
-                        kind, NULL, NULL, NULL, NULL, NULL, name, description, failover_timeout_ticks, NULL, NULL, NULL
-                    FROM configuration_changes WHERE change_id > $1 AND change_id <= $2 AND ",
+                    (SELECT ",
+                configuration_columns!(),
+                " FROM configuration_changes WHERE change_id > $1 AND change_id <= $2 AND ",
                 $condition,
                 " ORDER BY change_id LIMIT $3)",
                 $histories,
@@ -230,14 +308,12 @@ pub async fn read_events(
                 true => events_where!($condition, ""),
                 false => events_where!(
                     $condition,
-                    "
-                    UNION ALL
-                    (SELECT base, NULL, NULL, NULL, NULL, NULL, noticed_at,
-                        'database_history_changed', NULL, NULL, NULL, reason, NULL, NULL, NULL, NULL, history, last_sign_at,
-                        greatest(0, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < base),
-                            (SELECT max(change_id) FROM configuration_changes WHERE change_id < base),
-                            (SELECT max(b.base) FROM service_histories b WHERE b.base < h.base))
-                    FROM service_histories h WHERE base > $1 AND base <= $2 AND reason <> 'first' ORDER BY base LIMIT $3)"
+                    concat!(
+                        " UNION ALL (SELECT ",
+                        history_columns!(),
+                        " FROM service_histories h
+                        WHERE base > $1 AND base <= $2 AND reason <> 'first' ORDER BY base LIMIT $3)"
+                    )
                 ),
             }
         };
@@ -273,41 +349,50 @@ pub async fn read_events(
 }
 
 fn read_event(row: &PgRow) -> Result<Event, WorkError> {
-    let id: i64 = row.try_get(0)?;
-    let kind: &str = row.try_get(7)?;
+    let event = RoleChangeRow::of(row);
+    let change = ConfigurationRow::of(row);
+    let id = event.id()?;
     let configuration = || {
         Ok::<_, WorkError>(GroupConfiguration {
-            name: row.try_get(13)?,
-            description: row.try_get(14)?,
-            timeout: timeout_of(row.try_get(15)?)?,
+            name: change.name()?,
+            description: change.description()?,
+            timeout: timeout_of(change.failover_timeout_ticks()?)?,
         })
     };
-    let what = match kind {
+    let what = match event.kind()? {
         "role_changed" => Happening::RoleChanged(RoleChange {
-            from: role_of(id, row.try_get(8)?)?,
-            to: role_of(id, row.try_get(9)?)?,
-            term: row.try_get(10)?,
-            reason: row.try_get(11)?,
-            actor: row.try_get(12)?,
+            from: role_of(id, event.from_role()?)?,
+            to: role_of(id, event.to_role()?)?,
+            term: event.term()?,
+            reason: event.reason()?,
+            actor: event.actor()?,
         }),
         "group_created" => Happening::GroupCreated(configuration()?),
         "group_changed" => Happening::GroupChanged(configuration()?),
         "group_deleted" => Happening::GroupDeleted,
-        "session_registered" => Happening::SessionRegistered(row.try_get(13)?),
+        "session_registered" => Happening::SessionRegistered(change.name()?),
         "session_deleted" => Happening::SessionDeleted,
-        "database_history_changed" => Happening::DatabaseHistoryChanged(NewHistory {
-            history: row.try_get(16)?,
-            reason: row.try_get(11)?,
-            last_sign_at: row.try_get(17)?,
-            last_id_before: row.try_get(18)?,
-        }),
+        "database_history_changed" => {
+            let new = HistoryRow::of(row);
+            Happening::DatabaseHistoryChanged(NewHistory {
+                history: new.history()?,
+                reason: new.reason()?,
+                last_sign_at: new.last_sign_at()?,
+                last_id_before: new.last_id_before()?,
+            })
+        }
         other => return Err(WorkError::Inconsistent(format!("event {id} is of the kind '{other}'"))),
     };
-    let group = match row.try_get(1)? {
+    let group = match event.group_key()? {
         None => None,
-        Some(key) => Some(EventGroup { key, tenant: row.try_get(2)?, namespace: row.try_get(3)?, id: row.try_get(4)? }),
+        Some(key) => Some(EventGroup {
+            key,
+            tenant: event.tenant_id()?,
+            namespace: event.namespace_id()?,
+            id: event.group_id()?,
+        }),
     };
-    Ok(Event { id, group, session: row.try_get(5)?, recorded_at: row.try_get(6)?, what })
+    Ok(Event { id, group, session: event.session_id()?, recorded_at: event.recorded_at()?, what })
 }
 
 fn role_of(id: i64, number: i16) -> Result<Role, WorkError> {
@@ -316,19 +401,19 @@ fn role_of(id: i64, number: i16) -> Result<Role, WorkError> {
 
 /// The highest id that was ever taken, whether its transaction committed or not; 0 before the
 /// first.
-pub async fn find_newest_id(connection: &mut Connection) -> Result<i64, WorkError> {
+pub async fn find_newest_id(connection: &mut ReadConnection) -> Result<i64, WorkError> {
     let newest = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM role_transitions_transition_id_seq";
     Ok(sqlx::query_scalar(newest).fetch_one(connection).await?)
 }
 
 /// The id that the latest history begins above; 0 for the first.
-pub async fn find_latest_base(connection: &mut Connection) -> Result<i64, WorkError> {
+pub async fn find_latest_base(connection: &mut ReadConnection) -> Result<i64, WorkError> {
     let latest = "SELECT base FROM service_histories WHERE NOT is_trusted ORDER BY history_id DESC LIMIT 1";
     Ok(sqlx::query_scalar(latest).fetch_optional(connection).await?.unwrap_or(0))
 }
 
 /// The lowest id of an event of anybody after that one.
-async fn find_first_id_after(connection: &mut Connection, id: i64) -> Result<Option<i64>, WorkError> {
+async fn find_first_id_after(connection: &mut ReadConnection, id: i64) -> Result<Option<i64>, WorkError> {
     let first = "SELECT least((SELECT min(transition_id) FROM role_transitions WHERE transition_id > $1),
         (SELECT min(change_id) FROM configuration_changes WHERE change_id > $1),
         (SELECT min(base) FROM service_histories WHERE base > $1))";
@@ -336,7 +421,7 @@ async fn find_first_id_after(connection: &mut Connection, id: i64) -> Result<Opt
 }
 
 /// The lowest id that is still kept, if there is one.
-pub async fn find_oldest_id(connection: &mut Connection) -> Result<Option<i64>, WorkError> {
+pub async fn find_oldest_id(connection: &mut ReadConnection) -> Result<Option<i64>, WorkError> {
     let oldest = "SELECT least((SELECT min(transition_id) FROM role_transitions),
         (SELECT min(change_id) FROM configuration_changes))";
     Ok(sqlx::query_scalar(oldest).fetch_one(connection).await?)
@@ -346,7 +431,7 @@ pub async fn find_oldest_id(connection: &mut Connection) -> Result<Option<i64>, 
 ///
 /// PostgreSQL locks a table for a writer before the writer takes an id, and until it ends. So once
 /// those that this has named are gone, no id that was taken before can still appear.
-pub async fn find_writers(connection: &mut Connection) -> Result<HashSet<String>, WorkError> {
+pub async fn find_writers(connection: &mut ReadConnection) -> Result<HashSet<String>, WorkError> {
     let writers: Vec<String> = sqlx::query_scalar(
         "SELECT virtualtransaction FROM pg_locks
          WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
@@ -361,7 +446,7 @@ pub async fn find_writers(connection: &mut Connection) -> Result<HashSet<String>
 
 /// The changes of a group's roles in a span of time, the latest first.
 pub async fn read_transitions(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     key: GroupKey,
     since: Option<DateTime<Utc>>,
     until: Option<DateTime<Utc>>,
@@ -369,12 +454,13 @@ pub async fn read_transitions(
     count: i64,
 ) -> Result<Vec<Event>, WorkError> {
     // Walks the primary key backwards; the rows of one group are few.
-    const READ: &str = "
-        SELECT transition_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
-            'role_changed', from_role, to_role, term, reason, actor
-        FROM role_transitions
+    const READ: &str = concat!(
+        "SELECT ",
+        role_change_columns!(),
+        " FROM role_transitions
         WHERE group_key = $1 AND recorded_at >= coalesce($2, '-infinity') AND recorded_at < coalesce($3, 'infinity')
-        ORDER BY transition_id DESC OFFSET $4 LIMIT $5";
+        ORDER BY transition_id DESC OFFSET $4 LIMIT $5"
+    );
     let rows =
         sqlx::query(READ).bind(key.0).bind(since).bind(until).bind(skip).bind(count).fetch_all(connection).await?;
     rows.iter().map(read_event).collect()
@@ -385,23 +471,24 @@ const LATEST_WINDOW: i64 = 100_000;
 
 /// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
 pub async fn read_latest_transitions(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     namespace: Option<(&NamespacePath, &Groups)>,
     count: i64,
 ) -> Result<Vec<Event>, WorkError> {
     // Walks the index by id backwards. So many rows and not ids: these go up by far with a new
     // history of the database.
-    const COLUMNS: &str = "transition_id, group_key, tenant_id, namespace_id, group_id, session_id, recorded_at,
-        'role_changed', from_role, to_role, term, reason, actor";
-    let everywhere = format!("SELECT {COLUMNS} FROM role_transitions ORDER BY transition_id DESC LIMIT $1");
-    let of_namespace = format!(
-        "SELECT * FROM (SELECT {COLUMNS} FROM role_transitions ORDER BY transition_id DESC LIMIT $4) latest
+    const EVERYWHERE: &str =
+        concat!("SELECT ", role_change_columns!(), " FROM role_transitions ORDER BY transition_id DESC LIMIT $1");
+    const OF_NAMESPACE: &str = concat!(
+        "SELECT * FROM (SELECT ",
+        role_change_columns!(),
+        " FROM role_transitions ORDER BY transition_id DESC LIMIT $4) latest
         WHERE tenant_id = $2 AND namespace_id = $3 AND ($5::text[] IS NULL OR group_id LIKE ANY($5))
-        ORDER BY transition_id DESC LIMIT $1"
+        ORDER BY id DESC LIMIT $1"
     );
     let query = match namespace {
-        None => sqlx::query(AssertSqlSafe(everywhere)).bind(count),
-        Some((path, groups)) => sqlx::query(AssertSqlSafe(of_namespace))
+        None => sqlx::query(EVERYWHERE).bind(count),
+        Some((path, groups)) => sqlx::query(OF_NAMESPACE)
             .bind(count)
             .bind(path.tenant.as_str())
             .bind(path.namespace.as_str())
@@ -413,7 +500,7 @@ pub async fn read_latest_transitions(
 }
 
 /// Whether there is or was such a group, as far as is still known.
-pub async fn is_known_group(connection: &mut Connection, key: GroupKey) -> Result<bool, WorkError> {
+pub async fn is_known_group(connection: &mut ReadConnection, key: GroupKey) -> Result<bool, WorkError> {
     let known = "SELECT EXISTS (SELECT FROM groups WHERE group_key = $1)
         OR EXISTS (SELECT FROM role_transitions WHERE group_key = $1)
         OR EXISTS (SELECT FROM configuration_changes WHERE group_key = $1)";

@@ -5,13 +5,12 @@ use uuid::Uuid;
 
 use super::WorkError;
 use super::columns::Micros;
-use super::connection::Connection;
+use super::connection::{Connection, ReadConnection};
 use super::events::{ConfigurationChange, record_change};
 use super::spread;
 use super::state::{Clock, check_count, vacancy_text};
 use crate::arbitration::{FailoverTimeout, Group, Remains, Term};
 use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
-use crate::seeded_bugs::{SeededBug, active};
 
 /// What a group is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,16 +25,24 @@ pub struct GroupConfiguration {
 
 /// The configuration of a group, if it exists.
 pub async fn find_configuration(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     key: GroupKey,
 ) -> Result<Option<GroupConfiguration>, WorkError> {
-    let row: Option<(Option<String>, Option<String>, i64)> =
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        name: Option<String>,
+        description: Option<String>,
+        failover_timeout_ticks: i64,
+    }
+    let row: Option<Row> =
         sqlx::query_as("SELECT name, description, failover_timeout_ticks FROM groups WHERE group_key = $1")
             .bind(key.0)
             .fetch_optional(connection)
             .await?;
-    row.map(|(name, description, ticks)| Ok(GroupConfiguration { name, description, timeout: timeout_of(ticks)? }))
-        .transpose()
+    row.map(|Row { name, description, failover_timeout_ticks }| {
+        Ok(GroupConfiguration { name, description, timeout: timeout_of(failover_timeout_ticks)? })
+    })
+    .transpose()
 }
 
 /// A stored timeout, checked again as it is read.
@@ -83,10 +90,7 @@ pub async fn insert_group(
 ///
 /// Its last change of a role, if that is still kept, knows the term as well: of a group that a
 /// replica of an earlier version deleted, or a person at a prompt.
-async fn find_remains(connection: &mut Connection, key: GroupKey) -> Result<Remains, WorkError> {
-    if active(SeededBug::TermBeginsAgain) {
-        return Ok(Remains::default());
-    }
+async fn find_remains(connection: &mut ReadConnection, key: GroupKey) -> Result<Remains, WorkError> {
     let (term, until): (Option<i64>, Option<Micros>) = sqlx::query_as(
         "SELECT greatest((SELECT last_term FROM former_groups WHERE group_key = $1),
              (SELECT term FROM role_transitions WHERE group_key = $1 ORDER BY transition_id DESC LIMIT 1)),
@@ -157,7 +161,7 @@ async fn keep_remains(connection: &mut Connection, path: &GroupPath, remains: Re
 
 /// The name of a session, if the session exists; a session may have none.
 pub async fn find_session_name(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     key: GroupKey,
     session: &SessionId,
 ) -> Result<Option<Option<String>>, WorkError> {
@@ -171,7 +175,7 @@ pub async fn find_session_name(
 }
 
 /// How many sessions a group has.
-pub async fn count_sessions(connection: &mut Connection, key: GroupKey) -> Result<i64, WorkError> {
+pub async fn count_sessions(connection: &mut ReadConnection, key: GroupKey) -> Result<i64, WorkError> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM sessions WHERE group_key = $1")
         .bind(key.0)
         .fetch_one(connection)
@@ -236,7 +240,7 @@ fn is_key_without_number(registrant: &str) -> bool {
 
 /// Who registered each of these sessions, of which the keys name the groups and the names the ids.
 pub async fn find_registrants(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     keys: &[Uuid],
     names: &[String],
 ) -> Result<Registrants, WorkError> {
@@ -263,7 +267,7 @@ pub async fn find_registrants(
 /// How many sessions each of these groups has, in their order; it is not counted further than to
 /// `most`.
 pub async fn count_some_sessions(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     keys: &[Uuid],
     most: usize,
 ) -> Result<Vec<usize>, WorkError> {
@@ -284,7 +288,7 @@ pub async fn count_some_sessions(
 
 /// How many sessions a tenant has; they are not counted further than to `most`.
 pub async fn count_tenant_sessions(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     tenant: &TenantId,
     most: u32,
 ) -> Result<u64, WorkError> {
@@ -301,7 +305,7 @@ pub async fn count_tenant_sessions(
 }
 
 /// Whether a tenant has so many groups or more.
-pub async fn has_groups(connection: &mut Connection, tenant: &TenantId, count: u32) -> Result<bool, WorkError> {
+pub async fn has_groups(connection: &mut ReadConnection, tenant: &TenantId, count: u32) -> Result<bool, WorkError> {
     let found: i64 =
         sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM groups WHERE tenant_id = $1 LIMIT $2) some_of_them")
             .bind(tenant.as_str())
@@ -348,7 +352,7 @@ pub struct HolderPage {
 /// The holders of a role after a key: a bounded walk along the role's own index, so that a sweep of
 /// a large fleet costs little at a time.
 pub async fn find_lapsed_holders(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     role: HeldRole,
     after: Uuid,
     page_size: i64,
@@ -366,9 +370,9 @@ pub async fn find_lapsed_holders(
                 )
                 SELECT
                     ARRAY(SELECT p.group_key FROM page p JOIN heartbeats h USING (group_key, session_id)
-                        WHERE h.lease_until <= clock_timestamp()),
-                    (SELECT count(*) FROM page),
-                    (SELECT group_key FROM page ORDER BY group_key DESC LIMIT 1)"
+                        WHERE h.lease_until <= clock_timestamp()) AS lapsed,
+                    (SELECT count(*) FROM page) AS scanned,
+                    (SELECT group_key FROM page ORDER BY group_key DESC LIMIT 1) AS last"
             )
         };
     }
@@ -376,9 +380,14 @@ pub async fn find_lapsed_holders(
         HeldRole::Primary => holders_of!(1),
         HeldRole::PendingPrimary => holders_of!(2),
     };
-    let (lapsed, scanned, last): (Vec<Uuid>, i64, Option<Uuid>) =
-        sqlx::query_as(statement).bind(after).bind(page_size).fetch_one(connection).await?;
-    Ok(HolderPage { lapsed, next_after: last.filter(|_| scanned == page_size) })
+    #[derive(sqlx::FromRow)]
+    struct Page {
+        lapsed: Vec<Uuid>,
+        scanned: i64,
+        last: Option<Uuid>,
+    }
+    let page: Page = sqlx::query_as(statement).bind(after).bind(page_size).fetch_one(connection).await?;
+    Ok(HolderPage { lapsed: page.lapsed, next_after: page.last.filter(|_| page.scanned == page_size) })
 }
 
 /// How long the leases of those who hold a role in a group still last.
@@ -393,7 +402,7 @@ pub struct LeaseLeft {
 
 /// Of those of the groups in which somebody holds a role, how long until the first of their leases
 /// ends.
-pub async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
+pub async fn find_leases_left(connection: &mut ReadConnection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
     if connection.is_spread() {
         return spread::find_leases_left(connection, keys).await;
     }
@@ -413,14 +422,14 @@ pub async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Res
 }
 
 /// The last time that the database's clock was set back; 0 if it never was.
-pub async fn find_clock_set_back(connection: &mut Connection) -> Result<i64, WorkError> {
+pub async fn find_clock_set_back(connection: &mut ReadConnection) -> Result<i64, WorkError> {
     let latest = "SELECT clock_set_back FROM service_moment";
     Ok(sqlx::query_scalar(latest).fetch_one(connection).await?)
 }
 
 /// The groups after a key whose leases are still of a clock before that, in order of key.
 pub async fn find_groups_of_old_clock(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     clock_set_back: i64,
     after: Uuid,
     limit: i64,

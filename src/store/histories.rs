@@ -17,7 +17,6 @@ use super::WorkError;
 use super::admission::IS_STANDBY;
 use super::liveness::Life;
 use crate::arbitration::{History, HistoryId, Instant, Term};
-use crate::seeded_bugs;
 
 /// What is done where only the timeline is another, as after any promotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +89,23 @@ macro_rules! moment {
 }
 pub(super) use moment;
 
+/// The columns of a `moment!` that is `m` in a statement, as the clock is read from them. Once for
+/// all its rows, and so by name.
+macro_rules! moment_columns {
+    () => {
+        "m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.told"
+    };
+}
+pub(super) use moment_columns;
+
+/// As many columns of nothing, for the other kinds of rows of such a statement.
+macro_rules! no_moment {
+    () => {
+        ", NULL, NULL, NULL, NULL, NULL, NULL, NULL"
+    };
+}
+pub(super) use no_moment;
+
 impl Witness {
     /// What is known now, for a snapshot that is taken on a connection to that place.
     pub(super) fn call(life: Arc<Life>, place: Option<Place>) -> Witness {
@@ -132,13 +148,12 @@ impl Witness {
             Some(_) => return Err(WorkError::AnotherHistory),
         }
         // Nothing was fenced off at a first one.
-        let history = match (told.history_id, told.noticed_at_us, told.base) {
+        Ok(match (told.history_id, told.noticed_at_us, told.base) {
             (Some(id), Some(noticed_at_us), Some(base)) if base > 0 => {
                 Some(History { id: HistoryId(id), noticed_at: Instant(noticed_at_us), base: Term(base) })
             }
             _ => None,
-        };
-        Ok(history.map(seeded_bugs::of_history))
+        })
     }
 }
 
@@ -159,21 +174,35 @@ struct Told<'r> {
 
 impl<'r> Told<'r> {
     fn of(told: &'r [Option<String>]) -> Option<Told<'r>> {
-        let text = |place: usize| told.get(place).and_then(Option::as_deref);
-        let number = |place: usize| text(place).map(str::parse::<i64>).transpose().ok();
-        (told.len() == 11).then_some(())?;
+        let [
+            present_timeline,
+            timeline,
+            server,
+            database,
+            history,
+            signs,
+            history_id,
+            noticed_at_us,
+            base,
+            here_server,
+            here_database,
+        ] = told
+        else {
+            return None;
+        };
+        let number = |text: &Option<String>| text.as_deref().map(str::parse::<i64>).transpose().ok();
         Some(Told {
-            present_timeline: text(0),
-            timeline: text(1),
-            server: text(2),
-            database: number(3)?,
-            history: text(4).map(str::parse).transpose().ok()?,
-            signs: number(5)?,
-            history_id: number(6)?,
-            noticed_at_us: number(7)?,
-            base: number(8)?,
-            here_server: text(9),
-            here_database: number(10)?,
+            present_timeline: present_timeline.as_deref(),
+            timeline: timeline.as_deref(),
+            server: server.as_deref(),
+            database: number(database)?,
+            history: history.as_deref().map(str::parse).transpose().ok()?,
+            signs: number(signs)?,
+            history_id: number(history_id)?,
+            noticed_at_us: number(noticed_at_us)?,
+            base: number(base)?,
+            here_server: here_server.as_deref(),
+            here_database: number(here_database)?,
         })
     }
 }

@@ -2,10 +2,10 @@
 //! the audit trail.
 
 use chrono::{DateTime, Utc};
-use sqlx::Row as _;
 
 use super::WorkError;
-use super::connection::Connection;
+use super::connection::ReadConnection;
+use super::rows::row;
 use crate::ids::GroupKey;
 
 /// The most changes that are looked at: a group is not created and deleted that often.
@@ -29,13 +29,24 @@ pub struct Turn {
     pub identity: Option<String>,
 }
 
+row! {
+    /// A creation or a deletion, or that the group exists.
+    struct TurnRow, turn_columns! {
+        turn: &'r str = "turn",
+        at: DateTime<Utc> = "at",
+        identity: Option<String> = "identity",
+    }
+}
+
 /// The lifetimes of the groups that had this key, the latest first.
-pub async fn read_lifetimes(connection: &mut Connection, key: GroupKey) -> Result<Vec<Lifetime>, WorkError> {
+pub async fn read_lifetimes(connection: &mut ReadConnection, key: GroupKey) -> Result<Vec<Lifetime>, WorkError> {
     // Both rows of a change are written in one transaction, so their times are close, and few
     // blocks of the audit trail are looked through. The group as it is now comes last: it may be
     // older than what is kept.
-    const READ: &str = "
-        SELECT turn, at, identity FROM (
+    const READ: &str = concat!(
+        "SELECT ",
+        turn_columns!(),
+        " FROM (
             SELECT c.change_id AS place, c.kind AS turn, c.recorded_at AS at, a.identity
             FROM (
                 SELECT * FROM configuration_changes
@@ -50,13 +61,14 @@ pub async fn read_lifetimes(connection: &mut Connection, key: GroupKey) -> Resul
             ) a ON true
             UNION ALL
             SELECT 9223372036854775807, 'exists', created_at, NULL FROM groups WHERE group_key = $1
-        ) turns ORDER BY place";
+        ) turns ORDER BY place"
+    );
     let rows = sqlx::query(READ).bind(key.0).bind(MOST_TURNS).fetch_all(connection).await?;
     let mut lifetimes: Vec<Lifetime> = Vec::new();
-    for row in rows {
-        let turn = Turn { at: row.try_get(1)?, identity: row.try_get(2)? };
+    for row in rows.iter().map(TurnRow::of) {
+        let turn = Turn { at: row.at()?, identity: row.identity()? };
         let open = lifetimes.last_mut().filter(|lifetime| lifetime.deleted.is_none());
-        match (row.try_get(0)?, open) {
+        match (row.turn()?, open) {
             ("group_created", _) => lifetimes.push(Lifetime { created: Some(turn), deleted: None }),
             ("group_deleted", Some(open)) => open.deleted = Some(turn),
             ("group_deleted", None) => lifetimes.push(Lifetime { created: None, deleted: Some(turn) }),

@@ -18,7 +18,6 @@ use super::clock_watch::{ClockWatch, Reading, Step};
 use super::histories::{DatabaseHistory, Place, Remembered};
 use super::{Connection, Store, StoreError, StoreOptions, WRITE_SOMETHING, WorkError, fault, notices};
 use crate::metrics;
-use crate::seeded_bugs::{SeededBug, active};
 
 /// The shortest silence that is recorded. Groups with a short timeout are hurt by outages that
 /// others do not notice: one counts for a lease from a quarter of the time that it was given for.
@@ -254,7 +253,7 @@ impl Store {
                         AND relation IN ('heartbeats'::regclass, 'sessions'::regclass, 'groups'::regclass)
                         AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') LIMIT 1))";
         self.background()
-            .read("see_what_is_waited_for", |connection| {
+            .read("see_what_is_waited_for", |connection, _| {
                 Box::pin(async move { Ok(sqlx::query_scalar(LOOK).fetch_one(connection).await?) })
             })
             .await
@@ -265,9 +264,11 @@ impl Store {
     async fn read_clock(&self) -> Result<Reading, StoreError> {
         let asked = Instant::now();
         let store = self.background().for_signs_of_life();
-        let clock_us = store.read("read_clock", |connection| {
-            let question = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-            Box::pin(async move { Ok(sqlx::raw_sql(question).fetch_one(connection).await?.try_get::<i64, _>(0)?) })
+        let clock_us = store.read("read_clock", |connection, _| {
+            let question = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock_us";
+            Box::pin(
+                async move { Ok(sqlx::raw_sql(question).fetch_one(connection).await?.try_get::<i64, _>("clock_us")?) },
+            )
         });
         let clock_us = clock_us.await?;
         Ok(Reading { clock_us, asked, answered: Instant::now() })
@@ -280,7 +281,7 @@ impl Store {
     /// server ends it, which would look like an outage.
     async fn write_sign(&self, statement: impl Fn(Option<Place>) -> String) -> Result<Sign, StoreError> {
         let store = self.background().for_signs_of_life();
-        let written = store.read("note_alive", move |connection| {
+        let written = store.autocommit("note_alive", |connection, _| {
             let statement = statement(connection.place());
             Box::pin(async move {
                 let life = connection.life();
@@ -327,7 +328,7 @@ struct Unsure(String);
 /// Runs a statement with one row, which commits by itself, to its end: the warning that nobody
 /// waits for a standby any more comes after the row.
 async fn commit(connection: &mut Connection, statement: String) -> Result<Result<PgRow, Unsure>, WorkError> {
-    let run = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut **connection);
+    let run = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut *connection);
     let (rows, warning) = notices::listening_for_warnings(run).await;
     let row = rows?.pop().ok_or(sqlx::Error::RowNotFound)?;
     Ok(warning.map_or(Ok(row), |warning| Err(Unsure(warning))))
@@ -355,15 +356,15 @@ struct Sign {
 impl Sign {
     fn read(row: &PgRow) -> Result<Sign, sqlx::Error> {
         Ok(Sign {
-            noted_us: row.try_get(0)?,
-            signs: row.try_get(1)?,
-            history: row.try_get(2)?,
-            reason: row.try_get(3)?,
-            base: row.try_get(4)?,
-            is_trusted: row.try_get(5)?,
-            is_new: row.try_get(6)?,
-            was_in: row.try_get(7)?,
-            is_in: row.try_get(8)?,
+            noted_us: row.try_get("noted_us")?,
+            signs: row.try_get("signs_given")?,
+            history: row.try_get("of_history")?,
+            reason: row.try_get("for_reason")?,
+            base: row.try_get("at_base")?,
+            is_trusted: row.try_get("trusted")?,
+            is_new: row.try_get("is_new")?,
+            was_in: row.try_get("was_in")?,
+            is_in: row.try_get("is_in")?,
         })
     }
 
@@ -415,15 +416,12 @@ fn statement(
             "'epoch'::timestamptz + {compared_at_us} * interval '1 us', {least_us} * interval '1 us', {most_us} * interval '1 us'"
         ),
     };
-    let durability = match active(SeededBug::SignOfLifeNotDurable) {
-        true => ", set_config('synchronous_commit', 'off', true)",
-        false => "",
-    };
     format!(
-        "SELECT (extract(epoch FROM alive) * 1000000)::bigint, signs_given, of_history, for_reason, at_base, trusted, is_new, was_in, is_in
+        "SELECT (extract(epoch FROM alive) * 1000000)::bigint AS noted_us, signs_given, of_history, for_reason, at_base,
+            trusted, is_new, was_in, is_in
         FROM note_service_alive(
             {gap_us} * interval '1 us', {silence_us} * interval '1 us', {fresh_us} * interval '1 us', {step},
             {place}, {remembered}, {newest_event}, {highest_term}, {trusts_timelines}
-        ){durability}"
+        )"
     )
 }

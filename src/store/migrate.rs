@@ -8,7 +8,7 @@ use refinery_core::error::Kind;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use refinery_core::{Migration, Report, Runner};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow as _, Row as _};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -57,7 +57,18 @@ pub enum MigrateError {
     /// and the rest is worth another try.
     #[error("the migration was interrupted: {0}")]
     Interrupted(String),
-    /// A migration failed, or one that ran is not the one in this binary.
+    /// A migration that ran is not the one in this binary: before the first release, they were
+    /// others. Waiting does not help.
+    #[error(
+        "the tables were not made by a release: {ran} ran on them, and this program has {known}. Give the service a new, empty database; docs/operations.md says under 'Upgrade' how to take groups and keys along"
+    )]
+    NotOfARelease {
+        /// The one that ran.
+        ran: String,
+        /// The one of this version in this binary.
+        known: String,
+    },
+    /// A migration failed.
     #[error("the migration failed: {0}")]
     Failed(String),
 }
@@ -74,7 +85,13 @@ impl From<sqlx::Error> for MigrateError {
 impl MigrateError {
     fn of(error: refinery_core::Error) -> MigrateError {
         let what = telemetry::error_chain(&error);
-        let Kind::Connection(_, cause) = error.kind() else { return MigrateError::Failed(what) };
+        let cause = match error.kind() {
+            Kind::Connection(_, cause) => cause,
+            Kind::DivergentVersion(ran, known) => {
+                return MigrateError::NotOfARelease { ran: ran.to_string(), known: known.to_string() };
+            }
+            _ => return MigrateError::Failed(what),
+        };
         match cause.downcast_ref() {
             Some(MigratorError::Statement(cause)) if fault::may_migrate_later(cause) => MigrateError::Interrupted(what),
             _ => MigrateError::Failed(what),
@@ -85,7 +102,10 @@ impl MigrateError {
     pub fn may_pass(&self) -> bool {
         match self {
             MigrateError::Unreachable(_) | MigrateError::Standby | MigrateError::Interrupted(_) => true,
-            MigrateError::ServerTooOld(_) | MigrateError::Encoding(_) | MigrateError::Failed(_) => false,
+            MigrateError::ServerTooOld(_)
+            | MigrateError::Encoding(_)
+            | MigrateError::NotOfARelease { .. }
+            | MigrateError::Failed(_) => false,
         }
     }
 }
@@ -167,20 +187,21 @@ impl Store {
             let pooled = self.background().pool.acquire(Of::AnyHistory).await?;
             let mut connection = Connection::new(pooled, self.options.pooler, self.life.clone());
             // One message each time, also here: see `admission::LOOK`.
-            let found = sqlx::raw_sql("SELECT max(version) FROM refinery_schema_history");
-            let found: Option<i32> = found.fetch_one(&mut *connection).await?.try_get(0)?;
+            let rows = sqlx::raw_sql("SELECT version, name, checksum FROM refinery_schema_history");
+            let rows = rows.fetch_all(&mut *connection).await?;
+            let applied = rows.iter().map(Applied::from_row).collect::<Result<Vec<_>, _>>()?;
             connection.hand_back();
-            Ok::<_, sqlx::Error>(found.unwrap_or(0))
+            Ok::<_, sqlx::Error>(applied)
         };
         match tokio::time::timeout(patience, ask).await {
-            Ok(Ok(found)) => match (readiness_of(found), self.line.starved()) {
+            Ok(Ok(applied)) => match (readiness_of(&applied), self.line.starved()) {
                 (Readiness::Ready, Some(why)) => Readiness::Away(why.to_owned()),
                 (Readiness::Ready, None) => {
                     self.why_nothing_commits(patience).await.map_or(Readiness::Ready, Readiness::Away)
                 }
                 (unready, _) => unready,
             },
-            Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(0),
+            Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(&[]),
             Ok(Err(error)) => Readiness::Away(advice::explained(&error)),
             // The pool only says that it waited in vain; a try of our own says why.
             Err(_) => match tokio::time::timeout(patience, self.look_at_server()).await {
@@ -199,9 +220,25 @@ impl Store {
     }
 }
 
-fn readiness_of(found: i32) -> Readiness {
-    let versions = embedded::migrations::runner();
-    let needed = versions.get_migrations().iter().map(Migration::version).max().unwrap_or(0);
+/// A migration that ran on the database, by refinery's own account.
+#[derive(Debug, sqlx::FromRow)]
+struct Applied {
+    version: i32,
+    name: String,
+    checksum: String,
+}
+
+fn readiness_of(applied: &[Applied]) -> Readiness {
+    let migrations = embedded::migrations::runner();
+    for known in migrations.get_migrations() {
+        let ran = applied.iter().find(|ran| ran.version == known.version());
+        if let Some(ran) = ran.filter(|ran| ran.checksum != known.checksum().to_string()) {
+            let ran = format!("V{}__{}", ran.version, ran.name);
+            return Readiness::Away(MigrateError::NotOfARelease { ran, known: known.to_string() }.to_string());
+        }
+    }
+    let needed = migrations.get_migrations().iter().map(Migration::version).max().unwrap_or(0);
+    let found = applied.iter().map(|ran| ran.version).max().unwrap_or(0);
     match found >= needed {
         true => Readiness::Ready,
         false => Readiness::Unmigrated { found, needed },
@@ -210,15 +247,15 @@ fn readiness_of(found: i32) -> Readiness {
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError> {
     let server = sqlx::raw_sql(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
-            current_setting('server_encoding')",
+        "SELECT current_setting('server_version_num')::int AS number, current_setting('server_version') AS version,
+            current_setting('server_encoding') AS encoding",
     )
     .fetch_one(connection)
     .await?;
-    if server.try_get::<i32, _>(0)? < OLDEST_SERVER {
-        return Err(MigrateError::ServerTooOld(server.try_get(1)?));
+    if server.try_get::<i32, _>("number")? < OLDEST_SERVER {
+        return Err(MigrateError::ServerTooOld(server.try_get("version")?));
     }
-    let encoding: String = server.try_get(2)?;
+    let encoding: String = server.try_get("encoding")?;
     if encoding != "UTF8" {
         return Err(MigrateError::Encoding(encoding));
     }
@@ -249,8 +286,8 @@ impl Migrator {
     async fn attempt(&mut self, queries: &[&str], in_the_way: &Mutex<Vec<InTheWay>>) -> Result<(), sqlx::Error> {
         let mut transaction = self.connection.begin().await?;
         let patience_ms = LOCK_PATIENCE.as_millis();
-        let begin = format!("SET LOCAL lock_timeout = '{patience_ms}ms'; SELECT pg_backend_pid()");
-        let pid: i32 = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *transaction).await?.try_get(0)?;
+        let begin = format!("SET LOCAL lock_timeout = '{patience_ms}ms'; SELECT pg_backend_pid() AS pid");
+        let pid: i32 = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *transaction).await?.try_get("pid")?;
         let run = async {
             for query in queries {
                 // The text of our own migrations, and refinery's statements around them.
@@ -303,7 +340,7 @@ async fn find_in_the_way(store: &Store, pid: i32) -> Result<Vec<InTheWay>, Store
             a.usename::text AS account, extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_s
         FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids($1))";
     store
-        .read("find_in_the_way", move |connection| {
+        .read("find_in_the_way", |connection, _| {
             Box::pin(async move { Ok(sqlx::query_as(FIND).bind(pid).fetch_all(connection).await?) })
         })
         .await
@@ -345,10 +382,11 @@ impl AsyncQuery<Vec<Migration>> for Migrator {
         let rows = sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_all(&mut self.connection).await?;
         rows.iter()
             .map(|row| {
-                let version: i32 = row.try_get(0)?;
-                let name: String = row.try_get(1)?;
-                let applied_on: String = row.try_get(2)?;
-                let checksum: String = row.try_get(3)?;
+                // As refinery's statement names them.
+                let version: i32 = row.try_get("version")?;
+                let name: String = row.try_get("name")?;
+                let applied_on: String = row.try_get("applied_on")?;
+                let checksum: String = row.try_get("checksum")?;
                 let applied_on = OffsetDateTime::parse(&applied_on, &Rfc3339)
                     .map_err(|error| MigratorError::History(error.to_string()))?;
                 let checksum =

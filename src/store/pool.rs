@@ -665,14 +665,6 @@ impl InUse {
 
 impl InUse {
     /// The connection.
-    pub fn get(&self) -> &PgConnection {
-        match &self.held.connection {
-            Some(connection) => connection,
-            None => unreachable!("it is taken only by what consumes it"),
-        }
-    }
-
-    /// The connection.
     pub fn get_mut(&mut self) -> &mut PgConnection {
         match &mut self.held.connection {
             Some(connection) => connection,

@@ -133,6 +133,7 @@ impl Store {
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// What a role may do that is there already.
+#[derive(sqlx::FromRow)]
 struct Found {
     is_superuser: bool,
     is_ours: bool,
@@ -154,23 +155,18 @@ impl Found {
 
 async fn find_role(connection: &mut PgConnection, role: &str) -> Result<Option<Found>, sqlx::Error> {
     const FIND: &str = "
-        SELECT rolsuper, rolname = session_user,
+        SELECT rolsuper AS is_superuser, rolname = session_user AS is_ours,
             (SELECT bool_or(has_table_privilege(oid, relation, 'INSERT, UPDATE, DELETE, TRUNCATE')
                     OR has_any_column_privilege(oid, relation, 'INSERT, UPDATE'))
-                FROM unnest($2::text[] || $3::text[]) relation),
-            has_any_column_privilege(oid, 'api_keys', 'SELECT')
+                FROM unnest($2::text[] || $3::text[]) relation) AS writes,
+            has_any_column_privilege(oid, 'api_keys', 'SELECT') AS sees_secrets
         FROM pg_roles WHERE rolname = $1";
-    let query = sqlx::query(FIND).persistent(false).bind(role).bind(&READABLE[..]).bind(&SECRET[..]);
-    let Some(row) = query.fetch_optional(connection).await? else { return Ok(None) };
-    Ok(Some(Found {
-        is_superuser: row.try_get(0)?,
-        is_ours: row.try_get(1)?,
-        writes: row.try_get(2)?,
-        sees_secrets: row.try_get(3)?,
-    }))
+    let query = sqlx::query_as(FIND).persistent(false).bind(role).bind(&READABLE[..]).bind(&SECRET[..]);
+    query.fetch_optional(connection).await
 }
 
 /// Names, quoted as SQL wants them.
+#[derive(sqlx::FromRow)]
 struct Place {
     role: String,
     database: String,
@@ -181,11 +177,10 @@ struct Place {
 
 async fn find_place(connection: &mut PgConnection, role: &str) -> Result<Place, sqlx::Error> {
     // The schema is that of the tables, which need not be the first of the path.
-    let names = "SELECT quote_ident($1), quote_ident(current_database()),
-        relnamespace::regnamespace::text, relowner::regrole::text
+    let names = "SELECT quote_ident($1) AS role, quote_ident(current_database()) AS database,
+        relnamespace::regnamespace::text AS schema, relowner::regrole::text AS owner
         FROM pg_class WHERE oid = 'groups'::regclass";
-    let row = sqlx::query(names).persistent(false).bind(role).fetch_one(connection).await?;
-    Ok(Place { role: row.try_get(0)?, database: row.try_get(1)?, schema: row.try_get(2)?, owner: row.try_get(3)? })
+    sqlx::query_as(names).persistent(false).bind(role).fetch_one(connection).await
 }
 
 /// What makes the role and its settings as far as they are not as they should be: somebody who may
@@ -196,15 +191,16 @@ async fn statements_of_role(
     is_new: bool,
 ) -> Result<Vec<String>, sqlx::Error> {
     const SETTINGS_NOW: &str = "
-        SELECT current_setting('server_version_num')::int, coalesce(array_agg(setting) FILTER (WHERE setting IS NOT NULL), '{}')
+        SELECT current_setting('server_version_num')::int AS version,
+            coalesce(array_agg(setting) FILTER (WHERE setting IS NOT NULL), '{}') AS present
         FROM (SELECT) nothing LEFT JOIN (
             SELECT unnest(s.setconfig) AS setting FROM pg_db_role_setting s
             JOIN pg_roles r ON r.oid = s.setrole JOIN pg_database d ON d.oid = s.setdatabase
             WHERE quote_ident(r.rolname) = $1 AND d.datname = current_database()
         ) settings ON true";
     let row = sqlx::query(SETTINGS_NOW).persistent(false).bind(&place.role).fetch_one(connection).await?;
-    let version: i32 = row.try_get(0)?;
-    let present: Vec<String> = row.try_get(1)?;
+    let version: i32 = row.try_get("version")?;
+    let present: Vec<String> = row.try_get("present")?;
     let Place { role, database, .. } = place;
     let mut statements = Vec::new();
     if is_new {

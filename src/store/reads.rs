@@ -3,18 +3,16 @@
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::connection::Connection;
+use super::connection::ReadConnection;
 use super::groups::{GroupConfiguration, timeout_of};
-use super::histories::moment;
+use super::histories::{moment, moment_columns};
+use super::rows::row;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError};
-use crate::arbitration::{Instant, Outage, Role, lease_end};
+use crate::arbitration::{Lease, Role, true_now};
 use crate::ids::{Groups, NamespacePath};
-use crate::seeded_bugs::{SeededBug, active};
 
 /// A group as it is shown.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ pub struct HeartbeatView {
 
 /// How many such groups a namespace has.
 pub async fn count_groups(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     namespace: &NamespacePath,
     groups: &Groups,
 ) -> Result<i64, WorkError> {
@@ -83,7 +81,7 @@ pub struct Listed {
 
 /// Such groups after an id, in order of id, the first `skip` left out.
 pub async fn find_keys(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     namespace: &NamespacePath,
     groups: &Groups,
     after_id: &str,
@@ -108,9 +106,27 @@ pub async fn find_keys(
     .await?)
 }
 
+row! {
+    /// A session with its group and its latest heartbeat; a group without sessions has one as well.
+    struct ViewRow, view_columns! {
+        group_id: &'r str = "g.group_id",
+        group_name: Option<String> = "g.name",
+        description: Option<String> = "g.description",
+        failover_timeout_ticks: i64 = "g.failover_timeout_ticks",
+        session_id: Option<String> = "s.session_id",
+        session_name: Option<String> = "s.name",
+        role: i16 = "s.role",
+        percent_healthy_streams: Option<Decimal> = "h.percent_healthy_streams",
+        heartbeat_time: DateTime<Utc> = "h.heartbeat_time",
+        last_data_send_time: Option<DateTime<Utc>> = "h.last_data_send_time",
+        received_at: Option<DateTime<Utc>> = "h.received_at",
+        lease_until: DateTime<Utc> = "h.lease_until",
+    }
+}
+
 /// These groups with their sessions, in order of id; one that is gone is left out.
 pub async fn read_groups(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupView>, WorkError> {
@@ -118,12 +134,11 @@ pub async fn read_groups(
         "WITH moment AS MATERIALIZED (",
         moment!("$2"),
         ")
-        SELECT
-            m.now, m.alive_at, m.began, m.recovered,
-            g.group_id, g.name, g.description, g.failover_timeout_ticks,
-            s.session_id, s.name, s.role,
-            h.percent_healthy_streams, h.heartbeat_time, h.last_data_send_time, h.received_at, h.lease_until,
-            m.gaps_us, m.steps_us, m.told
+        SELECT ",
+        view_columns!(),
+        ", ",
+        moment_columns!(),
+        "
         FROM moment m
         CROSS JOIN groups g
         LEFT JOIN sessions s ON s.group_key = g.group_key
@@ -137,25 +152,22 @@ pub async fn read_groups(
     let Some(first) = rows.first() else { return Ok(groups) };
     let clock = read_clock(first, &witness, options)?;
     let at = clock.moment();
-    for row in &rows {
-        let id: &str = row.try_get(4)?;
+    for row in rows.iter().map(ViewRow::of) {
+        let id = row.group_id()?;
         if groups.last().is_none_or(|group| group.id != id) {
             let configuration = GroupConfiguration {
-                name: row.try_get(5)?,
-                description: row.try_get(6)?,
-                timeout: timeout_of(row.try_get(7)?)?,
+                name: row.group_name()?,
+                description: row.description()?,
+                timeout: timeout_of(row.failover_timeout_ticks()?)?,
             };
             groups.push(GroupView { id: id.to_owned(), configuration, sessions: Vec::new() });
         }
-        let (Some(group), Some(session)) = (groups.last_mut(), row.try_get::<Option<String>, _>(8)?) else {
-            continue;
-        };
-        let live = read_lease_end(row, at.outages)?.is_some_and(|end| at.now < end);
-        let stored = Role::from_number(row.try_get(10)?)
+        let (Some(group), Some(session)) = (groups.last_mut(), row.session_id()?) else { continue };
+        let stored = Role::from_number(row.role()?)
             .ok_or_else(|| WorkError::Inconsistent(format!("role of session '{session}'")))?;
         group.sessions.push(SessionView {
-            name: row.try_get(9)?,
-            role: if live || active(SeededBug::LapsedRoleShown) { stored } else { Role::Secondary },
+            name: row.session_name()?,
+            role: true_now(stored, read_lease(row)?, at).role,
             heartbeat: read_heartbeat(row)?,
             id: session,
         });
@@ -163,17 +175,17 @@ pub async fn read_groups(
     Ok(groups)
 }
 
-/// When the lease of the session's latest heartbeat ends; `None` before its first.
-fn read_lease_end(row: &PgRow, outages: &[Outage]) -> Result<Option<Instant>, sqlx::Error> {
-    let Some(received_at) = row.try_get::<Option<DateTime<Utc>>, _>(14)? else { return Ok(None) };
-    Ok(Some(lease_end(instant(received_at), instant(row.try_get(15)?), outages)))
+/// The lease that the session's latest heartbeat gave; `None` before its first.
+fn read_lease(row: ViewRow<'_>) -> Result<Option<Lease>, sqlx::Error> {
+    let Some(received_at) = row.received_at()? else { return Ok(None) };
+    Ok(Some(Lease { received_at: instant(received_at), until: instant(row.lease_until()?) }))
 }
 
-fn read_heartbeat(row: &PgRow) -> Result<Option<HeartbeatView>, sqlx::Error> {
-    let Some(percent_healthy_streams) = row.try_get(11)? else { return Ok(None) };
+fn read_heartbeat(row: ViewRow<'_>) -> Result<Option<HeartbeatView>, sqlx::Error> {
+    let Some(percent_healthy_streams) = row.percent_healthy_streams()? else { return Ok(None) };
     Ok(Some(HeartbeatView {
         percent_healthy_streams,
-        heartbeat_time: row.try_get(12)?,
-        last_data_send_time: row.try_get(13)?,
+        heartbeat_time: row.heartbeat_time()?,
+        last_data_send_time: row.last_data_send_time()?,
     }))
 }

@@ -10,7 +10,7 @@
 //! which the service connects. See `docs/decisions/0019-beyond-one-postgresql.md`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -19,11 +19,11 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use uuid::Uuid;
 
 use super::columns::Micros;
-use super::connection::Connection;
+use super::connection::{Connection, ReadConnection};
 use super::events::{CHANNEL, Event, Happening, NewHistory};
 use super::groups::LeaseLeft;
 use super::histories::{Witness, moment};
-use super::state::check_count;
+use super::state::{check_count, group_columns, heartbeat_columns, session_columns};
 use super::status::CensusRow;
 use super::{LOCK_TIMEOUT, Store, StoreError, WorkError};
 use crate::arbitration::Role;
@@ -47,7 +47,7 @@ pub(super) async fn set_for_nodes(connection: &mut Connection) -> Result<(), Wor
     let settings = [("lock_timeout", LOCK_TIMEOUT), ("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
     for (name, value) in settings {
         let set = format!("SET LOCAL {name} = '{value}'");
-        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut **connection).await?;
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -93,10 +93,8 @@ impl Store {
             return Ok(());
         }
         let store = self.background().for_signs_of_life();
-        let noted = store.read("note_nodes", |connection| {
-            Box::pin(
-                async move { Ok(sqlx::raw_sql("SELECT note_nodes()").execute(&mut **connection).await.map(drop)?) },
-            )
+        let noted = store.autocommit("note_nodes", |connection, _| {
+            Box::pin(async move { Ok(sqlx::raw_sql("SELECT note_nodes()").execute(connection).await.map(drop)?) })
         });
         let noted = noted.await;
         if noted.is_err() {
@@ -120,14 +118,11 @@ impl Store {
         let mut keys: Vec<Uuid> = all.iter().map(&key_of).collect();
         keys.sort_unstable();
         keys.dedup();
-        let unknown: Arc<[Uuid]> = self.places.unknown(&keys).into();
+        let unknown = self.places.unknown(&keys);
         if !unknown.is_empty() {
-            let asked = unknown.clone();
+            let asked = &unknown;
             let store = self.background();
-            let places = store.read("find_places", move |connection| {
-                let asked = asked.clone();
-                Box::pin(async move { find_places(connection, &asked).await })
-            });
+            let places = store.read("find_places", |connection, _| Box::pin(find_places(connection, asked)));
             match places.await {
                 Ok(places) => self.places.known().places.extend(std::iter::zip(unknown.iter().copied(), places)),
                 // Whatever is wrong, the transaction finds it too.
@@ -143,7 +138,7 @@ impl Store {
     }
 }
 
-async fn find_places(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<i64>, WorkError> {
+async fn find_places(connection: &mut ReadConnection, keys: &[Uuid]) -> Result<Vec<i64>, WorkError> {
     const FIND: &str =
         "SELECT place_of_group(group_key) FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, n) ORDER BY n";
     let places: Vec<i64> = sqlx::query_scalar(FIND).bind(keys).fetch_all(connection).await?;
@@ -164,29 +159,25 @@ async fn find_places(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<i
 /// standby was promoted, may lack grants: nothing is decided on it before a sign of life has noted
 /// another history.
 pub(super) async fn load(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     keys: &[Uuid],
     witness: &Witness,
 ) -> Result<(Vec<PgRow>, Option<PgRow>), WorkError> {
     // What a row's place in the table is does not matter here; that there is a row does.
-    const LOAD: &str = "
-        SELECT array_position($1::uuid[], g.group_key)::bigint AS place, 0::smallint AS kind, g.handover_from AS id,
-            g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
-            g.in_doubt_until AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
-            g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
-            NULL::timestamptz AS now, NULL::timestamptz AS alive_at, NULL::timestamptz[] AS began,
-            NULL::timestamptz[] AS recovered, NULL::bigint[] AS gaps_us, NULL::bigint[] AS steps_us,
-            NULL::bigint AS latest_set_back, g.clock_set_back, ARRAY[identity_of_node()] AS told, g.history_id
+    const LOAD: &str = concat!(
+        "SELECT array_position($1::uuid[], g.group_key)::bigint AS place, NULL::timestamptz AS sent_until, ",
+        group_columns!(),
+        ", identity_of_node() AS node
         FROM groups g WHERE g.group_key = ANY($1)
         UNION ALL
-        SELECT array_position($1::uuid[], s.group_key)::bigint, 1::smallint, s.session_id, s.registered_at, NULL, NULL,
-            NULL, NULL, s.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM sessions s WHERE s.group_key = ANY($1)
+        SELECT array_position($1::uuid[], s.group_key)::bigint, NULL, ",
+        session_columns!(),
+        ", NULL FROM sessions s WHERE s.group_key = ANY($1)
         UNION ALL
-        SELECT array_position($1::uuid[], h.group_key)::bigint, 2::smallint, h.session_id, h.received_at, h.lease_until,
-            h.primary_sent_until, h.heard_until, h.heard_counts_until, NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, '(0,1)'::tid, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM heartbeats h WHERE h.group_key = ANY($1)";
+        SELECT array_position($1::uuid[], h.group_key)::bigint, NULL, ",
+        heartbeat_columns!(),
+        ", NULL FROM (SELECT *, '(0,1)'::tid AS row_place FROM heartbeats WHERE group_key = ANY($1)) h"
+    );
     if keys.is_empty() {
         return Ok((Vec::new(), None));
     }
@@ -197,8 +188,8 @@ pub(super) async fn load(
     if let Some(moment) = &moment {
         let known: Vec<String> = moment.try_get("nodes")?;
         for row in &rows {
-            let told: Option<Vec<String>> = row.try_get("told")?;
-            if told.is_some_and(|told| !told.iter().all(|node| known.contains(node))) {
+            let node: Option<String> = row.try_get("node")?;
+            if node.is_some_and(|node| !known.contains(&node)) {
                 witness.life.question_nodes();
                 return Err(WorkError::AnotherHistory);
             }
@@ -206,22 +197,6 @@ pub(super) async fn load(
     }
     Ok((rows, moment))
 }
-
-/// Heartbeats that are there already, by key.
-pub(super) const UPDATE_HEARTBEATS: &str = "
-    UPDATE heartbeats h
-    SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
-        last_data_send_time = n.last_data_send_time, received_at = n.received_at,
-        lease_until = n.lease_until, primary_sent_until = n.primary_sent_until, heard_until = n.heard_until,
-        heard_counts_until = n.heard_counts_until
-    FROM (
-        SELECT unnest($1::uuid[]) AS group_key, unnest($2::text[]) AS session_id, unnest($3::numeric[]) AS health,
-            unnest($4::timestamptz[]) AS heartbeat_time, unnest($5::timestamptz[]) AS last_data_send_time,
-            unnest($6::timestamptz[]) AS received_at, unnest($7::timestamptz[]) AS lease_until,
-            unnest($8::timestamptz[]) AS primary_sent_until, unnest($9::timestamptz[]) AS heard_until,
-            unnest($10::timestamptz[]) AS heard_counts_until
-    ) n
-    WHERE h.group_key = ANY($1) AND h.group_key = n.group_key AND h.session_id = n.session_id";
 
 /// A change of a role to be written down.
 pub(super) struct TraceRow<'a> {
@@ -231,6 +206,15 @@ pub(super) struct TraceRow<'a> {
     pub(super) to: Role,
     pub(super) term: i64,
     pub(super) reason: &'static str,
+}
+
+/// Where a group is found.
+#[derive(sqlx::FromRow)]
+struct PathRow {
+    group_key: Uuid,
+    tenant_id: String,
+    namespace_id: String,
+    group_id: String,
 }
 
 /// Writes changes of roles down, each with an id from the coordinator, and has the commit wake the
@@ -246,22 +230,22 @@ pub(super) async fn save_trace(
         INSERT INTO role_transitions (group_key, tenant_id, namespace_id, group_id, session_id,
             from_role, to_role, term, reason, actor, recorded_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        RETURNING transition_id";
+        RETURNING transition_id AS newest";
     let life = connection.life();
     let keys: Vec<Uuid> = rows.iter().map(|row| row.key).collect();
-    let paths: Vec<(Uuid, String, String, String)> =
-        sqlx::query_as(PATHS).bind(&keys).fetch_all(&mut *connection).await?;
-    let paths: HashMap<Uuid, _> = paths.into_iter().map(|(key, t, n, g)| (key, (t, n, g))).collect();
+    let paths: Vec<PathRow> = sqlx::query_as(PATHS).bind(&keys).fetch_all(&mut *connection).await?;
+    let paths: HashMap<Uuid, _> = paths.into_iter().map(|path| (path.group_key, path)).collect();
     // One by one: a row that is computed from others would be sent to the coordinator and back.
     // Roles change seldom.
     for row in rows {
-        let Some((tenant, namespace, group)) = paths.get(&row.key) else {
+        let Some(path) = paths.get(&row.key) else {
             return Err(WorkError::Inconsistent(format!("group {} of a change of role is not there", row.key)));
         };
-        let insert = sqlx::query(INSERT).bind(row.key).bind(tenant).bind(namespace).bind(group).bind(row.session);
+        let insert = sqlx::query(INSERT).bind(row.key).bind(&path.tenant_id).bind(&path.namespace_id);
+        let insert = insert.bind(&path.group_id).bind(row.session);
         let insert = insert.bind(row.from.number()).bind(row.to.number()).bind(row.term).bind(row.reason);
         let written = insert.bind(actor).bind(now).fetch_one(&mut *connection).await?;
-        life.note_event(written.try_get(0)?);
+        life.note_event(written.try_get("newest")?);
     }
     wake_readers(connection).await
 }
@@ -276,32 +260,40 @@ pub(super) async fn wake_readers(connection: &mut Connection) -> Result<(), Work
 /// New histories of the database whose bases are among these ids, as events. What else happened is
 /// read by itself: one statement is not of the coordinator's rows and of those of all nodes.
 pub(super) async fn read_histories(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     after: i64,
     up_to: i64,
     limit: i64,
 ) -> Result<Vec<Event>, WorkError> {
     const READ: &str = "
         SELECT h.base, h.noticed_at, h.history, h.reason, h.last_sign_at,
-            coalesce((SELECT max(b.base) FROM service_histories b WHERE b.base < h.base), 0)
+            coalesce((SELECT max(b.base) FROM service_histories b WHERE b.base < h.base), 0) AS base_before
         FROM service_histories h WHERE h.base > $1 AND h.base <= $2 AND h.reason <> 'first' ORDER BY h.base LIMIT $3";
     const LAST_ID_BEFORE: &str = "
         SELECT greatest($2, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < $1),
             (SELECT max(change_id) FROM configuration_changes WHERE change_id < $1))";
-    type Row = (i64, DateTime<Utc>, Uuid, String, Option<DateTime<Utc>>, i64);
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        base: i64,
+        noticed_at: DateTime<Utc>,
+        history: Uuid,
+        reason: String,
+        last_sign_at: Option<DateTime<Utc>>,
+        base_before: i64,
+    }
     let rows: Vec<Row> = sqlx::query_as(READ).bind(after).bind(up_to).bind(limit).fetch_all(&mut *connection).await?;
     let mut events = Vec::with_capacity(rows.len());
-    for (base, recorded_at, history, reason, last_sign_at, base_before) in rows {
+    for Row { base, noticed_at, history, reason, last_sign_at, base_before } in rows {
         let last_id_before = sqlx::query_scalar(LAST_ID_BEFORE).bind(base).bind(base_before);
         let last_id_before = last_id_before.fetch_one(&mut *connection).await?;
         let what = Happening::DatabaseHistoryChanged(NewHistory { history, reason, last_sign_at, last_id_before });
-        events.push(Event { id: base, group: None, session: None, recorded_at, what });
+        events.push(Event { id: base, group: None, session: None, recorded_at: noticed_at, what });
     }
     Ok(events)
 }
 
 /// How many sessions each of these groups has, in their order.
-pub(super) async fn count_sessions(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<usize>, WorkError> {
+pub(super) async fn count_sessions(connection: &mut ReadConnection, keys: &[Uuid]) -> Result<Vec<usize>, WorkError> {
     const COUNT: &str = "SELECT group_key, count(*) FROM sessions WHERE group_key = ANY($1) GROUP BY group_key";
     let counts: Vec<(Uuid, i64)> = sqlx::query_as(COUNT).bind(keys).fetch_all(connection).await?;
     let counts: HashMap<Uuid, i64> = counts.into_iter().collect();
@@ -314,7 +306,10 @@ pub(super) async fn count_sessions(connection: &mut Connection, keys: &[Uuid]) -
 ///
 /// Outages, which are the coordinator's, are left out of account: a lease that one of them extends
 /// is looked at too early, and judged by the transaction that would take the role.
-pub(super) async fn find_leases_left(connection: &mut Connection, keys: &[Uuid]) -> Result<Vec<LeaseLeft>, WorkError> {
+pub(super) async fn find_leases_left(
+    connection: &mut ReadConnection,
+    keys: &[Uuid],
+) -> Result<Vec<LeaseLeft>, WorkError> {
     const READ: &str = "
         SELECT s.group_key, min(h.lease_until)
         FROM sessions s
@@ -332,13 +327,13 @@ pub(super) async fn find_leases_left(connection: &mut Connection, keys: &[Uuid])
 /// By the coordinator's clock and the latest outage that counted for every lease: the function that
 /// judges by all of them is not where the rows are, and the difference is over within a timeout.
 pub(super) async fn read_census_page(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<CensusRow>, WorkError> {
     const PAGE: &str = "SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2";
     const MOMENT: &str = "
-        SELECT clock_timestamp(), began_at, recovered_at, history_id, noticed_at FROM (VALUES (1)) one (row) LEFT JOIN (
+        SELECT clock_timestamp() AS now, began_at, recovered_at, history_id, noticed_at FROM (VALUES (1)) one (row) LEFT JOIN (
             SELECT began_at, recovered_at FROM service_outages
             WHERE recovered_at - began_at > counts_from ORDER BY outage_id DESC LIMIT 1
         ) latest ON true LEFT JOIN (
@@ -373,10 +368,18 @@ pub(super) async fn read_census_page(
         GROUP BY g.group_key ORDER BY g.group_key";
     let page: Vec<Uuid> = sqlx::query_scalar(PAGE).bind(after).bind(limit).fetch_all(&mut *connection).await?;
     let Some(last) = page.last() else { return Ok(Vec::new()) };
-    type Latest = (Micros, Option<Micros>, Option<Micros>, Option<i64>, Option<Micros>);
-    let (now, began, recovered, history, noticed): Latest = sqlx::query_as(MOMENT).fetch_one(&mut *connection).await?;
-    let read = sqlx::query_as(READ).bind(after).bind(last).bind(now).bind(began).bind(recovered);
-    Ok(read.bind(history).bind(noticed).fetch_all(connection).await?)
+    #[derive(sqlx::FromRow)]
+    struct Latest {
+        now: Micros,
+        began_at: Option<Micros>,
+        recovered_at: Option<Micros>,
+        history_id: Option<i64>,
+        noticed_at: Option<Micros>,
+    }
+    let latest: Latest = sqlx::query_as(MOMENT).fetch_one(&mut *connection).await?;
+    let read = sqlx::query_as(READ).bind(after).bind(last);
+    let read = read.bind(latest.now).bind(latest.began_at).bind(latest.recovered_at);
+    Ok(read.bind(latest.history_id).bind(latest.noticed_at).fetch_all(connection).await?)
 }
 
 /// The tables that are cut up: those with a group's key.

@@ -14,15 +14,15 @@ use sqlx::query::Query;
 use uuid::Uuid;
 
 use super::columns::{Micros, RowPlace};
-use super::connection::Connection;
-use super::histories::{Witness, moment};
+use super::connection::{Connection, ReadConnection};
+use super::histories::{Witness, moment, moment_columns, no_moment};
+use super::rows::row;
 use super::{StoreOptions, WorkError, events, spread};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, History, HistoryId, Instant, Moment, Outage,
-    Reason, Role, Session, Term, Transition, Vacancy,
+    Role, Session, Term, Transition, Vacancy,
 };
 use crate::ids::GroupKey;
-use crate::seeded_bugs::{self, SeededBug, active};
 
 /// The database's clock at a snapshot, and the outages that leases are judged by.
 #[derive(Clone, Debug)]
@@ -107,6 +107,77 @@ impl StoredGroup {
 /// What [`load`] found for one key: nothing, a group, or one whose rows break a rule.
 pub type Loaded = Option<Result<StoredGroup, String>>;
 
+// Groups, sessions and heartbeats come in one result, each kind as rows of its own: what one column
+// is for a group, another kind has something else in, or nothing.
+
+row! {
+    /// A group, and of any row to which of the groups it belongs and of which kind it is.
+    struct GroupRow after (place: i64, sent_until: Option<Micros>), group_columns! {
+        kind: i16 = "0::smallint",
+        handover_from: Option<&'r str> = "g.handover_from",
+        watermark_base_at: Option<Micros> = "g.watermark_base_at",
+        handover_until: Option<Micros> = "g.handover_until",
+        handover_heard_until: Option<Micros> = "g.handover_heard_until",
+        in_doubt_until: Option<Micros> = "g.in_doubt_until",
+        _ = "NULL::timestamptz",
+        _ = "NULL::smallint",
+        _ = "NULL::numeric",
+        failover_timeout_ticks: Option<i64> = "g.failover_timeout_ticks",
+        term: i64 = "g.term",
+        vacancy: &'r str = "g.vacancy",
+        _ = "NULL::tid",
+        clock_set_back: Option<i64> = "g.clock_set_back",
+        history_id: i64 = "g.history_id",
+    }
+}
+
+row! {
+    /// A session.
+    struct SessionRow after (place, sent_until), session_columns! {
+        _ = "1::smallint",
+        session_id: &'r str = "s.session_id",
+        registered_at: Micros = "s.registered_at",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        role: i16 = "s.role",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+    }
+}
+
+row! {
+    /// A session's latest heartbeat.
+    struct HeartbeatRow after (place, sent_until), heartbeat_columns! {
+        _ = "2::smallint",
+        session_id: &'r str = "h.session_id",
+        received_at: Micros = "h.received_at",
+        lease_until: Micros = "h.lease_until",
+        primary_sent_until: Option<Micros> = "h.primary_sent_until",
+        heard_until: Micros = "h.heard_until",
+        heard_counts_until: Option<Micros> = "h.heard_counts_until",
+        _ = "NULL",
+        percent_healthy_streams: Decimal = "h.percent_healthy_streams",
+        _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
+        row_place: RowPlace = "h.row_place",
+        _ = "NULL",
+        _ = "NULL",
+    }
+}
+
+pub(super) use {group_columns, heartbeat_columns, session_columns};
+
+const KIND_GROUP: i16 = 0;
+const KIND_SESSION: i16 = 1;
+
 /// Reads the whole state of these groups, in their order, and the clock, in one statement: what a
 /// decision in a serializable transaction rests on. The clock is read in the statement that takes
 /// the snapshot: not before it, and once. Where it was set back since their leases were given, they
@@ -130,7 +201,7 @@ pub async fn load(
 /// watermark is that of all. Nothing where that is not enough: where a handover is open, or leases
 /// have to be based anew. What is read whole after that is decided on by this clock.
 pub async fn load_in_part(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     key: Uuid,
     session_ids: &[&str],
     options: &StoreOptions,
@@ -148,28 +219,24 @@ pub async fn load_in_part(
             UNION
             SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND role = 2
         )
-        SELECT
-            k.place, 0::smallint AS kind, g.handover_from AS id,
-            greatest(g.watermark_base_at, (SELECT max(primary_sent_until) FROM heartbeats WHERE group_key = $1)) AS time_1,
-            g.handover_until AS time_2, g.handover_heard_until AS time_3,
-            g.in_doubt_until AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
-            g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
-            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back,
-            m.told, g.history_id
+        SELECT k.place, (SELECT max(primary_sent_until) FROM heartbeats WHERE group_key = $1) AS sent_until, ",
+        group_columns!(),
+        ", ",
+        moment_columns!(),
+        ", m.clock_set_back AS latest_set_back
         FROM (VALUES (1::bigint)) k (place)
         CROSS JOIN moment m
         LEFT JOIN groups g ON g.group_key = $1
         UNION ALL
-        SELECT
-            1, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, NULL, s.role, NULL,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM s
+        SELECT 1, NULL, ",
+        session_columns!(),
+        no_moment!(),
+        ", NULL FROM s
         UNION ALL
-        SELECT
-            1, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
-            h.heard_counts_until, NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM s CROSS JOIN LATERAL (
+        SELECT 1, NULL, ",
+        heartbeat_columns!(),
+        no_moment!(),
+        ", NULL FROM s CROSS JOIN LATERAL (
             SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = $1 AND h.session_id = s.session_id OFFSET 0
         ) h"
     );
@@ -185,7 +252,7 @@ pub async fn load_in_part(
 
 /// The clock alone, for a serializable transaction that decides on no state of a group. It comes
 /// first in it.
-pub async fn read_moment(connection: &mut Connection, options: &StoreOptions) -> Result<Clock, WorkError> {
+pub async fn read_moment(connection: &mut ReadConnection, options: &StoreOptions) -> Result<Clock, WorkError> {
     let witness = connection.call_witness();
     let asked = sqlx::query(moment!("$1")).bind(witness.asks()).fetch_optional(connection).await?;
     let row = asked.ok_or_else(|| WorkError::Inconsistent(NO_LIVENESS.to_owned()))?;
@@ -207,7 +274,7 @@ struct StateRead {
 /// group's columns repeated. The walks are held apart from the planner (OFFSET 0): where a tenant
 /// has large groups, it would read whole tables for a batch of small ones.
 async fn read_state(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<StateRead, WorkError> {
@@ -218,29 +285,26 @@ async fn read_state(
         moment!("$2"),
         "),
         k AS MATERIALIZED (SELECT * FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place))
-        SELECT
-            k.place, 0::smallint AS kind, g.handover_from AS id,
-            g.watermark_base_at AS time_1, g.handover_until AS time_2, g.handover_heard_until AS time_3,
-            g.in_doubt_until AS time_4, NULL::timestamptz AS time_5, NULL::smallint AS role, NULL::numeric AS health,
-            g.failover_timeout_ticks, g.term, g.vacancy, NULL::tid AS row_place,
-            m.now, m.alive_at, m.began, m.recovered, m.gaps_us, m.steps_us, m.clock_set_back, g.clock_set_back,
-            m.told, g.history_id
+        SELECT k.place, NULL::timestamptz AS sent_until, ",
+        group_columns!(),
+        ", ",
+        moment_columns!(),
+        ", m.clock_set_back AS latest_set_back
         FROM k
         LEFT JOIN groups g ON g.group_key = k.group_key
         LEFT JOIN moment m ON k.place = 1
         UNION ALL
-        SELECT
-            k.place, 1::smallint, s.session_id, s.registered_at, NULL, NULL, NULL, NULL, s.role, NULL,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM k CROSS JOIN LATERAL (
+        SELECT k.place, NULL, ",
+        session_columns!(),
+        no_moment!(),
+        ", NULL FROM k CROSS JOIN LATERAL (
             SELECT * FROM sessions s WHERE s.group_key = k.group_key OFFSET 0
         ) s
         UNION ALL
-        SELECT
-            k.place, 2::smallint, h.session_id, h.received_at, h.lease_until, h.primary_sent_until, h.heard_until,
-            h.heard_counts_until, NULL, h.percent_healthy_streams,
-            NULL, NULL, NULL, h.row_place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM k CROSS JOIN LATERAL (
+        SELECT k.place, NULL, ",
+        heartbeat_columns!(),
+        no_moment!(),
+        ", NULL FROM k CROSS JOIN LATERAL (
             SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = k.group_key OFFSET 0
         ) h"
     );
@@ -267,22 +331,27 @@ fn read_rows(
     let mut set_back = moment.map_or(Ok(0), |moment| moment.try_get("clock_set_back"))?;
     let mut of_an_old_clock = Vec::new();
     for row in rows {
-        let place: i64 = row.try_get(0)?;
+        let group = GroupRow::of(row);
+        let place = group.place()?;
         let Some(rows) = found.get_mut(place as usize - 1) else { continue };
-        match row.try_get(1)? {
+        match group.kind()? {
             KIND_GROUP => {
-                if place == 1 && row.try_get::<Option<DateTime<Utc>>, _>("now")?.is_some() {
+                let has_moment = || Ok::<_, sqlx::Error>(row.try_get::<Option<DateTime<Utc>>, _>("now")?.is_some());
+                if moment.is_none() && place == 1 && has_moment()? {
                     clock = Some(read_clock(row, witness, options)?);
-                    set_back = row.try_get(20)?;
+                    set_back = row.try_get("latest_set_back")?;
                 }
                 // The first row is the first of the first group's, and groups come first.
-                if row.try_get::<Option<i64>, _>(21)?.is_some_and(|known| known < set_back) {
+                if group.clock_set_back()?.is_some_and(|known| known < set_back) {
                     of_an_old_clock.push(keys[place as usize - 1]);
                 }
-                rows.group = Some(row);
+                rows.group = Some(group);
             }
-            KIND_SESSION => rows.sessions.push((row.try_get(2)?, row)),
-            _ => rows.heartbeats.push((row.try_get(2)?, row)),
+            KIND_SESSION => rows.sessions.push(SessionRow::of(row)),
+            _ => {
+                let heartbeat = HeartbeatRow::of(row);
+                rows.heartbeats.push((heartbeat.session_id()?, heartbeat));
+            }
         }
     }
     let clock = match (clock, keys) {
@@ -302,15 +371,13 @@ fn read_rows(
 /// By so much two readings of a clock that nobody sets may seem to go back.
 const READINGS_OF_ONE_CLOCK: TimeDelta = TimeDelta::milliseconds(20);
 
-const KIND_GROUP: i16 = 0;
-const KIND_SESSION: i16 = 1;
-
 /// The rows of one group.
 #[derive(Default)]
 struct Rows<'r> {
-    group: Option<&'r PgRow>,
-    sessions: Vec<(&'r str, &'r PgRow)>,
-    heartbeats: Vec<(&'r str, &'r PgRow)>,
+    group: Option<GroupRow<'r>>,
+    sessions: Vec<SessionRow<'r>>,
+    /// By the id of their session.
+    heartbeats: Vec<(&'r str, HeartbeatRow<'r>)>,
 }
 
 /// Where the database is in another history, the last sign of life is too old, or the clock was set
@@ -332,7 +399,6 @@ pub(super) fn read_clock(row: &PgRow, witness: &Witness, options: &StoreOptions)
     let gaps_us: Vec<i64> = row.try_get("gaps_us")?;
     let steps_us: Vec<i64> = row.try_get("steps_us")?;
     let outages = std::iter::zip(std::iter::zip(began, recovered), std::iter::zip(gaps_us, steps_us))
-        .filter(|_| !active(SeededBug::OutageForgotten))
         .map(|((began, recovered), (gap_us, clock_step_us))| Outage {
             began_at: began.into(),
             recovered_at: recovered.into(),
@@ -346,12 +412,11 @@ pub(super) fn read_clock(row: &PgRow, witness: &Witness, options: &StoreOptions)
 /// The outer error is the connection's; the inner one is the group's.
 fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> {
     let Some(row) = rows.group else { return Ok(None) };
-    let Some(ticks) = row.try_get::<Option<i64>, _>(10)? else { return Ok(None) };
+    let Some(ticks) = row.failover_timeout_ticks()? else { return Ok(None) };
     rows.heartbeats.sort_unstable_by_key(|(id, _)| *id);
     let mut sessions = Vec::with_capacity(rows.sessions.len());
-    for (id, row) in rows.sessions {
-        let registered_at: Micros = row.try_get(3)?;
-        sessions.push((registered_at, id, row));
+    for row in rows.sessions {
+        sessions.push((row.registered_at()?, row.session_id()?, row));
     }
     sessions.sort_unstable_by_key(|(registered_at, id, _)| (*registered_at, *id));
 
@@ -360,19 +425,19 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
     let mut places = Vec::with_capacity(sessions.len());
     for (_, id, row) in &sessions {
         let heartbeat = rows.heartbeats.binary_search_by_key(id, |(id, _)| *id).ok().map(|at| rows.heartbeats[at].1);
-        places.push(heartbeat.map(|row| row.try_get(13)).transpose()?);
-        match read_session(row, heartbeat)? {
+        places.push(heartbeat.map(HeartbeatRow::row_place).transpose()?);
+        match read_session(*row, heartbeat)? {
             Some(session) => read.push(session),
             None => return Ok(Some(Err(format!("role or health of session '{id}'")))),
         }
     }
-    let (Some(timeout), Some(vacancy)) = (FailoverTimeout::from_ticks(ticks), vacancy_from(row.try_get(12)?)) else {
+    let (Some(timeout), Some(vacancy)) = (FailoverTimeout::from_ticks(ticks), vacancy_from(row.vacancy()?)) else {
         return Ok(Some(Err("failover_timeout_ticks or vacancy".to_owned())));
     };
-    let from: Option<&str> = row.try_get(2)?;
-    let handover = match (from, get_instant(row, 4)?, get_instant(row, 5)?) {
+    let micros = |at: Option<Micros>| at.map(Instant::from);
+    let handover = match (row.handover_from()?, micros(row.handover_until()?), row.handover_heard_until()?) {
         (None, Some(until), _) => Some(Handover { from: Former::Gone, until }),
-        (Some(from), Some(until), Some(Instant(heard_until))) => {
+        (Some(from), Some(until), Some(Micros(heard_until))) => {
             // One that yielded and is not there any more was deleted by a replica that keeps no
             // handover from it.
             session_ids.iter().position(|id| id == from).map(|session| {
@@ -382,20 +447,21 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         }
         _ => None,
     };
-    let mut group = Group {
+    let group = Group {
         timeout,
-        term: Term(row.try_get(11)?),
+        term: Term(row.term()?),
         vacancy,
         handover,
-        watermark_base: get_instant(row, 3)?,
-        history: HistoryId(row.try_get(23)?),
-        in_doubt_until: get_instant(row, 6)?,
+        // What was sent by sessions that are not read is as much beneath the watermark as what is
+        // kept of deleted ones.
+        watermark_base: micros(row.watermark_base_at()?.max(row.sent_until()?)),
+        history: HistoryId(row.history_id()?),
+        in_doubt_until: micros(row.in_doubt_until()?),
         sessions: read,
     };
     if !group.is_consistent() {
         return Ok(Some(Err("more than one holder of a role, or a Primary beside a handover".to_owned())));
     }
-    seeded_bugs::after_reading(&mut group);
     let found = Found {
         term: group.term,
         vacancy: group.vacancy,
@@ -409,19 +475,20 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
     Ok(Some(Ok(StoredGroup { key, group, session_ids, trace: Vec::new(), received: BTreeMap::new(), found })))
 }
 
-fn read_session(session: &PgRow, heartbeat: Option<&PgRow>) -> Result<Option<Session>, sqlx::Error> {
-    let Some(role) = Role::from_number(session.try_get(8)?) else { return Ok(None) };
+fn read_session(session: SessionRow<'_>, heartbeat: Option<HeartbeatRow<'_>>) -> Result<Option<Session>, sqlx::Error> {
+    let Some(role) = Role::from_number(session.role()?) else { return Ok(None) };
     let Some(row) = heartbeat else { return Ok(Some(Session { role, beat: None, sent_until: None })) };
-    let Some(health) = Health::new(row.try_get::<Decimal, _>(9)?) else { return Ok(None) };
-    let Micros(heard_until) = row.try_get(6)?;
-    let received_at = row.try_get::<Micros, _>(3)?.into();
-    let lease_until = row.try_get::<Micros, _>(4)?.into();
+    let Some(health) = Health::new(row.percent_healthy_streams()?) else { return Ok(None) };
+    let Micros(heard_until) = row.heard_until()?;
+    let received_at = row.received_at()?.into();
+    let lease_until = row.lease_until()?.into();
     // A replica of an earlier version leaves this as it was when it stores a heartbeat, or null:
     // then nothing is known of when what it heard was heard, and it counts as if with that
     // heartbeat.
-    let heard_counts_until = get_instant(row, 7)?.filter(|until| *until >= received_at).unwrap_or(lease_until);
+    let heard_counts_until = row.heard_counts_until()?.map(Instant::from);
+    let heard_counts_until = heard_counts_until.filter(|until| *until >= received_at).unwrap_or(lease_until);
     let beat = Beat { health, heard_until: ClientInstant(heard_until), heard_counts_until, received_at, lease_until };
-    Ok(Some(Session { role, beat: Some(beat), sent_until: get_instant(row, 5)? }))
+    Ok(Some(Session { role, beat: Some(beat), sent_until: row.primary_sent_until()?.map(Instant::from) }))
 }
 
 /// Writes what was done to these groups: heartbeats, roles, what their sessions share, and the
@@ -487,13 +554,9 @@ impl<'g> Columns<'g> {
         (stored_before, never_stored)
     }
 
-    /// Binds what is said of each heartbeat behind what says which it is, and writes them all.
-    async fn write<'q>(
-        &'q self,
-        statement: Query<'q, Postgres, PgArguments>,
-        connection: &mut Connection,
-    ) -> Result<(), WorkError> {
-        let written = statement
+    /// Binds what is said of each heartbeat; what says which it is comes behind it.
+    fn bind(&self, statement: &'static str) -> Query<'_, Postgres, PgArguments> {
+        sqlx::query(statement)
             .bind(&self.health)
             .bind(&self.heartbeat_times)
             .bind(&self.data_times)
@@ -502,48 +565,97 @@ impl<'g> Columns<'g> {
             .bind(&self.sent)
             .bind(&self.heard)
             .bind(&self.heard_counts)
-            .execute(connection)
-            .await?
-            .rows_affected();
+    }
+
+    async fn write(
+        &self,
+        statement: Query<'_, Postgres, PgArguments>,
+        connection: &mut Connection,
+    ) -> Result<(), WorkError> {
+        let written = statement.execute(connection).await?.rows_affected();
         check_count("heartbeats", self.keys.len(), written)
     }
 }
 
-async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
-    // By the place where the snapshot of this transaction has the row, so that no index is walked
-    // again. A row that somebody has moved since is a conflict, as it would be by key. The arrays
-    // are unnested side by side in the list of columns: as functions in FROM, each would be stored
-    // first.
-    const UPDATE: &str = "
-        UPDATE heartbeats h
-        SET percent_healthy_streams = n.health, heartbeat_time = n.heartbeat_time,
-            last_data_send_time = n.last_data_send_time, received_at = n.received_at,
-            lease_until = n.lease_until, primary_sent_until = n.primary_sent_until, heard_until = n.heard_until,
-            heard_counts_until = n.heard_counts_until
-        FROM (
-            SELECT unnest($1::tid[]) AS row_place, unnest($2::numeric[]) AS health,
-                unnest($3::timestamptz[]) AS heartbeat_time, unnest($4::timestamptz[]) AS last_data_send_time,
-                unnest($5::timestamptz[]) AS received_at, unnest($6::timestamptz[]) AS lease_until,
-                unnest($7::timestamptz[]) AS primary_sent_until, unnest($8::timestamptz[]) AS heard_until,
-                unnest($9::timestamptz[]) AS heard_counts_until
-        ) n
-        WHERE h.ctid = n.row_place";
-    const INSERT: &str = "
-        INSERT INTO heartbeats (group_key, session_id, percent_healthy_streams, heartbeat_time,
-            last_data_send_time, received_at, lease_until, primary_sent_until, heard_until, heard_counts_until)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::timestamptz[], $5::timestamptz[],
-            $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[])";
+/// What is said of a heartbeat, in the order in which it is bound: each column with its parameter.
+macro_rules! heartbeat_values {
+    ($as:ident) => {
+        $as!(
+            percent_healthy_streams = "$1::numeric[]",
+            heartbeat_time = "$2::timestamptz[]",
+            last_data_send_time = "$3::timestamptz[]",
+            received_at = "$4::timestamptz[]",
+            lease_until = "$5::timestamptz[]",
+            primary_sent_until = "$6::timestamptz[]",
+            heard_until = "$7::timestamptz[]",
+            heard_counts_until = "$8::timestamptz[]"
+        )
+    };
+}
 
+macro_rules! names {
+    ($($column:ident = $parameter:literal),+) => { concat!($(stringify!($column), ", "),+) };
+}
+
+macro_rules! parameters {
+    ($($column:ident = $parameter:literal),+) => { concat!($($parameter, ", "),+) };
+}
+
+macro_rules! unnested {
+    ($($column:ident = $parameter:literal),+) => {
+        concat!($("unnest(", $parameter, ") AS ", stringify!($column), ", "),+)
+    };
+}
+
+macro_rules! assignments {
+    ($first:ident = $first_parameter:literal $(, $column:ident = $parameter:literal)*) => {
+        concat!(
+            stringify!($first), " = n.", stringify!($first)
+            $(, ", ", stringify!($column), " = n.", stringify!($column))*
+        )
+    };
+}
+
+/// By the place where the snapshot of this transaction has the row, so that no index is walked
+/// again. A row that somebody has moved since is a conflict, as it would be by key. The arrays are
+/// unnested side by side in the list of columns: as functions in FROM, each would be stored first.
+const UPDATE_BY_PLACE: &str = concat!(
+    "UPDATE heartbeats h SET ",
+    heartbeat_values!(assignments),
+    " FROM (SELECT ",
+    heartbeat_values!(unnested),
+    "unnest($9::tid[]) AS row_place) n WHERE h.ctid = n.row_place"
+);
+
+/// Where groups are spread.
+const UPDATE_BY_KEY: &str = concat!(
+    "UPDATE heartbeats h SET ",
+    heartbeat_values!(assignments),
+    " FROM (SELECT ",
+    heartbeat_values!(unnested),
+    "unnest($9::uuid[]) AS group_key, unnest($10::text[]) AS session_id) n
+    WHERE h.group_key = ANY($9) AND h.group_key = n.group_key AND h.session_id = n.session_id"
+);
+
+const INSERT_HEARTBEATS: &str = concat!(
+    "INSERT INTO heartbeats (",
+    heartbeat_values!(names),
+    "group_key, session_id) SELECT * FROM unnest(",
+    heartbeat_values!(parameters),
+    "$9::uuid[], $10::text[])"
+);
+
+async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
     let (stored_before, never_stored) = Columns::of(groups);
     if !stored_before.keys.is_empty() {
         let update = match connection.is_spread() {
-            false => sqlx::query(UPDATE).bind(&stored_before.places),
-            true => sqlx::query(spread::UPDATE_HEARTBEATS).bind(&stored_before.keys).bind(&stored_before.ids),
+            false => stored_before.bind(UPDATE_BY_PLACE).bind(&stored_before.places),
+            true => stored_before.bind(UPDATE_BY_KEY).bind(&stored_before.keys).bind(&stored_before.ids),
         };
         stored_before.write(update, connection).await?;
     }
     if !never_stored.keys.is_empty() {
-        let insert = sqlx::query(INSERT).bind(&never_stored.keys).bind(&never_stored.ids);
+        let insert = never_stored.bind(INSERT_HEARTBEATS).bind(&never_stored.keys).bind(&never_stored.ids);
         never_stored.write(insert, connection).await?;
     }
     Ok(())
@@ -585,7 +697,7 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
     changed.iter().for_each(|stored| life.note_term(stored.group.term.0));
     let written = sqlx::query(statement)
         .bind(&keys)
-        .bind(changed.iter().map(|stored| stored.term_to_store().0).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.group.term.0).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| vacancy_text(stored.group.vacancy)).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| stored.group.watermark_base.map(Micros::from)).collect::<Vec<_>>())
         .bind(
@@ -675,13 +787,10 @@ async fn save_trace(
             ORDER BY n.place
             RETURNING transition_id
         )
-        SELECT count(*), max(transition_id), pg_notify($9, '') FROM written";
+        SELECT count(*) AS written, max(transition_id) AS newest, pg_notify($9, '') FROM written";
 
-    let rows: Vec<(&StoredGroup, &Transition)> = groups
-        .iter()
-        .flat_map(|stored| stored.trace.iter().map(move |transition| (stored, transition)))
-        .filter(|(_, transition)| !(active(SeededBug::RoleWithoutRow) && transition.reason == Reason::LeaseLapsed))
-        .collect();
+    let rows: Vec<(&StoredGroup, &Transition)> =
+        groups.iter().flat_map(|stored| stored.trace.iter().map(move |transition| (stored, transition))).collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -694,7 +803,7 @@ async fn save_trace(
                 from: t.from,
                 to: t.to,
                 term: t.term.0,
-                reason: reason_text(t.reason),
+                reason: t.reason.name(),
             })
             .collect();
         return spread::save_trace(connection, &rows, actor_text(actor), clock.now).await;
@@ -706,21 +815,17 @@ async fn save_trace(
         .bind(rows.iter().map(|(_, t)| t.from.number()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, t)| t.to.number()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, t)| t.term.0).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, t)| reason_text(t.reason)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, t)| t.reason.name()).collect::<Vec<_>>())
         .bind(actor_text(actor))
         .bind(clock.now)
         .bind(events::CHANNEL)
         .fetch_one(connection)
         .await?;
-    life.note_event(written.try_get(1)?);
-    check_count("role_transitions", rows.len(), written.try_get::<i64, _>(0)?.unsigned_abs())
+    life.note_event(written.try_get("newest")?);
+    check_count("role_transitions", rows.len(), written.try_get::<i64, _>("written")?.unsigned_abs())
 }
 
 impl StoredGroup {
-    fn term_to_store(&self) -> Term {
-        if active(SeededBug::TermNotStored) { self.found.term } else { self.group.term }
-    }
-
     fn shared_changed(&self) -> bool {
         self.group.term != self.found.term
             || self.group.vacancy != self.found.vacancy
@@ -747,10 +852,6 @@ pub fn instant(time: DateTime<Utc>) -> Instant {
     Instant(time.timestamp_micros())
 }
 
-fn get_instant(row: &PgRow, column: usize) -> Result<Option<Instant>, sqlx::Error> {
-    Ok(row.try_get::<Option<Micros>, _>(column)?.map(Instant::from))
-}
-
 pub(super) fn vacancy_text(vacancy: Vacancy) -> &'static str {
     match vacancy {
         Vacancy::NeverHeld => "never_held",
@@ -764,20 +865,6 @@ fn vacancy_from(text: &str) -> Option<Vacancy> {
     [Vacancy::NeverHeld, Vacancy::Lapsed, Vacancy::Yielded, Vacancy::Deleted]
         .into_iter()
         .find(|vacancy| vacancy_text(*vacancy) == text)
-}
-
-/// The reason as the trace has it.
-pub fn reason_text(reason: Reason) -> &'static str {
-    match reason {
-        Reason::FirstHeartbeat => "first_heartbeat",
-        Reason::LeaseLapsed => "lease_lapsed",
-        Reason::Healthier => "healthier",
-        Reason::Yielded => "yielded",
-        Reason::HandoverCompleted => "handover_completed",
-        Reason::Recovered => "recovered",
-        Reason::SessionDeleted => "session_deleted",
-        Reason::Superseded => "superseded",
-    }
 }
 
 fn actor_text(actor: Actor) -> &'static str {

@@ -3,16 +3,15 @@
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::connection::Connection;
+use super::connection::ReadConnection;
 use super::groups::timeout_of;
-use super::histories::moment;
+use super::histories::{moment, moment_columns};
+use super::rows::row;
 use super::state::{instant, read_clock};
 use super::{StoreOptions, WorkError, spread};
-use crate::arbitration::{FailoverTimeout, Role, lease_end};
+use crate::arbitration::{FailoverTimeout, Lease, Role, true_now};
 use crate::ids::{Groups, NamespacePath};
 
 /// A group with what is true now.
@@ -75,9 +74,34 @@ pub struct BeatStatus {
     pub lease_left_ms: i64,
 }
 
+row! {
+    /// A session with its group and its latest heartbeat; a group without sessions has one as well.
+    struct StatusRow, status_columns! {
+        group_key: Uuid = "g.group_key",
+        tenant_id: String = "g.tenant_id",
+        namespace_id: String = "g.namespace_id",
+        group_id: String = "g.group_id",
+        group_name: Option<String> = "g.name",
+        description: Option<String> = "g.description",
+        failover_timeout_ticks: i64 = "g.failover_timeout_ticks",
+        term: i64 = "g.term",
+        watermark_base_at: Option<DateTime<Utc>> = "g.watermark_base_at",
+        handover_from: Option<String> = "CASE WHEN g.handover_until > m.now THEN g.handover_from END",
+        in_doubt_until: Option<DateTime<Utc>> = "CASE WHEN d.in_doubt_until > m.now THEN d.in_doubt_until END",
+        session_id: Option<String> = "s.session_id",
+        session_name: Option<String> = "s.name",
+        role: i16 = "s.role",
+        role_changed_at: DateTime<Utc> = "s.role_changed_at",
+        percent_healthy_streams: Option<Decimal> = "h.percent_healthy_streams",
+        received_at: DateTime<Utc> = "h.received_at",
+        lease_until: DateTime<Utc> = "h.lease_until",
+        primary_sent_until: Option<DateTime<Utc>> = "h.primary_sent_until",
+    }
+}
+
 /// The state of these groups, in their order; one that is gone is left out.
 pub async fn read_status(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<Vec<GroupStatus>, WorkError> {
@@ -85,13 +109,11 @@ pub async fn read_status(
         "WITH moment AS MATERIALIZED (",
         moment!("$2"),
         ")
-        SELECT
-            m.now, m.alive_at, m.began, m.recovered,
-            g.group_key, g.tenant_id, g.namespace_id, g.group_id, g.name, g.failover_timeout_ticks, g.term,
-            g.watermark_base_at, CASE WHEN g.handover_until > m.now THEN g.handover_from END,
-            s.session_id, s.name, s.role, s.role_changed_at,
-            h.percent_healthy_streams, h.received_at, h.lease_until, h.primary_sent_until,
-            m.gaps_us, g.description, m.steps_us, CASE WHEN d.in_doubt_until > m.now THEN d.in_doubt_until END, m.told
+        SELECT ",
+        status_columns!(),
+        ", ",
+        moment_columns!(),
+        "
         FROM moment m
         CROSS JOIN unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)
         JOIN groups g ON g.group_key = k.group_key
@@ -106,32 +128,32 @@ pub async fn read_status(
     let Some(first) = rows.first() else { return Ok(groups) };
     let clock = read_clock(first, &witness, options)?;
     let at = clock.moment();
-    for row in &rows {
-        let key: Uuid = row.try_get(4)?;
+    for row in rows.iter().map(StatusRow::of) {
+        let key = row.group_key()?;
         if groups.last().is_none_or(|group| group.key != key) {
             groups.push(read_group(row, key, clock.now)?);
         }
-        let (Some(group), Some(id)) = (groups.last_mut(), row.try_get::<Option<String>, _>(13)?) else { continue };
-        group.watermark = group.watermark.max(row.try_get(20)?);
-        let beat = match row.try_get::<Option<Decimal>, _>(17)? {
+        let (Some(group), Some(id)) = (groups.last_mut(), row.session_id()?) else { continue };
+        group.watermark = group.watermark.max(row.primary_sent_until()?);
+        let stored =
+            Role::from_number(row.role()?).ok_or_else(|| WorkError::Inconsistent(format!("role of session '{id}'")))?;
+        let beat = match row.percent_healthy_streams()? {
             None => None,
-            Some(health) => {
-                let received_at: DateTime<Utc> = row.try_get(18)?;
-                let ends = lease_end(instant(received_at), instant(row.try_get(19)?), at.outages);
-                let lease_left_ms = (ends.0 - at.now.0).max(0) / 1_000;
-                Some((BeatStatus { health, received_at, lease_left_ms }, at.now < ends))
-            }
+            Some(health) => Some((health, row.received_at()?, row.lease_until()?)),
         };
-        let live = beat.is_some_and(|(_, live)| live);
-        let stored = Role::from_number(row.try_get(15)?)
-            .ok_or_else(|| WorkError::Inconsistent(format!("role of session '{id}'")))?;
+        let lease =
+            beat.map(|(_, received_at, until)| Lease { received_at: instant(received_at), until: instant(until) });
+        let now = true_now(stored, lease, at);
         group.sessions.push(SessionStatus {
             id,
-            name: row.try_get(14)?,
-            role: if live { stored } else { Role::Secondary },
-            role_changed_at: row.try_get(16)?,
-            live,
-            beat: beat.map(|(beat, _)| beat),
+            name: row.session_name()?,
+            role: now.role,
+            role_changed_at: row.role_changed_at()?,
+            live: now.is_live(),
+            beat: beat.map(|(health, received_at, _)| {
+                let lease_left_ms = now.lease_left_us / 1_000;
+                BeatStatus { health, received_at, lease_left_ms }
+            }),
         });
     }
     for group in &mut groups {
@@ -146,19 +168,19 @@ pub async fn read_status(
     Ok(groups)
 }
 
-fn read_group(row: &PgRow, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus, WorkError> {
+fn read_group(row: StatusRow<'_>, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus, WorkError> {
     Ok(GroupStatus {
         key,
-        tenant: row.try_get(5)?,
-        namespace: row.try_get(6)?,
-        group: row.try_get(7)?,
-        name: row.try_get(8)?,
-        description: row.try_get(22)?,
-        timeout: timeout_of(row.try_get(9)?)?,
-        term: row.try_get(10)?,
-        watermark: row.try_get(11)?,
-        handover_from: row.try_get(12)?,
-        in_doubt_until: row.try_get(24)?,
+        tenant: row.tenant_id()?,
+        namespace: row.namespace_id()?,
+        group: row.group_id()?,
+        name: row.group_name()?,
+        description: row.description()?,
+        timeout: timeout_of(row.failover_timeout_ticks()?)?,
+        term: row.term()?,
+        watermark: row.watermark_base_at()?,
+        handover_from: row.handover_from()?,
+        in_doubt_until: row.in_doubt_until()?,
         now,
         sessions: Vec::new(),
     })
@@ -208,7 +230,7 @@ impl GroupSearch {
 }
 
 /// How many groups are found.
-pub async fn count_found(connection: &mut Connection, search: &GroupSearch) -> Result<i64, WorkError> {
+pub async fn count_found(connection: &mut ReadConnection, search: &GroupSearch) -> Result<i64, WorkError> {
     let query = sqlx::query_as(groups_where!("SELECT count(*)", ""));
     let (count,): (i64,) = search.bind(query).fetch_one(connection).await?;
     Ok(count)
@@ -216,7 +238,7 @@ pub async fn count_found(connection: &mut Connection, search: &GroupSearch) -> R
 
 /// Those of the groups that are found, in the order given.
 pub async fn keep_found(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     search: &GroupSearch,
     keys: &[Uuid],
 ) -> Result<Vec<Uuid>, WorkError> {
@@ -231,7 +253,7 @@ pub async fn keep_found(
 
 /// The groups that are found, without those given, by where they are and by id.
 pub async fn find_others(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     search: &GroupSearch,
     without: &[Uuid],
     skip: i64,
@@ -248,7 +270,7 @@ pub async fn find_others(
 
 /// The groups in which Primary changed hands or fell vacant after an event, the latest first.
 pub async fn find_changed_since(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     event_id: i64,
     limit: i64,
 ) -> Result<Vec<Uuid>, WorkError> {
@@ -285,7 +307,7 @@ pub struct CensusRow {
 
 /// The next groups in order of key, with what is counted of them.
 pub async fn read_census_page(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<CensusRow>, WorkError> {
@@ -337,7 +359,7 @@ pub async fn read_census_page(
 /// The groups that were granted a Primary at least so often in the last so many seconds, at most
 /// `limit` of them.
 pub async fn find_flapping(
-    connection: &mut Connection,
+    connection: &mut ReadConnection,
     grants: i64,
     seconds: f64,
     limit: i64,
@@ -372,7 +394,7 @@ pub struct History {
 }
 
 /// The histories of the database, the latest first.
-pub async fn read_histories(connection: &mut Connection, limit: i64) -> Result<Vec<History>, WorkError> {
+pub async fn read_histories(connection: &mut ReadConnection, limit: i64) -> Result<Vec<History>, WorkError> {
     let read = "SELECT history, noticed_at, last_sign_at, reason, base, is_trusted,
             greatest(0, (extract(epoch FROM statement_timestamp() - noticed_at) * 1000)::bigint) AS age_ms
         FROM service_histories
@@ -381,7 +403,7 @@ pub async fn read_histories(connection: &mut Connection, limit: i64) -> Result<V
 }
 
 /// How many outages were ever recorded.
-pub async fn count_outages(connection: &mut Connection) -> Result<i64, WorkError> {
+pub async fn count_outages(connection: &mut ReadConnection) -> Result<i64, WorkError> {
     let count = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM service_outages_outage_id_seq";
     Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
 }

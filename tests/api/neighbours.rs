@@ -3,6 +3,7 @@
 //!
 //! Each of these needs the machine for itself: run it for its figures.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -13,18 +14,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::cli::process::Running;
-use crate::support::credentials::program;
+use crate::support::credentials::{program, program_at};
+use crate::support::defects::Defect;
 use crate::support::helpers::TestDatabase;
 use crate::support::wire::{GROUPS, Request};
 
-/// The program on that database. `arguments` are flags besides; `seeded_bug` is a defect to be had.
-async fn serve(database: &TestDatabase, arguments: &[&str], seeded_bug: Option<&str>) -> Running {
-    let mut command = program();
-    command.args(["--listen", "127.0.0.1:0"]).args(arguments).env("DATABASE_URL", database.url());
-    if let Some(bug) = seeded_bug {
-        command.env(client_failover::seeded_bugs::VARIABLE, bug);
-    }
-    Running::start(command).await
+/// The program on that database. `arguments` are flags besides.
+async fn serve(mut program: Command, database: &TestDatabase, arguments: &[&str]) -> Running {
+    program.args(["--listen", "127.0.0.1:0"]).args(arguments).env("DATABASE_URL", database.url());
+    Running::start(program).await
 }
 
 /// Groups of `sessions` sessions each, every one of which has sent a heartbeat and is live.
@@ -75,7 +73,7 @@ async fn a_thousand_connections_that_read_nothing_cost_little_memory() {
     ] {
         let database = TestDatabase::new().await;
         fill(&database, "t", 100, 1_000).await;
-        let service = serve(&database, flags, None).await;
+        let service = serve(program(), &database, flags).await;
         // What the first of each kind makes once is no connection's.
         for path in ["/docs/swagger-ui-bundle.js".to_owned(), format!("{GROUPS}?count=3"), "/health/ready".to_owned()] {
             let answer = service.http.get(format!("{}{path}", service.url)).send().await.expect("it answers");
@@ -179,7 +177,7 @@ async fn attack(service: &Running, groups: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the machine for itself: cargo test --release --features seeded-bugs --test suite -- --ignored --nocapture large_groups_of_one"]
+#[ignore = "needs the machine for itself: cargo test --release --test suite -- --ignored --nocapture large_groups_of_one"]
 async fn large_groups_of_one_tenant_cost_another_neither_its_time_nor_its_roles() {
     const LARGE: usize = 400;
     const QUIET: Duration = Duration::from_secs(10);
@@ -207,14 +205,12 @@ async fn large_groups_of_one_tenant_cost_another_neither_its_time_nor_its_roles(
     };
     // As it was before the protection: whoever comes first is served first, and every group is read
     // whole.
-    if cfg!(feature = "seeded-bugs") {
-        let unprotected = serve(&database, &[], Some("batches-unfair")).await;
-        set_up(&unprotected).await;
-        attacked(&unprotected).await.print("attacked, served in order of arrival");
-    } else {
-        println!("without the feature seeded-bugs there is no protection to leave out");
-    }
-    let service = serve(&database, &[], None).await;
+    let without = Defect::named("batches-unfair").build();
+    let unprotected = serve(program_at(without), &database, &[]).await;
+    set_up(&unprotected).await;
+    attacked(&unprotected).await.print("attacked, served in order of arrival");
+    drop(unprotected);
+    let service = serve(program(), &database, &[]).await;
     set_up(&service).await;
     let quiet = beats_of_the_victim(&service, &database, QUIET).await;
     quiet.print("quiet");

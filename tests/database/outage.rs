@@ -159,15 +159,19 @@ async fn a_replica_that_waits_for_its_turn_to_migrate_is_a_sign_of_life() {
     assert_eq!(outages(&database).await.len(), before, "an outage that was none would put off every takeover");
 }
 
-/// One call of `note_service_alive` with a gap of 2 s and a shortest outage of 250 ms, the last
-/// sign of life being so old; what it came to.
+/// A sign of life with a gap of 2 s and a shortest outage of 250 ms, by a replica that remembers
+/// nothing.
+const SIGN_OF_LIFE: &str = "SELECT alive AS at
+    FROM note_service_alive('2 s', '250 ms', '0', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, false)";
+
+/// One sign of life, the last being so old; what it came to.
 async fn note_alive_after(database: &TestDatabase, silence_ms: i64) -> serde_json::Value {
     database.execute("DELETE FROM service_outages").await;
     let silence = format!("UPDATE service_liveness SET alive_at = clock_timestamp() - interval '{silence_ms} ms'");
     database.execute(&silence).await;
     let before = "SELECT alive_at FROM service_liveness";
     let before = database.rows(before).await[0]["alive_at"].clone();
-    let noted = database.rows("SELECT note_service_alive('2 s', '250 ms') AS at").await[0]["at"].clone();
+    let noted = database.rows(SIGN_OF_LIFE).await[0]["at"].clone();
     let after = "SELECT alive_at, (SELECT count(*) FROM service_outages) AS outages,
         (SELECT bool_and(recovered_at = alive_at) FROM service_outages) AS until_now,
         (SELECT min(began_at) FROM service_outages) AS began_at FROM service_liveness";
@@ -203,7 +207,7 @@ async fn replicas_that_come_back_together_record_one_outage() {
     database.execute("UPDATE service_liveness SET alive_at = clock_timestamp() - interval '1 h'").await;
     let note = async || {
         let mut connection = database.connect().await;
-        sqlx::query("SELECT note_service_alive('2 s', '250 ms')").execute(&mut connection).await.expect("it notes");
+        sqlx::query(SIGN_OF_LIFE).execute(&mut connection).await.expect("it notes");
     };
     futures_util::future::join_all((0..8).map(|_| note())).await;
     assert_eq!(outages(&database).await, [json!({"minutes": 60})]);
@@ -213,14 +217,14 @@ async fn replicas_that_come_back_together_record_one_outage() {
 async fn outages_long_gone_are_forgotten() {
     let database = TestDatabase::new().await;
     database
-        .execute(
+        .execute(&format!(
             "INSERT INTO service_outages (began_at, recovered_at)
              SELECT now() - interval '9 days', now() - interval '8 days';
              INSERT INTO service_outages (began_at, recovered_at)
              SELECT now() - interval '2 h', now() - interval '1 h' FROM generate_series(1, 150);
              UPDATE service_liveness SET alive_at = clock_timestamp() - interval '1 min';
-             SELECT note_service_alive('2 s', '250 ms')",
-        )
+             {SIGN_OF_LIFE}",
+        ))
         .await;
     let kept = database
         .rows("SELECT count(*) AS kept, min(recovered_at) > now() - interval '7 days' AS young FROM service_outages")

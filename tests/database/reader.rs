@@ -93,7 +93,7 @@ async fn a_reader_sees_what_operators_need_and_changes_nothing() {
         "UPDATE groups SET term = 0",
         "DELETE FROM role_transitions",
         "INSERT INTO service_outages (began_at, recovered_at) VALUES (now(), now() + interval '1 s')",
-        "SELECT note_service_alive('2 s', '1 s')",
+        "SELECT note_service_alive('2 s', '1 s', '0', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, false)",
         "TRUNCATE audit_log",
         "CREATE TABLE mine (id int)",
         "DROP VIEW group_status",

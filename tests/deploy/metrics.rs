@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::support::helpers::{Answer, TestApp, eventually};
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS};
 use crate::support::wire::Connection;
@@ -39,6 +41,7 @@ async fn counters_move_with_what_happens() {
         app.beat("g", "a", 100.0).await;
     }
     app.get("/none").await.expect_error(404);
+    app.post("", json!({"Id": "g", "Milliseconds": MINUTE + 1})).await.expect_error(409);
     let stream = EventStream::open(&app, NAMESPACE_EVENTS, Some(0)).await;
     // In its own time, and not in the heartbeat's.
     eventually("the change of a role is read for those who listen", async || {
@@ -51,6 +54,10 @@ async fn counters_move_with_what_happens() {
         ("heartbeats_total", 5.0),
         ("heartbeat_batch_size_count", 5.0),
         ("role_changes_total{reason=\"first_heartbeat\"}", 1.0),
+        ("transactions_total{transaction=\"heartbeats\",outcome=\"committed\"}", 5.0),
+        ("transactions_total{transaction=\"put_group\",outcome=\"committed\"}", 1.0),
+        ("transactions_total{transaction=\"create_group\",outcome=\"refused\"}", 1.0),
+        ("transaction_duration_seconds_count{transaction=\"register_session\"}", 2.0),
         (
             "http_requests_total{route=\"groups/{groupid}/clientsessions/{sessionid}\",method=\"POST\",status=\"200\"}",
             5.0,
@@ -125,6 +132,8 @@ async fn everything_that_is_to_be_measured_is_there() {
         "heartbeat_batch_size_bucket{le=",
         "heartbeats_waiting ",
         "transaction_retries_total{transaction=\"heartbeats\"} ",
+        "transactions_total{transaction=\"heartbeats\",outcome=\"committed\"} ",
+        "transaction_duration_seconds_bucket{transaction=\"heartbeats\",le=",
         "database_connections{pool=\"heartbeats\",state=\"busy\"} ",
         "sweep_duration_seconds_bucket{le=",
         "sweep_failures_total ",

@@ -42,6 +42,23 @@ pub enum Kind {
     WrongRefusal,
 }
 
+impl Kind {
+    pub const ALL: [Kind; 12] = [
+        Kind::TwoGranted,
+        Kind::TwoActing,
+        Kind::Term,
+        Kind::Watermark,
+        Kind::HeartbeatLost,
+        Kind::AnswerWithoutRow,
+        Kind::TraceBroken,
+        Kind::NobodyPrimary,
+        Kind::OutageJudged,
+        Kind::StaleRead,
+        Kind::HistoryNoted,
+        Kind::WrongRefusal,
+    ];
+}
+
 #[derive(Clone, Debug)]
 pub struct Violation {
     pub kind: Kind,

@@ -18,8 +18,8 @@ const SOON: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, Default)]
 pub struct ReplicaSettings {
     pub arguments: Vec<String>,
-    /// A defect to run with; only a binary with the feature `seeded-bugs` heeds it.
-    pub seeded_bug: Option<String>,
+    /// The service; `None` is the one under test.
+    pub program: Option<PathBuf>,
 }
 
 pub struct Replica {
@@ -81,7 +81,8 @@ impl Replica {
 
     pub fn start_again(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("the log can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_client-failover"));
+        let under_test = Path::new(env!("CARGO_BIN_EXE_client-failover"));
+        let mut command = Command::new(self.settings.program.as_deref().unwrap_or(under_test));
         command
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--database-url", &self.database_url])
             .arg("--database-password-file")
@@ -92,9 +93,6 @@ impl Replica {
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);
-        if let Some(bug) = &self.settings.seeded_bug {
-            command.env("CLIENT_FAILOVER_SEEDED_BUG", bug);
-        }
         self.child = Some(command.spawn().expect("the service can be started"));
     }
 

@@ -13,11 +13,11 @@
 //!     cargo test --release --test faults faults::runs::long -- --ignored --nocapture
 //! ```
 //!
-//! And whether the checker finds defects that were put into the service on purpose
-//! (`src/seeded_bugs.rs`):
+//! And whether the checker finds defects that are put into the service on purpose
+//! (`tests/faults/defects/`):
 //!
 //! ```sh
-//! cargo test --features seeded-bugs --test faults faults::seeded -- --ignored --nocapture
+//! cargo test --test faults faults::defects -- --ignored --nocapture --test-threads 1
 //! ```
 
 mod checker;
@@ -25,11 +25,11 @@ mod client;
 mod clock;
 mod cluster;
 mod database;
+mod defects;
 mod fencing;
 mod injector;
 mod proxy;
 mod record;
 mod report;
 mod runs;
-mod seeded;
 mod world;

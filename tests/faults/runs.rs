@@ -84,7 +84,7 @@ async fn long() {
         sessions: 2..=4,
         timeouts_ms: &[500, 1_000, 1_500, 2_000],
         with_standby: true,
-        replica_settings: ReplicaSettings { arguments: writers, seeded_bug: None },
+        replica_settings: ReplicaSettings { arguments: writers, program: None },
     })
     .await;
     let lasts = Duration::from_secs(60 * minutes);

@@ -1,5 +1,6 @@
 //! Credentials of every kind for the tests, made as an operator makes them.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,7 +27,12 @@ pub fn new_dir() -> PathBuf {
 
 /// The program, with nothing in its environment that is meant for another.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_client-failover"));
+    program_at(env!("CARGO_BIN_EXE_client-failover"))
+}
+
+/// The same with another build of it.
+pub fn program_at(path: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("CLIENT_FAILOVER") || name == "DATABASE_URL" || name.starts_with("PG") {

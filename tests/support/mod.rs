@@ -2,6 +2,8 @@
 
 pub mod browser;
 pub mod credentials;
+#[allow(dead_code, reason = "most of it serves the other binary")]
+pub mod defects;
 pub mod described;
 pub mod helpers;
 pub mod issuer;

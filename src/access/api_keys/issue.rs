@@ -13,7 +13,7 @@ use crate::access::grants::Grant;
 use crate::ids::{EVERY_TENANT, GroupPattern, NamespaceId, TenantId};
 use crate::store::api_keys::{self as stored, ListedKey, NewKey};
 use crate::store::audit::{self, Action, Entry};
-use crate::store::{LostCommit, Store, StoreError};
+use crate::store::{LostCommit, Stop, Store, StoreError};
 
 /// How long a key is good where nobody says.
 pub const USUAL_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
@@ -179,16 +179,14 @@ impl<'a> Keys<'a> {
             },
             replaces: replaces.map(|replaced| replaced.key),
         };
-        let work = Arc::new((key, issuer));
-        let made = store.serializable("create_key", LostCommit::Report, move |connection| {
-            let work = work.clone();
+        let (key, issuer) = (&key, &issuer);
+        let made = store.serializable("create_key", LostCommit::Report, |connection, _| {
             Box::pin(async move {
-                let (key, issuer) = &*work;
                 if stored::has_keys(connection, &key.tenant_id, MOST_KEYS_OF_TENANT).await? {
-                    return Ok(Err(IssueError::TooMany(key.tenant_id.clone())));
+                    return Err(Stop::Refused(IssueError::TooMany(key.tenant_id.clone())));
                 }
                 let Some((number, ends_at)) = stored::insert_key(connection, key).await? else {
-                    return Ok(Err(IssueError::NoSuchKey(key.replaces.unwrap_or_default())));
+                    return Err(Stop::Refused(IssueError::NoSuchKey(key.replaces.unwrap_or_default())));
                 };
                 let replaced_ends_at = match replaces {
                     Some(Replaced { key, overlap: Some(overlap) }) => {
@@ -202,43 +200,39 @@ impl<'a> Keys<'a> {
                     "ValidForSeconds": key.valid_for_s, "Replaces": key.replaces, "ReplacedEndsAt": replaced_end,
                 });
                 record(connection, issuer, Action::KeyCreated, &key.tenant_id, None, Some(after)).await?;
-                Ok(Ok((number, ends_at, replaced_ends_at)))
+                Ok((number, ends_at, replaced_ends_at))
             })
         });
-        let (key, ends_at, replaced_ends_at) = made.await??;
+        let (key, ends_at, replaced_ends_at) = made.await?;
         Ok(MadeKey { key, secret, ends_at, replaced_ends_at })
     }
 
     /// Some of the keys, also those that are not valid any more, and how many there are.
     pub async fn list(&self, skip: i64, count: Option<i64>) -> Result<(Vec<ListedKey>, i64), StoreError> {
-        let tenant = self.tenant.map(Arc::<str>::from);
-        let listed = self.store.read("list_keys", move |connection| {
-            let tenant = tenant.clone();
+        let Keys { store, tenant, .. } = *self;
+        let listed = store.read("list_keys", |connection, _| {
             Box::pin(async move {
-                let total = stored::count_keys(connection, tenant.as_deref()).await?;
-                Ok((stored::list_keys(connection, tenant.as_deref(), skip, count).await?, total))
+                let total = stored::count_keys(connection, tenant).await?;
+                Ok((stored::list_keys(connection, tenant, skip, count).await?, total))
             })
         });
         listed.await
     }
 
     /// Revokes one of the keys; its name.
-    pub async fn revoke(self, key: i64) -> Result<String, IssueError> {
-        let Keys { store, issuer, tenant } = self;
-        let work = Arc::new((issuer, tenant.map(str::to_owned)));
-        let revoked = store.serializable("revoke_key", LostCommit::Report, move |connection| {
-            let work = work.clone();
+    pub async fn revoke(&self, key: i64) -> Result<String, IssueError> {
+        let Keys { store, ref issuer, tenant } = *self;
+        let revoked = store.serializable("revoke_key", LostCommit::Report, |connection, _| {
             Box::pin(async move {
-                let (issuer, tenant) = &*work;
-                let Some((name, tenant)) = stored::revoke_key(connection, tenant.as_deref(), key).await? else {
-                    return Ok(None);
+                let Some((name, tenant)) = stored::revoke_key(connection, tenant, key).await? else {
+                    return Err(Stop::Refused(IssueError::NoSuchKey(key)));
                 };
                 let before = json!({"Key": key, "Name": name});
                 record(connection, issuer, Action::KeyRevoked, &tenant, Some(before), None).await?;
-                Ok(Some(name))
+                Ok(name)
             })
         });
-        revoked.await?.ok_or(IssueError::NoSuchKey(key))
+        revoked.await
     }
 }
 
