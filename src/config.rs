@@ -17,10 +17,10 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
+use crate::access::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
+use crate::access::writes::WriteRates;
+use crate::access::{AuthOptions, Grade, Method};
 use crate::arbitration::{HandoverMode, Rules};
-use crate::auth::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
-use crate::auth::writes::WriteRates;
-use crate::auth::{AuthOptions, Method, Role};
 use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::proxies::Proxies;
 use crate::http::{AllowedHosts, ConnectionOptions, HttpOptions};
@@ -911,13 +911,13 @@ impl Given {
         })
     }
 
-    fn oidc_role_map(&self) -> Result<HashMap<String, Role>, ConfigError> {
+    fn oidc_role_map(&self) -> Result<HashMap<String, Grade>, ConfigError> {
         let Some(given) = &self.oidc_roles else {
-            return Ok(Role::ALL.map(|role| (role.text().to_owned(), role)).into());
+            return Ok(Grade::ALL.map(|role| (role.text().to_owned(), role)).into());
         };
         let pair = |pair: &String| {
             let (value, role) = pair.rsplit_once('=')?;
-            Some((value.to_owned(), Role::from_text(role)?)).filter(|(value, _)| !value.is_empty())
+            Some((value.to_owned(), Grade::from_text(role)?)).filter(|(value, _)| !value.is_empty())
         };
         let one = |text: &String| {
             pair(text).ok_or_else(|| ConfigError::OutOfBounds {

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use client_failover_operator::OperatorError;
 use client_failover_operator::connection::{self, ConnectionArgs};
-use client_failover_operator::keys::{self, Keys};
+use client_failover_operator::keys;
 use client_failover_operator::output::{self, Format};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{User, geteuid};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::auth::api_keys::issue::{self, IssueError, Issuer, Lifetime, Replaced, USUAL_LIFETIME, WantedKey};
-use crate::auth::basic::{self, Users};
-use crate::auth::{AuthSetupError, Grant, Role};
+use crate::access::api_keys::issue::{IssueError, Issuer, Keys, Lifetime, Replaced, USUAL_LIFETIME, WantedKey};
+use crate::access::basic::{self, Users};
+use crate::access::{AuthSetupError, Grade, Grant};
 use crate::config::{Settings, Span};
 use crate::http::keys::KeyBody;
 use crate::ids::{EVERY_TENANT, GroupPattern, NamespaceId, TenantId};
@@ -112,7 +112,7 @@ pub struct GrantArgs {
     /// metrics reads what is counted and nothing else, viewer reads, client also registers sessions
     /// and sends heartbeats, admin does everything
     #[arg(long, value_name = "ROLE")]
-    role: Role,
+    role: Grade,
 }
 
 impl GrantArgs {
@@ -121,7 +121,7 @@ impl GrantArgs {
         let wrong = |what: &str, error| CredentialError::Argument(format!("{what} is not valid: {error}"));
         let tenant = match (&self.tenant, self.role) {
             (Some(tenant), _) => tenant.clone(),
-            (None, Role::Metrics) => EVERY_TENANT.to_owned(),
+            (None, Grade::Metrics) => EVERY_TENANT.to_owned(),
             (None, _) => return Err(CredentialError::Argument("which tenant? Give --tenant, '*' for all".to_owned())),
         };
         if tenant != EVERY_TENANT {
@@ -135,7 +135,7 @@ impl GrantArgs {
             (!distinct.is_empty()).then(|| distinct.into_iter().cloned().collect::<Vec<_>>())
         };
         let groups = distinct(&self.group).map(|texts| texts.into_iter().map(GroupPattern::from).collect());
-        let grant = Grant { tenant, namespaces: distinct(&self.namespace), groups, role: self.role };
+        let grant = Grant { tenant, namespaces: distinct(&self.namespace), groups, grade: self.role };
         match grant.fault() {
             Some(fault) => Err(CredentialError::Argument(fault.to_owned())),
             None => Ok(grant),
@@ -328,7 +328,7 @@ fn add_user(path: &Path, name: &str, grant: &Grant) -> Result<(), CredentialErro
         json!(name),
         json!(hash),
         json!(grant.tenant),
-        grant.role.text(),
+        grant.grade.text(),
     );
     replace_file(path, text.trim_start_matches('\n'))
 }
@@ -400,12 +400,14 @@ async fn create_key(args: CreateArgs) -> Result<Said, CredentialError> {
     let wanted = args.key.wanted()?;
     let tenant = wanted.grant.tenant.clone();
     let (secret, key, ends, replaced_ends) = if args.connection.names_a_service() {
-        let made = Keys::at(&args.connection, Some(&tenant))?.create(&asked_for(&wanted)).await?;
+        let made = keys::Keys::at(&args.connection, Some(&tenant))?.create(&asked_for(&wanted)).await?;
         let end = |at: Option<String>| at.map(|at| output::instant(&at));
         (made.secret, made.key, end(made.expires_at), end(made.replaced_expires_at))
     } else {
         let settings = args.serve.settle_for_database()?;
-        let made = in_database(&settings, async |store| Ok(issue::create(store, here(), wanted).await?)).await?;
+        let made =
+            in_database(&settings, async |store| Ok(Keys::of_tenant(store, here(), None).create(wanted).await?))
+                .await?;
         let end = |at: Option<chrono::DateTime<chrono::Utc>>| at.map(|at| at.format("%Y-%m-%d %H:%M:%S").to_string());
         (made.secret, made.key, end(made.ends_at), end(made.replaced_ends_at))
     };
@@ -426,7 +428,7 @@ fn asked_for(wanted: &WantedKey) -> keys::WantedKey {
         tenant: wanted.grant.tenant.clone(),
         namespaces: wanted.grant.namespaces.clone(),
         groups: wanted.grant.groups.as_ref().map(patterns),
-        role: wanted.grant.role.text(),
+        role: wanted.grant.grade.text(),
         valid_for: match wanted.lifetime {
             Lifetime::Ends(duration) => Some(duration),
             Lifetime::Never => None,
@@ -440,11 +442,12 @@ fn asked_for(wanted: &WantedKey) -> keys::WantedKey {
 async fn revoke_key(args: RevokeArgs) -> Result<Said, CredentialError> {
     let (key, tenant) = (args.key, args.tenant.as_deref());
     let shown = if args.connection.names_a_service() {
-        Keys::at(&args.connection, tenant)?.revoke(key).await?;
+        keys::Keys::at(&args.connection, tenant)?.revoke(key).await?;
         format!("key {key}")
     } else {
         let settings = args.serve.settle_for_database()?;
-        let name = in_database(&settings, async |store| Ok(issue::revoke(store, here(), tenant, key).await?)).await?;
+        let name =
+            in_database(&settings, async |store| Ok(Keys::of_tenant(store, here(), tenant).revoke(key).await?)).await?;
         format!("key {key} '{name}'")
     };
     let output = format!("{shown} is revoked; every replica refuses it within seconds");
@@ -455,10 +458,12 @@ async fn revoke_key(args: RevokeArgs) -> Result<Said, CredentialError> {
 async fn list_keys(args: ListArgs) -> Result<Said, CredentialError> {
     let tenant = args.tenant.as_deref();
     let keys: Vec<Value> = if args.connection.names_a_service() {
-        Keys::at(&args.connection, tenant)?.list().await?
+        keys::Keys::at(&args.connection, tenant)?.list().await?
     } else {
         let settings = args.serve.settle_for_database()?;
-        let (keys, _) = in_database(&settings, async |store| Ok(issue::list(store, tenant, 0, None).await?)).await?;
+        let (keys, _) =
+            in_database(&settings, async |store| Ok(Keys::of_tenant(store, here(), tenant).list(0, None).await?))
+                .await?;
         keys.iter().map(|key| json!(KeyBody::of(key))).collect()
     };
     let unreadable = |error: String| CredentialError::Output(error);

@@ -7,13 +7,14 @@ use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::access::Denied;
 use crate::arbitration::{self, Answer, By, FailoverTimeout};
 use crate::ids::{self, GroupPath, Groups, NamespacePath, SessionId, TenantId};
 use crate::metrics;
 use crate::store::audit::{self, Action};
 use crate::store::clock::{Clock, read_moment};
 use crate::store::connection::Connection;
-use crate::store::groups::{self, GroupConfiguration};
+use crate::store::groups::{self, GroupConfiguration, Registrant};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
@@ -160,6 +161,7 @@ impl Failover {
         path: GroupPath,
         wanted: WantedGroup,
     ) -> Result<Creation, FailoverError> {
+        caller.rights.create(&caller.identity, &path.group)?;
         let full = self.full_tenant(&path.parent.tenant).await?;
         let (path, wanted, full) = (&path, &wanted, &full);
         let done = self
@@ -207,10 +209,8 @@ impl Failover {
                             Ok(Replacement::Created)
                         }
                         Some(found) if found == *configuration => Ok(Replacement::FoundTheSame),
-                        Some(_) if !caller.is_admin => {
-                            Err(FailoverError::OnlyAdminsChangeGroups(path.group.clone()).into())
-                        }
                         Some(found) => {
+                            caller.rights.change(&path.group).map_err(FailoverError::from)?;
                             groups::update_configuration(connection, path, configuration).await?;
                             let change = Change {
                                 before: Some(configuration_json(&found)),
@@ -440,7 +440,7 @@ impl Failover {
         session: &SessionId,
         speaker: Speaker,
     ) -> Result<Removal, FailoverError> {
-        let is_bound = self.options.bind_sessions && !caller.is_admin;
+        let is_bound = self.options.bind_sessions;
         let (changes, done) = self
             .store
             .serializable("delete_session", LostCommit::Report, |connection, _| {
@@ -451,12 +451,14 @@ impl Failover {
                     let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
                     let name = [session.as_str().to_owned()];
                     let registrants = groups::find_registrants(connection, &keys, &name).await?;
-                    if is_bound && registrants.are_other(0, &caller.identity) {
-                        return Err(session_of_another(path, session).into());
+                    let registrant = registrants.seen_by(&caller.identity, 0);
+                    if is_bound {
+                        let decided = caller.rights.delete_bound(registrant, &path.group, session);
+                        decided.map_err(FailoverError::from)?;
                     }
                     let by = match (speaker, caller.recognition) {
                         (Speaker::Client, Recognition::Nameless) => By::Itself,
-                        (Speaker::Client, Recognition::ByName) if registrants.is(0, &caller.identity) => By::Itself,
+                        (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
                         (Speaker::Client | Speaker::Operator, _) => By::Another,
                     };
                     let was_live = stored.group.is_live(i, clock.moment());
@@ -541,7 +543,7 @@ fn no_such_session(path: &GroupPath, session: &SessionId) -> FailoverError {
 }
 
 fn session_of_another(path: &GroupPath, session: &SessionId) -> FailoverError {
-    FailoverError::SessionOfAnother { group: path.group.clone(), session: session.clone() }
+    Denied::SessionOfAnother { group: path.group.clone(), session: session.clone() }.into()
 }
 
 async fn insert_group(

@@ -9,8 +9,8 @@ use std::time::Duration;
 use actix_web::dev::{Server, fn_service};
 use actix_web::{App, web};
 
+use crate::access::Authenticator;
 use crate::arbitration::Answer;
-use crate::auth::Authenticator;
 use crate::failover::{Failover, HeartbeatMessage};
 use crate::tls::TlsConfig;
 pub use connection::ConnectionOptions;
@@ -23,6 +23,7 @@ use routing::Table;
 pub use sites::AllowedHosts;
 
 mod connection;
+mod described;
 mod description;
 mod docs;
 mod entry;
@@ -101,7 +102,7 @@ pub fn server(
     let authenticator = web::Data::from(served.authenticator);
     let offers = web::Data::new(Offers {
         docs: options.docs,
-        description: LazyLock::new(|| routes::description().to_string().into()),
+        description: LazyLock::new(|| routes::describe().to_string().into()),
     });
     let allowed_hosts = web::Data::new(options.allowed_hosts.clone());
     let proxies = web::Data::new(options.connections.proxies.clone());

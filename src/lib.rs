@@ -23,7 +23,7 @@
 //!
 //! # One heartbeat's way
 //!
-//! [`http`] lets it in if [`auth`] knows who sends it and they may, and parses it; [`failover`]
+//! [`http`] lets it in if [`access`] knows who sends it and they may, and parses it; [`failover`]
 //! puts it in a queue, and a writer takes all that wait there into one SERIALIZABLE transaction:
 //! [`store`] reads the whole state of their groups and the clock in one statement, [`arbitration`]
 //! decides one heartbeat after another in memory, and [`store`] writes back what changed. Only
@@ -49,15 +49,15 @@
 //! # Reading order
 //!
 //! [`arbitration`] (the rules; pure), [`store`] (one way in, retried), [`failover`] (the use
-//! cases), [`auth`] (who is asking, and what they may do), [`http`], then [`serve`] (life and death
-//! of the process). Dependencies run that way only: `http` → `failover` → `arbitration` and
-//! `store`; `http` → `auth` → `store`; `store` names arbitration's types; `arbitration` names
-//! nothing. What goes over the line is the crate `client-failover-wire`, for both sides. The
-//! command line for operators, the demo and the benchmark are crates of their own; they know the
-//! service as its clients do. Whoever has something to count or to trace calls [`metrics`] and
-//! [`telemetry`]. You are in the wrong room when `arbitration` needs a clock, when an SQLSTATE or a
-//! constraint's name stands outside `store`, a credential outside `auth`, or a status code outside
-//! `http`.
+//! cases), [`access`] (who is asking, and what they may do), [`http`], then [`serve`] (life and
+//! death of the process). Dependencies run that way only: `http` → `failover` → `arbitration` and
+//! `store`; `http` and `failover` → `access` → `store`; `store` names arbitration's types;
+//! `arbitration` names nothing. What goes over the line is the crate `client-failover-wire`, for
+//! both sides. The command line for operators, the demo and the benchmark are crates of their own;
+//! they know the service as its clients do. Whoever has something to count or to trace calls
+//! [`metrics`] and [`telemetry`]. You are in the wrong room when `arbitration` needs a clock, when
+//! an SQLSTATE or a constraint's name stands outside `store`, a credential outside `access`, or a
+//! status code outside `http`.
 
 pub mod arbitration;
 pub mod ids;
@@ -68,7 +68,7 @@ pub mod store;
 
 pub mod failover;
 
-pub mod auth;
+pub mod access;
 pub mod tls;
 
 pub mod http;

@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
-use crate::auth::{AuthSetupError, Authenticator};
+use crate::access::{AuthSetupError, Authenticator};
 use crate::config::{ConfigError, Database, Given, ListenAddresses, Settings};
 use crate::failover::Failover;
 use crate::http::{self, Life, Served};

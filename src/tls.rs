@@ -19,7 +19,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::time::Instant;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
 
-use crate::auth::unix_now;
+use crate::access::unix_now;
 use crate::metrics;
 
 /// How often the files are looked at for changes.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::ids::Groups;
+use crate::access::Rights;
 
 /// On whose behalf something is done, as far as that matters here: they were let in already.
 #[derive(Clone, Debug)]
@@ -16,11 +16,8 @@ pub struct Caller {
     pub arrived_at: Instant,
     /// The trace that it belongs to by the caller's word, which the answer names instead.
     pub claimed_trace: Option<Arc<str>>,
-    /// Whether they may change what they did not make.
-    pub is_admin: bool,
-    /// Of what is told of many groups, or done to one that the path does not name, those that are
-    /// theirs.
-    pub groups: Groups,
+    /// What they may do where they were let in.
+    pub rights: Rights,
     /// Whether they said who they are.
     pub recognition: Recognition,
 }

@@ -21,9 +21,9 @@ const TICK: Duration = Duration::from_millis(5);
 /// The deadlines of many groups. Cheap to clone, shared by those who give leases and the one who
 /// looks.
 #[derive(Clone)]
-pub struct Deadlines(Arc<Shared>);
+pub struct Deadlines(Arc<State>);
 
-struct Shared {
+struct State {
     began_at: Instant,
     wheel: Mutex<Wheel>,
     earlier: Notify,
@@ -43,7 +43,7 @@ impl Deadlines {
     /// Without any.
     pub fn new() -> Deadlines {
         let wheel = Mutex::default();
-        Deadlines(Arc::new(Shared { began_at: Instant::now(), wheel, earlier: Notify::new() }))
+        Deadlines(Arc::new(State { began_at: Instant::now(), wheel, earlier: Notify::new() }))
     }
 
     /// Notes leases as they were at `read_at`. One that would end earlier than is known of its

@@ -1,6 +1,7 @@
 //! Why a use case refuses. In the words of the field: what properties, parameters and statuses
 //! there are on the line is the business of whoever answers.
 
+use crate::access::Denied;
 use crate::ids::{GroupId, NamespacePath, SessionId, TenantId};
 use crate::store::{Stop, StoreError};
 
@@ -58,18 +59,9 @@ pub enum FailoverError {
         /// The limit.
         limit: u32,
     },
-    /// The group exists with another configuration, and the caller may create groups but not change
-    /// them.
-    #[error("group '{0}' exists with another configuration, which only the role 'admin' may change")]
-    OnlyAdminsChangeGroups(GroupId),
-    /// The session was registered by somebody else, and is bound to them.
-    #[error("client session '{session}' of group '{group}' was registered by another identity")]
-    SessionOfAnother {
-        /// The group.
-        group: GroupId,
-        /// The id.
-        session: SessionId,
-    },
+    /// The caller may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The tenant holds as many sessions as it may.
     #[error("tenant '{tenant}' has {limit} client sessions, which is the service's limit")]
     TooManySessionsOfTenant {

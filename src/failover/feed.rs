@@ -72,9 +72,9 @@ impl Published {
 
 /// Where events come in and listeners join. Cheap to clone.
 #[derive(Clone)]
-pub struct Feed(Arc<Shared>);
+pub struct Feed(Arc<State>);
 
-struct Shared {
+struct State {
     store: Store,
     most_streams: usize,
     streams: AtomicUsize,
@@ -97,7 +97,7 @@ struct Shared {
 impl Feed {
     /// A feed without events until [`Feed::run`] brings some, for at most so many streams at once.
     pub fn new(store: Store, most_streams: usize) -> Feed {
-        Feed(Arc::new(Shared {
+        Feed(Arc::new(State {
             store,
             most_streams,
             streams: AtomicUsize::new(0),
@@ -119,7 +119,7 @@ impl Feed {
         groups: Groups,
         after: Option<i64>,
     ) -> Result<Listener, FailoverError> {
-        let place = self.take_place().ok_or(FailoverError::TooManyStreams { limit: self.0.most_streams })?;
+        let permit = self.take_permit().ok_or(FailoverError::TooManyStreams { limit: self.0.most_streams })?;
         self.wait_for_start().await?;
         let (receiver, epoch) = self.join(&scope);
         let settled = self.0.settled.load(Ordering::Acquire);
@@ -156,15 +156,15 @@ impl Feed {
             catch_up_to,
             ready: VecDeque::new(),
             missed,
-            _place: place,
+            _permit: permit,
         })
     }
 
-    fn take_place(&self) -> Option<Place> {
+    fn take_permit(&self) -> Option<StreamPermit> {
         let take = |streams: usize| (streams < self.0.most_streams).then_some(streams + 1);
         self.0.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         metrics::event_stream_opened();
-        Some(Place(self.0.clone()))
+        Some(StreamPermit(self.0.clone()))
     }
 
     async fn wait_for_start(&self) -> Result<(), FailoverError> {
@@ -277,9 +277,9 @@ fn namespace_of(group: &EventGroup) -> Option<EventScope> {
 }
 
 /// One of the places for streams, given back when dropped.
-struct Place(Arc<Shared>);
+struct StreamPermit(Arc<State>);
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
         metrics::event_stream_closed();
@@ -301,7 +301,7 @@ pub struct Listener {
     catch_up_to: Option<i64>,
     ready: VecDeque<Arc<Published>>,
     missed: bool,
-    _place: Place,
+    _permit: StreamPermit,
 }
 
 impl Listener {

@@ -41,8 +41,8 @@ pub struct Line<T> {
 }
 
 struct State<T> {
-    cheap: Turns<Arc<str>, Turns<Arc<str>, VecDeque<T>>>,
-    expensive: Turns<Arc<str>, Turns<Arc<str>, VecDeque<T>>>,
+    cheap: RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>,
+    expensive: RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>,
     sizes: HashMap<Uuid, usize>,
     was_expensive: bool,
     is_closed: bool,
@@ -52,8 +52,8 @@ impl<T: Waits> Line<T> {
     /// A line with so many places. One tenant gets three quarters of them at most.
     pub fn new(capacity: usize) -> Line<T> {
         let state = State {
-            cheap: Turns::default(),
-            expensive: Turns::default(),
+            cheap: RoundRobin::default(),
+            expensive: RoundRobin::default(),
             sizes: HashMap::new(),
             was_expensive: false,
             is_closed: false,
@@ -212,7 +212,7 @@ impl<T: Waits> State<T> {
 }
 
 /// The next one whose answer is waited for, of the next caller of the next tenant.
-fn next_of<T: Waits>(tenants: &mut Turns<Arc<str>, Turns<Arc<str>, VecDeque<T>>>) -> Option<T> {
+fn next_of<T: Waits>(tenants: &mut RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>) -> Option<T> {
     while tenants.len() > 0 {
         let one = tenants.next(|callers| callers.next(|line| line.pop_front()));
         if let Some(one) = one.flatten().flatten().filter(T::is_waited_for) {
@@ -233,9 +233,9 @@ impl<T> Counted for VecDeque<T> {
     }
 }
 
-impl<K, L> Counted for Turns<K, L>
+impl<K, L> Counted for RoundRobin<K, L>
 where
-    Turns<K, L>: Default,
+    RoundRobin<K, L>: Default,
 {
     fn count(&self) -> usize {
         self.count
@@ -243,19 +243,19 @@ where
 }
 
 /// Lines that take turns; only those in which somebody waits are there.
-struct Turns<K, L> {
+struct RoundRobin<K, L> {
     order: VecDeque<K>,
     lines: HashMap<K, L>,
     count: usize,
 }
 
-impl<K, L> Default for Turns<K, L> {
-    fn default() -> Turns<K, L> {
-        Turns { order: VecDeque::new(), lines: HashMap::new(), count: 0 }
+impl<K, L> Default for RoundRobin<K, L> {
+    fn default() -> RoundRobin<K, L> {
+        RoundRobin { order: VecDeque::new(), lines: HashMap::new(), count: 0 }
     }
 }
 
-impl<K: Clone + Eq + Hash, L: Counted> Turns<K, L> {
+impl<K: Clone + Eq + Hash, L: Counted> RoundRobin<K, L> {
     fn len(&self) -> usize {
         self.count
     }

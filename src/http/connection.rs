@@ -26,7 +26,7 @@ use super::errors::ApiError;
 use super::lists::OpenList;
 use super::operation_id;
 use super::proxies::Proxies;
-use crate::auth::certificates::ClientCertificate;
+use crate::access::certificates::ClientCertificate;
 use crate::metrics;
 use crate::tls::TlsConfig;
 use client_stream::ClientStream;
@@ -185,21 +185,21 @@ async fn accept(
 
 /// What requests know of their connection.
 #[derive(Clone)]
-pub struct Connection(Rc<RefCell<Pace>>);
+pub struct ClientConnection(Rc<RefCell<Pace>>);
 
 /// Keeps with a connection what its requests want to know of it.
 fn note_connection(stream: &ClientStream, notes: &mut Extensions) {
     let stream = stream.get_ref();
-    notes.insert(Connection(stream.pace()));
+    notes.insert(ClientConnection(stream.pace()));
     if let Some(certificate) = stream.peer_certificates().and_then(ClientCertificate::read) {
         notes.insert(certificate);
     }
 }
 
-impl Connection {
+impl ClientConnection {
     /// The connection of a request, whose head is there.
-    pub fn begin(request: &HttpRequest) -> Option<Connection> {
-        let connection = request.conn_data::<Connection>()?.clone();
+    pub fn begin(request: &HttpRequest) -> Option<ClientConnection> {
+        let connection = request.conn_data::<ClientConnection>()?.clone();
         connection.0.borrow_mut().begin(BodyLength::of(request.headers()));
         Some(connection)
     }
@@ -229,7 +229,7 @@ impl Connection {
 /// short, or when its last piece has been taken; so long is the caller's list under way.
 pub fn give_out(
     response: ServiceResponse<BoxBody>,
-    connection: Option<Connection>,
+    connection: Option<ClientConnection>,
     list: Option<OpenList>,
 ) -> ServiceResponse<BoxBody> {
     response.map_body(|_, body| body::watched(body, connection, list))

@@ -17,7 +17,7 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use tracing::Instrument as _;
 
-use super::connection::{self, Connection};
+use super::connection::{self, ClientConnection};
 use super::errors::ApiError;
 use super::life::Life;
 use super::limits::MAX_TARGET_BYTES;
@@ -25,7 +25,7 @@ use super::lists::{Lists, OpenList};
 use super::operation_id::OperationId;
 use super::routing::{Length, Routed, Table};
 use super::{events, guard, json, proxies, refusal};
-use crate::auth::{ANONYMOUS, Authenticator};
+use crate::access::{ANONYMOUS, Authenticator};
 use crate::failover::Caller;
 use crate::{metrics, telemetry};
 
@@ -44,11 +44,11 @@ impl Entry {
         let began = Instant::now();
         let (request, payload) = request.into_parts();
         let operation_id = OperationId::of(request.headers());
-        let connection = Connection::begin(&request);
+        let connection = ClientConnection::begin(&request);
         let routed = self.table.find(request.path());
         request.extensions_mut().insert(routed);
         let route = routed.counted_as();
-        let is_for_health = connection.as_ref().is_some_and(Connection::is_for_health);
+        let is_for_health = connection.as_ref().is_some_and(ClientConnection::is_for_health);
         let admitted = admit(&request, &routed, &operation_id, is_for_health).await;
         // Within the caller's trace only where we know them: a stranger's word would have every
         // request recorded.

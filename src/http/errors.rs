@@ -8,8 +8,9 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use client_failover_wire::ErrorBody;
 
 use super::limits::MAX_TARGET_BYTES;
-use crate::auth::api_keys::issue::IssueError;
-use crate::auth::writes::TooManyWrites;
+use crate::access::Denied;
+use crate::access::api_keys::issue::IssueError;
+use crate::access::writes::TooManyWrites;
 use crate::failover::FailoverError;
 use crate::ids::InvalidId;
 use crate::store::StoreError;
@@ -72,6 +73,8 @@ pub enum ApiError {
         /// What they lack.
         reason: String,
     },
+    /// Who is asking may not, by what they have been granted.
+    Denied(Denied),
     /// The name by which the service was asked for is none of its own.
     HostNotAllowed {
         /// The name, with its port.
@@ -136,7 +139,9 @@ impl ApiError {
             ApiError::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::NotAuthenticated { .. } => StatusCode::UNAUTHORIZED,
             ApiError::CannotAuthenticate { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::NotAllowed { .. } | ApiError::HostNotAllowed { .. } => StatusCode::FORBIDDEN,
+            ApiError::NotAllowed { .. } | ApiError::Denied(_) | ApiError::HostNotAllowed { .. } => {
+                StatusCode::FORBIDDEN
+            }
             ApiError::TooManyRequests { .. } | ApiError::TooManyWrites(_) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::NoPlace => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -147,6 +152,7 @@ impl ApiError {
                 IssueError::Wanted(_) => StatusCode::BAD_REQUEST,
                 IssueError::NoSuchKey(_) => StatusCode::NOT_FOUND,
                 IssueError::TooMany(_) => StatusCode::CONFLICT,
+                IssueError::Denied(_) => StatusCode::FORBIDDEN,
                 IssueError::NoSecret => StatusCode::INTERNAL_SERVER_ERROR,
                 IssueError::Store(error) => store_status(error),
             },
@@ -159,9 +165,7 @@ impl ApiError {
                 | FailoverError::TooManySessionsOfTenant { .. }
                 | FailoverError::GroupIsLive { .. } => StatusCode::CONFLICT,
                 FailoverError::HiddenCharacter { .. } => StatusCode::BAD_REQUEST,
-                FailoverError::OnlyAdminsChangeGroups(_) | FailoverError::SessionOfAnother { .. } => {
-                    StatusCode::FORBIDDEN
-                }
+                FailoverError::Denied(_) => StatusCode::FORBIDDEN,
                 FailoverError::Overloaded(_)
                 | FailoverError::TooManyStreams { .. }
                 | FailoverError::SaidInAnotherHistory(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -212,11 +216,8 @@ impl ApiError {
                 format!("{}.", capital(reason)),
                 "Try again after the time in the Retry-After header.",
             ),
-            ApiError::NotAllowed { reason } => (
-                "The caller is not allowed to do this.",
-                reason.clone(),
-                "Use credentials that have the role there, or have it granted.",
-            ),
+            ApiError::NotAllowed { reason } => (NOT_ALLOWED, reason.clone(), HAVE_IT_GRANTED),
+            ApiError::Denied(denied) => denied_texts(denied),
             ApiError::HostNotAllowed { host } => (
                 "The service has no such name.",
                 format!("It was asked for as '{host}'."),
@@ -278,7 +279,31 @@ fn key_texts(error: &IssueError) -> (&'static str, String, &'static str) {
         IssueError::NoSecret => ("The key cannot be made.", reason, "Report it together with the OperationId."),
         IssueError::NoSuchKey(_) => ("The key does not exist.", reason, "Use a number that the list of keys has."),
         IssueError::TooMany(_) => ("The tenant has too many keys.", reason, "Revoke keys that are no longer used."),
+        IssueError::Denied(denied) => denied_texts(denied),
         IssueError::Store(error) => store_texts(error),
+    }
+}
+
+const NOT_ALLOWED: &str = "The caller is not allowed to do this.";
+const HAVE_IT_GRANTED: &str = "Use credentials that have the role there, or have it granted.";
+
+fn denied_texts(denied: &Denied) -> (&'static str, String, &'static str) {
+    let reason = format!("{}.", capital(&denied.to_string()));
+    match denied {
+        Denied::NotGranted { .. } | Denied::MoreThanTheyHave { .. } | Denied::KeysAreNoWayIn => {
+            (NOT_ALLOWED, reason, HAVE_IT_GRANTED)
+        }
+        Denied::NotThisGroup { identity } => {
+            (NOT_ALLOWED, format!("'{identity}' may create groups here, but none of this Id."), HAVE_IT_GRANTED)
+        }
+        Denied::OnlyAdminsChangeGroups(_) => {
+            (NOT_ALLOWED, reason, "Leave the group as it is, or use credentials with the role 'admin'.")
+        }
+        Denied::SessionOfAnother { .. } => (
+            "The client session belongs to another.",
+            reason,
+            "Register a client session of your own, under another Id.",
+        ),
     }
 }
 
@@ -348,16 +373,7 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
             reason,
             "Use a name without characters that nobody can see or that change the order of the others.",
         ),
-        FailoverError::OnlyAdminsChangeGroups(_) => (
-            "The caller is not allowed to do this.",
-            reason,
-            "Leave the group as it is, or use credentials with the role 'admin'.",
-        ),
-        FailoverError::SessionOfAnother { .. } => (
-            "The client session belongs to another.",
-            reason,
-            "Register a client session of your own, under another Id.",
-        ),
+        FailoverError::Denied(denied) => denied_texts(denied),
         FailoverError::GroupIsLive { .. } => {
             ("The group is in use.", reason, "Stop its clients and wait for one failover timeout, or add ?force=true.")
         }
@@ -416,6 +432,12 @@ fn capital(text: &str) -> String {
 impl From<FailoverError> for ApiError {
     fn from(error: FailoverError) -> ApiError {
         ApiError::Failover(error)
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> ApiError {
+        ApiError::Denied(denied)
     }
 }
 

@@ -15,8 +15,8 @@ use super::errors::ApiError;
 use super::operation_id::OperationId;
 use super::routing::{Length, Needs, Routed};
 use super::{proxies, sites};
-use crate::auth::certificates::ClientCertificate;
-use crate::auth::{ANONYMOUS, AuthError, Authenticator, Identity, Permission, Place, Presented, Role, authorize};
+use crate::access::certificates::ClientCertificate;
+use crate::access::{ANONYMOUS, AuthError, Authenticator, Identity, Permission, Place, Presented, Rights};
 use crate::failover::refusals::Refusal;
 use crate::failover::{Caller, Failover, Recognition};
 use crate::ids::Groups;
@@ -60,14 +60,13 @@ pub async fn admit(
     let peer = presented.peer;
     authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
     let place = routed.place(request.path());
-    let allowed =
-        authorize(&identity, &place, permission, authenticator.clients_create_groups()).map_err(|needed| {
-            if &*identity.name != ANONYMOUS {
-                let (operation_id, claimed_trace) = (operation_id.own.clone(), operation_id.claimed.clone());
-                request.extensions_mut().insert(Known { identity: identity.name.clone(), operation_id, claimed_trace });
-            }
-            ApiError::NotAllowed { reason: format!("'{}' is not '{}' {place}.", identity.name, needed.text()) }
-        })?;
+    let rights = authenticator.decide(&identity, permission, &place).map_err(|denied| {
+        if &*identity.name != ANONYMOUS {
+            let (operation_id, claimed_trace) = (operation_id.own.clone(), operation_id.claimed.clone());
+            request.extensions_mut().insert(Known { identity: identity.name.clone(), operation_id, claimed_trace });
+        }
+        ApiError::Denied(denied)
+    })?;
     if let Some(write) = routed.write(request.method()) {
         authenticator.count_write(write, &identity, peer, place.tenant()).map_err(ApiError::TooManyWrites)?;
     }
@@ -75,15 +74,14 @@ pub async fn admit(
         request.extensions_mut().insert(Familiar);
     }
     if routed.length(request.method()) == Length::Endless {
-        request.extensions_mut().insert(Standing::of(request, routed, allowed.groups.clone()));
+        request.extensions_mut().insert(Standing::of(request, routed, rights.clone()));
     }
     request.extensions_mut().insert(Caller {
         identity: identity.name.clone(),
         operation_id: operation_id.own.clone(),
         claimed_trace: operation_id.claimed.clone(),
         arrived_at,
-        is_admin: allowed.role == Role::Admin,
-        groups: allowed.groups,
+        rights,
         recognition: match &*identity.name {
             ANONYMOUS => Recognition::Nameless,
             _ => Recognition::ByName,
@@ -177,24 +175,24 @@ pub struct Standing {
     peer: Option<IpAddr>,
     path: String,
     routed: Routed,
-    groups: Groups,
+    rights: Rights,
 }
 
 impl Standing {
-    fn of(request: &HttpRequest, routed: &Routed, groups: Groups) -> Standing {
+    fn of(request: &HttpRequest, routed: &Routed, rights: Rights) -> Standing {
         Standing {
             authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes().to_vec()),
             certificate: request.conn_data::<ClientCertificate>().cloned(),
             peer: proxies::origin(request),
             path: request.path().to_owned(),
             routed: *routed,
-            groups,
+            rights,
         }
     }
 
     /// The groups of its place that its caller may read.
     pub fn groups(&self) -> &Groups {
-        &self.groups
+        self.rights.groups()
     }
 
     /// Whether its caller may still read the same there. While that cannot be told, it is as it
@@ -208,8 +206,8 @@ impl Standing {
         match authenticator.recognise(presented).await {
             Ok(identity) => {
                 let place = self.routed.place(&self.path);
-                authorize(&identity, &place, Permission::Read, authenticator.clients_create_groups())
-                    .is_ok_and(|allowed| allowed.groups == self.groups)
+                let rights = authenticator.decide(&identity, Permission::Read, &place);
+                rights.is_ok_and(|rights| rights.groups() == self.rights.groups())
             }
             Err(AuthError::Missing | AuthError::Invalid(_)) => false,
             Err(AuthError::Unavailable(_) | AuthError::TooMany(_)) => true,

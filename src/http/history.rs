@@ -49,7 +49,7 @@ pub async fn latest_of_namespace(
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    latest(&failover, Some((namespace, caller.groups)), &request).await
+    latest(&failover, Some((namespace, caller.rights.groups().clone())), &request).await
 }
 
 /// `GET /api/v1/clientfailover/transitions`, the latest first
@@ -95,7 +95,9 @@ pub async fn lifetimes(
     InGroup(path): InGroup,
 ) -> Result<HttpResponse, ApiError> {
     let found = failover.list_lifetimes(&path).await?;
-    let who = |turn: &Option<Turn>| turn.as_ref().and_then(|turn| turn.identity.clone()).filter(|_| caller.is_admin);
+    let who = |turn: &Option<Turn>| {
+        turn.as_ref().and_then(|turn| turn.identity.clone()).filter(|_| caller.rights.see_who_changed_groups())
+    };
     let when = |turn: &Option<Turn>| turn.as_ref().map(|turn| datetime::format(Some(turn.at)));
     let body: Vec<_> = found
         .iter()

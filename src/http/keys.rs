@@ -17,10 +17,10 @@ use super::json::JsonBody;
 use super::paths::{InKeys, OneKey};
 use super::query;
 use super::values::IdText;
-use crate::auth::api_keys::issue::{self, Issuer, Lifetime, MAX_NAME_CHARS, MAX_PLACES, Replaced, WantedKey};
-use crate::auth::{Authenticator, Grant, Role, may_hand_on};
+use crate::access::api_keys::issue::{self, Issuer, Lifetime, MAX_NAME_CHARS, MAX_PLACES, Replaced, WantedKey};
+use crate::access::{Authenticator, Grade, Grant};
 use crate::failover::{Caller, Failover};
-use crate::ids::{GroupPattern, MAX_CHARS};
+use crate::ids::{GroupPattern, MAX_CHARS, TenantId};
 use crate::store::api_keys::ListedKey;
 
 /// How many keys are listed where nobody says, and the most that one answer lists.
@@ -36,15 +36,14 @@ const TICKS_PER_MICROSECOND: u64 = 10;
 pub async fn list(
     failover: web::Data<Failover>,
     authenticator: web::Data<Authenticator>,
+    caller: Caller,
     InKeys(tenant): InKeys,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    check_that_keys_count(&authenticator)?;
+    let keys = authenticator.keys_for(failover.store(), issuer(&caller), tenant.as_ref().map(TenantId::as_str))?;
     let skip = query::whole_number(&request, "skip")?.unwrap_or(0);
     let count = query::number_up_to(&request, "count", MOST_COUNT)?.unwrap_or(DEFAULT_COUNT);
-    let tenant = tenant.as_ref().map(|tenant| tenant.as_str());
-    let (keys, total) =
-        issue::list(failover.store(), tenant, skip, Some(count)).await.map_err(issue::IssueError::from)?;
+    let (keys, total) = keys.list(skip, Some(count)).await.map_err(issue::IssueError::from)?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((headers::TOTAL_COUNT, total.to_string()))
@@ -59,16 +58,10 @@ pub async fn create(
     InKeys(tenant): InKeys,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
-    check_that_keys_count(&authenticator)?;
-    let tenant = tenant.as_ref().map(|tenant| tenant.as_str());
-    let wanted = read_wanted(&body, tenant)?;
+    let tenant = tenant.as_ref().map(TenantId::as_str);
     // The door lets nobody come here who is less than an admin of that tenant, or of all.
-    if !may_hand_on(Role::Admin, tenant, &wanted.grant) {
-        return Err(ApiError::NotAllowed {
-            reason: format!("'{}' may not give what this key would be good for.", caller.identity),
-        });
-    }
-    let made = issue::create(failover.store(), issuer(&caller), wanted).await?;
+    let keys = authenticator.keys_for(failover.store(), issuer(&caller), tenant)?;
+    let made = keys.create(read_wanted(&body, tenant)?).await?;
     tracing::info!(key = made.key, tenant, identity = %caller.identity, operation_id = %caller.operation_id, "API key made");
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(MadeKeyBody {
         key: made.key,
@@ -85,23 +78,10 @@ pub async fn revoke(
     caller: Caller,
     OneKey(tenant, key): OneKey,
 ) -> Result<HttpResponse, ApiError> {
-    check_that_keys_count(&authenticator)?;
-    let tenant = tenant.as_ref().map(|tenant| tenant.as_str());
-    issue::revoke(failover.store(), issuer(&caller), tenant, key).await?;
+    let tenant = tenant.as_ref().map(TenantId::as_str);
+    authenticator.keys_for(failover.store(), issuer(&caller), tenant)?.revoke(key).await?;
     tracing::info!(key, tenant, identity = %caller.identity, operation_id = %caller.operation_id, "API key revoked");
     Ok(HttpResponse::Ok().json(key))
-}
-
-/// Where keys are no way in, whoever comes in another way, or without a word, could make one for
-/// the day when they are; and on the same database another replica may take them.
-fn check_that_keys_count(authenticator: &Authenticator) -> Result<(), ApiError> {
-    match authenticator.takes_api_keys() {
-        true => Ok(()),
-        false => Err(ApiError::NotAllowed {
-            reason: "This service does not take API keys ('api-key' is not among its ways to say who one is), so it hands out none."
-                .to_owned(),
-        }),
-    }
 }
 
 fn issuer(caller: &Caller) -> Issuer {
@@ -126,8 +106,8 @@ fn read_wanted(body: &JsonBody, tenant: Option<&str>) -> Result<WantedKey, ApiEr
         (None, Some(given)) => given,
         (None, None) => return Err(object.wrong(TENANT, "a tenant, or '*' for all of them")),
     };
-    let role = object.text(ROLE)?.and_then(|role| Role::from_text(&role));
-    let role = role.ok_or_else(|| object.wrong(ROLE, "one of metrics, viewer, client and admin"))?;
+    let grade = object.text(ROLE)?.and_then(|role| Grade::from_text(&role));
+    let grade = grade.ok_or_else(|| object.wrong(ROLE, "one of metrics, viewer, client and admin"))?;
     let groups = object.texts(GROUPS)?;
     let lifetime = match object.text(VALID_FOR)?.as_deref() {
         None => Lifetime::Ends(issue::USUAL_LIFETIME),
@@ -152,7 +132,7 @@ fn read_wanted(body: &JsonBody, tenant: Option<&str>) -> Result<WantedKey, ApiEr
             tenant,
             namespaces: object.texts(NAMESPACES)?,
             groups: groups.map(|patterns| patterns.into_iter().map(GroupPattern::from).collect()),
-            role,
+            grade,
         },
         lifetime,
         replaces,
@@ -164,10 +144,10 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_micros(ticks / TICKS_PER_MICROSECOND))
 }
 
-/// A role on the wire, for the description of the API.
-struct RoleText;
+/// A grade on the wire, for the description of the API.
+struct GradeText;
 
-impl JsonSchema for RoleText {
+impl JsonSchema for GradeText {
     fn schema_name() -> Cow<'static, str> {
         "AccessRole".into()
     }
@@ -175,7 +155,7 @@ impl JsonSchema for RoleText {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "enum": Role::ALL.map(Role::text),
+            "enum": Grade::ALL.map(Grade::text),
             "description": "metrics: reads what is counted, of all tenants. viewer: reads. client: also uses sessions and creates groups. admin: everything there.",
         })
     }
@@ -219,7 +199,7 @@ impl JsonSchema for WantedKeyBody {
                 },
                 "Namespaces": names(schemas.subschema_for::<IdText>(), "The namespaces that it is good in; all where it is absent."),
                 "Groups": names(id_pattern, "Patterns of the groups that it is good for, in which * stands for any characters; all where it is absent."),
-                "Role": schemas.subschema_for::<RoleText>(),
+                "Role": schemas.subschema_for::<GradeText>(),
                 "ValidFor": {
                     "type": ["string", "null"],
                     "pattern": r"^(never|(\d{1,5}\.)?([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,7})?)?)$",
@@ -274,7 +254,7 @@ pub struct KeyBody<'a> {
     namespaces: Option<&'a [String]>,
     /// Patterns of the groups that it is good for; null for all.
     groups: Option<&'a [String]>,
-    #[schemars(with = "RoleText")]
+    #[schemars(with = "GradeText")]
     role: &'a str,
     /// Whether it is good now: neither ended nor revoked.
     valid: bool,

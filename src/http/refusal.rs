@@ -8,7 +8,7 @@ use tracing::Level;
 
 use super::errors::ApiError;
 use super::{guard, json, proxies};
-use crate::auth::network;
+use crate::access::network;
 use crate::limited;
 use crate::log_limits::Lines;
 
@@ -79,5 +79,37 @@ pub fn with_error_body(response: ServiceResponse<BoxBody>, operation_id: &str) -
     match unread {
         Some(unread) => response.map_body(|_, body| unread.kept_with(body)),
         None => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::HttpResponse;
+    use actix_web::body::MessageBody as _;
+    use actix_web::test::TestRequest;
+    use serde::{Serialize, Serializer};
+
+    use super::*;
+
+    struct CannotBeWritten;
+
+    impl Serialize for CannotBeWritten {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("no words"))
+        }
+    }
+
+    #[test]
+    fn an_answer_of_ours_that_cannot_be_written_is_a_defect_and_not_the_callers_fault() {
+        let request = TestRequest::default().to_http_request();
+        let answer = HttpResponse::Ok().json(CannotBeWritten);
+        let refused = with_error_body(ServiceResponse::new(request, answer), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(refused.status(), 500);
+        let body = refused.into_body().try_into_bytes().expect("it is there as a whole");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");
+        assert_eq!(body["Error"], "The service has a defect.");
+        assert_eq!(body["OperationId"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        let defect = ApiError::Defect { cause: "no words".to_owned() };
+        assert_eq!((defect.status().as_u16(), defect.texts().0), (500, "The service has a defect."));
     }
 }

@@ -4,12 +4,13 @@
 
 use serde_json::Value;
 
-use super::description::{DescribedOperation, DescribedPath};
+use super::described::DescribedOperation;
+use super::description::DescribedPath;
 use super::routing::Base::{Everywhere, Namespace, Root, Tenant};
 use super::routing::{Length, Name, Needs, Operation, Resource, Template};
-use super::{description as described, docs, events, groups, health, history, keys, page, sessions, status};
-use crate::auth::Permission;
-use crate::auth::writes::Write;
+use super::{description, docs, events, groups, health, history, keys, page, sessions, status};
+use crate::access::Permission;
+use crate::access::writes::Write;
 use crate::metrics::Route;
 
 const READ: Needs = Needs::Permission(Permission::Read);
@@ -26,9 +27,9 @@ pub static RESOURCES: [Resource; 29] = [
             Operation::change("DELETE", "deleteSession", Permission::UseSessions, Write::Deletion, |asked| {
                 asked.of(sessions::delete)
             })
-            .described(described::sessions::delete),
+            .described(description::sessions::delete),
             Operation::heartbeat("sendHeartbeat", Permission::UseSessions, |asked| asked.of(sessions::heartbeat))
-                .described(described::sessions::heartbeat),
+                .described(description::sessions::heartbeat),
         ],
     },
     Resource {
@@ -38,11 +39,11 @@ pub static RESOURCES: [Resource; 29] = [
         operations: &[
             Operation::get("listGroups", READ, |asked| asked.of(groups::list))
                 .answered(Length::Long)
-                .described(described::groups::list),
+                .described(description::groups::list),
             Operation::change("POST", "createGroup", Permission::CreateGroups, Write::GroupChange, |asked| {
                 asked.of(groups::create)
             })
-            .described(described::groups::create),
+            .described(description::groups::create),
         ],
     },
     Resource {
@@ -53,14 +54,14 @@ pub static RESOURCES: [Resource; 29] = [
             Operation::change("DELETE", "deleteGroup", Permission::Administer, Write::Deletion, |asked| {
                 asked.of(groups::delete)
             })
-            .described(described::groups::delete),
+            .described(description::groups::delete),
             Operation::get("getGroup", READ, |asked| asked.of(groups::find))
                 .answered(Length::Long)
-                .described(described::groups::find),
+                .described(description::groups::find),
             Operation::change("PUT", "putGroup", Permission::CreateGroups, Write::GroupChange, |asked| {
                 asked.of(groups::put)
             })
-            .described(described::groups::put),
+            .described(description::groups::put),
         ],
     },
     Resource {
@@ -74,7 +75,7 @@ pub static RESOURCES: [Resource; 29] = [
             Write::Registration,
             |asked| asked.of(sessions::register),
         )
-        .described(described::sessions::register)],
+        .described(description::sessions::register)],
     },
     Resource {
         templates: &[Template(Namespace, "/groups/{groupid}/transitions")],
@@ -82,7 +83,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: false,
         operations: &[Operation::get("listTransitions", READ, |asked| asked.of(history::transitions))
             .answered(Length::Long)
-            .described(described::events::transitions)],
+            .described(description::events::transitions)],
     },
     Resource {
         templates: &[Template(Namespace, "/groups/{groupid}/lifetimes")],
@@ -90,7 +91,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: false,
         operations: &[Operation::get("listLifetimes", READ, |asked| asked.of(history::lifetimes))
             .answered(Length::Long)
-            .described(described::events::lifetimes)],
+            .described(description::events::lifetimes)],
     },
     Resource {
         templates: &[Template(Namespace, "/transitions")],
@@ -98,7 +99,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: true,
         operations: &[Operation::get("listLatestTransitions", READ, |asked| asked.of(history::latest_of_namespace))
             .answered(Length::Long)
-            .described(described::events::latest_of_namespace)],
+            .described(description::events::latest_of_namespace)],
     },
     Resource {
         templates: &[Template(Everywhere, "/transitions")],
@@ -108,7 +109,7 @@ pub static RESOURCES: [Resource; 29] = [
             asked.of(history::latest_of_everything)
         })
         .answered(Length::Long)
-        .described(described::events::latest_of_everything)],
+        .described(description::events::latest_of_everything)],
     },
     Resource {
         templates: &[Template(Namespace, "/groups/{groupid}/events")],
@@ -116,7 +117,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: false,
         operations: &[Operation::get("followGroupEvents", READ, |asked| asked.of(events::of_group))
             .answered(Length::Endless)
-            .described(described::events::of_group)],
+            .described(description::events::of_group)],
     },
     Resource {
         templates: &[Template(Namespace, "/events")],
@@ -124,7 +125,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: true,
         operations: &[Operation::get("followEvents", READ, |asked| asked.of(events::of_namespace))
             .answered(Length::Endless)
-            .described(described::events::of_namespace)],
+            .described(description::events::of_namespace)],
     },
     Resource {
         templates: &[Template(Namespace, "/groups/{groupid}/status")],
@@ -132,7 +133,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: false,
         operations: &[Operation::get("getStatus", READ, |asked| asked.of(status::of_group))
             .answered(Length::Long)
-            .described(described::status::of_group)],
+            .described(description::status::of_group)],
     },
     Resource {
         templates: &[Template(Namespace, "/status")],
@@ -140,7 +141,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: true,
         operations: &[Operation::get("listStatus", READ, |asked| asked.of(status::of_namespace))
             .answered(Length::Long)
-            .described(described::status::of_namespace)],
+            .described(description::status::of_namespace)],
     },
     Resource {
         templates: &[Template(Everywhere, "/status")],
@@ -148,21 +149,21 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: false,
         operations: &[Operation::get("listAllStatus", READ, |asked| asked.of(status::of_everything))
             .answered(Length::Long)
-            .described(described::status::of_everything)],
+            .described(description::status::of_everything)],
     },
     Resource {
         templates: &[Template(Namespace, "/histories")],
         counted_as: Route::NamespaceStatus,
         is_of_some_groups: false,
         operations: &[Operation::get("listHistories", READ, |asked| asked.of(status::histories_of_namespace))
-            .described(described::status::histories_of_namespace)],
+            .described(description::status::histories_of_namespace)],
     },
     Resource {
         templates: &[Template(Everywhere, "/histories")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
         operations: &[Operation::get("listAllHistories", READ, |asked| asked.of(status::histories))
-            .described(described::status::histories)],
+            .described(description::status::histories)],
     },
     Resource {
         templates: &[Template(Everywhere, "/namespaces")],
@@ -170,7 +171,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: false,
         operations: &[Operation::get("listNamespaces", READ, |asked| asked.of(status::namespaces))
             .answered(Length::Long)
-            .described(described::status::namespaces)],
+            .described(description::status::namespaces)],
     },
     Resource {
         templates: &[Template(Everywhere, "/events")],
@@ -178,7 +179,7 @@ pub static RESOURCES: [Resource; 29] = [
         is_of_some_groups: false,
         operations: &[Operation::get("followAllEvents", READ, |asked| asked.of(events::of_everything))
             .answered(Length::Endless)
-            .described(described::events::of_everything)],
+            .described(description::events::of_everything)],
     },
     Resource {
         templates: &[Template(Tenant, "/keys")],
@@ -187,11 +188,11 @@ pub static RESOURCES: [Resource; 29] = [
         operations: &[
             Operation::get("listKeys", READ_KEYS, |asked| asked.of(keys::list))
                 .answered(Length::Long)
-                .described(described::keys::list_of_tenant),
+                .described(description::keys::list_of_tenant),
             Operation::change("POST", "createKey", Permission::Administer, Write::Other, |asked| {
                 asked.of(keys::create)
             })
-            .described(described::keys::create_in_tenant),
+            .described(description::keys::create_in_tenant),
         ],
     },
     Resource {
@@ -201,7 +202,7 @@ pub static RESOURCES: [Resource; 29] = [
         operations: &[Operation::change("DELETE", "revokeKey", Permission::Administer, Write::Other, |asked| {
             asked.of(keys::revoke)
         })
-        .described(described::keys::revoke_in_tenant)],
+        .described(description::keys::revoke_in_tenant)],
     },
     Resource {
         templates: &[Template(Everywhere, "/keys")],
@@ -210,11 +211,11 @@ pub static RESOURCES: [Resource; 29] = [
         operations: &[
             Operation::get("listAllKeys", READ_KEYS, |asked| asked.of(keys::list))
                 .answered(Length::Long)
-                .described(described::keys::list_of_all),
+                .described(description::keys::list_of_all),
             Operation::change("POST", "createAnyKey", Permission::Administer, Write::Other, |asked| {
                 asked.of(keys::create)
             })
-            .described(described::keys::create_in_all),
+            .described(description::keys::create_in_all),
         ],
     },
     Resource {
@@ -224,7 +225,7 @@ pub static RESOURCES: [Resource; 29] = [
         operations: &[Operation::change("DELETE", "revokeAnyKey", Permission::Administer, Write::Other, |asked| {
             asked.of(keys::revoke)
         })
-        .described(described::keys::revoke_in_all)],
+        .described(description::keys::revoke_in_all)],
     },
     Resource {
         templates: &[Template(Root, "/metrics")],
@@ -233,21 +234,21 @@ pub static RESOURCES: [Resource; 29] = [
         operations: &[Operation::get("getMetrics", Needs::Permission(Permission::ReadMetrics), |asked| {
             asked.of(health::show_metrics)
         })
-        .described(described::operation::metrics)],
+        .described(description::operation::metrics)],
     },
     Resource {
         templates: &[Template(Root, "/health/live")],
         counted_as: Route::Health,
         is_of_some_groups: false,
         operations: &[Operation::get("getLive", Needs::Nothing, |asked| asked.of(health::live))
-            .described(described::operation::live)],
+            .described(description::operation::live)],
     },
     Resource {
         templates: &[Template(Root, "/health/ready")],
         counted_as: Route::Health,
         is_of_some_groups: false,
         operations: &[Operation::get("getReady", Needs::NothingToBeTold, |asked| asked.of(health::ready))
-            .described(described::operation::ready)],
+            .described(description::operation::ready)],
     },
     Resource {
         templates: &[Template(Root, "/")],
@@ -266,7 +267,7 @@ pub static RESOURCES: [Resource; 29] = [
         counted_as: Route::Description,
         is_of_some_groups: false,
         operations: &[Operation::get("getDescription", Needs::OwnHost, |asked| asked.of(docs::description))
-            .described(described::operation::description)],
+            .described(description::operation::description)],
     },
     Resource {
         templates: &[Template(Root, "/docs")],
@@ -283,17 +284,17 @@ pub static RESOURCES: [Resource; 29] = [
 ];
 
 /// The description of the API.
-pub fn description() -> Value {
+pub fn describe() -> Value {
     let paths =
         RESOURCES.iter().flat_map(|resource| resource.templates.iter().map(move |template| (resource, template)));
-    described::document(paths.map(|(resource, template)| DescribedPath {
+    description::document(paths.map(|(resource, template)| DescribedPath {
         text: template.text(),
         names: template.names().map(Name::text).collect(),
-        operations: resource.operations.iter().filter_map(describe).collect(),
+        operations: resource.operations.iter().filter_map(of_operation).collect(),
     }))
 }
 
-fn describe(operation: &Operation) -> Option<DescribedOperation> {
+fn of_operation(operation: &Operation) -> Option<DescribedOperation> {
     let Operation { method, name, success, .. } = *operation;
     let is_open = operation.is_open();
     operation.describe.map(|describe| DescribedOperation { method, name, is_open, success, describe })

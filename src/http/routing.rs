@@ -12,9 +12,9 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder};
 use futures_util::future::LocalBoxFuture;
 use percent_encoding::percent_decode_str;
 
-use super::description::Describe;
-use crate::auth::writes::Write;
-use crate::auth::{Permission, Place};
+use super::described::Describe;
+use crate::access::writes::Write;
+use crate::access::{Permission, Place};
 use crate::ids::InvalidId;
 use crate::metrics;
 

@@ -39,7 +39,7 @@ pub async fn of_namespace(
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let page = failover.list_status(read_query(&request, Some(namespace), caller.groups)?).await?;
+    let page = failover.list_status(read_query(&request, Some(namespace), caller.rights.groups().clone())?).await?;
     Ok(write_page(&page))
 }
 

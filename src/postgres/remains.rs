@@ -84,21 +84,21 @@ mod linux {
     const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
     pub fn clear(cluster: &Path) -> Result<(), PostgresError> {
-        let place = match fs::metadata(cluster) {
-            Ok(found) => Place(found.dev(), found.ino()),
+        let inode = match fs::metadata(cluster) {
+            Ok(found) => Inode(found.dev(), found.ino()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(PostgresError::io("inspect", cluster)(error)),
         };
         let noted = PidFile::read(cluster);
-        end_processes(cluster, place, noted.as_ref())?;
+        end_processes(cluster, inode, noted.as_ref())?;
         if let Some(noted) = noted {
             remove_misleading_pid_file(cluster, noted.pid)?;
         }
         Ok(())
     }
 
-    fn end_processes(cluster: &Path, place: Place, noted: Option<&PidFile>) -> Result<(), PostgresError> {
-        let found = processes(place);
+    fn end_processes(cluster: &Path, inode: Inode, noted: Option<&PidFile>) -> Result<(), PostgresError> {
+        let found = processes(inode);
         if found.is_empty() {
             return Ok(());
         }
@@ -119,18 +119,18 @@ mod linux {
             );
             ABANDONED_TIMEOUT
         };
-        if gone_within(place, timeout) {
+        if gone_within(inode, timeout) {
             return Ok(());
         }
-        let found = processes(place);
+        let found = processes(inode);
         warn!(pids = %listed(&found), "they take too long, telling them to end at once");
         for pid in found {
             send(pid, Signal::SIGQUIT);
         }
-        if gone_within(place, IMMEDIATE_TIMEOUT) {
+        if gone_within(inode, IMMEDIATE_TIMEOUT) {
             return Ok(());
         }
-        Err(remaining(cluster, &processes(place)))
+        Err(remaining(cluster, &processes(inode)))
     }
 
     fn remaining(cluster: &Path, pids: &[u32]) -> PostgresError {
@@ -159,27 +159,27 @@ mod linux {
 
     /// A directory, whatever it is called: device and inode.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    struct Place(u64, u64);
+    struct Inode(u64, u64);
 
-    /// The PostgreSQL processes that work in `place`. All of a server's do, from its first moments
+    /// The PostgreSQL processes that work in `inode`. All of a server's do, from its first moments
     /// on. Those of other accounts stay unseen unless we are root, but they cannot enter it either.
-    fn processes(place: Place) -> Vec<u32> {
+    fn processes(inode: Inode) -> Vec<u32> {
         let Ok(entries) = fs::read_dir("/proc") else {
             return Vec::new();
         };
         entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|pid| works_in(*pid, place))
+            .filter(|pid| works_in(*pid, inode))
             .collect()
     }
 
-    fn works_in(pid: u32, place: Place) -> bool {
+    fn works_in(pid: u32, inode: Inode) -> bool {
         let process = Path::new("/proc").join(pid.to_string());
         let Ok(cwd) = fs::metadata(process.join("cwd")) else {
             return false;
         };
-        if Place(cwd.dev(), cwd.ino()) != place {
+        if Inode(cwd.dev(), cwd.ino()) != inode {
             return false;
         }
         // Not the name alone: packagers wrap the program, and once an upgrade has removed its file
@@ -204,10 +204,10 @@ mod linux {
         }
     }
 
-    fn gone_within(place: Place, timeout: Duration) -> bool {
+    fn gone_within(inode: Inode, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
-            if processes(place).is_empty() {
+            if processes(inode).is_empty() {
                 return true;
             }
             if Instant::now() > deadline {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use super::Service;
-use crate::auth::AuthOptions;
+use crate::access::AuthOptions;
 use crate::config::Settings;
 
 /// The whole text.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::auth::bearer::KeySource;
+use crate::access::bearer::KeySource;
 use crate::config::{Database, Settings};
 
 /// Says what others could do who reach the address, the database's lines or the files.

@@ -190,23 +190,29 @@ pub async fn insert_session(
     record_change(connection, path, ConfigurationChange::SessionRegistered(session, name)).await
 }
 
+/// Who registered a session, as somebody sees it who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registrant {
+    /// They did.
+    Caller,
+    /// Somebody else did.
+    Another,
+    /// That was not noted.
+    NotKnown,
+}
+
 /// Who registered sessions, in the order in which they were asked for.
 #[derive(Debug)]
 pub struct Registrants(Vec<Option<String>>);
 
 impl Registrants {
-    /// Whether the session in that place was registered by somebody else. One whose registrant was
-    /// not noted is nobody's.
-    pub fn are_other(&self, place: usize, identity: &str) -> bool {
-        self.0
-            .get(place)
-            .and_then(Option::as_deref)
-            .is_some_and(|registrant| registrant != identity && !is_key_without_number(registrant))
-    }
-
-    /// Whether the session in that place is known to have been registered by them.
-    pub fn is(&self, place: usize, identity: &str) -> bool {
-        self.0.get(place).and_then(Option::as_deref) == Some(identity)
+    /// Who registered the session in that place, as somebody sees it.
+    pub fn seen_by(&self, identity: &str, place: usize) -> Registrant {
+        match self.0.get(place).and_then(Option::as_deref) {
+            Some(registrant) if registrant == identity => Registrant::Caller,
+            Some(registrant) if !is_key_without_number(registrant) => Registrant::Another,
+            Some(_) | None => Registrant::NotKnown,
+        }
     }
 }
 

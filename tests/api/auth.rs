@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use client_failover::auth::{AuthOptions, unix_now};
+use client_failover::access::{AuthOptions, unix_now};
 use futures_util::{StreamExt as _, stream};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Method};
@@ -618,7 +618,7 @@ async fn keys_may_come_from_a_file_that_is_reread() {
     let issuer = TokenIssuer::start(Vec::new()).await;
     let mut options = issuer.options();
     options.issuer = "urn:an-issuer-without-a-server".to_owned();
-    options.keys = client_failover::auth::bearer::KeySource::File(file.clone());
+    options.keys = client_failover::access::bearer::KeySource::File(file.clone());
     let auth = AuthOptions { oidc: Some(options), ..AuthOptions::default() };
     let app = TestApp::start_with(|settings| settings.auth = auth).await;
     let mut claims = issuer.claims();

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use client_failover::auth::AuthOptions;
+use client_failover::access::AuthOptions;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use client_failover::access::AuthOptions;
 use client_failover::arbitration::HandoverMode;
-use client_failover::auth::AuthOptions;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;

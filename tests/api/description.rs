@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use client_failover::auth::AuthOptions;
+use client_failover::access::AuthOptions;
 use reqwest::Method;
 use serde_json::{Value, json};
 

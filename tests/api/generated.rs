@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use client_failover::auth::AuthOptions;
+use client_failover::access::AuthOptions;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

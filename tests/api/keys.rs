@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use client_failover::auth::AuthOptions;
+use client_failover::access::AuthOptions;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::support::credentials::{add_user, basic, create_key, new_dir};
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
 use crate::support::wire::{Connection, GROUPS, Request};
-use client_failover::auth::AuthOptions;
-use client_failover::auth::writes::WriteRates;
+use client_failover::access::AuthOptions;
+use client_failover::access::writes::WriteRates;
 
 #[tokio::test]
 async fn an_identity_that_asks_too_often_is_429_and_the_others_are_not() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use client_failover::auth::AuthOptions;
-use client_failover::auth::unix_now;
+use client_failover::access::AuthOptions;
+use client_failover::access::unix_now;
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::tls::{Tls, TlsOptions};
 use reqwest::Client;

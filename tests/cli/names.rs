@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use client_failover::auth::AuthOptions;
+use client_failover::access::AuthOptions;
 
 use crate::cli::operator::{Ran, operator, run, run_with};
 use crate::support::credentials::create_key;

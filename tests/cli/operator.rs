@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use client_failover::auth::AuthOptions;
+use client_failover::access::AuthOptions;
 use client_failover::tls::TlsOptions;
 use serde_json::{Value, json};
 

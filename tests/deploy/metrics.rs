@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::support::helpers::{Answer, TestApp, eventually};
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS};
+use crate::support::wire::Connection;
 
 const MINUTE: i64 = 60_000;
 
@@ -88,6 +89,32 @@ async fn counters_move_with_what_happens() {
         samples(&scrape(&app).await)[name] > before[name]
     })
     .await;
+}
+
+#[tokio::test]
+async fn every_status_is_counted_by_its_number() {
+    let app = TestApp::start().await;
+    let path = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
+    let before = samples(&scrape(&app).await);
+    let slow = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{{");
+    let too_long = format!("/{}", "x".repeat(20_000));
+    let huge_head = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+    for (bytes, status, label) in [
+        // The first of these are refused with a route, the others before one is looked for.
+        (slow, 408, "route=\"groups\",method=\"POST\""),
+        (format!("GET {too_long} HTTP/1.1\r\nHost: h\r\n\r\n"), 414, "route=\"other\",method=\"GET\""),
+        (huge_head, 431, "route=\"other\",method=\"other\""),
+        ("NONSENSE\r\n\r\n".to_owned(), 400, "route=\"other\",method=\"other\""),
+    ] {
+        let mut connection = Connection::open(&app).await;
+        connection.write(bytes.as_bytes()).await;
+        assert_eq!(connection.read().await.status, status);
+        let name = format!("client_failover_http_requests_total{{{label},status=\"{status}\"}}");
+        let after = samples(&scrape(&app).await);
+        let count = |samples: &BTreeMap<String, f64>| samples.get(&name).copied().unwrap_or_default();
+        assert!(count(&after) > count(&before), "{name}");
+        assert!(!after.keys().any(|name| name.contains("status=\"other\"")), "{after:?}");
+    }
 }
 
 /// What operators were promised, by name.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client_failover::auth::AuthOptions;
+use client_failover::access::AuthOptions;
 use reqwest::header::{ETAG, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use client_failover::auth::AuthOptions;
-use client_failover::auth::bearer::OidcOptions;
+use client_failover::access::AuthOptions;
+use client_failover::access::bearer::OidcOptions;
 use client_failover::tls::TlsOptions;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -147,7 +147,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, wanted.common_name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         // As whole seconds: a certificate has no others. The tests' own clock is the calendar's.
-        let now = OffsetDateTime::from_unix_timestamp(client_failover::auth::unix_now()).expect("a time");
+        let now = OffsetDateTime::from_unix_timestamp(client_failover::access::unix_now()).expect("a time");
         params.not_before = now + Span::days(wanted.days.0);
         params.not_after = now + Span::days(wanted.days.1);
         let serial = SerialNumber::from(fastrand::u64(1..1 << 62));
@@ -159,7 +159,7 @@ impl Authority {
 
     /// A list of what it has revoked.
     pub fn revocations(&self, revoked: &[&Certificate]) -> rcgen::CertificateRevocationList {
-        let now = OffsetDateTime::from_unix_timestamp(client_failover::auth::unix_now()).expect("a time");
+        let now = OffsetDateTime::from_unix_timestamp(client_failover::access::unix_now()).expect("a time");
         let revoked = revoked.iter().map(|certificate| RevokedCertParams {
             serial_number: certificate.serial.clone(),
             revocation_time: now,

@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use client_failover::access::AuthOptions;
 use client_failover::arbitration::Rules;
-use client_failover::auth::AuthOptions;
 use client_failover::config::{Database, Settings};
 use client_failover::failover::{EventOptions, FailoverOptions};
 use client_failover::http::{AllowedHosts, ConnectionOptions, HttpOptions};

@@ -13,9 +13,9 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use client_failover::auth::Role;
-use client_failover::auth::bearer::{KeySource, OidcOptions, TokenAlgorithm};
-use client_failover::auth::unix_now;
+use client_failover::access::Grade;
+use client_failover::access::bearer::{KeySource, OidcOptions, TokenAlgorithm};
+use client_failover::access::unix_now;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -195,7 +195,7 @@ impl TokenIssuer {
             namespaces_claim: None,
             groups_claim: None,
             roles_claim: "roles".to_owned(),
-            roles: [Role::Viewer, Role::Client, Role::Admin].map(|role| (role.text().to_owned(), role)).into(),
+            roles: [Grade::Viewer, Grade::Client, Grade::Admin].map(|role| (role.text().to_owned(), role)).into(),
         }
     }
 }

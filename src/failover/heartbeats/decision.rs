@@ -6,6 +6,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::request::{Outcome, Request};
+use crate::access::decision::beat_bound;
 use crate::arbitration::{self, FailoverTimeout, Role, Rules};
 use crate::failover::longer_leases::LongerLeases;
 use crate::failover::{FailoverError, RoleChange, changes_of, no_such_group, no_such_session, session_of_another};
@@ -160,8 +161,11 @@ async fn find_strangers(connection: &mut Connection, requests: &[&Request]) -> R
     let keys: Vec<Uuid> = requests.iter().map(|request| request.key).collect();
     let sessions: Vec<String> = requests.iter().map(|request| request.session.as_str().to_owned()).collect();
     let registrants = groups::find_registrants(connection, &keys, &sessions).await?;
-    let is_stranger =
-        |(i, request): (usize, &&Request)| (request.is_bound && registrants.are_other(i, &request.caller)).then_some(i);
+    let is_stranger = |(i, request): (usize, &&Request)| {
+        let registrant = registrants.seen_by(&request.caller, i);
+        let is_theirs = !request.is_bound || beat_bound(registrant, &request.path.group, &request.session).is_ok();
+        (!is_theirs).then_some(i)
+    };
     Ok(requests.iter().enumerate().filter_map(is_stranger).collect())
 }
 

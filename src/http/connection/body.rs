@@ -7,14 +7,14 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
 use super::super::lists::OpenList;
-use super::Connection;
+use super::ClientConnection;
 
 /// The most that is handed over at once: what a client does not read stays where it lies.
 pub const PIECE: usize = 16 * 1024;
 
 /// The same body, a piece at a time however long it is; the connection hears when it is over, and
 /// what is `held` is let go.
-pub fn watched(body: BoxBody, connection: Option<Connection>, held: Option<OpenList>) -> BoxBody {
+pub fn watched(body: BoxBody, connection: Option<ClientConnection>, held: Option<OpenList>) -> BoxBody {
     match body.try_into_bytes() {
         Ok(bytes) if bytes.len() <= PIECE => {
             if let Some(connection) = connection {
@@ -32,7 +32,7 @@ struct Watched {
     body: Option<BoxBody>,
     /// What is made and not handed over.
     piece: Bytes,
-    connection: Option<Connection>,
+    connection: Option<ClientConnection>,
     _held: Option<OpenList>,
 }
 

@@ -20,7 +20,7 @@ use super::super::limits::MAX_TARGET_BYTES;
 use super::super::operation_id;
 use super::stream::TimedStream;
 use super::{ApiError, whole_answer};
-use crate::auth::network;
+use crate::access::network;
 use crate::log_limits::Lines;
 use crate::{limited, metrics};
 

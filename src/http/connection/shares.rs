@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::proxies::Proxies;
 use super::ConnectionOptions;
-use crate::auth::network;
+use crate::access::network;
 
 /// The most handshakes of one address at once; others of it wait for their turn.
 const HANDSHAKES_PER_ADDRESS: usize = 32;

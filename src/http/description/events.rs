@@ -3,8 +3,8 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
-use super::Description;
-use super::refusals::Refusal;
+use crate::http::described::refusals::Refusal;
+use crate::http::described::{self, Description};
 use crate::http::events::KEEP_ALIVE_S;
 use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, LifetimeBody, MOST_COUNT, MOST_LATEST};
 
@@ -77,7 +77,7 @@ pub fn of_everything(_: &mut SchemaGenerator) -> Description {
 fn latest(described: Description) -> Description {
     described
         .asks_the_database()
-        .query("count", super::number_up_to(MOST_LATEST, DEFAULT_LATEST), "How many to list.")
+        .query("count", described::number_up_to(MOST_LATEST, DEFAULT_LATEST), "How many to list.")
         .answers_with(
             "application/json",
             json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),
@@ -131,8 +131,8 @@ pub fn transitions(_: &mut SchemaGenerator) -> Description {
     .refuses_because(Refusal::NotFound, "There is no such group, and no history of one.")
     .query("since", time.clone(), "Only changes at this time or later.")
     .query("until", time, "Only changes before this time.")
-    .query("skip", super::whole_number(0), "How many to leave out at the beginning.")
-    .query("count", super::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
+    .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
+    .query("count", described::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
     .answers_with(
         "application/json",
         json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),

@@ -3,8 +3,8 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
-use super::Description;
-use super::refusals::Refusal;
+use crate::http::described::refusals::Refusal;
+use crate::http::described::{self, Description};
 use crate::http::groups::{Configuration, GroupSessions};
 use crate::http::values::IdText;
 
@@ -52,8 +52,8 @@ pub fn list(schemas: &mut SchemaGenerator) -> Description {
         "All groups with their sessions, in order of Id (bytewise). The answer is streamed: it may be of any length.",
     )
     .asks_the_database()
-    .query("skip", super::whole_number(0), "How many to leave out at the beginning.")
-    .query("count", super::whole_number_without_default(), "How many to list; all where it is absent.")
+    .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
+    .query("count", described::whole_number_without_default(), "How many to list; all where it is absent.")
     .answers::<Vec<GroupSessions<'_>>>(
         schemas,
         "The groups.",

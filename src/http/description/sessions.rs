@@ -3,8 +3,8 @@
 use schemars::SchemaGenerator;
 use serde_json::json;
 
-use super::Description;
-use super::refusals::Refusal;
+use crate::http::described::Description;
+use crate::http::described::refusals::Refusal;
 use crate::http::sessions::{HeartbeatAnswer, HeartbeatBody, Registration};
 use crate::http::values::{IdText, RoleNumber};
 

@@ -3,8 +3,8 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
-use super::Description;
-use super::refusals::Refusal;
+use crate::http::described::refusals::Refusal;
+use crate::http::described::{self, Description};
 use crate::http::status::{
     DEFAULT_COUNT, GroupBody, HistoryBody, MOST_COUNT, MOST_SEARCH_CHARS, NamespaceBody, PageBody,
 };
@@ -59,8 +59,8 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
             "A part of their names, in any case.",
         )
         .query("at_risk", json!({"type": "boolean", "default": false}), "Whether to list only groups at risk.")
-        .query("skip", super::whole_number(0), "How many to leave out at the beginning.")
-        .query("count", super::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
+        .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
+        .query("count", described::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
         .answers::<PageBody<'_>>(
             schemas,
             "The groups, those at risk first.",
@@ -130,8 +130,8 @@ pub fn namespaces(schemas: &mut SchemaGenerator) -> Description {
         json!({"type": "string", "maxLength": MOST_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
         "A part of the tenant's or the namespace's name, in any case.",
     )
-    .query("skip", super::whole_number(0), "How many to leave out at the beginning.")
-    .query("count", super::whole_number_without_default(), "How many to list; all where it is absent.")
+    .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
+    .query("count", described::whole_number_without_default(), "How many to list; all where it is absent.")
     .answers::<Vec<NamespaceBody<'_>>>(
         schemas,
         "The namespaces that have groups.",

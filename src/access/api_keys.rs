@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::time::Instant;
 
-use super::{AuthError, Grant, Identity, Role};
+use super::{AuthError, Grade, Grant, Identity};
 use crate::ids::GroupPattern;
 use crate::metrics;
 use crate::store::api_keys::{self, StoredKey};
@@ -227,8 +227,8 @@ impl ApiKeys {
 /// A key whose row makes no sense is none.
 fn read_key(stored: StoredKey, now: Instant) -> Option<([u8; 32], Arc<Key>)> {
     let groups = stored.groups.map(|patterns| patterns.into_iter().map(GroupPattern::from).collect());
-    let role = Role::from_text(&stored.role)?;
-    let grant = Grant { tenant: stored.tenant_id, namespaces: stored.namespaces, groups, role };
+    let grade = Grade::from_text(&stored.role)?;
+    let grant = Grant { tenant: stored.tenant_id, namespaces: stored.namespaces, groups, grade };
     if grant.fault().is_some() {
         return None;
     }

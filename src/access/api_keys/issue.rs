@@ -1,5 +1,5 @@
-//! Keys made, listed and revoked: each in one transaction with its row of the audit trail. Who may
-//! do that is decided before.
+//! Keys made, listed and revoked: each in one transaction with its row of the audit trail. The same
+//! for whoever asks over HTTP and for whoever can reach the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::generate;
-use crate::auth::Grant;
+use crate::access::decision::{Denied, hand_on};
+use crate::access::grants::Grant;
 use crate::ids::{EVERY_TENANT, GroupPattern, NamespaceId, TenantId};
 use crate::store::api_keys::{self as stored, ListedKey, NewKey};
 use crate::store::audit::{self, Action, Entry};
@@ -95,9 +96,19 @@ pub enum IssueError {
     /// The tenant has as many as it may.
     #[error("tenant '{0}' has {MOST_KEYS_OF_TENANT} valid keys, which is its limit")]
     TooMany(String),
+    /// They may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The keys of a tenant, or of all, in the hands of somebody who may make and revoke them.
+pub struct Keys<'a> {
+    store: &'a Store,
+    issuer: Issuer,
+    tenant: Option<&'a str>,
 }
 
 impl WantedKey {
@@ -137,87 +148,92 @@ impl WantedKey {
     }
 }
 
-/// Makes a key. Where it is not known whether that was committed, it is an error: a second key
-/// would be nobody's.
-pub async fn create(store: &Store, issuer: Issuer, wanted: WantedKey) -> Result<MadeKey, IssueError> {
-    if let Some(fault) = wanted.fault() {
-        return Err(IssueError::Wanted(fault));
+impl<'a> Keys<'a> {
+    /// Those of a tenant (`None`: of all). Whether keys are a way in, and whether the issuer is an
+    /// admin there, is for the caller to have seen.
+    pub fn of_tenant(store: &'a Store, issuer: Issuer, tenant: Option<&'a str>) -> Keys<'a> {
+        Keys { store, issuer, tenant }
     }
-    let (secret, key_hash) = generate().map_err(|_| IssueError::NoSecret)?;
-    let WantedKey { name, grant, lifetime, replaces } = wanted;
-    let patterns = |groups: Vec<GroupPattern>| groups.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-    let key = NewKey {
-        key_hash,
-        name,
-        tenant_id: grant.tenant,
-        namespaces: grant.namespaces,
-        groups: grant.groups.map(patterns),
-        role: grant.role.text(),
-        valid_for_s: match lifetime {
-            Lifetime::Ends(lifetime) => Some(lifetime.as_secs_f64()),
-            Lifetime::Never => None,
-        },
-        replaces: replaces.map(|replaced| replaced.key),
-    };
-    let (key, issuer) = (&key, &issuer);
-    let made = store.serializable("create_key", LostCommit::Report, |connection, _| {
-        Box::pin(async move {
-            if stored::has_keys(connection, &key.tenant_id, MOST_KEYS_OF_TENANT).await? {
-                return Err(Stop::Refused(IssueError::TooMany(key.tenant_id.clone())));
-            }
-            let Some((number, ends_at)) = stored::insert_key(connection, key).await? else {
-                return Err(Stop::Refused(IssueError::NoSuchKey(key.replaces.unwrap_or_default())));
-            };
-            let replaced_ends_at = match replaces {
-                Some(Replaced { key, overlap: Some(overlap) }) => {
-                    stored::end_key(connection, key, overlap.as_secs_f64()).await?
+
+    /// Makes a key. Where it is not known whether that was committed, it is an error: a second key
+    /// would be nobody's.
+    pub async fn create(self, wanted: WantedKey) -> Result<MadeKey, IssueError> {
+        let Keys { store, issuer, tenant } = self;
+        hand_on(&issuer.identity, tenant, &wanted.grant)?;
+        if let Some(fault) = wanted.fault() {
+            return Err(IssueError::Wanted(fault));
+        }
+        let (secret, key_hash) = generate().map_err(|_| IssueError::NoSecret)?;
+        let WantedKey { name, grant, lifetime, replaces } = wanted;
+        let patterns = |groups: Vec<GroupPattern>| groups.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+        let key = NewKey {
+            key_hash,
+            name,
+            tenant_id: grant.tenant,
+            namespaces: grant.namespaces,
+            groups: grant.groups.map(patterns),
+            role: grant.grade.text(),
+            valid_for_s: match lifetime {
+                Lifetime::Ends(lifetime) => Some(lifetime.as_secs_f64()),
+                Lifetime::Never => None,
+            },
+            replaces: replaces.map(|replaced| replaced.key),
+        };
+        let (key, issuer) = (&key, &issuer);
+        let made = store.serializable("create_key", LostCommit::Report, |connection, _| {
+            Box::pin(async move {
+                if stored::has_keys(connection, &key.tenant_id, MOST_KEYS_OF_TENANT).await? {
+                    return Err(Stop::Refused(IssueError::TooMany(key.tenant_id.clone())));
                 }
-                _ => None,
-            };
-            let replaced_end = replaced_ends_at.map(|at| at.to_rfc3339());
-            let after = json!({
-                "Key": number, "Name": key.name, "Namespaces": key.namespaces, "Groups": key.groups, "Role": key.role,
-                "ValidForSeconds": key.valid_for_s, "Replaces": key.replaces, "ReplacedEndsAt": replaced_end,
-            });
-            record(connection, issuer, Action::KeyCreated, &key.tenant_id, None, Some(after)).await?;
-            Ok((number, ends_at, replaced_ends_at))
-        })
-    });
-    let (key, ends_at, replaced_ends_at) = made.await?;
-    Ok(MadeKey { key, secret, ends_at, replaced_ends_at })
-}
+                let Some((number, ends_at)) = stored::insert_key(connection, key).await? else {
+                    return Err(Stop::Refused(IssueError::NoSuchKey(key.replaces.unwrap_or_default())));
+                };
+                let replaced_ends_at = match replaces {
+                    Some(Replaced { key, overlap: Some(overlap) }) => {
+                        stored::end_key(connection, key, overlap.as_secs_f64()).await?
+                    }
+                    _ => None,
+                };
+                let replaced_end = replaced_ends_at.map(|at| at.to_rfc3339());
+                let after = json!({
+                    "Key": number, "Name": key.name, "Namespaces": key.namespaces, "Groups": key.groups, "Role": key.role,
+                    "ValidForSeconds": key.valid_for_s, "Replaces": key.replaces, "ReplacedEndsAt": replaced_end,
+                });
+                record(connection, issuer, Action::KeyCreated, &key.tenant_id, None, Some(after)).await?;
+                Ok((number, ends_at, replaced_ends_at))
+            })
+        });
+        let (key, ends_at, replaced_ends_at) = made.await?;
+        Ok(MadeKey { key, secret, ends_at, replaced_ends_at })
+    }
 
-/// Some of the keys of a tenant (`None`: of all), also those that are not valid any more, and how
-/// many there are.
-pub async fn list(
-    store: &Store,
-    tenant: Option<&str>,
-    skip: i64,
-    count: Option<i64>,
-) -> Result<(Vec<ListedKey>, i64), StoreError> {
-    let listed = store.read("list_keys", |connection, _| {
-        Box::pin(async move {
-            let total = stored::count_keys(connection, tenant).await?;
-            Ok((stored::list_keys(connection, tenant, skip, count).await?, total))
-        })
-    });
-    listed.await
-}
+    /// Some of the keys, also those that are not valid any more, and how many there are.
+    pub async fn list(&self, skip: i64, count: Option<i64>) -> Result<(Vec<ListedKey>, i64), StoreError> {
+        let Keys { store, tenant, .. } = *self;
+        let listed = store.read("list_keys", |connection, _| {
+            Box::pin(async move {
+                let total = stored::count_keys(connection, tenant).await?;
+                Ok((stored::list_keys(connection, tenant, skip, count).await?, total))
+            })
+        });
+        listed.await
+    }
 
-/// Revokes a key of a tenant (`None`: of any); its name.
-pub async fn revoke(store: &Store, issuer: Issuer, tenant: Option<&str>, key: i64) -> Result<String, IssueError> {
-    let issuer = &issuer;
-    let revoked = store.serializable("revoke_key", LostCommit::Report, |connection, _| {
-        Box::pin(async move {
-            let Some((name, tenant)) = stored::revoke_key(connection, tenant, key).await? else {
-                return Err(Stop::Refused(IssueError::NoSuchKey(key)));
-            };
-            let before = json!({"Key": key, "Name": name});
-            record(connection, issuer, Action::KeyRevoked, &tenant, Some(before), None).await?;
-            Ok(name)
-        })
-    });
-    revoked.await
+    /// Revokes one of the keys; its name.
+    pub async fn revoke(&self, key: i64) -> Result<String, IssueError> {
+        let Keys { store, ref issuer, tenant } = *self;
+        let revoked = store.serializable("revoke_key", LostCommit::Report, |connection, _| {
+            Box::pin(async move {
+                let Some((name, tenant)) = stored::revoke_key(connection, tenant, key).await? else {
+                    return Err(Stop::Refused(IssueError::NoSuchKey(key)));
+                };
+                let before = json!({"Key": key, "Name": name});
+                record(connection, issuer, Action::KeyRevoked, &tenant, Some(before), None).await?;
+                Ok(name)
+            })
+        });
+        revoked.await
+    }
 }
 
 async fn record(
