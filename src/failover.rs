@@ -449,9 +449,7 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
-                    let name = [session.as_str().to_owned()];
-                    let registrants = groups::find_registrants(connection, &keys, &name).await?;
-                    let registrant = registrants.seen_by(&caller.identity, 0);
+                    let registrant = stored.registrant(i, &caller.identity);
                     if is_bound {
                         let decided = caller.rights.delete_bound(registrant, &path.group, session);
                         decided.map_err(FailoverError::from)?;

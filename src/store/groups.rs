@@ -201,14 +201,10 @@ pub enum Registrant {
     NotKnown,
 }
 
-/// Who registered sessions, in the order in which they were asked for.
-#[derive(Debug)]
-pub struct Registrants(Vec<Option<String>>);
-
-impl Registrants {
-    /// Who registered the session in that place, as somebody sees it.
-    pub fn seen_by(&self, identity: &str, place: usize) -> Registrant {
-        match self.0.get(place).and_then(Option::as_deref) {
+impl Registrant {
+    /// Who is noted as the registrant, as somebody sees it.
+    pub(super) fn seen_by(registrant: Option<&str>, identity: &str) -> Registrant {
+        match registrant {
             Some(registrant) if registrant == identity => Registrant::Caller,
             Some(registrant) if !is_key_without_number(registrant) => Registrant::Another,
             Some(_) | None => Registrant::NotKnown,
@@ -223,32 +219,6 @@ fn is_key_without_number(registrant: &str) -> bool {
         let number = rest.split_once(':').map_or("", |(number, _)| number);
         number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit())
     })
-}
-
-/// Who registered each of these sessions, of which the keys name the groups and the names the ids.
-pub async fn find_registrants(
-    connection: &mut ReadConnection,
-    keys: &[Uuid],
-    names: &[String],
-) -> Result<Registrants, WorkError> {
-    macro_rules! registrants {
-        ($of_these:literal) => {
-            concat!(
-                "SELECT s.registered_by
-                FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (group_key, session_id, place)
-                LEFT JOIN sessions s ON s.group_key = k.group_key AND s.session_id = k.session_id",
-                $of_these,
-                " ORDER BY k.place"
-            )
-        };
-    }
-    let statement = match connection.is_spread() {
-        false => registrants!(""),
-        true => registrants!(" AND s.group_key = ANY($1)"),
-    };
-    let rows: Vec<(Option<String>,)> = sqlx::query_as(statement).bind(keys).bind(names).fetch_all(connection).await?;
-    check_count("sessions", keys.len(), rows.len() as u64)?;
-    Ok(Registrants(rows.into_iter().map(|(registrant,)| registrant).collect()))
 }
 
 /// How many sessions each of these groups has, in their order; it is not counted further than to

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::columns::RowPlace;
+use super::groups::Registrant;
 use crate::arbitration::{Group, Handover, HistoryId, Instant, Role, Term, Transition, Vacancy};
 use crate::ids::GroupKey;
 
@@ -27,6 +28,8 @@ pub struct StoredGroup {
     pub group: Group,
     /// The ids of the sessions, in the order of [`Group::sessions`].
     pub session_ids: Vec<String>,
+    /// Who registered each of them, where that was noted.
+    registrants: Vec<Option<Box<str>>>,
     /// The changes of roles, in order.
     pub trace: Vec<Transition>,
     /// Heartbeats to be written, by session: the latest counts.
@@ -72,6 +75,11 @@ impl StoredGroup {
     /// The place of a session in the group.
     pub fn find_session(&self, id: &str) -> Option<usize> {
         self.session_ids.iter().position(|known| known == id)
+    }
+
+    /// Who registered session `s`, as somebody sees it who asks.
+    pub fn registrant(&self, s: usize, identity: &str) -> Registrant {
+        Registrant::seen_by(self.registrants[s].as_deref(), identity)
     }
 
     fn shared_changed(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What one transaction decides of many heartbeats.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Instant;
 
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use crate::failover::longer_leases::LongerLeases;
 use crate::failover::{FailoverError, RoleChange, changes_of, no_such_group, no_such_session, session_of_another};
 use crate::store::clock::{Clock, instant};
 use crate::store::connection::Connection;
-use crate::store::groups::{self, LeaseLeft};
+use crate::store::groups::LeaseLeft;
 use crate::store::state::{self, Actor, Loaded, StoredGroup};
 use crate::store::{Store, StoreError, StoreOptions, WorkError};
 
@@ -78,11 +78,10 @@ impl Decision<'_> {
             }
         };
         let read_at = Instant::now();
-        let strangers = find_strangers(connection, requests).await?;
         // If it has risen since the snapshot was taken, nothing comes of this.
         let epoch = store.life().epoch();
         let mut longer = Longer { lost: self.lost_leases, epoch, given: Vec::new() };
-        let in_part = part.and_then(|part| decide_in_part(requests, &strangers, part, &clock, self.rules, &mut longer));
+        let in_part = part.and_then(|part| decide_in_part(requests, part, &clock, self.rules, &mut longer));
         let is_whole = in_part.is_none();
         let (outcomes, loaded) = match in_part {
             Some((outcomes, part)) => (outcomes, Vec::from(part)),
@@ -94,11 +93,7 @@ impl Decision<'_> {
                     None => state::load(connection, &keys, options).await?.1,
                 };
                 let outcomes = std::iter::zip(requests.iter(), places.iter())
-                    .enumerate()
-                    .map(|(i, (request, place))| match strangers.contains(&i) {
-                        true => Err(session_of_another(&request.path, &request.session)),
-                        false => decide(request, &mut whole[*place], &clock, self.rules, &mut longer),
-                    })
+                    .map(|(request, place)| decide(request, &mut whole[*place], &clock, self.rules, &mut longer))
                     .collect();
                 (outcomes, whole)
             }
@@ -152,21 +147,10 @@ fn distinct_keys(requests: &[&Request]) -> (Vec<Uuid>, Vec<usize>) {
     (keys, places)
 }
 
-/// Which of the heartbeats come from somebody else than their session is bound to. Asks nothing
-/// where none is.
-async fn find_strangers(connection: &mut Connection, requests: &[&Request]) -> Result<HashSet<usize>, WorkError> {
-    if requests.iter().all(|request| !request.is_bound) {
-        return Ok(HashSet::new());
-    }
-    let keys: Vec<Uuid> = requests.iter().map(|request| request.key).collect();
-    let sessions: Vec<String> = requests.iter().map(|request| request.session.as_str().to_owned()).collect();
-    let registrants = groups::find_registrants(connection, &keys, &sessions).await?;
-    let is_stranger = |(i, request): (usize, &&Request)| {
-        let registrant = registrants.seen_by(&request.caller, i);
-        let is_theirs = !request.is_bound || beat_bound(registrant, &request.path.group, &request.session).is_ok();
-        (!is_theirs).then_some(i)
-    };
-    Ok(requests.iter().enumerate().filter_map(is_stranger).collect())
+/// Whether a heartbeat comes from somebody else than its session is bound to.
+fn is_from_a_stranger(request: &Request, stored: &StoredGroup, s: usize) -> bool {
+    let registrant = || stored.registrant(s, &request.caller);
+    request.is_bound && beat_bound(registrant(), &request.path.group, &request.session).is_err()
 }
 
 /// What these heartbeats of one group of many sessions are decided on, unless that turns out to be
@@ -185,7 +169,6 @@ async fn load_in_part(
 /// its own lease.
 fn decide_in_part(
     requests: &[&Request],
-    strangers: &HashSet<usize>,
     loaded: Loaded,
     clock: &Clock,
     rules: &Rules,
@@ -193,13 +176,10 @@ fn decide_in_part(
 ) -> Option<(Vec<Outcome>, [Loaded; 1])> {
     let mut loaded = [loaded];
     let mut outcomes = Vec::with_capacity(requests.len());
-    for (i, request) in requests.iter().enumerate() {
-        if strangers.contains(&i) {
-            outcomes.push(Err(session_of_another(&request.path, &request.session)));
-            continue;
-        }
+    for request in requests {
         if let Some(Ok(stored)) = &loaded[0]
             && let Some(s) = stored.find_session(request.session.as_str())
+            && !is_from_a_stranger(request, stored, s)
             && !arbitration::changes_nothing(&stored.group, s, &request.report(clock), clock.moment(), rules)
         {
             return None;
@@ -220,6 +200,9 @@ fn decide(request: &Request, loaded: &mut Loaded, clock: &Clock, rules: &Rules, 
     let Some(s) = stored.find_session(request.session.as_str()) else {
         return Err(no_such_session(&request.path, &request.session));
     };
+    if is_from_a_stranger(request, stored, s) {
+        return Err(session_of_another(&request.path, &request.session));
+    }
     let moment = clock.moment();
     stored.group.begin_anew(moment);
     if let Some(given_for) = longer.lost.lost_of(request.key, longer.epoch) {

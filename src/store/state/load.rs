@@ -59,7 +59,7 @@ row! {
         _ = "NULL",
         _ = "NULL",
         _ = "NULL",
-        _ = "NULL",
+        registered_by: Option<&'r str> = "s.registered_by",
         _ = "NULL",
         _ = "NULL",
         _ = "NULL",
@@ -125,11 +125,11 @@ pub async fn load_in_part(
         moment!("$3"),
         "),
         s AS MATERIALIZED (
-            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND session_id = ANY ($2)
+            SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND session_id = ANY ($2)
             UNION
-            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND role = 1
+            SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND role = 1
             UNION
-            SELECT session_id, registered_at, role FROM sessions WHERE group_key = $1 AND role = 2
+            SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND role = 2
         )
         SELECT k.place, (SELECT max(primary_sent_until) FROM heartbeats WHERE group_key = $1) AS sent_until, ",
         group_columns!(),
@@ -290,7 +290,9 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
     let session_ids: Vec<String> = sessions.iter().map(|(_, id, _)| (*id).to_owned()).collect();
     let mut read = Vec::with_capacity(sessions.len());
     let mut places = Vec::with_capacity(sessions.len());
+    let mut registrants = Vec::with_capacity(sessions.len());
     for (_, id, row) in &sessions {
+        registrants.push(row.registered_by()?.map(Box::from));
         let heartbeat = rows.heartbeats.binary_search_by_key(id, |(id, _)| *id).ok().map(|at| rows.heartbeats[at].1);
         places.push(heartbeat.map(HeartbeatRow::row_place).transpose()?);
         match read_session(*row, heartbeat)? {
@@ -339,7 +341,15 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         roles: group.sessions.iter().map(|session| session.role).collect(),
         heartbeats: places,
     };
-    Ok(Some(Ok(StoredGroup { key, group, session_ids, trace: Vec::new(), received: BTreeMap::new(), found })))
+    Ok(Some(Ok(StoredGroup {
+        key,
+        group,
+        session_ids,
+        registrants,
+        trace: Vec::new(),
+        received: BTreeMap::new(),
+        found,
+    })))
 }
 
 fn read_session(session: SessionRow<'_>, heartbeat: Option<HeartbeatRow<'_>>) -> Result<Option<Session>, sqlx::Error> {
