@@ -1,5 +1,5 @@
-//! What decisions take and give: the state of a group (its sessions, their leases, and what is waited
-//! for), what a client says, what it is answered, and what changed.
+//! What decisions take and give: the state of a group (its sessions, their leases, and what is
+//! waited for), what a client says, what it is answered, and what changed.
 
 use rust_decimal::Decimal;
 

@@ -1,7 +1,7 @@
 //! Why a group needs a look, and from when on.
 //!
-//! The view `group_risks` has the same rules for whoever looks with SQL, and texts elsewhere say the
-//! thresholds in words: a test holds them equal.
+//! The view `group_risks` has the same rules for whoever looks with SQL, and texts elsewhere say
+//! the thresholds in words: a test holds them equal.
 
 use std::time::Duration;
 

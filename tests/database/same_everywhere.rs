@@ -31,7 +31,8 @@ const HEARTBEATS: [(&str, Option<(i64, i64)>); 8] = [
 /// every lease.
 const OUTAGES: [(i64, i64, i64); 2] = [(231, 174, 15), (99, 72, 60)];
 
-/// What is true of each session, by the clock of whoever looks: no end is nearer than a few seconds.
+/// What is true of each session, by the clock of whoever looks: no end is nearer than a few
+/// seconds.
 #[tokio::test]
 async fn a_role_is_as_true_in_the_views_as_in_what_the_service_answers() {
     let app = TestApp::start_with(|settings| {
@@ -80,7 +81,7 @@ async fn a_role_is_as_true_in_the_views_as_in_what_the_service_answers() {
     for group in app.get("").await.expect_ok().as_array().expect("a list") {
         let id = text(&group["Id"]);
         let role = |session: &Value| ROLES[session["Role"].as_u64().expect("a number") as usize].to_owned();
-        by_list.push((id.clone(), role(&group["ClientSessions"][0])));
+        by_list.push((id.clone(), role(&group["Clients"]["s"])));
         let status = app.get(&format!("/{id}/status")).await.expect_ok();
         let session = &status["Sessions"][0];
         let is_live = session["LeaseLeftMs"].as_i64().is_some_and(|left| left > 0);

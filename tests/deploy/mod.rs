@@ -5,4 +5,5 @@ mod metrics;
 mod operations;
 mod proxy;
 mod readme;
+mod rooms;
 mod workspace;
