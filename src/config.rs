@@ -943,7 +943,7 @@ impl Given {
         }
         let file = PasswordFile::new(path.clone());
         // What is wrong with it from the start is not worth waiting for.
-        file.apply(sqlx::postgres::PgConnectOptions::new_without_pgpass()).map_err(ConfigError::PasswordFile)?;
+        file.check().map_err(ConfigError::PasswordFile)?;
         Ok(Some(file))
     }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
@@ -352,7 +351,10 @@ pub async fn migrate(settings: &Settings, readers: &[String], distribute: bool) 
             direct.distribute().await?;
         }
         // The owner of the private database may not make roles.
-        let maker = postgres.as_ref().map(|postgres| Store::open(as_superuser(postgres), settings.store.clone()));
+        let maker = postgres.as_ref().map(|postgres| {
+            let superuser = private::superuser(postgres.socket_dir(), postgres.port(), postgres.user());
+            Store::open(superuser, settings.store.clone())
+        });
         for role in readers {
             maker.as_ref().unwrap_or(&direct).make_reader(role).await?;
         }
@@ -386,23 +388,13 @@ pub(crate) async fn open_database(settings: &Settings) -> Result<(Store, Store, 
         Database::Private { data_dir, bin_dir } => {
             let options = PostgresOptions { data_dir: data_dir.clone(), bin_dir: bin_dir.clone(), settings: vec![] };
             let postgres = Postgres::start(options).await?;
-            let superuser = as_superuser(&postgres);
+            let superuser = private::superuser(postgres.socket_dir(), postgres.port(), postgres.user());
             private::prepare(&superuser).await.map_err(MigrateError::from)?;
-            let store = Store::open(superuser.username(private::OWNER), settings.store.clone());
+            let store = Store::open(private::owner(superuser), settings.store.clone());
             let direct = store.beside();
             Ok((store, direct, Some(postgres)))
         }
     }
-}
-
-/// The private database as the superuser of its server.
-fn as_superuser(postgres: &Postgres) -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass()
-        .socket(postgres.socket_dir())
-        .port(postgres.port())
-        .username(postgres.user())
-        .ssl_mode(PgSslMode::Disable)
-        .database(private::DATABASE)
 }
 
 /// How a service came to a bad end.

@@ -4,6 +4,11 @@
 //! may run several times before it commits once. One way in for reads: [`Store::read`], outside
 //! serializable isolation, so that a read is not tracked and conflicts with nothing. A work closure
 //! must not log, count or answer: it may be run again.
+//!
+//! To read it: `work` and `transaction` (how work is run), [`clock`] (the moment that it is decided
+//! at), [`state`] (what heartbeats are decided on), then the other rows by their names. Below these
+//! are `connection` and `pool`, what a connection has to pass (`admission`), and how the database is
+//! known for the one that it was (`histories`, `witness`, [`life`], `liveness`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -31,8 +31,8 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Runs all of it for ever, and says when the database can be used. Ends only with an error that
-    /// waiting does not mend.
+    /// Runs all of it for ever, and says when the database can be used. Ends only with an error
+    /// that waiting does not mend.
     pub(super) async fn run(self, is_prepared: oneshot::Sender<()>) -> Result<(), ServeError> {
         let Background { failover, direct, migrates, authenticator, tls } = self;
         let store = failover.store().clone();

@@ -34,9 +34,9 @@ const NO_PLACE: &str = "NULL AS server, NULL AS database";
 /// place.
 const LOOK_AT_SPREAD: &str = "to_regproc('place_of_group') IS NOT NULL AS is_spread";
 
-/// What every connection sets where groups are spread. A transaction has one connection to each node, so that what it does
-/// there is one transaction; what is set in it, the nodes are told. A plan for keys that are not
-/// known yet would be one for no place.
+/// What every connection sets where groups are spread. A transaction has one connection to each
+/// node, so that what it does there is one transaction; what is set in it, the nodes are told. A
+/// plan for keys that are not known yet would be one for no place.
 const SETTINGS_WHERE_SPREAD: &str = "
     SET citus.multi_shard_modify_mode = 'sequential';
     SET citus.max_adaptive_executor_pool_size = 1;

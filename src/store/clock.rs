@@ -1,5 +1,5 @@
-//! The moment of a snapshot: the database's clock, read once and after it, and what leases are judged
-//! by at it.
+//! The moment of a snapshot: the database's clock, read once and after it, and what leases are
+//! judged by at it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Row as _;
@@ -12,8 +12,8 @@ use super::options::StoreOptions;
 use super::witness::Witness;
 use crate::arbitration::{History, Instant, Moment, Outage};
 
-/// The moment of a snapshot, with all that a [`super::witness::Witness`] looks at in one column, `told`. The
-/// parameter says whether the statement has to ask where it is.
+/// The moment of a snapshot, with all that a [`super::witness::Witness`] looks at in one column,
+/// `told`. The parameter says whether the statement has to ask where it is.
 macro_rules! moment {
     ($asks:literal) => {
         concat!(

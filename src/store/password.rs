@@ -22,12 +22,21 @@ impl PasswordFile {
         &self.0
     }
 
+    /// Whether there is a password in it.
+    pub fn check(&self) -> io::Result<()> {
+        self.read().map(drop)
+    }
+
     /// These options with the password that the file has now.
-    pub fn apply(&self, options: PgConnectOptions) -> io::Result<PgConnectOptions> {
+    pub(super) fn apply(&self, options: PgConnectOptions) -> io::Result<PgConnectOptions> {
+        Ok(options.password(&self.read()?))
+    }
+
+    fn read(&self) -> io::Result<String> {
         let text = std::fs::read_to_string(&self.0).map_err(|error| self.fault(error.kind(), &error.to_string()))?;
         match text.trim_end_matches(['\r', '\n']) {
             "" => Err(self.fault(io::ErrorKind::InvalidData, "it is empty")),
-            password => Ok(options.password(password)),
+            password => Ok(password.to_owned()),
         }
     }
 

@@ -4,7 +4,9 @@
 //! machine under the service's account. It bounds what a statement of the service can do: no file
 //! is read, no program run, no other role taken.
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use std::path::Path;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 /// The role that owns the private database and all that is in it, and that the service connects as.
@@ -48,6 +50,21 @@ const HAND_OVER: &str = "
         GRANT ALL ON SCHEMA public TO client_failover;
     END
     $$";
+
+/// The way to it as the superuser of its server, and as the one that it was made with.
+pub fn superuser(socket_dir: &Path, port: u16, user: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_dir)
+        .port(port)
+        .username(user)
+        .ssl_mode(PgSslMode::Disable)
+        .database(DATABASE)
+}
+
+/// The same way as its owner, as whom the service connects.
+pub fn owner(superuser: PgConnectOptions) -> PgConnectOptions {
+    superuser.username(OWNER)
+}
 
 /// Makes the database and its owner where they are missing, and hands over what is not its owner's.
 /// `superuser` leads to the server as the one that it was made with. The same again changes

@@ -1,5 +1,5 @@
-//! What a snapshot is held against, before anything is decided on it: that it is of the history that
-//! this replica works in, with all that it remembers of it.
+//! What a snapshot is held against, before anything is decided on it: that it is of the history
+//! that this replica works in, with all that it remembers of it.
 
 use std::sync::Arc;
 

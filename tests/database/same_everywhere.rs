@@ -81,7 +81,7 @@ async fn a_role_is_as_true_in_the_views_as_in_what_the_service_answers() {
     for group in app.get("").await.expect_ok().as_array().expect("a list") {
         let id = text(&group["Id"]);
         let role = |session: &Value| ROLES[session["Role"].as_u64().expect("a number") as usize].to_owned();
-        by_list.push((id.clone(), role(&group["ClientSessions"][0])));
+        by_list.push((id.clone(), role(&group["Clients"]["s"])));
         let status = app.get(&format!("/{id}/status")).await.expect_ok();
         let session = &status["Sessions"][0];
         let is_live = session["LeaseLeftMs"].as_i64().is_some_and(|left| left > 0);

@@ -7,4 +7,5 @@ mod operations;
 mod pages;
 mod proxy;
 mod readme;
+mod rooms;
 mod workspace;
