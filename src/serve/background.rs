@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{ServeError, flatten};
-use crate::auth::Authenticator;
+use crate::access::Authenticator;
 use crate::failover::{Failover, census, history, upkeep};
 use crate::log_limits;
 use crate::store::Store;
