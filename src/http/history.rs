@@ -14,7 +14,7 @@ use super::query;
 use crate::failover::history::HistoryRange;
 use crate::failover::{Caller, Failover};
 use crate::ids::{Groups, NamespacePath};
-use crate::store::lifetimes::Turn;
+use crate::store::lifetimes::Edge;
 
 /// How many changes are listed where nobody says.
 pub const DEFAULT_COUNT: i64 = 100;
@@ -95,10 +95,10 @@ pub async fn lifetimes(
     InGroup(path): InGroup,
 ) -> Result<HttpResponse, ApiError> {
     let found = failover.list_lifetimes(&path).await?;
-    let who = |turn: &Option<Turn>| {
+    let who = |turn: &Option<Edge>| {
         turn.as_ref().and_then(|turn| turn.identity.clone()).filter(|_| caller.rights.see_who_changed_groups())
     };
-    let when = |turn: &Option<Turn>| turn.as_ref().map(|turn| datetime::format(Some(turn.at)));
+    let when = |turn: &Option<Edge>| turn.as_ref().map(|turn| datetime::format(Some(turn.at)));
     let body: Vec<_> = found
         .iter()
         .map(|lifetime| LifetimeBody {

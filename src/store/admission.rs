@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 
 use super::columns;
 use super::error::{IS_OF_ANOTHER_HISTORY, IS_READ_ONLY, IS_STANDBY};
-use super::histories::{Of, Place};
+use super::histories::{Destination, Of};
 use super::hosts::Target;
 use super::life::Life;
 use super::options::Pooler;
@@ -100,7 +100,7 @@ impl Admission {
 
     /// Looks at a new connection, and sees to it that what is committed on it is durable. Says
     /// where it leads, where it cannot lead elsewhere later.
-    pub async fn admit_new(&self, connection: &mut PgConnection, of: Of) -> Result<Option<Place>, sqlx::Error> {
+    pub async fn admit_new(&self, connection: &mut PgConnection, of: Of) -> Result<Option<Destination>, sqlx::Error> {
         let place = match self.pooler {
             Pooler::None => LOOK_AT_PLACE,
             Pooler::Transaction => NO_PLACE,
@@ -112,7 +112,7 @@ impl Admission {
                 if is_spread {
                     sqlx::raw_sql(SETTINGS_WHERE_SPREAD).execute(connection).await?;
                 }
-                Ok(Some(Place { server: seen.try_get("server")?, database: seen.try_get("database")? }))
+                Ok(Some(Destination { server: seen.try_get("server")?, database: seen.try_get("database")? }))
             }
             (Pooler::Transaction, false) => {
                 columns::learn_types(connection).await?;

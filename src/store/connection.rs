@@ -13,7 +13,7 @@ use sqlx::{Either, Execute, Executor, SqlStr};
 
 use super::error::WorkError;
 use super::fault;
-use super::histories::Place;
+use super::histories::Destination;
 use super::life::Life;
 use super::options::Pooler;
 use super::pool::InUse;
@@ -75,7 +75,7 @@ impl ReadConnection {
     }
 
     /// Where it leads; `None` where it may lead elsewhere at any time.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<Destination> {
         self.inner.place()
     }
 

@@ -34,7 +34,7 @@ pub(super) enum Of {
 
 /// Where a connection leads. It cannot lead elsewhere later, but behind a pooler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Destination {
     /// As the server names itself.
     pub(super) server: String,
     /// The database's number on it.

@@ -276,7 +276,7 @@ impl Host {
 }
 
 /// A host and a port, where they are given.
-struct Place {
+struct HostAndPort {
     host: Option<String>,
     port: Option<u16>,
 }
@@ -337,7 +337,7 @@ impl Given {
     }
 
     /// One port is for all hosts; several are one for each.
-    fn places(&self) -> Result<Vec<Place>, HostsError> {
+    fn places(&self) -> Result<Vec<HostAndPort>, HostsError> {
         let count = self.hosts.len().max(1);
         if self.ports.len() > 1 && self.ports.len() != count {
             let wrong = format!("names {} ports for {count} hosts", self.ports.len());
@@ -353,12 +353,12 @@ impl Given {
                     Ok(port) => Some(port),
                 },
             };
-            Ok(Place { host, port })
+            Ok(HostAndPort { host, port })
         };
         (0..count).map(place).collect()
     }
 
-    fn of_host(&self, place: &Place) -> Result<Host, HostsError> {
+    fn of_host(&self, place: &HostAndPort) -> Result<Host, HostsError> {
         let mut pairs: Vec<(&str, String)> =
             self.parameters.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         pairs.extend(place.host.iter().map(|host| ("host", host.clone())));

@@ -15,14 +15,14 @@ const MOST_TURNS: i64 = 400;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lifetime {
     /// Its creation, as far as that is still kept.
-    pub created: Option<Turn>,
+    pub created: Option<Edge>,
     /// Its deletion, if it was deleted.
-    pub deleted: Option<Turn>,
+    pub deleted: Option<Edge>,
 }
 
 /// A creation or a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct Edge {
     /// When.
     pub at: DateTime<Utc>,
     /// Who, as the audit trail has it.
@@ -66,7 +66,7 @@ pub async fn read_lifetimes(connection: &mut ReadConnection, key: GroupKey) -> R
     let rows = sqlx::query(READ).bind(key.0).bind(MOST_TURNS).fetch_all(connection).await?;
     let mut lifetimes: Vec<Lifetime> = Vec::new();
     for row in rows.iter().map(TurnRow::of) {
-        let turn = Turn { at: row.at()?, identity: row.identity()? };
+        let turn = Edge { at: row.at()?, identity: row.identity()? };
         let open = lifetimes.last_mut().filter(|lifetime| lifetime.deleted.is_none());
         match (row.turn()?, open) {
             ("group_created", _) => lifetimes.push(Lifetime { created: Some(turn), deleted: None }),

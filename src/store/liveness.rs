@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::clock_watch::{Reading, Step};
 use super::connection::Connection;
 use super::error::{StoreError, WorkError};
-use super::histories::{DatabaseHistory, Place, Remembered};
+use super::histories::{DatabaseHistory, Destination, Remembered};
 use super::life::COMMITS;
 use super::transaction::WRITE_SOMETHING;
 use super::{Store, fault, notices};
@@ -153,7 +153,7 @@ impl Store {
     /// In one message: through a pooler other reads are a BEGIN, a statement and a COMMIT, and a
     /// replica that is paused between two of them would keep the row from all others until the
     /// server ends it, which would look like an outage.
-    async fn write_sign(&self, statement: impl Fn(Option<Place>) -> String) -> Result<Sign, StoreError> {
+    async fn write_sign(&self, statement: impl Fn(Option<Destination>) -> String) -> Result<Sign, StoreError> {
         let store = self.background().for_signs_of_life();
         let written = store.autocommit("note_alive", |connection, _| {
             let statement = statement(connection.place());
@@ -269,7 +269,7 @@ struct Spans {
 
 fn statement(
     spans: &Spans,
-    place: Option<Place>,
+    place: Option<Destination>,
     remembered: Option<Remembered>,
     (newest_event, highest_term): (i64, i64),
     trusts_timelines: bool,
@@ -278,7 +278,7 @@ fn statement(
     // The server wrote these numbers itself; what is no number is asked for anew.
     let place = match place.filter(|place| place.server.bytes().all(|byte| byte.is_ascii_digit())) {
         None => "NULL, NULL".to_owned(),
-        Some(Place { server, database }) => format!("'{server}', {database}"),
+        Some(Destination { server, database }) => format!("'{server}', {database}"),
     };
     let remembered = match remembered {
         None => "NULL, NULL".to_owned(),

@@ -112,9 +112,9 @@ impl Store {
         if let Some(why) = found.as_ref().and_then(Found::objection) {
             return Err(unusable(why));
         }
-        let place = find_place(&mut transaction, role).await?;
-        let of_role = statements_of_role(&mut transaction, &place, found.is_none()).await?;
-        for statement in of_role.iter().chain(&grants(&place)) {
+        let names = find_names(&mut transaction, role).await?;
+        let of_role = statements_of_role(&mut transaction, &names, found.is_none()).await?;
+        for statement in of_role.iter().chain(&grants(&names)) {
             let ran = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await;
             ran.map_err(|error| match &error {
                 sqlx::Error::Database(said) if said.code().as_deref() == Some(INSUFFICIENT_PRIVILEGE) => {
@@ -167,7 +167,7 @@ async fn find_role(connection: &mut PgConnection, role: &str) -> Result<Option<F
 
 /// Names, quoted as SQL wants them.
 #[derive(sqlx::FromRow)]
-struct Place {
+struct QuotedNames {
     role: String,
     database: String,
     schema: String,
@@ -175,7 +175,7 @@ struct Place {
     owner: String,
 }
 
-async fn find_place(connection: &mut PgConnection, role: &str) -> Result<Place, sqlx::Error> {
+async fn find_names(connection: &mut PgConnection, role: &str) -> Result<QuotedNames, sqlx::Error> {
     // The schema is that of the tables, which need not be the first of the path.
     let names = "SELECT quote_ident($1) AS role, quote_ident(current_database()) AS database,
         relnamespace::regnamespace::text AS schema, relowner::regrole::text AS owner
@@ -187,7 +187,7 @@ async fn find_place(connection: &mut PgConnection, role: &str) -> Result<Place, 
 /// create roles can have done that, so that our own account need not.
 async fn statements_of_role(
     connection: &mut PgConnection,
-    place: &Place,
+    names: &QuotedNames,
     is_new: bool,
 ) -> Result<Vec<String>, sqlx::Error> {
     const SETTINGS_NOW: &str = "
@@ -198,10 +198,10 @@ async fn statements_of_role(
             JOIN pg_roles r ON r.oid = s.setrole JOIN pg_database d ON d.oid = s.setdatabase
             WHERE quote_ident(r.rolname) = $1 AND d.datname = current_database()
         ) settings ON true";
-    let row = sqlx::query(SETTINGS_NOW).persistent(false).bind(&place.role).fetch_one(connection).await?;
+    let row = sqlx::query(SETTINGS_NOW).persistent(false).bind(&names.role).fetch_one(connection).await?;
     let version: i32 = row.try_get("version")?;
     let present: Vec<String> = row.try_get("present")?;
-    let Place { role, database, .. } = place;
+    let QuotedNames { role, database, .. } = names;
     let mut statements = Vec::new();
     if is_new {
         statements.push(format!("CREATE ROLE {role} NOLOGIN CONNECTION LIMIT {CONNECTION_LIMIT}"));
@@ -215,8 +215,8 @@ async fn statements_of_role(
     Ok(statements)
 }
 
-fn grants(place: &Place) -> [String; 6] {
-    let Place { role, database, schema, owner } = place;
+fn grants(names: &QuotedNames) -> [String; 6] {
+    let QuotedNames { role, database, schema, owner } = names;
     let of_schema = |names: &[&str]| names.iter().map(|name| format!("{schema}.{name}")).collect::<Vec<_>>().join(", ");
     [
         format!("GRANT CONNECT ON DATABASE {database} TO {role}"),

@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::error::{IS_STANDBY, WorkError};
-use super::histories::{Place, Remembered};
+use super::histories::{Destination, Remembered};
 use super::life::Life;
 use crate::arbitration::{History, HistoryId, Instant, Term};
 
@@ -18,12 +18,12 @@ use crate::arbitration::{History, HistoryId, Instant, Term};
 pub(super) struct Witness {
     pub(super) life: Arc<Life>,
     remembered: Option<Remembered>,
-    place: Option<Place>,
+    place: Option<Destination>,
 }
 
 impl Witness {
     /// What is known now, for a snapshot that is taken on a connection to that place.
-    pub(super) fn call(life: Arc<Life>, place: Option<Place>) -> Witness {
+    pub(super) fn call(life: Arc<Life>, place: Option<Destination>) -> Witness {
         Witness { remembered: life.remembered(), life, place }
     }
 

@@ -16,7 +16,7 @@ use client_failover_wire::ids::{GroupId, NamespaceId, NamespacePath, SessionId, 
 use tokio::sync::mpsc;
 use tokio::time::{self, MissedTickBehavior};
 
-use super::event::{Event, Report};
+use super::event::{Report, Told};
 use super::{DemoAdapterArgs, DemoError};
 
 enum Command {
@@ -134,9 +134,9 @@ impl Adapter {
     ) -> Result<(), DemoError> {
         loop {
             match self.member.register(&self.name).await {
-                Ok(()) => return tell(MachineTime::now(), Event::Registered),
+                Ok(()) => return tell(MachineTime::now(), Told::Registered),
                 Err(error) if error.is_passing() => {
-                    tell(MachineTime::now(), Event::Failed { why: error.to_string() })?;
+                    tell(MachineTime::now(), Told::Failed { why: error.to_string() })?;
                 }
                 Err(error) => return Err(DemoError::Request { what: "register a session", error }),
             }
@@ -167,7 +167,7 @@ impl Adapter {
         let answer = Box::pin(async move { member.heartbeat(&heartbeat).await });
         let health_percent = self.health_percent;
         self.in_flight = Some(InFlight { number, sent_at: now, health_percent, answer });
-        tell(now, Event::Sent { acting_as, health_percent })
+        tell(now, Told::Sent { acting_as, health_percent })
     }
 
     async fn take(&mut self, answer: Result<Answer, ClientError>) -> Result<(), DemoError> {
@@ -179,7 +179,7 @@ impl Adapter {
             Ok(answer) => {
                 self.term_seen = self.term_seen.max(answer.term);
                 let changes = self.trust.answered(number, &answer, now);
-                let answered = Event::Answered {
+                let answered = Told::Answered {
                     role: answer.role,
                     term: answer.term,
                     health_percent,
@@ -193,12 +193,12 @@ impl Adapter {
                 let changes = self.trust.unknown(now);
                 self.tell_changes(changes, sent_at)?;
                 match self.member.register(&self.name).await {
-                    Ok(()) => tell(MachineTime::now(), Event::Registered),
+                    Ok(()) => tell(MachineTime::now(), Told::Registered),
                     // The next heartbeat is answered "not found" again, and this is tried again.
-                    Err(error) => tell(now, Event::Failed { why: error.to_string() }),
+                    Err(error) => tell(now, Told::Failed { why: error.to_string() }),
                 }
             }
-            Err(error) => tell(now, Event::Failed { why: error.to_string() }),
+            Err(error) => tell(now, Told::Failed { why: error.to_string() }),
         }
     }
 
@@ -208,9 +208,9 @@ impl Adapter {
                 Change::Began { at, lease } => {
                     let lease_until_us = lease.until;
                     let term = lease.term;
-                    (at, Event::ActsFrom { from_us: at, term, sent_us, lease_until_us })
+                    (at, Told::ActsFrom { from_us: at, term, sent_us, lease_until_us })
                 }
-                Change::Ended { at, why } => (at, Event::ActsUntil { until_us: at, why }),
+                Change::Ended { at, why } => (at, Told::ActsUntil { until_us: at, why }),
             };
             tell(at, event)?;
         }
@@ -218,7 +218,7 @@ impl Adapter {
     }
 }
 
-fn tell(at: MachineTime, event: Event) -> Result<(), DemoError> {
+fn tell(at: MachineTime, event: Told) -> Result<(), DemoError> {
     let age = i64::try_from(MachineTime::now().since(at).as_micros()).unwrap_or(0);
     let utc_us = Utc::now().timestamp_micros() - age;
     let report = Report { utc_us, monotonic_us: at, event };

@@ -8,7 +8,7 @@ use client_failover_wire::Role;
 
 use super::DemoError;
 use super::cast::{Message, News};
-use super::event::{Event, Report};
+use super::event::{Report, Told};
 use super::record::{Ending, Record, Span, Stint};
 
 /// Whether an adapter's process is there.
@@ -161,15 +161,15 @@ impl Board {
         let a = &mut self.adapters[adapter];
         let name = a.name.clone();
         match report.event {
-            Event::Registered => a.role.take().map(|_| format!("{name} registers anew.")),
-            Event::Sent { acting_as, .. } => {
+            Told::Registered => a.role.take().map(|_| format!("{name} registers anew.")),
+            Told::Sent { acting_as, .. } => {
                 a.heartbeat_at = Some(at);
                 if let Some(stint) = a.acting.as_mut().filter(|_| acting_as == Role::Primary) {
                     stint.last_heartbeat_at = at;
                 }
                 None
             }
-            Event::Answered { role, term, health_percent, lease_until_us, .. } => {
+            Told::Answered { role, term, health_percent, lease_until_us, .. } => {
                 let before = a.role.replace(role);
                 a.term = term;
                 a.health_percent = health_percent;
@@ -187,8 +187,8 @@ impl Board {
                 }
                 (before.is_none() && role == Role::Secondary).then(|| format!("{name} is Secondary: it stands by."))
             }
-            Event::Failed { why } => Some(format!("{name} got no usable answer: {why}.")),
-            Event::ActsFrom { from_us, term, sent_us, lease_until_us } => {
+            Told::Failed { why } => Some(format!("{name} got no usable answer: {why}.")),
+            Told::ActsFrom { from_us, term, sent_us, lease_until_us } => {
                 a.lease_until = Some(lease_until_us);
                 a.acting = Some(Stint {
                     adapter,
@@ -202,7 +202,7 @@ impl Board {
                 let term = term.map_or(String::new(), |term| format!(" (term {term})"));
                 Some(format!("{name} is Primary{term}: it acts."))
             }
-            Event::ActsUntil { until_us, why } => {
+            Told::ActsUntil { until_us, why } => {
                 let (ending, sentence) = match why {
                     Stop::Demoted => (Ending::HandedOver, "is told that it is Secondary, and stops acting."),
                     Stop::LeaseRanOut => (Ending::LeaseRanOut, "stops acting: its lease has run out."),

@@ -13,13 +13,13 @@ pub struct Report {
     pub monotonic_us: MachineTime,
     /// What.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: Told,
 }
 
 /// What can happen to an adapter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
+pub enum Told {
     /// Its session is registered.
     Registered,
     /// A heartbeat leaves.

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Inner;
 use super::line::Line;
 use crate::store::fault;
-use crate::store::histories::Place;
+use crate::store::histories::Destination;
 
 /// An open connection, counted.
 pub(super) struct Held {
@@ -20,7 +20,7 @@ pub(super) struct Held {
     pub(super) generation: u64,
     /// In which of the histories that this replica worked in it was made.
     pub(super) epoch: u64,
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Destination>,
     /// When it was last seen well.
     pub(super) seen_at: Instant,
     pub(super) pool: Weak<Inner>,
@@ -100,7 +100,7 @@ impl InUse {
     }
 
     /// Where it leads; `None` where it may lead elsewhere at any time.
-    pub(in crate::store) fn place(&self) -> Option<Place> {
+    pub(in crate::store) fn place(&self) -> Option<Destination> {
         self.held.place.clone()
     }
 

@@ -16,7 +16,7 @@ use crate::metrics;
 use crate::store::admission::Admission;
 use crate::store::error::IS_OF_ANOTHER_HISTORY;
 use crate::store::fault;
-use crate::store::histories::{Of, Place};
+use crate::store::histories::{Destination, Of};
 use crate::store::hosts::Hosts;
 
 /// How often pools are tended.
@@ -157,7 +157,11 @@ impl Line {
     /// Where any history will do, and there are several hosts, one that has been in the history
     /// that this replica works in comes first: a former primary that wakes up must not be followed
     /// because it answers sooner than its successor.
-    pub(super) async fn connect(&self, change: &Change, of: Of) -> Result<(PgConnection, Option<Place>), sqlx::Error> {
+    pub(super) async fn connect(
+        &self,
+        change: &Change,
+        of: Of,
+    ) -> Result<(PgConnection, Option<Destination>), sqlx::Error> {
         if of != Of::AnyHistory || !self.hosts.are_several() {
             return self.connect_to(change, of, &AtomicBool::default()).await;
         }
@@ -190,7 +194,7 @@ impl Line {
         change: &Change,
         of: Of,
         is_stranger_there: &AtomicBool,
-    ) -> Result<(PgConnection, Option<Place>), sqlx::Error> {
+    ) -> Result<(PgConnection, Option<Destination>), sqlx::Error> {
         self.hosts
             .first(|options| async move {
                 let shaped = change(self.admission.shape(options)?);
