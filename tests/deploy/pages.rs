@@ -94,7 +94,8 @@ async fn the_command_line_goes_as_its_page_says() {
 
 #[test]
 fn the_profile_of_the_command_lines_page_is_one() {
-    let profile = COMMAND_LINE.split("```toml\n").find(|block| block.starts_with("[profiles.default]")).expect("it is there");
+    let profile =
+        COMMAND_LINE.split("```toml\n").find(|block| block.starts_with("[profiles.default]")).expect("it is there");
     let profile = profile.split("```").next().expect("it ends").replace("tenant = \"plant\"\n", "tenant = \"a/b\"\n");
     let dir = new_dir();
     let file = dir.join("client.toml");
@@ -111,7 +112,8 @@ async fn the_queries_of_the_databases_page_run_and_see_what_is_there() {
     let app = TestApp::start().await;
     app.group_of("g", 60_000, &["a", "b"]).await;
     app.beat("g", "a", 90.0).await;
-    let queries: Vec<String> = block(DATABASE, "sql", "group_status").split(';').map(str::trim).map(str::to_owned).collect();
+    let queries: Vec<String> =
+        block(DATABASE, "sql", "group_status").split(';').map(str::trim).map(str::to_owned).collect();
     let mut rows_seen = Vec::new();
     for query in queries.iter().filter(|query| !query.is_empty()) {
         rows_seen.push(app.database.rows(&format!("{query}\n")).await.len());
