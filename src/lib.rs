@@ -11,7 +11,7 @@
 //! once, provided that each stops when one failover timeout has passed since it *sent* the last
 //! heartbeat that was answered Primary. Where live sessions heartbeat, a group whose Primary falls
 //! silent has another within one and a half timeouts. And nothing changes without need: not for an
-//! equal, not because the service itself was away.
+//! equal, not because the service itself was away. `docs/guarantees.md` has the conditions.
 //!
 //! # The clock
 //!

@@ -7,8 +7,8 @@
 //!
 //! To read it: `work` and `transaction` (how work is run), [`clock`] (the moment that it is decided
 //! at), [`state`] (what heartbeats are decided on), then the other rows by their names. Below these
-//! are `connection` and `pool`, what a connection has to pass (`admission`), and how the database is
-//! known for the one that it was (`histories`, `witness`, [`life`], `liveness`).
+//! are `connection` and `pool`, what a connection has to pass (`admission`), and how the database
+//! is known for the one that it was (`histories`, `witness`, [`life`], `liveness`).
 
 use std::sync::Arc;
 use std::time::Duration;

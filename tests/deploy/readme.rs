@@ -53,9 +53,6 @@ impl Drop for Client {
 async fn the_client_of_the_readme_takes_over_and_never_acts_beside_another() {
     let app = TestApp::start().await;
     let groups = "/api/v1/tenants/plant/namespaces/line1/clientfailover/groups";
-    let group = serde_json::json!({"Milliseconds": 1_000});
-    let made = app.http.put(format!("{}{groups}/pump", app.url)).json(&group).send().await;
-    assert!(made.expect("it answers").status().is_success());
     let (_, program) = README.split_once("<!-- run by tests/deploy/readme.rs -->\n```python\n").expect("it is marked");
     let program = program.split("```").next().expect("it ends").replace("http://127.0.0.1:8080", &app.url);
     let file = new_dir().join("client.py");
