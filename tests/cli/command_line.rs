@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::credentials::{Authority, create_key, new_dir, program};
-use crate::support::helpers::{TestApp, TestDatabase};
 use crate::cli::log_lines::Logging;
 use crate::cli::operator::{Ran, operator, run_with};
+use crate::support::credentials::{Authority, create_key, new_dir, program};
+use crate::support::helpers::{TestApp, TestDatabase};
 
 async fn called(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
     let mut command = program();

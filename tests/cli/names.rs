@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use client_failover::auth::AuthOptions;
 
+use crate::cli::operator::{Ran, operator, run, run_with};
 use crate::support::credentials::create_key;
 use crate::support::helpers::{TestApp, eventually};
-use crate::cli::operator::{Ran, operator, run, run_with};
 
 const MINUTE: i64 = 60_000;
 

@@ -8,8 +8,9 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use client_failover::postgres::{Postgres, PostgresOptions};
+use client_failover_workshop::needs;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, geteuid};
+use nix::unistd::{Pid, User};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -162,22 +163,6 @@ async fn it_starts_with_a_banner_that_works_and_leaves_nothing_behind() {
     service.set_up().await;
     assert_eq!(service.beat("a").await, 1);
 
-    // The commands of the banner, as a shell would run them.
-    for (first_word, shows) in [("curl", "\"pump\""), ("psql", "primary_session")] {
-        let line = service.banner.lines().map(str::trim).find(|line| line.starts_with(first_word));
-        let line = line.unwrap_or_else(|| panic!("no {first_word} in {}", service.banner)).to_owned();
-        let installed = Command::new(first_word).arg("--version").output().is_ok();
-        if !installed {
-            println!("{first_word} is not installed: its line of the banner is not tried");
-            continue;
-        }
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &line]).stdin(Stdio::null());
-        let output = run(shell).await;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && said.contains(shows), "{line}: {output:?}");
-    }
-
     let server = server_pid(&data_dir).expect("it runs");
     service.signal(Signal::SIGTERM);
     let (code, said) = service.end().await;
@@ -236,16 +221,11 @@ async fn requests_in_flight_finish_when_it_is_told_to_stop() {
     assert_eq!(ticks, [json!({"ticks": 50_000_000})]);
 }
 
+/// Where somebody else runs the tests, every other here is such a test.
+#[needs("root")]
 #[tokio::test]
 async fn an_ordinary_user_runs_it_with_a_private_database() {
-    let user = match geteuid().is_root() {
-        true => User::from_name("nobody").ok().flatten(),
-        false => None,
-    };
-    let Some(user) = user else {
-        println!("not root, or nobody to be: every other test here runs as an ordinary user already");
-        return;
-    };
+    let user = User::from_name("nobody").ok().flatten().expect("there is an account for nobody");
     let data_dir = new_data_dir();
     std::os::unix::fs::chown(&data_dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("it is ours");
     // The build may be in a folder that is closed to others.
@@ -656,7 +636,8 @@ async fn what_others_could_read_or_be_is_said_at_every_start() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = new_data_dir();
     let users = dir.join("users.toml");
-    crate::support::credentials::add_user(&users, "adapter", "correct horse", &["--tenant", "t", "--role", "client"]).await;
+    crate::support::credentials::add_user(&users, "adapter", "correct horse", &["--tenant", "t", "--role", "client"])
+        .await;
     let config = dir.join("settings.toml");
     fs::write(&config, "pool-size = 4\n").expect("it can be written");
     // Nobody is there; that it is not reached is not waited for.

@@ -1,7 +1,6 @@
 //! The database as it is, and the database that goes away: restarted, read-only, cut off, slow to
 //! answer.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,8 @@ use refinery_core::{Migration, Runner};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::instrument::WithSubscriber as _;
 
@@ -21,6 +20,7 @@ use crate::support::helpers::{
     Answer, TestApp, TestDatabase, TestReplica, connect_options, eventually, remove_after_the_run, scratch_dir,
     settings, store_options, without_sweeps,
 };
+use crate::support::proxy::{Gate, Proxy};
 
 const MINUTE: i64 = 60_000;
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,99 +33,33 @@ fn is_bounded_503(answer: Answer, asked: Instant) -> String {
     reason
 }
 
-/// What goes on between the service and the server.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Line {
-    /// Everything passes.
-    Good,
-    /// Connections are cut, and new ones as well.
-    Cut,
-    /// Nothing moves, and nobody says so.
-    Stalled,
-    /// The server gets everything, and its answers are lost.
-    Mute,
-    /// The next COMMIT reaches the server, and the connection breaks before its answer does. Then
-    /// all is good.
-    LosesCommit,
+/// A proxy in front of the tests' server.
+async fn proxy_to(server: &PgConnectOptions) -> Proxy {
+    let socket = server.get_socket().expect("it has a socket").join(format!(".s.PGSQL.{}", server.get_port()));
+    Proxy::to_socket(socket).await
 }
 
-/// A TCP proxy in front of the tests' server.
-struct Proxy {
-    port: u16,
-    line: Arc<watch::Sender<Line>>,
+/// Of a replica that reaches its database through a proxy, and gives up on it after [`TIMEOUT`].
+fn settings_through(proxy: &Proxy, database: &TestDatabase) -> Settings {
+    let through = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(proxy.port)
+        .username(database.connect_options().get_username())
+        .database(database.connect_options().get_database().expect("it has a name"))
+        .ssl_mode(PgSslMode::Disable);
+    let mut settings = settings(through);
+    settings.store.operation_timeout = TIMEOUT;
+    settings
 }
 
-impl Proxy {
-    async fn start(server: &PgConnectOptions) -> Proxy {
-        let socket = server.get_socket().expect("it has a socket").join(format!(".s.PGSQL.{}", server.get_port()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let port = listener.local_addr().expect("it is bound").port();
-        let line = Arc::new(watch::Sender::new(Line::Good));
-        let shared = line.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, socket.clone(), shared.clone()));
-            }
-        });
-        Proxy { port, line }
-    }
-
-    fn set(&self, line: Line) {
-        self.line.send_replace(line);
-    }
-
-    /// Of a replica that reaches its database through this, and gives up on it after [`TIMEOUT`].
-    fn settings(&self, database: &TestDatabase) -> Settings {
-        let through = PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(self.port)
-            .username(database.connect_options().get_username())
-            .database(database.connect_options().get_database().expect("it has a name"))
-            .ssl_mode(PgSslMode::Disable);
-        let mut settings = settings(through);
-        settings.store.operation_timeout = TIMEOUT;
-        settings
-    }
-}
-
-/// One connection, for as long as the line allows.
-async fn carry(mut client: TcpStream, socket: PathBuf, line: Arc<watch::Sender<Line>>) {
-    let mut state = line.subscribe();
-    let Ok(mut server) = UnixStream::connect(socket).await else { return };
-    let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
-    let mut commit_is_lost = false;
-    loop {
-        let now = *state.borrow_and_update();
-        let moves = now != Line::Stalled;
-        tokio::select! {
-            changed = state.changed() => if changed.is_err() { return },
-            read = client.read(&mut from_client), if moves => {
-                let Ok(count @ 1..) = read else { return };
-                let sent = &from_client[..count];
-                let commits = sent.windows(6).any(|window| window == b"COMMIT");
-                commit_is_lost |= now == Line::LosesCommit && commits;
-                if server.write_all(sent).await.is_err() { return }
-            }
-            read = server.read(&mut from_server), if moves => {
-                let Ok(count @ 1..) = read else { return };
-                if commit_is_lost {
-                    line.send_replace(Line::Good);
-                    return;
-                }
-                if now != Line::Mute && client.write_all(&from_server[..count]).await.is_err() { return }
-            }
-        }
-        if *state.borrow() == Line::Cut {
-            return;
-        }
-    }
-}
+/// The next COMMIT reaches the server, and the connection breaks before its answer comes back.
+const LOSES_COMMIT: Gate = Gate::LosesAnswer { to: "COMMIT" };
 
 /// A database behind a proxy, and a group `g` in it with the Primary `a` and the standby `b`.
 async fn start_behind_a_proxy() -> (Proxy, TestDatabase, TestReplica) {
     let database = TestDatabase::new().await;
-    let proxy = Proxy::start(&database.connect_options()).await;
-    let mut settings = proxy.settings(&database);
+    let proxy = proxy_to(&database.connect_options()).await;
+    let mut settings = settings_through(&proxy, &database);
     // The tables are there, and what is lost later is not what it begins with.
     settings.migrate = false;
     let replica = TestReplica::start(settings).await;
@@ -153,10 +87,10 @@ async fn is_good_again(replica: &TestReplica) {
     assert_eq!(replica.beat("g", "b", 100.0).await, 0);
 }
 
-async fn a_fault_of_the_line_is_a_503_in_time(fault: Line) {
+async fn a_fault_of_the_line_is_a_503_in_time(fault: Gate) {
     let (proxy, database, replica) = start_behind_a_proxy().await;
     for _ in 0..2 {
-        proxy.set(fault);
+        proxy.set_gate(fault);
         let asked = Instant::now();
         let beats = (0..8).map(|_| replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100})));
         let all = futures_util::future::join4(
@@ -171,7 +105,7 @@ async fn a_fault_of_the_line_is_a_503_in_time(fault: Line) {
         }
         let ready = Answer::of(replica.http.get(format!("{}/health/ready", replica.url))).await;
         ready.expect_error(503);
-        proxy.set(Line::Good);
+        proxy.set_gate(Gate::Open);
         is_good_again(&replica).await;
     }
     assert_eq!(database.trace("g").await, ["a 0>1 first_heartbeat heartbeat 1"]);
@@ -179,12 +113,12 @@ async fn a_fault_of_the_line_is_a_503_in_time(fault: Line) {
 
 #[tokio::test]
 async fn cut_connections_are_503_in_time_and_good_again_without_a_role_change() {
-    a_fault_of_the_line_is_a_503_in_time(Line::Cut).await;
+    a_fault_of_the_line_is_a_503_in_time(Gate::Closed).await;
 }
 
 #[tokio::test]
 async fn a_line_that_stalls_is_503_in_time_and_good_again_without_a_role_change() {
-    a_fault_of_the_line_is_a_503_in_time(Line::Stalled).await;
+    a_fault_of_the_line_is_a_503_in_time(Gate::Held).await;
 }
 
 #[tokio::test]
@@ -194,8 +128,7 @@ async fn connections_cut_at_any_moment_leave_every_200_committed() {
     for round in 0..12_u64 {
         let cut = async {
             tokio::time::sleep(Duration::from_micros(700 * round)).await;
-            proxy.set(Line::Cut);
-            proxy.set(Line::Good);
+            proxy.cut();
         };
         let sent = format!("2024-01-01T00:00:{round:02}Z");
         let beat = replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100, "HeartbeatTime": sent}));
@@ -217,10 +150,10 @@ async fn connections_cut_at_any_moment_leave_every_200_committed() {
 #[tokio::test]
 async fn answers_that_are_swallowed_are_503_in_time_and_harmless() {
     let (proxy, database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::Mute);
+    proxy.set_gate(Gate::Mute);
     let asked = Instant::now();
     is_bounded_503(replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100})).await, asked);
-    proxy.set(Line::Good);
+    proxy.set_gate(Gate::Open);
     is_good_again(&replica).await;
     assert_eq!(database.trace("g").await, ["a 0>1 first_heartbeat heartbeat 1"]);
 }
@@ -228,13 +161,13 @@ async fn answers_that_are_swallowed_are_503_in_time_and_harmless() {
 #[tokio::test]
 async fn a_heartbeat_whose_commit_is_not_confirmed_is_repeated_and_counts_once() {
     let (proxy, database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     assert_eq!(replica.beat("g", "b", 200.0 / 2.0).await, 0);
-    assert_eq!(*proxy.line.borrow(), Line::Good, "it was lost, or nothing was tried");
+    assert_eq!(proxy.gate(), Gate::Open, "it was lost, or nothing was tried");
     replica.delete("/g/clientsessions/a").await.expect_ok();
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     let answer = replica.heartbeat("g", "b", json!({"PercentHealthyStreams": 100})).await;
-    assert_eq!(*proxy.line.borrow(), Line::Good);
+    assert_eq!(proxy.gate(), Gate::Open);
     assert_eq!(answer.header("Failover-Term"), "2");
     assert_eq!(answer.expect_ok()["Role"], 1);
     assert_eq!(
@@ -246,9 +179,9 @@ async fn a_heartbeat_whose_commit_is_not_confirmed_is_repeated_and_counts_once()
 #[tokio::test]
 async fn a_yielding_heartbeat_whose_commit_is_not_confirmed_yields_once() {
     let (proxy, database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     assert_eq!(replica.beat("g", "a", 10.0).await, 0);
-    assert_eq!(*proxy.line.borrow(), Line::Good);
+    assert_eq!(proxy.gate(), Gate::Open);
     assert_eq!(replica.beat("g", "b", 100.0).await, 2, "the handover is open until the old lease has run out");
     assert_eq!(database.trace("g").await[1..], ["b 0>2 healthier heartbeat 1", "a 1>0 yielded heartbeat 1"]);
 }
@@ -256,10 +189,10 @@ async fn a_yielding_heartbeat_whose_commit_is_not_confirmed_yields_once() {
 #[tokio::test]
 async fn a_deletion_whose_commit_is_not_confirmed_is_503_and_not_404() {
     let (proxy, database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.delete("/g/clientsessions/b").await.expect_error(503);
     replica.delete("/g/clientsessions/b").await.expect_error(404);
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.delete("/g?force=true").await.expect_error(503);
     replica.delete("/g").await.expect_error(404);
     assert_eq!(database.trace("g").await[1..], ["a 1>0 session_deleted operator 1"]);
@@ -268,13 +201,13 @@ async fn a_deletion_whose_commit_is_not_confirmed_is_503_and_not_404() {
 #[tokio::test]
 async fn what_is_idempotent_succeeds_although_its_commit_is_not_confirmed() {
     let (proxy, _database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.post("", json!({"Id": "new"})).await.expect_ok();
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.put("/new", json!({"Milliseconds": 5_000})).await.expect_ok();
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.post("/new/clientsessions", json!({"Id": "s"})).await.expect_ok();
-    assert_eq!(*proxy.line.borrow(), Line::Good);
+    assert_eq!(proxy.gate(), Gate::Open);
     assert!(replica.get("/new").await.expect_ok()["Clients"]["s"].is_object());
 }
 
@@ -453,12 +386,12 @@ async fn an_unmigrated_database_is_said_to_be_one_and_served_once_it_is_migrated
 #[tokio::test]
 async fn a_line_that_breaks_while_it_migrates_is_waited_for() {
     let database = TestDatabase::empty().await;
-    let proxy = Proxy::start(&database.connect_options()).await;
+    let proxy = proxy_to(&database.connect_options()).await;
     // Nothing but migrations commits where there are no tables.
-    proxy.set(Line::LosesCommit);
-    let replica = TestReplica::start(proxy.settings(&database)).await;
+    proxy.set_gate(LOSES_COMMIT);
+    let replica = TestReplica::start(settings_through(&proxy, &database)).await;
     replica.wait_until_ready().await;
-    assert_eq!(*proxy.line.borrow(), Line::Good, "it was lost, or nothing was tried");
+    assert_eq!(proxy.gate(), Gate::Open, "it was lost, or nothing was tried");
     replica.group_of("g", MINUTE, &["a"]).await;
     assert_eq!(replica.beat("g", "a", 100.0).await, 1);
     replica.stop().await;

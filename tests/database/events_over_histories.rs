@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use client_failover::config::Settings;
 use client_failover::store::hosts::Hosts;
+use client_failover_workshop::needs;
 use serde_json::{Value, json};
 
+use crate::cli::operator::run;
 use crate::support::browser::Browser;
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
-use crate::cli::operator::run;
 use crate::support::servers::Server;
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS, Received};
 
@@ -269,9 +270,10 @@ async fn ids_that_begin_again_unnoticed_end_the_streams_and_whoever_resumes_is_t
     assert!(String::from_utf8_lossy(&beginning).contains("event: EventsMissed"), "{beginning:?}");
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn the_page_says_that_the_database_has_a_new_history_and_which_group_is_in_doubt() {
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let app = TestApp::start().await;
     app.group_of("g", MINUTE, &["a", "b"]).await;
     assert_eq!(app.beat("g", "a", 100.0).await, 1);

@@ -16,11 +16,11 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 use time::{Duration, OffsetDateTime};
 
+use crate::cli::process::run;
 use crate::support::credentials::{Authority, program};
 use crate::support::helpers::{
     TestDatabase, connect_options, eventually, free_port, remove_after_the_run, scratch_dir, store_options,
 };
-use crate::cli::process::run;
 
 /// A server of one test's own that is reached over TCP, and lets in whom its `pg_hba.conf` says.
 struct Foreign {

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::support::credentials::program;
 use crate::support::helpers::{TestReplica, eventually, scratch_dir, settings};
-use crate::support::servers::{Gateway, Server};
+use crate::support::proxy::{Gate, Proxy};
+use crate::support::servers::Server;
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS};
 
 const MINUTE: i64 = 60_000;
@@ -89,7 +90,7 @@ async fn a_primary_that_dies_is_left_for_the_standby_that_is_promoted() {
 async fn a_host_that_goes_dark_is_left_within_the_operation_timeout() {
     let first = Server::start(&[]).await;
     let second = first.standby().await;
-    let gateway = Gateway::to(first.port).await;
+    let gateway = Proxy::to_port(first.port).await;
     let replica = start_on(settings_at(&[gateway.port, second.port])).await;
     let listening = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
     eventually("it listens", async || first.value(listening).await == "1").await;
@@ -97,7 +98,7 @@ async fn a_host_that_goes_dark_is_left_within_the_operation_timeout() {
     let reads = || futures_util::future::join_all((0..16).map(|_| replica.get("/g")));
     reads().await.into_iter().for_each(|answer| drop(answer.expect_ok()));
     first.wait_for(&second).await;
-    gateway.go_dark();
+    gateway.set_gate(Gate::Held);
     second.promote().await;
     let went_dark = Instant::now();
     let took = until_answered(&replica).await;

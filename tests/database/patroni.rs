@@ -1,8 +1,6 @@
 //! The service on a real Patroni cluster: two PostgreSQL nodes, etcd, and HAProxy in front of
 //! whoever leads. What happens to groups at a switchover, when the leader is killed, and when its
 //! whole node stops and wakes up again.
-//!
-//! Needs Patroni, etcd and HAProxy (Debian: `patroni etcd-server haproxy`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt as _;
@@ -20,10 +18,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use client_failover::store::histories::DatabaseHistory;
+use client_failover_workshop::needs;
 
 use crate::support::helpers::{TestReplica, free_port, remove_after_the_run, scratch_dir, settings};
 
-const TOOLS: [&str; 3] = ["patroni", "etcd", "haproxy"];
 /// Patroni takes no shorter ones.
 const TTL: Duration = Duration::from_secs(20);
 const GROUPS: usize = 12;
@@ -65,24 +63,13 @@ fn account() -> User {
     ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten()).expect("an account")
 }
 
-fn is_there(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-        || Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-}
-
 fn log_to(command: &mut Command, file: &Path) {
     let out = std::fs::File::create(file).expect("the folder is ours");
     command.stderr(out.try_clone().expect("a second handle")).stdout(out);
 }
 
 impl Cluster {
-    /// `None`, and a printed line, where a tool is missing.
-    async fn start(is_synchronous: bool) -> Option<Cluster> {
-        if let Some(missing) = TOOLS.iter().find(|tool| !is_there(tool)) {
-            assert!(std::env::var_os("CI").is_none(), "{missing} is not installed");
-            println!("skipped: {missing} is not installed");
-            return None;
-        }
+    async fn start(is_synchronous: bool) -> Cluster {
         let binaries = client_failover_binaries();
         let dir = scratch_dir("patroni");
         remove_after_the_run(&dir);
@@ -182,7 +169,7 @@ listen leader
             cluster.start_node(i);
         }
         cluster.wait_until_whole(Duration::from_secs(60)).await;
-        Some(cluster)
+        cluster
     }
 
     fn start_node(&mut self, i: usize) {
@@ -586,9 +573,10 @@ fn holds(what: &str, outcome: &Outcome, changes: Changes) -> bool {
     holds
 }
 
+#[needs("patroni", "etcd", "haproxy")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_of_patroni_changes_no_role() {
-    let Some(mut cluster) = Cluster::start(false).await else { return };
+    let mut cluster = Cluster::start(false).await;
     let outcome = run(&mut cluster, async |cluster| {
         let before = cluster.leader().await;
         cluster.switch_over().await;
@@ -625,9 +613,10 @@ async fn lose_the_last_seconds(cluster: &mut Cluster) {
 
 /// Twelve groups hand over, the promoted server does not know of it, and nobody acts beside another
 /// for all that.
+#[needs("patroni", "etcd", "haproxy")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_that_lost_the_last_grants_is_fenced() {
-    let Some(mut cluster) = Cluster::start(false).await else { return };
+    let mut cluster = Cluster::start(false).await;
     let outcome = run(&mut cluster, lose_the_last_seconds).await;
     assert!(holds("lossy promotion", &outcome, Changes::Some));
 }
@@ -640,7 +629,7 @@ async fn patroni_long() {
     for is_synchronous in [false, true] {
         let (kind, changes) =
             if is_synchronous { ("synchronous", Changes::None) } else { ("asynchronous", Changes::SameHolder) };
-        let Some(mut cluster) = Cluster::start(is_synchronous).await else { return };
+        let mut cluster = Cluster::start(is_synchronous).await;
         for time in 0..times {
             let outcome = run(&mut cluster, async |cluster| {
                 let before = cluster.leader().await;

@@ -5,15 +5,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use client_failover_workshop::needs;
 use nix::sys::signal::Signal;
-use nix::unistd::{User, geteuid};
+use nix::unistd::User;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
+use crate::cli::process::{Running, new_data_dir, private, refusal};
 use crate::support::credentials::{Authority, new_dir};
 use crate::support::helpers::{TestDatabase, copy_program};
-use crate::cli::process::{Running, new_data_dir, private, refusal};
 
 /// The private server of a data directory, as one of its roles.
 async fn inside(data_dir: &Path, role: &str, database: &str) -> PgConnection {
@@ -81,11 +82,9 @@ async fn in_the_private_server_the_service_is_no_superuser_and_an_older_folder_i
 }
 
 /// An account that root can become here, and that is nobody's in particular.
-fn some_account() -> Option<User> {
-    match geteuid().is_root() {
-        true => User::from_name("postgres").ok().flatten().or_else(|| User::from_name("daemon").ok().flatten()),
-        false => None,
-    }
+fn some_account() -> User {
+    let named = |name| User::from_name(name).ok().flatten();
+    named("postgres").or_else(|| named("daemon")).expect("there is an account for services")
 }
 
 /// The user ids of all threads of a process, each once.
@@ -126,12 +125,10 @@ fn reachable_program() -> Command {
     command
 }
 
+#[needs("root")]
 #[tokio::test]
 async fn root_reads_the_key_opens_the_port_and_is_root_no_more() {
-    let Some(user) = some_account() else {
-        println!("not root, or nobody to be");
-        return;
-    };
+    let user = some_account();
     let database = TestDatabase::new().await;
     let authority = Authority::new();
     let tls = authority.server((-1, 90)).write(&new_dir());
@@ -160,12 +157,10 @@ async fn root_reads_the_key_opens_the_port_and_is_root_no_more() {
     assert!(said.contains("not seen before a restart"), "it says that the key cannot be read again: {said}");
 }
 
+#[needs("root")]
 #[tokio::test]
 async fn the_private_server_runs_as_the_account_that_root_becomes() {
-    let Some(user) = some_account() else {
-        println!("not root, or nobody to be");
-        return;
-    };
+    let user = some_account();
     let data_dir = new_data_dir().join("data");
     let start = async || {
         let mut command = reachable_program();
@@ -191,19 +186,21 @@ async fn the_private_server_runs_as_the_account_that_root_becomes() {
 
 #[tokio::test]
 async fn an_account_that_cannot_be_is_refused_with_what_to_do() {
-    let with = |account: &str| {
-        let mut command = private(&new_data_dir());
-        command.args(["--run-as", account]);
-        command
-    };
-    assert!(refusal(with("no-such-account")).await.contains("useradd"));
-    if geteuid().is_root() {
-        assert!(refusal(with("nobody")).await.contains("of the service's own"));
-        let Some(user) = some_account() else { return };
-        let data_dir = new_data_dir();
-        fs::write(data_dir.join("lock"), "").expect("it can be written");
-        let mut command = private(&data_dir);
-        as_account(&mut command, &user);
-        assert!(refusal(command).await.contains(&format!("chown -R {}:", user.name)));
-    }
+    let mut command = private(&new_data_dir());
+    command.args(["--run-as", "no-such-account"]);
+    assert!(refusal(command).await.contains("useradd"));
+}
+
+#[needs("root")]
+#[tokio::test]
+async fn root_is_told_which_account_to_take_and_what_to_give_to_it() {
+    let mut command = private(&new_data_dir());
+    command.args(["--run-as", "nobody"]);
+    assert!(refusal(command).await.contains("of the service's own"));
+    let user = some_account();
+    let data_dir = new_data_dir();
+    fs::write(data_dir.join("lock"), "").expect("it can be written");
+    let mut command = private(&data_dir);
+    as_account(&mut command, &user);
+    assert!(refusal(command).await.contains(&format!("chown -R {}:", user.name)));
 }

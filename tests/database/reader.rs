@@ -9,7 +9,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::support::credentials::{create_key, output_of, program};
-use crate::support::helpers::{Answer, TestApp, TestDatabase, eventually, remove_after_the_run, scratch_dir, store_options};
+use crate::support::helpers::{
+    Answer, TestApp, TestDatabase, eventually, remove_after_the_run, scratch_dir, store_options,
+};
 
 const MINUTE: i64 = 60_000;
 

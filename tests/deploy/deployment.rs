@@ -8,14 +8,15 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use client_failover_workshop::needs;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use serde_json::json;
 
+use crate::cli::process::{Running, new_data_dir, private, refusal, run};
 use crate::support::credentials::{new_dir, program};
 use crate::support::helpers::{TestDatabase, copy_program, eventually, free_port};
 use crate::support::issuer::{SigningKey, TokenIssuer};
-use crate::cli::process::{Running, new_data_dir, private, refusal, run};
 
 /// As in an image without certificate authorities.
 fn without_authorities(mut command: Command) -> Command {
@@ -87,13 +88,9 @@ async fn output_of_commands(banner: &str) -> String {
     said
 }
 
+#[needs("curl", "psql")]
 #[tokio::test]
 async fn the_commands_of_the_banner_work_as_they_are_printed() {
-    let tools = ["curl", "psql", "bash"];
-    if tools.iter().any(|tool| Command::new(tool).arg("--version").output().is_err()) {
-        println!("skipped: it needs {tools:?}");
-        return;
-    }
     for auth in ["none", "api-key"] {
         let mut command = private(&new_data_dir());
         command.args(["--auth", auth]);
@@ -126,12 +123,9 @@ async fn a_signal_that_does_not_ask_for_the_end_changes_nothing() {
     }
 }
 
+#[needs("script")]
 #[tokio::test]
 async fn a_terminal_that_is_closed_ends_the_service_in_order() {
-    if Command::new("script").arg("--version").output().is_err() {
-        println!("skipped: it needs script, of util-linux");
-        return;
-    }
     let dir = new_dir();
     let (screen, log) = (dir.join("screen"), dir.join("log"));
     let database = TestDatabase::new().await;
@@ -273,12 +267,9 @@ async fn the_umask_of_whoever_starts_it_changes_nothing() {
     }
 }
 
+#[needs("root")]
 #[tokio::test]
 async fn an_account_without_an_entry_serves_a_database_and_is_told_what_a_private_one_wants() {
-    if !geteuid().is_root() {
-        println!("skipped: only root can become an account of any number");
-        return;
-    }
     let dir = new_dir();
     let copy = dir.join("client-failover");
     copy_program(Path::new(env!("CARGO_BIN_EXE_client-failover")), &copy);
@@ -326,12 +317,9 @@ fn the_images_are_named_in_one_place() {
     }
 }
 
+#[needs("prometheus")]
 #[tokio::test]
 async fn prometheus_scrapes_with_the_key_of_the_monitoring_profile() {
-    if Command::new("prometheus").arg("--version").output().is_err() {
-        println!("skipped: it needs prometheus");
-        return;
-    }
     let database = TestDatabase::new().await;
     for auth in ["none", "api-key"] {
         let dir = new_dir();

@@ -1,25 +1,28 @@
 //! The proxy of the compose stack, run by itself on this machine: the same configuration file, with
-//! the addresses of two replicas on loopback. Skipped with a printed line where HAProxy is not
-//! installed.
+//! the addresses of two replicas on loopback.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use client_failover_workshop::needs;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval};
 
-use crate::support::helpers::{Answer, TestDatabase, TestReplica, eventually, free_port, remove_after_the_run, scratch_dir};
+use crate::support::helpers::{
+    Answer, TestDatabase, TestReplica, eventually, free_port, remove_after_the_run, scratch_dir,
+};
 use crate::support::wire::{Connection, Request};
 
 const CONFIGURATION: &str = include_str!("../../deploy/haproxy.cfg");
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 const ROUNDS_AFTER_THE_FAULTS: usize = 15;
 
+#[needs("haproxy")]
 #[tokio::test]
 async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_one_is_killed() {
-    let Some(Stack { proxy, mut replicas, ports, url, database }) = Stack::start().await else { return };
+    let Stack { proxy, mut replicas, ports, url, database } = Stack::start().await;
 
     let groups: Vec<String> = (0..8).map(|n| format!("g{n}")).collect();
     for group in &groups {
@@ -69,23 +72,18 @@ struct Stack {
 }
 
 impl Stack {
-    /// `None`, and a printed line, where HAProxy is not installed.
-    async fn start() -> Option<Stack> {
+    async fn start() -> Stack {
         Stack::start_with(CONFIGURATION).await
     }
 
     /// The same with that configuration of the proxy.
-    async fn start_with(configuration: &str) -> Option<Stack> {
-        if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().await.is_err() {
-            println!("skipped: haproxy is not installed");
-            return None;
-        }
+    async fn start_with(configuration: &str) -> Stack {
         let database = TestDatabase::new().await;
         let url = database.url();
         let ports = [free_port(), free_port()];
         let replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
         let proxy = Proxy::start(configuration, ports).await;
-        Some(Stack { proxy, replicas, ports, url, database })
+        Stack { proxy, replicas, ports, url, database }
     }
 }
 
@@ -170,9 +168,10 @@ impl Proxy {
     }
 }
 
+#[needs("haproxy")]
 #[tokio::test]
 async fn the_proxys_own_errors_have_the_one_error_body() {
-    let Some(Stack { proxy, mut replicas, database: _database, .. }) = Stack::start().await else { return };
+    let Stack { proxy, mut replicas, database: _database, .. } = Stack::start().await;
     for replica in &mut replicas {
         replica.child.kill().await.expect("it runs");
     }
@@ -180,6 +179,7 @@ async fn the_proxys_own_errors_have_the_one_error_body() {
     Answer::of(request).await.expect_error(503);
 }
 
+#[needs("haproxy")]
 #[tokio::test]
 async fn one_address_has_its_share_of_the_proxys_connections_and_what_drips_is_given_up() {
     // As many as this machine opens without a thought; the share in the file is a matter of
@@ -187,10 +187,7 @@ async fn one_address_has_its_share_of_the_proxys_connections_and_what_drips_is_g
     const SHARE: usize = 20;
     assert!(CONFIGURATION.contains(" gt 4000 }"), "the file has a share for each address");
     let configuration = CONFIGURATION.replace(" gt 4000 }", &format!(" gt {SHARE} }}"));
-    let Some(Stack { proxy, replicas: _replicas, database: _database, .. }) = Stack::start_with(&configuration).await
-    else {
-        return;
-    };
+    let Stack { proxy, replicas: _replicas, database: _database, .. } = Stack::start_with(&configuration).await;
     let live = Request::get("/health/live").to_bytes();
     let is_served = async |connection: &mut Connection| {
         connection.write(&live).await;

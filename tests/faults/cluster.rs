@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use super::database::{Database, Way};
-use super::proxy::{Gate, Proxy};
 use crate::support::helpers::free_port;
+use crate::support::proxy::{Gate, Proxy};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -58,11 +58,11 @@ impl Replica {
     pub async fn start(number: usize, dir: &Path, database: &Database, settings: &ReplicaSettings) -> (Replica, Lines) {
         let mut to_databases = Vec::new();
         for port in database.ports() {
-            to_databases.push(Proxy::start(*port).await);
+            to_databases.push(Proxy::to_port(*port).await);
         }
         let hosts: Vec<String> = to_databases.iter().map(|proxy| format!("127.0.0.1:{}", proxy.port)).collect();
         let port = free_port();
-        let to_clients = Proxy::start(port).await;
+        let to_clients = Proxy::to_port(port).await;
         let mut replica = Replica {
             child: None,
             port,

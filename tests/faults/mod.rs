@@ -27,7 +27,6 @@ mod cluster;
 mod database;
 mod fencing;
 mod injector;
-mod proxy;
 mod record;
 mod report;
 mod runs;

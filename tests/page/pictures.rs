@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
+use crate::api::status::fill;
 use crate::support::browser::Browser;
 use crate::support::credentials::program;
 use crate::support::helpers::{Answer, TestApp, TestDatabase, eventually};
-use crate::api::status::fill;
 
 const MINUTE: i64 = 60_000;
 
@@ -63,7 +63,7 @@ async fn keep(browser: &Browser, name: &str) {
 #[ignore = "it writes into docs/images"]
 async fn the_screenshots_of_the_page_are_made_anew() {
     let app = TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(200)).await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     // Line, group, name, those that send heartbeats with their health, and those that are silent.
     type Group<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, f64)], &'a [&'a str]);
     let groups: [Group<'_>; 8] = [
@@ -191,7 +191,7 @@ fn renderer_mb() -> f64 {
 #[tokio::test]
 #[ignore = "its data take half a minute: run it for its figures"]
 async fn the_first_view_of_100_000_groups() {
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let seeded = TestApp::start().await;
     fill(&seeded, "'line' || i % 20", 100_000).await;
     let TestApp { replica, database } = seeded;

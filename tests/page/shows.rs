@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use client_failover::auth::AuthOptions;
+use client_failover_workshop::needs;
 use reqwest::header::{ETAG, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -119,10 +120,11 @@ async fn a_browser_is_not_told_to_ask_for_a_password_by_itself() {
     assert!(challenge(Some("page")).await.contains(", xBasic realm="));
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_takeover_is_seen_without_a_reload() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("pump").await;
     browser.go(&format!("{}/#/g/t/n/pump?span=5m", app.url)).await;
     browser.shows("#connection", "Live").await;
@@ -168,9 +170,10 @@ async fn a_takeover_is_seen_without_a_reload() {
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_stream_that_breaks_is_said_and_comes_back_with_what_it_missed() {
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let database = TestDatabase::new().await;
     let replica = TestReplica::start(settings(database.connect_options())).await;
     let port: u16 = replica.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("it has a port");
@@ -217,10 +220,11 @@ async fn a_stream_that_breaks_is_said_and_comes_back_with_what_it_missed() {
     other.stop().await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn groups_at_risk_come_first_with_their_reasons_and_the_rest_is_found_by_searching() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("fine").await;
     app.group_of("alone", MINUTE, &["a", "b"]).await;
     app.beat("alone", "a", 100.0).await;
@@ -280,10 +284,11 @@ async fn groups_at_risk_come_first_with_their_reasons_and_the_rest_is_found_by_s
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn names_that_are_markup_are_shown_as_text() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let group = "<img src=x onerror=\"window.hit=1\"> 50%41 ü 日本";
     let session = "<svg onload=window.hit=2>&amp;";
     let name = "<script>window.hit=3</script>";
@@ -330,6 +335,7 @@ async fn names_that_are_markup_are_shown_as_text() {
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
     let dir = new_dir();
@@ -340,7 +346,7 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
         settings.failover.census_interval = Duration::from_millis(100);
     })
     .await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let (_, key) = create_key(&app.database, "wallboard", &["--tenant", "t", "--role", "viewer"]).await;
     let other = TestReplica::start(settings(app.database.connect_options())).await;
     other.group_of("pump", MINUTE, &["a", "b"]).await;
@@ -393,6 +399,7 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
     other.stop().await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
     // Without sweeps, so that there is no moment with nobody between two holders, which would be a
@@ -402,7 +409,7 @@ async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
         without_sweeps(settings);
     })
     .await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("pump").await;
     browser.go(&app.url).await;
     browser.shows(".groups tbody tr", "pump t / n Fine").await;
@@ -506,10 +513,11 @@ const POOR_CONTRAST: &str = r"(() => {
     return poor;
 })()";
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_phone_shows_it_without_scrolling_sideways_and_every_text_stands_out_in_dark_and_light() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("pump").await;
     let long = "x".repeat(260);
     app.group_of(&long, MINUTE, &[&long, "b"]).await;
@@ -581,7 +589,8 @@ async fn a_page_that_only_its_origin_tells_from_ours_cannot_change_anything() {
     let app = TestApp::start().await;
     let host = app.url.strip_prefix("http://").expect("plain HTTP").to_owned();
     let put = async |origin: &str, typed: bool| {
-        let request = app.http.put(format!("{}{}/g", app.url, crate::support::wire::GROUPS)).header("origin", origin).body("{}");
+        let request =
+            app.http.put(format!("{}{}/g", app.url, crate::support::wire::GROUPS)).header("origin", origin).body("{}");
         let request = if typed { request.header("content-type", "application/json") } else { request };
         Answer::of(request).await
     };
@@ -601,10 +610,11 @@ const BARS: &str = "[...document.querySelectorAll('.held')].map((bar) => {
     return [lane, bar.className.replace('held ', ''), Math.round(left), Math.round(left + width)];
 })";
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn nobody_is_missed_before_a_group_existed() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     // Registered in, and never heard of.
     app.group_of("mute", MINUTE, &["a"]).await;
     browser.go(&format!("{}/#/g/t/n/mute?span=5m", app.url)).await;
@@ -648,10 +658,11 @@ async fn nobody_is_missed_before_a_group_existed() {
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn every_session_has_its_lane_or_it_is_said_how_many_have_none() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let names: Vec<String> = (1..=12).map(|number| format!("s{number}")).collect();
     app.group_of("twelve", MINUTE, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     app.beat("twelve", "s1", 100.0).await;
@@ -676,10 +687,11 @@ async fn every_session_has_its_lane_or_it_is_said_how_many_have_none() {
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_silent_session_is_not_shown_as_healthy() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("pump").await;
     app.database.let_time_pass(MINUTE + 1).await;
     assert_eq!(app.beat("pump", "b", 100.0).await, 1);
@@ -689,11 +701,12 @@ async fn a_silent_session_is_not_shown_as_healthy() {
     browser.until(&format!("{parts} === '1,0'")).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn what_is_counted_and_what_is_listed_are_of_one_moment() {
     // No census comes by itself while this lasts.
     let app = TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_secs(3_600)).await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     browser.go(&app.url).await;
     browser.shows(".tiles", "Groups 0").await;
     app.pair("pump").await;
@@ -711,10 +724,11 @@ async fn what_is_counted_and_what_is_listed_are_of_one_moment() {
     browser.shows(".found", "1 group, 1 at risk.").await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_handover_is_no_group_without_a_primary() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("pump").await;
     browser.go(&format!("{}/#/g/t/n/pump?span=5m", app.url)).await;
     browser.shows(".facts", "Primary a since").await;
@@ -757,10 +771,11 @@ async fn a_handover_is_no_group_without_a_primary() {
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn the_latest_changes_are_there_at_first_look() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     for number in 0..15 {
         app.group_of(&format!("g{number}"), MINUTE, &["a"]).await;
         app.beat(&format!("g{number}"), "a", 100.0).await;
@@ -779,6 +794,7 @@ async fn the_latest_changes_are_there_at_first_look() {
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_group_is_described_and_a_deleted_one_is_told_from_one_that_never_was() {
     let dir = new_dir();
@@ -789,7 +805,7 @@ async fn a_group_is_described_and_a_deleted_one_is_told_from_one_that_never_was(
         settings.auth = AuthOptions { users_file: Some(users), ..AuthOptions::default() };
     })
     .await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let open = TestReplica::start(settings(app.database.connect_options())).await;
     let body = json!({"Milliseconds": MINUTE, "Description": "Feeds the boiler.\nAsk Ann."});
     open.put("/pump", body).await.expect_ok();
