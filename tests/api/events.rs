@@ -391,6 +391,7 @@ async fn a_listener_that_is_too_slow_gets_everything_all_the_same() {
     const CHANGES: i64 = 1_500;
     let app = TestApp::start().await;
     let mut stream = EventStream::open(&app, NAMESPACE_EVENTS, None).await;
+    let mut prompt = EventStream::open(&app, NAMESPACE_EVENTS, None).await;
     // More at once than wait in memory, in names long enough that the sockets do not hold them.
     let name = "x".repeat(250);
     app.database
@@ -399,7 +400,8 @@ async fn a_listener_that_is_too_slow_gets_everything_all_the_same() {
              SELECT gen_random_uuid(), 't', 'n', '{name}', '{name}' || i, 'session_deleted' FROM generate_series(1, {CHANGES}) i"
         ))
         .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // What another has got has been offered to all.
+    prompt.take(CHANGES as usize).await;
     let ids: BTreeSet<i64> = stream.take(CHANGES as usize).await.iter().map(|event| event.id).collect();
     assert_eq!(ids.len(), CHANGES as usize);
 }

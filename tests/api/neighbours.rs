@@ -12,9 +12,8 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::cli::process::Running;
-use crate::support::credentials::program;
 use crate::support::helpers::TestDatabase;
+use crate::support::program::{Running, program};
 use crate::support::wire::{GROUPS, Request};
 
 /// The program on that database. `arguments` are flags besides; `seeded_bug` is a defect to be had.

@@ -16,8 +16,9 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::credentials::{Authority, Wanted, https, new_dir, program};
+use crate::support::credentials::{Authority, Wanted, https, new_dir};
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, scratch_dir, settings};
+use crate::support::program::program;
 
 const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
 

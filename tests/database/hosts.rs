@@ -8,8 +8,8 @@ use client_failover::config::Settings;
 use client_failover::store::hosts::Hosts;
 use serde_json::json;
 
-use crate::support::credentials::program;
 use crate::support::helpers::{TestReplica, eventually, scratch_dir, settings};
+use crate::support::program::program;
 use crate::support::proxy::{Gate, Proxy};
 use crate::support::servers::Server;
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS};
@@ -157,7 +157,7 @@ async fn a_password_that_changes_is_taken_without_a_restart() {
     command.args(["--listen", "127.0.0.1:0", "--database-url"]);
     command.arg(format!("postgres://failover@127.0.0.1:{}/failover?sslmode=disable", server.port));
     command.env("PGPASSFILE", &file);
-    let running = crate::cli::process::Running::start(command).await;
+    let running = crate::support::program::Running::start(command).await;
     let replica = TestReplica::at(running.url.clone());
     replica.wait_until_ready().await;
     replica.group_of("g", MINUTE, &["a", "b"]).await;

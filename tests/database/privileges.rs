@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use client_failover_workshop::needs;
 use nix::sys::signal::Signal;
@@ -12,9 +12,9 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use crate::cli::process::{Running, new_data_dir, private, refusal};
 use crate::support::credentials::{Authority, new_dir};
-use crate::support::helpers::{TestDatabase, copy_program};
+use crate::support::helpers::TestDatabase;
+use crate::support::program::{GROUP, Running, new_data_dir, private, program_for_all, refusal};
 
 /// The private server of a data directory, as one of its roles.
 async fn inside(data_dir: &Path, role: &str, database: &str) -> PgConnection {
@@ -110,21 +110,6 @@ fn as_account(command: &mut Command, user: &User) {
     command.args(["--run-as", &user.name]);
 }
 
-/// The program where every account may run it, and its folder.
-fn reachable_program() -> Command {
-    let copy = new_data_dir().join("client-failover");
-    copy_program(Path::new(env!("CARGO_BIN_EXE_client-failover")), &copy);
-    let mut command = Command::new(copy);
-    command
-        .args(["--listen", "127.0.0.1:0"])
-        .env_remove("DATABASE_URL")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
 #[needs("root")]
 #[tokio::test]
 async fn root_reads_the_key_opens_the_port_and_is_root_no_more() {
@@ -135,7 +120,8 @@ async fn root_reads_the_key_opens_the_port_and_is_root_no_more() {
     // The key is root's alone. The socket of the tests' PostgreSQL is for its own account, which is
     // this one.
     fs::set_permissions(&tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
-    let mut command = reachable_program();
+    let mut command = program_for_all();
+    command.args(["--listen", "127.0.0.1:0"]);
     as_account(&mut command, &user);
     command.arg("--tls-certificate").arg(&tls.certificate).arg("--tls-key").arg(&tls.key);
     command.env("DATABASE_URL", database.url());
@@ -163,7 +149,8 @@ async fn the_private_server_runs_as_the_account_that_root_becomes() {
     let user = some_account();
     let data_dir = new_data_dir().join("data");
     let start = async || {
-        let mut command = reachable_program();
+        let mut command = program_for_all();
+        command.args(["--listen", "127.0.0.1:0"]);
         as_account(&mut command, &user);
         command.arg("--data-dir").arg(&data_dir);
         Running::start(command).await
@@ -178,7 +165,7 @@ async fn the_private_server_runs_as_the_account_that_root_becomes() {
     let (code, said) = service.end().await;
     assert_eq!(code, Some(0), "{said}");
     let service = start().await;
-    let (_, group) = service.ask(reqwest::Method::GET, crate::cli::process::GROUP, json!(null)).await;
+    let (_, group) = service.ask(reqwest::Method::GET, GROUP, json!(null)).await;
     assert_eq!(group["Clients"]["a"]["Role"], 1, "its data is there again");
     service.signal(Signal::SIGTERM);
     service.end().await;

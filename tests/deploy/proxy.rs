@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use client_failover_workshop::needs;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval};
 
 use crate::support::helpers::{
     Answer, TestDatabase, TestReplica, eventually, free_port, remove_after_the_run, scratch_dir,
 };
+use crate::support::program::{Running, program};
 use crate::support::wire::{Connection, Request};
 
 const CONFIGURATION: &str = include_str!("../../deploy/haproxy.cfg");
@@ -22,7 +23,7 @@ const ROUNDS_AFTER_THE_FAULTS: usize = 15;
 #[needs("haproxy")]
 #[tokio::test]
 async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_one_is_killed() {
-    let Stack { proxy, mut replicas, ports, url, database } = Stack::start().await;
+    let Stack { proxy, replicas: [first, second], ports, url, database } = Stack::start().await;
 
     let groups: Vec<String> = (0..8).map(|n| format!("g{n}")).collect();
     for group in &groups {
@@ -48,14 +49,16 @@ async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_o
     };
     let faults = async {
         // Stopped in order: it drains first, and the proxy looks elsewhere.
-        replicas[0].terminate().await;
-        replicas[0] = Replica::start(&url, ports[0]).await;
+        first.signal(Signal::SIGTERM);
+        assert_eq!(first.end().await.0, Some(0));
+        let first = start_replica(&url, ports[0]).await;
         proxy.wait_until_up("failover-1").await;
         // Killed: what was under way is repeated on the other one.
-        replicas[1].child.kill().await.expect("it runs");
+        drop(second);
         faults_are_over.store(true, Ordering::Relaxed);
+        first
     };
-    let (sent, ()) = tokio::join!(heartbeats, faults);
+    let (sent, _first) = tokio::join!(heartbeats, faults);
     println!("{sent} heartbeats through the proxy, none failed");
     for group in &groups {
         assert_eq!(database.trace(group).await, ["a 0>1 first_heartbeat heartbeat 1"]);
@@ -65,7 +68,7 @@ async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_o
 /// Two replicas on a database of their own, and the proxy before them.
 struct Stack {
     proxy: Proxy,
-    replicas: [Replica; 2],
+    replicas: [Running; 2],
     ports: [u16; 2],
     url: String,
     database: TestDatabase,
@@ -81,36 +84,18 @@ impl Stack {
         let database = TestDatabase::new().await;
         let url = database.url();
         let ports = [free_port(), free_port()];
-        let replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
+        let replicas = [start_replica(&url, ports[0]).await, start_replica(&url, ports[1]).await];
         let proxy = Proxy::start(configuration, ports).await;
         Stack { proxy, replicas, ports, url, database }
     }
 }
 
-struct Replica {
-    child: Child,
-}
-
-impl Replica {
-    async fn start(database_url: &str, port: u16) -> Replica {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_client-failover"))
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--drain", "2s", "--log", "warn"])
-            .env("DATABASE_URL", database_url)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the binary is built");
-        let stdout = child.stdout.take().expect("it is piped");
-        let line = BufReader::new(stdout).lines().next_line().await.expect("it speaks").unwrap_or_default();
-        assert!(line.starts_with("listening on "), "{line}");
-        Replica { child }
-    }
-
-    async fn terminate(&mut self) {
-        let pid = i32::try_from(self.child.id().expect("it runs")).expect("a pid");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM).expect("it is ours");
-        assert!(self.child.wait().await.expect("it ends").success());
-    }
+/// A replica on a port that the proxy knows.
+async fn start_replica(database_url: &str, port: u16) -> Running {
+    let mut command = program();
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--drain", "2s", "--log", "warn"]);
+    command.env("DATABASE_URL", database_url);
+    Running::start(command).await
 }
 
 struct Proxy {
@@ -171,10 +156,8 @@ impl Proxy {
 #[needs("haproxy")]
 #[tokio::test]
 async fn the_proxys_own_errors_have_the_one_error_body() {
-    let Stack { proxy, mut replicas, database: _database, .. } = Stack::start().await;
-    for replica in &mut replicas {
-        replica.child.kill().await.expect("it runs");
-    }
+    let Stack { proxy, replicas, database: _database, .. } = Stack::start().await;
+    drop(replicas);
     let request = proxy.service.http.get(format!("{}/health/ready", proxy.service.url));
     Answer::of(request).await.expect_error(503);
 }

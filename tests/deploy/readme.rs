@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::credentials::{new_dir, program};
+use crate::support::credentials::new_dir;
 use crate::support::helpers::TestApp;
+use crate::support::program::{PROGRAM, program};
 
 const README: &str = include_str!("../../README.md");
 
@@ -38,8 +39,7 @@ async fn the_takeover_by_hand_goes_as_the_readme_says() {
 async fn the_command_line_goes_as_the_readme_says() {
     let app = TestApp::start().await;
     let script = block_after("<!-- run by tests/deploy/readme.rs with the program on the path -->\n```sh\n");
-    let program = Path::new(env!("CARGO_BIN_EXE_client-failover"));
-    let folder = program.parent().expect("it is in one").display();
+    let folder = Path::new(PROGRAM).parent().expect("it is in one").display();
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
     let mut bash = tokio::process::Command::new("bash");
     bash.args(["-euc", &script]).env("PATH", path).env("CLIENT_FAILOVER_SERVER", &app.url);
@@ -104,7 +104,7 @@ type Flags = BTreeMap<String, String>;
 
 #[test]
 fn the_table_of_settings_is_that_of_the_help() {
-    let help = Command::new(env!("CARGO_BIN_EXE_client-failover")).args(["serve", "--help"]).output().expect("it runs");
+    let help = Command::new(PROGRAM).args(["serve", "--help"]).output().expect("it runs");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
     let mut in_help = Flags::new();
     let mut flag = None;

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::database::{Database, Way};
 use crate::support::helpers::free_port;
+use crate::support::program::program;
 use crate::support::proxy::{Gate, Proxy};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -81,14 +82,13 @@ impl Replica {
 
     pub fn start_again(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("the log can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_client-failover"));
+        let mut command = Command::from(program());
         command
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--database-url", &self.database_url])
             .arg("--database-password-file")
             .arg(&self.password_file)
             .args(["--pool-size", "6", "--http-workers", "1", "--log", "warn"])
             .args(&self.settings.arguments)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);

@@ -2,10 +2,9 @@
 //! browser.
 
 use client_failover_workshop::needs;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::page::pictures::Service;
+use crate::page::pictures::start_service;
 use crate::support::browser::Browser;
 use crate::support::helpers::{TestApp, TestDatabase, TestReplica, eventually};
 use crate::support::proxy::{Gate, Proxy};
@@ -35,16 +34,12 @@ async fn until_stale_s(browser: &Browser) -> f64 {
     browser.eval("(window.staleAt - window.stoppedAt) / 1000").await.as_f64().expect("a number")
 }
 
-fn send(service: &Service, signal: Signal) {
-    kill(Pid::from_raw(i32::try_from(service.id()).expect("it is small")), signal).expect("it is ours");
-}
-
 #[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_service_that_is_stopped_is_not_shown_as_live() {
     let browser = Browser::start().await;
     let database = TestDatabase::new().await;
-    let service = Service::start(&database).await;
+    let service = start_service(&database).await;
     let replica = TestReplica::at(service.url.clone());
     replica.group_of("pump", MINUTE, &["a", "b"]).await;
     replica.beat("pump", "a", 100.0).await;
@@ -57,7 +52,7 @@ async fn a_service_that_is_stopped_is_not_shown_as_live() {
         browser.shows(shown, "a").await;
         browser.until("document.querySelector('#clock').innerText !== ''").await;
         browser.eval(NOTE_WHEN_STALE).await;
-        send(&service, Signal::SIGSTOP);
+        service.signal(Signal::SIGSTOP);
         let after_s = until_stale_s(&browser).await;
         browser.shows("#connection", "Not up to date").await;
         browser.shows("#banner", "The service does not answer. Trying again. Nothing new is known since ").await;
@@ -70,7 +65,7 @@ async fn a_service_that_is_stopped_is_not_shown_as_live() {
         let said = browser.text("#banner").await;
         browser.until("performance.now() - window.staleAt > 1500").await;
         assert_eq!(browser.text("#banner").await, said);
-        send(&service, Signal::SIGCONT);
+        service.signal(Signal::SIGCONT);
         browser.shows("#connection", "Live").await;
         browser.until("document.querySelector('#banner').hidden && !document.body.classList.contains('stale')").await;
         println!("{hash}: said after {after_s:.1} s");

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Where CI is set nothing is skipped for want of a tool: such a test fails. It fails as well where
-//! somebody runs it although it is ignored. Tools are looked for when this is built (`build.rs`), in
-//! the folders of `API_TOOLS` and of the path: a test cannot be ignored once it runs.
+//! somebody runs it although it is ignored. Tools are looked for when this is built (`build.rs`),
+//! in the folders of `API_TOOLS` and of the path: a test cannot be ignored once it runs.
 
 mod missing;
 mod table;
