@@ -26,6 +26,8 @@ use crate::support::sse::{EventStream, NAMESPACE_EVENTS};
 const CONFIGURATION: &str = include_str!("../../deploy/pgbouncer.ini");
 const MINUTE: i64 = 60_000;
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a busy machine may add to a bounded wait.
+const SLACK: Duration = Duration::from_secs(4);
 
 /// A running PgBouncer. Killed when dropped.
 struct PgBouncer {
@@ -288,7 +290,7 @@ async fn pgbouncer_killed_and_started_again_under_load_costs_503s_and_no_role() 
 fn is_bounded_503(answer: Answer, asked: Instant) {
     let took = asked.elapsed();
     answer.expect_error(503);
-    assert!(took < OPERATION_TIMEOUT + Duration::from_millis(1_500), "{took:?}");
+    assert!(took < OPERATION_TIMEOUT + SLACK, "{took:?}");
 }
 
 #[needs("pgbouncer")]

@@ -1,5 +1,5 @@
-//! What happens at each step: heartbeats, transactions that overlap, outages, and what was lost; each
-//! decision is the service's own.
+//! What happens at each step: heartbeats, transactions that overlap, outages, and what was lost;
+//! each decision is the service's own.
 
 use client_failover::arbitration::{
     Answer, By, ClientInstant, Former, Group, History, Instant, Moment, Outage, Remains, Report, Role, Rules, Term,
