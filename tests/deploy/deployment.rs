@@ -326,7 +326,7 @@ async fn prometheus_scrapes_with_the_key_of_the_monitoring_profile() {
             _ => {
                 // As the head of docker-compose.yml has it.
                 let line = COMPOSE.lines().find(|line| line.contains("keys create prometheus")).expect("it is there");
-                let (_, line) = line.split_once("failover-1 client-failover").expect("a command");
+                let (_, line) = line.split_once("client-failover").expect("a command");
                 let line = format!("\"$0\"{}", line.replace("metrics.key", "\"$1\""));
                 let file = dir.join("metrics.key");
                 let mut shell = Command::new("sh");
