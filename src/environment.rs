@@ -10,18 +10,8 @@ const PREFIX: &str = "CLIENT_FAILOVER_";
 
 /// Variables that no flag is for: credentials, and those of this project's tests, benchmark, image
 /// and compose file.
-const WITHOUT_FLAG: [&str; 10] = [
-    "BENCH_DATABASE_URL",
-    "COMMIT",
-    "TOKEN",
-    "TOKEN_FILE",
-    "USER",
-    "PASSWORD",
-    "PASSWORD_FILE",
-    "IMAGE",
-    "PORT",
-    "SEEDED_BUG",
-];
+const WITHOUT_FLAG: [&str; 9] =
+    ["BENCH_DATABASE_URL", "COMMIT", "TOKEN", "TOKEN_FILE", "USER", "PASSWORD", "PASSWORD_FILE", "IMAGE", "PORT"];
 
 /// What the names of others begin with. Kubernetes sets those of a service called client-failover
 /// for every pod beside it.

@@ -4,16 +4,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use client_failover_workshop::needs;
 use tokio::process::Command;
 
 use crate::support::credentials::new_dir;
 use crate::support::helpers::{Answer, TestApp};
 
 /// A program of the folder that `API_TOOLS` names, or of the path.
-fn find(program: &str) -> Option<PathBuf> {
+fn find(program: &str) -> PathBuf {
     let folders = std::env::var_os("API_TOOLS").into_iter().chain(std::env::var_os("PATH"));
     let folders: Vec<PathBuf> = folders.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>()).collect();
-    folders.into_iter().map(|folder| folder.join(program)).find(|path| path.is_file())
+    let found = folders.into_iter().map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("there is no {program}"))
 }
 
 /// What a command says that has to succeed.
@@ -39,12 +41,10 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/programs").join(name)
 }
 
+#[needs("openapi-python-client")]
 #[tokio::test]
 async fn a_generated_client_runs_a_takeover() {
-    let Some(generator) = find("openapi-python-client") else {
-        println!("skipped: there is no openapi-python-client (PyPI), neither in $API_TOOLS nor in the PATH");
-        return;
-    };
+    let generator = find("openapi-python-client");
     let app = TestApp::start().await;
     let dir = with_description(&app).await;
     let mut generate = Command::new(&generator);
@@ -67,34 +67,28 @@ async fn a_generated_client_runs_a_takeover() {
     println!("{}", output_of(takeover.arg(script("takeover.py")).arg(&dir).arg(&app.url)).await.trim());
 }
 
+#[needs("openapi-ts", "tsc", "node")]
 #[tokio::test]
 async fn a_generated_client_in_typescript_is_well_typed_and_runs_a_takeover() {
-    let (Some(generator), Some(compiler), Some(node)) = (find("openapi-ts"), find("tsc"), find("node")) else {
-        println!("skipped: there is no openapi-ts, tsc (npm: @hey-api/openapi-ts, typescript) or node");
-        return;
-    };
     let app = TestApp::start().await;
     let dir = with_description(&app).await;
     std::fs::copy(script("takeover.ts"), dir.join("takeover.ts")).expect("it can be copied");
-    let mut generate = Command::new(generator);
+    let mut generate = Command::new(find("openapi-ts"));
     generate.current_dir(&dir).args(["-i", "openapi.json", "-o", "generated", "-c", "@hey-api/client-fetch"]);
     output_of(&mut generate).await;
-    let mut compile = Command::new(compiler);
+    let mut compile = Command::new(find("tsc"));
     compile.current_dir(&dir).args(["--strict", "--target", "es2022", "--lib", "es2022,dom,dom.iterable"]);
     output_of(compile.args(["--module", "commonjs", "--outDir", "compiled", "takeover.ts"])).await;
-    let mut takeover = Command::new(node);
+    let mut takeover = Command::new(find("node"));
     println!("{}", output_of(takeover.arg(dir.join("compiled/takeover.js")).arg(&app.url)).await.trim());
 }
 
+#[needs("openapi-generator-cli", "java")]
 #[tokio::test]
 async fn a_generated_client_in_rust_compiles_and_runs_a_takeover() {
-    let (Some(generator), Some(_java)) = (find("openapi-generator-cli"), find("java")) else {
-        println!("skipped: there is no openapi-generator-cli (PyPI), or no Java for it");
-        return;
-    };
     let app = TestApp::start().await;
     let dir = with_description(&app).await;
-    let mut generate = Command::new(generator);
+    let mut generate = Command::new(find("openapi-generator-cli"));
     generate.current_dir(&dir).args(["generate", "-g", "rust", "-i", "openapi.json", "-o", "generated"]);
     output_of(generate.arg("--additional-properties=packageName=failover_api")).await;
     let package = dir.join("generated");

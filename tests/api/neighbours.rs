@@ -13,10 +13,9 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::cli::process::Running;
-use crate::support::credentials::{program, program_at};
 use crate::support::defects::Defect;
 use crate::support::helpers::TestDatabase;
+use crate::support::program::{Running, program, program_at};
 use crate::support::wire::{GROUPS, Request};
 
 /// The program on that database. `arguments` are flags besides.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, interval};
 use crate::support::helpers::TestApp;
 use crate::support::sse::EventStream;
 
-const LAPSES: usize = 50;
+const LAPSES: usize = 20;
 const AT_ONCE: usize = 10;
 const TIMEOUT_MS: i64 = 1_000;
 const BEAT_EVERY: Duration = Duration::from_millis(20);

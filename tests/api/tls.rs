@@ -16,8 +16,9 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::credentials::{Authority, Wanted, https, new_dir, program};
+use crate::support::credentials::{Authority, Wanted, https, new_dir};
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, scratch_dir, settings};
+use crate::support::program::program;
 
 const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
 
@@ -389,7 +390,8 @@ async fn handshakes_of_one_address_that_stand_still_are_in_nobody_elses_way() {
     let answer = https(&authority, None).get(format!("{}/health/live", app.url)).send().await.expect("it answers");
     assert_eq!(answer.status(), 200);
     println!("beside 400 silent handshakes of another address, one took {:?}", asked.elapsed());
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    // Far from the ten seconds that each of those may take.
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     // The same address waits for its own.
     let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).expect("it is one");
     let there = reqwest::Client::builder().tls_certs_only([root]).local_address(IpAddr::from([127, 0, 0, 2]));

@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::cli::log_lines::Logging;
-use crate::cli::operator::{Ran, operator, run_with};
-use crate::support::credentials::{Authority, create_key, new_dir, program};
+use crate::support::credentials::{Authority, create_key, new_dir};
 use crate::support::helpers::{TestApp, TestDatabase};
+use crate::support::program::{Ran, operator, program, run_with};
 
 async fn called(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
     let mut command = program();

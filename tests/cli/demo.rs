@@ -1,20 +1,14 @@
 //! The demo, run as a newcomer runs it.
 
-use tokio::process::Command;
+use crate::support::program::{program, run};
 
 #[tokio::test]
 async fn the_demo_shows_two_takeovers_and_that_the_promise_held() {
-    let run = Command::new(env!("CARGO_BIN_EXE_client-failover"))
-        .args(["demo", "--plain", "--timeout", "1s"])
-        .env_remove("CLIENT_FAILOVER_SERVER")
-        // As in an image without certificate authorities.
-        .env("SSL_CERT_FILE", "/nonexistent/file")
-        .env("SSL_CERT_DIR", "/nonexistent/dir")
-        .output()
-        .await
-        .expect("it runs");
-    let output = String::from_utf8(run.stdout).expect("UTF-8");
-    assert!(run.status.success(), "{output}\n{}", String::from_utf8_lossy(&run.stderr));
+    let mut command = program();
+    command.args(["demo", "--plain", "--timeout", "1s"]);
+    // As in an image without certificate authorities.
+    command.env("SSL_CERT_FILE", "/nonexistent/file").env("SSL_CERT_DIR", "/nonexistent/dir");
+    let output = run(command).await.ok();
     for said in ["is killed", "0 overlaps", "Each grant has the next term: 1, 2, 3.", "The promise held."] {
         assert!(output.contains(said), "'{said}' is not in\n{output}");
     }

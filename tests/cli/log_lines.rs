@@ -1,22 +1,21 @@
 //! The log: bounded where a client, a stranger or an outage could fill it, and saying what an
 //! operator looks for.
 
-use std::io::Read as _;
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::credentials::{add_user, new_dir, program};
+use crate::support::credentials::{add_user, new_dir};
 use crate::support::helpers::{TestDatabase, eventually};
+use crate::support::program::{Running, program};
 
 /// A service in a process of its own, its log in a file of JSON lines.
 pub struct Logging {
-    child: Child,
+    service: Option<Running>,
     pub url: String,
     log: std::path::PathBuf,
 }
@@ -25,20 +24,8 @@ impl Logging {
     pub async fn start(mut command: Command) -> Logging {
         let log = new_dir().join("log");
         command.args(["--log-format", "json"]).stderr(std::fs::File::create(&log).expect("the folder is ours"));
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut output = child.stdout.take().expect("it is piped");
-        let mut said = String::new();
-        let read = tokio::task::spawn_blocking(move || {
-            let mut byte = [0];
-            while !said.ends_with('\n') && output.read(&mut byte).is_ok_and(|count| count > 0) {
-                said.push(char::from(byte[0]));
-            }
-            said
-        });
-        let said = read.await.expect("it is read");
-        let url = said.trim().strip_prefix("listening on ");
-        let url = url.unwrap_or_else(|| panic!("{said}: {}", std::fs::read_to_string(&log).unwrap_or_default()));
-        Logging { child, url: url.to_owned(), log }
+        let service = Running::start(command).await;
+        Logging { url: service.url.clone(), service: Some(service), log }
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -52,15 +39,9 @@ impl Logging {
     }
 
     async fn stop(&mut self) {
-        kill(Pid::from_raw(self.child.id().try_into().expect("a number")), Signal::SIGTERM).expect("it is ours");
-        eventually("it ends", async || self.child.try_wait().expect("it is ours").is_some()).await;
-    }
-}
-
-impl Drop for Logging {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let service = self.service.take().expect("it is stopped once");
+        service.signal(Signal::SIGTERM);
+        service.end().await;
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use client_failover::access::AuthOptions;
 
-use crate::cli::operator::{Ran, operator, run, run_with};
 use crate::support::credentials::create_key;
 use crate::support::helpers::{TestApp, eventually};
+use crate::support::program::{Ran, operate, operator, run_with};
 
 const MINUTE: i64 = 60_000;
 
@@ -17,7 +17,7 @@ async fn app() -> TestApp {
     app.group_of("pump", MINUTE, &["a"]).await;
     app.group_of("valve", MINUTE, &[]).await;
     eventually("the namespace is counted", async || {
-        run(&app, &["status", "--namespace", "m"]).await.err.contains("did you mean 'n'?")
+        operate(&app, &["status", "--namespace", "m"]).await.err.contains("did you mean 'n'?")
     })
     .await;
     app
@@ -38,20 +38,20 @@ async fn a_misspelt_place_is_an_error_of_every_command_that_looks() {
         &["events", "--follow"],
         &["events", "-o", "json"],
     ] {
-        let said = run(&app, &[command, &["--namespace", "m"]].concat()).await.fails(3);
+        let said = operate(&app, &[command, &["--namespace", "m"]].concat()).await.fails(3);
         let expected = "there are no groups in namespace 'm' of tenant 't'; did you mean 'n'?";
         assert!(said.contains(expected), "{command:?}: {said}");
-        let said = run(&app, &[command, &["--tenant", "T"]].concat()).await.fails(3);
+        let said = operate(&app, &[command, &["--tenant", "T"]].concat()).await.fails(3);
         assert!(said.contains("of tenant 'T'; did you mean 't'?"), "{command:?}: {said}");
     }
     for command in
         [&["groups", "show", "pump"][..], &["sessions", "list", "pump"], &["history", "pump"], &["events", "pump"]]
     {
-        let said = run(&app, &[command, &["--namespace", "m"]].concat()).await.fails(3);
+        let said = operate(&app, &[command, &["--namespace", "m"]].concat()).await.fails(3);
         assert!(said.contains("the namespace has no groups at all; did you mean 'n'?"), "{command:?}: {said}");
     }
     // Where nothing is like it, the few names that there are.
-    let said = run(&app, &["status", "--namespace", "somewhere"]).await.fails(3);
+    let said = operate(&app, &["status", "--namespace", "somewhere"]).await.fails(3);
     assert!(said.contains("; the tenant has 'n'"), "{said}");
 }
 
@@ -71,7 +71,7 @@ async fn a_misspelt_group_or_search_is_an_error_of_every_command_that_looks() {
         &["status", "--search", "pmup", "--at-risk", "--check"],
         &["status", "--search", "pmup", "--watch"],
     ] {
-        let ran = run(&app, command).await;
+        let ran = operate(&app, command).await;
         let said = ran.fails(3);
         assert!(said.contains("did you mean 'pump'?"), "{command:?}: {said}");
     }
@@ -82,13 +82,13 @@ async fn what_is_there_and_well_is_told_from_what_is_not_there() {
     let app = app().await;
     let silent = |ran: Ran, sentence: &str| assert_eq!((ran.code, ran.err.as_str()), (0, sentence), "{ran:?}");
     // Nobody has beaten yet in `pump`; `valve` is not in use.
-    silent(run(&app, &["status", "--search", "valve", "--at-risk", "--check"]).await, "no group is at risk\n");
-    assert_eq!(run(&app, &["status", "--search", "valve", "--check"]).await.code, 0);
-    silent(run(&app, &["events", "--since", "2999-01-01"]).await, "no events\n");
-    silent(run(&app, &["events", "valve", "--since", "2999-01-01"]).await, "no events\n");
-    silent(run(&app, &["history", "valve"]).await, "no changes\n");
-    silent(run(&app, &["groups", "list", "--skip", "7"]).await, "no groups in this part of the list\n");
-    silent(run(&app, &["sessions", "list", "valve"]).await, "no sessions\n");
+    silent(operate(&app, &["status", "--search", "valve", "--at-risk", "--check"]).await, "no group is at risk\n");
+    assert_eq!(operate(&app, &["status", "--search", "valve", "--check"]).await.code, 0);
+    silent(operate(&app, &["events", "--since", "2999-01-01"]).await, "no events\n");
+    silent(operate(&app, &["events", "valve", "--since", "2999-01-01"]).await, "no events\n");
+    silent(operate(&app, &["history", "valve"]).await, "no changes\n");
+    silent(operate(&app, &["groups", "list", "--skip", "7"]).await, "no groups in this part of the list\n");
+    silent(operate(&app, &["sessions", "list", "valve"]).await, "no sessions\n");
 }
 
 #[tokio::test]
@@ -111,22 +111,22 @@ async fn a_service_without_groups_is_no_error_until_it_is_checked() {
 async fn a_deleted_group_keeps_what_is_kept_of_it_and_the_command_says_so() {
     let app = app().await;
     app.beat("pump", "a", 100.0).await;
-    run(&app, &["groups", "delete", "pump", "--force"]).await.ok();
-    run(&app, &["groups", "delete", "valve"]).await.ok();
+    operate(&app, &["groups", "delete", "pump", "--force"]).await.ok();
+    operate(&app, &["groups", "delete", "valve"]).await.ok();
     for command in
         [&["history", "pump"][..], &["history", "pump", "-o", "json"], &["events", "pump"], &["events", "valve"]]
     {
-        let ran = run(&app, command).await;
+        let ran = operate(&app, command).await;
         assert!(ran.code == 0 && !ran.out.is_empty(), "{ran:?}");
         let expected = format!("the group '{}' was deleted (at 20", command[1]);
         assert!(ran.err.contains(&expected) && ran.err.contains("this is what is kept of it"), "{ran:?}");
     }
-    let ran = run(&app, &["history", "valve"]).await;
+    let ran = operate(&app, &["history", "valve"]).await;
     assert!(ran.code == 0 && ran.err.starts_with("no changes\n"), "it was there, though nobody was Primary: {ran:?}");
     // A namespace whose groups are all gone has no state to be checked, and still its events.
-    run(&app, &["status", "--check"]).await.fails(3);
-    assert!(run(&app, &["events"]).await.ok().contains("GroupDeleted"));
-    run(&app, &["groups", "show", "pump"]).await.fails(3);
+    operate(&app, &["status", "--check"]).await.fails(3);
+    assert!(operate(&app, &["events"]).await.ok().contains("GroupDeleted"));
+    operate(&app, &["groups", "show", "pump"]).await.fails(3);
 }
 
 #[tokio::test]

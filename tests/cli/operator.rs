@@ -1,7 +1,9 @@
 //! The command line for operators: the program itself, against a service over real sockets.
 
+mod at_a_terminal;
+
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,78 +13,12 @@ use client_failover::access::AuthOptions;
 use client_failover::tls::TlsOptions;
 use serde_json::{Value, json};
 
-use crate::support::credentials::{Authority, Wanted, add_user, create_key, new_dir, program};
+use crate::support::credentials::{Authority, Wanted, add_user, create_key, new_dir};
 use crate::support::helpers::{TestApp, TestDatabase, TestReplica, eventually, settings};
+use crate::support::program::{PROGRAM, Ran, operate, operator, program, run_with};
 use crate::support::terminal::Terminal;
 
 const MINUTE: i64 = 60_000;
-
-/// What a command did.
-#[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Ran {
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    /// The output, which is one JSON document.
-    #[track_caller]
-    pub fn json(self) -> Value {
-        let out = self.ok();
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
-    }
-
-    /// The output, which is one YAML document.
-    #[track_caller]
-    fn yaml(self) -> Value {
-        let out = self.ok();
-        serde_saphyr::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
-    }
-
-    /// What it says when it fails with that code.
-    #[track_caller]
-    pub fn fails(self, code: i32) -> String {
-        assert_eq!(self.code, code, "{self:?}");
-        assert!(self.err.starts_with("error: "), "{self:?}");
-        self.err
-    }
-}
-
-/// The program for a service, in tenant `t` and namespace `n`, without a profile of whoever runs
-/// the tests.
-pub fn operator(url: &str, arguments: &[&str]) -> Command {
-    let mut command = program();
-    command.args(arguments).env("CLIENT_FAILOVER_SERVER", url).env("XDG_CONFIG_HOME", "/nonexistent");
-    command.env("CLIENT_FAILOVER_TENANT", "t").env("CLIENT_FAILOVER_NAMESPACE", "n").env_remove("NO_COLOR");
-    command
-}
-
-pub async fn run_with(mut command: Command, input: &str) -> Ran {
-    let input = input.to_owned();
-    let ended = tokio::task::spawn_blocking(move || {
-        let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        // Whoever does not want it may be gone already.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
-        child.wait_with_output().expect("it ends")
-    });
-    let output =
-        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends by itself").expect("it runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Ran { code: output.status.code().expect("it is not killed"), out: text(output.stdout), err: text(output.stderr) }
-}
-
-pub async fn run(app: &TestReplica, arguments: &[&str]) -> Ran {
-    run_with(operator(&app.url, arguments), "").await
-}
 
 fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
@@ -128,7 +64,7 @@ async fn groups_are_applied_once_and_then_unchanged() {
     // What is shown can be given back.
     for format in ["json", "yaml"] {
         for arguments in [&["groups", "list", "-o", format][..], &["groups", "show", "pump", "-o", format]] {
-            let shown = run(&app, arguments).await.ok();
+            let shown = operate(&app, arguments).await.ok();
             let said = run_with(operator(&app.url, &["groups", "apply", "-f", "-"]), &shown).await.ok();
             assert!(lines(&said).iter().all(|line| line.ends_with(" unchanged")), "{said}");
         }
@@ -148,7 +84,7 @@ async fn a_file_that_cannot_be_meant_changes_nothing() {
         let said = run_with(operator(&app.url, &["groups", "apply", "-f", "-"]), text).await.fails(2);
         assert!(said.contains(reason) && said.contains("standard input"), "{said}");
     }
-    let said = run(&app, &["groups", "apply", "-f", "/nonexistent/groups.yaml"]).await.fails(2);
+    let said = operate(&app, &["groups", "apply", "-f", "/nonexistent/groups.yaml"]).await.fails(2);
     assert!(said.contains("/nonexistent/groups.yaml"), "{said}");
     assert_eq!(app.get("").await.expect_ok(), json!([]));
 
@@ -167,7 +103,7 @@ async fn every_command_prints_a_table_json_and_yaml() {
     app.group_of("valve", 250, &[]).await;
     app.beat("pump", "a", 99.5).await;
     app.beat("pump", "b", 100.0).await;
-    let listed = lines(&run(&app, &["groups", "list"]).await.ok()).join("|");
+    let listed = lines(&operate(&app, &["groups", "list"]).await.ok()).join("|");
     assert_eq!(
         listed,
         "GROUP  SESSIONS  PRIMARY  TIMEOUT  NAME|pump          2  a             1m|valve         0  -          250ms"
@@ -179,34 +115,35 @@ async fn every_command_prints_a_table_json_and_yaml() {
         (&["history", "pump"], "/pump/transitions"),
     ] {
         let expected = app.get(path).await.expect_ok();
-        assert_eq!(run(&app, &[arguments, &["-o", "json"]].concat()).await.json(), expected, "{arguments:?}");
-        assert_eq!(run(&app, &[arguments, &["-o", "yaml"]].concat()).await.yaml(), expected, "{arguments:?}");
+        assert_eq!(operate(&app, &[arguments, &["-o", "json"]].concat()).await.json(), expected, "{arguments:?}");
+        assert_eq!(operate(&app, &[arguments, &["-o", "yaml"]].concat()).await.yaml(), expected, "{arguments:?}");
     }
-    let shown = run(&app, &["groups", "show", "pump"]).await.ok();
+    let shown = operate(&app, &["groups", "show", "pump"]).await.ok();
     for part in ["t/n/pump", "a, for ", "2 registered, 2 live, 1 ready", "PendingPrimary", "99.5 %", "LEASE LEFT"] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
-    let sessions = run(&app, &["sessions", "list", "pump"]).await.ok();
+    let sessions = operate(&app, &["sessions", "list", "pump"]).await.ok();
     let roles: Vec<Vec<&str>> = lines(&sessions).iter().map(|line| line.split_whitespace().take(2).collect()).collect();
     assert_eq!(roles, [["SESSION", "ROLE"], ["a", "Primary"], ["b", "PendingPrimary"]]);
     for sessions in [
-        run(&app, &["sessions", "list", "pump", "-o", "json"]).await.json(),
-        run(&app, &["sessions", "list", "pump", "-o", "yaml"]).await.yaml(),
+        operate(&app, &["sessions", "list", "pump", "-o", "json"]).await.json(),
+        operate(&app, &["sessions", "list", "pump", "-o", "yaml"]).await.yaml(),
     ] {
         assert_eq!((&sessions[0]["SessionId"], &sessions[0]["Role"]), (&json!("a"), &json!(1)));
         assert_eq!(sessions[0]["PercentHealthyStreams"], 99.5);
     }
-    let table = run(&app, &["status"]).await.ok();
+    let table = operate(&app, &["status"]).await.ok();
     assert!(lines(&table)[0].starts_with("GROUP  AT RISK  PRIMARY"), "{table}");
     assert!(lines(&table)[1].starts_with("pump   -        a "), "{table}");
-    for status in [run(&app, &["status", "-o", "json"]).await.json(), run(&app, &["status", "-o", "yaml"]).await.yaml()]
+    for status in
+        [operate(&app, &["status", "-o", "json"]).await.json(), operate(&app, &["status", "-o", "yaml"]).await.yaml()]
     {
         assert_eq!((&status["Total"], &status["AtRisk"]), (&json!(2), &json!(0)));
         let groups: Vec<&Value> =
             status["Groups"].as_array().expect("a list").iter().map(|group| &group["GroupId"]).collect();
         assert_eq!(groups, ["pump", "valve"]);
     }
-    let history = run(&app, &["history", "pump"]).await.ok();
+    let history = operate(&app, &["history", "pump"]).await.ok();
     let changes: Vec<Vec<&str>> =
         lines(&history).iter().map(|line| line.split_whitespace().skip(2).collect()).collect();
     assert_eq!(changes[1], ["b", "Secondary", "→", "PendingPrimary", "1", "healthier"]);
@@ -219,7 +156,7 @@ async fn every_command_prints_a_table_json_and_yaml() {
     // Nothing there: the document is whole, and the code says that nothing was named.
     let none = ["--namespace", "none"];
     let printed = async |arguments: &[&str]| {
-        let Ran { code, out, err } = run(&app, &[arguments, &none].concat()).await;
+        let Ran { code, out, err } = operate(&app, &[arguments, &none].concat()).await;
         assert!(code == 3 && err.contains("there are no groups in namespace 'none' of tenant 't'"), "{code} {err}");
         out
     };
@@ -246,19 +183,19 @@ async fn lists_longer_than_a_page_are_whole() {
         )
         .await;
     for arguments in [&["groups", "list"][..], &["status"]] {
-        let table = run(&app, arguments).await.ok();
+        let table = operate(&app, arguments).await.ok();
         let groups: BTreeSet<&str> =
             lines(&table).iter().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
         assert_eq!((lines(&table).len(), groups.len()), (451, 450), "{arguments:?}");
-        let document = run(&app, &[arguments, &["-o", "json"]].concat()).await.json();
+        let document = operate(&app, &[arguments, &["-o", "json"]].concat()).await.json();
         let list = document.get("Groups").unwrap_or(&document);
         assert_eq!(list.as_array().map(Vec::len), Some(450), "{arguments:?}");
-        let document = run(&app, &[arguments, &["-o", "yaml", "--count", "201"]].concat()).await.yaml();
+        let document = operate(&app, &[arguments, &["-o", "yaml", "--count", "201"]].concat()).await.yaml();
         let list = document.get("Groups").unwrap_or(&document);
         assert_eq!(list.as_array().map(Vec::len), Some(201), "{arguments:?}");
     }
     let terms = async |more: &[&str]| -> Vec<i64> {
-        let list = run(&app, &[&["history", "g", "-o", "json"], more].concat()).await.json();
+        let list = operate(&app, &[&["history", "g", "-o", "json"], more].concat()).await.json();
         list.as_array().expect("an array").iter().map(|row| row["Term"].as_i64().expect("a number")).collect()
     };
     assert_eq!(terms(&["--all"]).await, (1..=2_500).rev().collect::<Vec<i64>>());
@@ -272,7 +209,7 @@ async fn lists_longer_than_a_page_are_whole() {
 async fn exit_codes_tell_scripts_what_happened() {
     let app = TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(100)).await;
     app.group_of("pump", MINUTE, &["a"]).await;
-    let said = run(&app, &["groups", "show", "none"]).await.fails(3);
+    let said = operate(&app, &["groups", "show", "none"]).await.fails(3);
     for part in ["error: The group does not exist.", "Reason: ", "'none'", "Resolution: ", "OperationId: "] {
         assert!(said.contains(part), "{part} in {said}");
     }
@@ -282,7 +219,7 @@ async fn exit_codes_tell_scripts_what_happened() {
         &["sessions", "delete", "pump", "none"],
         &["history", "none"],
     ] {
-        run(&app, arguments).await.fails(3);
+        operate(&app, arguments).await.fails(3);
     }
     for arguments in [
         &["groups", "show", "a/b"][..],
@@ -304,20 +241,20 @@ async fn exit_codes_tell_scripts_what_happened() {
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{arguments:?}: {ran:?}");
     }
     app.group_of("idle", MINUTE, &[]).await;
-    assert_eq!(run(&app, &["status", "--check", "--search", "idle"]).await.code, 0);
+    assert_eq!(operate(&app, &["status", "--check", "--search", "idle"]).await.code, 0);
     app.beat("pump", "a", 100.0).await;
-    let said = run(&app, &["groups", "delete", "pump"]).await.fails(5);
+    let said = operate(&app, &["groups", "delete", "pump"]).await.fails(5);
     assert!(said.contains("--force"), "{said}");
     // It has no standby.
-    eventually("the census has seen it", async || run(&app, &["status", "--check"]).await.code == 7).await;
-    let ran = run(&app, &["status", "--check", "--at-risk", "-o", "json"]).await;
+    eventually("the census has seen it", async || operate(&app, &["status", "--check"]).await.code == 7).await;
+    let ran = operate(&app, &["status", "--check", "--at-risk", "-o", "json"]).await;
     assert_eq!(ran.code, 7);
     assert!(ran.out.contains("\"NoStandby\""), "{ran:?}");
-    assert_eq!(run(&app, &["sessions", "delete", "pump", "a"]).await.ok(), "session a deleted\n");
+    assert_eq!(operate(&app, &["sessions", "delete", "pump", "a"]).await.ok(), "session a deleted\n");
     app.group_of("live", MINUTE, &["a"]).await;
     app.beat("live", "a", 100.0).await;
-    assert_eq!(run(&app, &["groups", "delete", "live", "--force"]).await.ok(), "group live deleted\n");
-    assert_eq!(run(&app, &["groups", "delete", "pump"]).await.ok(), "group pump deleted\n");
+    assert_eq!(operate(&app, &["groups", "delete", "live", "--force"]).await.ok(), "group live deleted\n");
+    assert_eq!(operate(&app, &["groups", "delete", "pump"]).await.ok(), "group pump deleted\n");
 
     // Nobody there, somebody else, somebody who says nothing.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
@@ -325,11 +262,11 @@ async fn exit_codes_tell_scripts_what_happened() {
     assert!(ran.fails(6).contains("does not answer"));
     let health = run_with(operator(&format!("http://{closed}"), &["health"]), "").await;
     assert!(health.fails(6).contains("does not answer"), "as its help says");
-    assert_eq!(run(&app, &["health"]).await.ok(), "alive\n");
+    assert_eq!(operate(&app, &["health"]).await.ok(), "alive\n");
     let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", mute.local_addr().expect("it has one"));
     run_with(operator(&url, &["status", "--timeout", "200ms"]), "").await.fails(6);
-    let said = run(&app, &["groups", "list", "--server", &format!("{}/elsewhere", app.url)]).await.fails(3);
+    let said = operate(&app, &["groups", "list", "--server", &format!("{}/elsewhere", app.url)]).await.fails(3);
     assert!(said.contains("There is no such path"), "{said}");
 }
 
@@ -419,8 +356,8 @@ async fn a_name_and_a_password_open_the_door_too() {
     let password_file = file(&dir, "password", "correct horse\n", 0o600);
     let user = &["groups", "list", "--user", "operator"][..];
     // Let in, and there is nothing yet.
-    run(&app, &[user, &["--password-file", path(&password_file)]].concat()).await.fails(3);
-    let said = run(&app, user).await.fails(2);
+    operate(&app, &[user, &["--password-file", path(&password_file)]].concat()).await.fails(3);
+    let said = operate(&app, user).await.fails(2);
     assert!(said.contains("no password for 'operator'"), "{said}");
     let mut by_environment = operator(&app.url, user);
     by_environment.env("CLIENT_FAILOVER_PASSWORD", "correct horse");
@@ -449,17 +386,17 @@ async fn a_private_authority_and_client_certificates_are_believed() {
     let certificate = file(&dir, "client.crt", &client.certificate, 0o644);
     let key = file(&dir, "client.key", &client.key, 0o600);
     let trusting = ["--ca-file", path(&ca)];
-    assert_eq!(run(&app, &[&["health"][..], &trusting].concat()).await.ok(), "alive\n");
-    run(&app, &["health"]).await.fails(6);
-    let said = run(&app, &["groups", "list"]).await.fails(6);
+    assert_eq!(operate(&app, &[&["health"][..], &trusting].concat()).await.ok(), "alive\n");
+    operate(&app, &["health"]).await.fails(6);
+    let said = operate(&app, &["groups", "list"]).await.fails(6);
     assert!(said.contains("UnknownIssuer") && said.contains("--ca-file"), "{said}");
-    run(&app, &["groups", "list", "--ca-file", path(&other_ca)]).await.fails(6);
-    run(&app, &["groups", "list", "--ca-file", path(&key)]).await.fails(2);
-    run(&app, &[&["groups", "list"][..], &trusting].concat()).await.fails(4);
+    operate(&app, &["groups", "list", "--ca-file", path(&other_ca)]).await.fails(6);
+    operate(&app, &["groups", "list", "--ca-file", path(&key)]).await.fails(2);
+    operate(&app, &[&["groups", "list"][..], &trusting].concat()).await.fails(4);
     let shown = ["--client-cert", path(&certificate), "--client-key", path(&key)];
-    let said = run(&app, &[&["groups", "list"][..], &trusting, &shown].concat()).await.fails(3);
+    let said = operate(&app, &[&["groups", "list"][..], &trusting, &shown].concat()).await.fails(3);
     assert!(said.contains("there are no groups"), "it was let in: {said}");
-    run(&app, &[&["groups", "list"][..], &trusting, &shown[..2]].concat()).await.fails(2);
+    operate(&app, &[&["groups", "list"][..], &trusting, &shown[..2]].concat()).await.fails(2);
 }
 
 /// A command that goes on, read line by line. Killed when dropped.
@@ -502,7 +439,7 @@ async fn events_are_printed_as_they_are_kept_and_the_command_ends() {
     app.group_of("valve", MINUTE, &[]).await;
     app.beat("pump", "a", 100.0).await;
     let events = async |more: &[&str]| {
-        let out = run(&app, &[&["events", "-o", "json"], more].concat()).await.ok();
+        let out = operate(&app, &[&["events", "-o", "json"], more].concat()).await.ok();
         let read = |line: &str| serde_json::from_str::<Value>(line).expect("a document per line");
         out.lines().map(read).collect::<Vec<Value>>()
     };
@@ -518,10 +455,10 @@ async fn events_are_printed_as_they_are_kept_and_the_command_ends() {
     assert_eq!(names(&events(&["--count", "1"]).await), ["GroupCreated"]);
     assert_eq!(events(&["--since", "1h"]).await.len(), 4);
     assert_eq!(events(&["--since", "2999-01-01"]).await.len(), 0);
-    let table = run(&app, &["events"]).await.ok();
+    let table = operate(&app, &["events"]).await.ok();
     assert!(lines(&table)[0].starts_with("TIME (UTC)"), "{table}");
     assert!(lines(&table)[4].ends_with("a Secondary → Primary (first_heartbeat, term 1)"), "{table}");
-    let yaml = run(&app, &["events", "-o", "yaml"]).await.ok();
+    let yaml = operate(&app, &["events", "-o", "yaml"]).await.ok();
     assert_eq!(serde_saphyr::from_multiple::<Value>(&yaml).expect("documents"), all);
     let mut everywhere = operator(&app.url, &["events"]);
     everywhere.env_remove("CLIENT_FAILOVER_TENANT").env_remove("CLIENT_FAILOVER_NAMESPACE");
@@ -572,11 +509,10 @@ async fn a_closed_pipe_is_no_error() {
     let fill = "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
         SELECT gen_random_uuid(), 't', 'n', 'g' || i, 600000000 FROM generate_series(1, 5000) i";
     app.database.execute(fill).await;
-    let bin = env!("CARGO_BIN_EXE_client-failover");
     for arguments in ["groups list", "groups list -o json", "groups list -o yaml", "status -o json", "completion bash"]
     {
         let mut shell = Command::new("bash");
-        let script = format!("{bin} {arguments} | head -n 1 >/dev/null; echo ${{PIPESTATUS[0]}}");
+        let script = format!("{PROGRAM} {arguments} | head -n 1 >/dev/null; echo ${{PIPESTATUS[0]}}");
         shell.args(["-c", &script]).env("CLIENT_FAILOVER_SERVER", &app.url).env("XDG_CONFIG_HOME", "/nonexistent");
         shell.env("CLIENT_FAILOVER_TENANT", "t").env("CLIENT_FAILOVER_NAMESPACE", "n");
         shell.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -586,155 +522,10 @@ async fn a_closed_pipe_is_no_error() {
 }
 
 #[tokio::test]
-async fn no_name_drives_the_terminal() {
-    let app = TestApp::start().await;
-    let evil = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\r\n\u{202e}\u{7f}";
-    app.put("/g", json!({"Name": evil, "Description": evil})).await.expect_ok();
-    app.post("/g/clientsessions", json!({"Id": "a b", "Name": evil})).await.expect_ok();
-    // No new one gets such an id; one from before has it.
-    app.database.execute("UPDATE sessions SET session_id = '\u{202e}a b'").await;
-    let in_terminal = Terminal::run(operator(&app.url, &["groups", "show", "g"]), (24, 80), "").await;
-    assert!(in_terminal.text.contains("\\u{1b}[2J") && !in_terminal.text.contains('\u{202e}'), "{in_terminal:?}");
-    for command in
-        [&["groups", "list"][..], &["groups", "show", "g"], &["sessions", "list", "g"], &["events"], &["status"]]
-    {
-        for format in ["table", "json", "yaml"] {
-            let out = run(&app, &[command, &["-o", format]].concat()).await.ok();
-            let bad: Vec<char> = out.chars().filter(|c| c.is_control() && *c != '\n').collect();
-            assert!(bad.is_empty(), "{command:?} {format}: {out:?}");
-        }
-    }
-    assert_eq!(run(&app, &["groups", "show", "g", "-o", "json"]).await.json()["Name"], evil);
-    assert_eq!(run(&app, &["groups", "show", "g", "-o", "yaml"]).await.yaml()["Name"], evil);
-    let said = run(&app, &["sessions", "delete", "g", "\u{202e}none"]).await.fails(3);
-    assert!(!said.contains('\u{202e}'), "{said:?}");
-    assert_eq!(run(&app, &["sessions", "delete", "g", "\u{202e}a b"]).await.ok(), "session \\u{202e}a b deleted\n");
-}
-
-#[tokio::test]
-async fn tables_fit_a_terminal_and_colours_only_that() {
-    let app = TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(100)).await;
-    let long = format!("group-{}", "x".repeat(90));
-    app.group_of(&long, MINUTE, &["a-session-with-quite-a-long-name-of-its-own-too", "b"]).await;
-    app.beat(&long, "b", 12.345_678).await;
-    eventually("it is at risk", async || run(&app, &["status", "--check"]).await.code == 7).await;
-    for arguments in [&["status"][..], &["groups", "list"], &["sessions", "list", &long], &["history", &long]] {
-        let shown = Terminal::run(operator(&app.url, arguments), (24, 80), "").await;
-        assert_eq!(shown.code, 0, "{shown:?}");
-        let widest = shown.lines().iter().map(|line| line.chars().count()).max();
-        assert!(
-            widest <= Some(80) && shown.text.contains('…') == arguments.contains(&"list") | (arguments[0] == "status"),
-            "{shown:?}"
-        );
-        let mut plain = operator(&app.url, arguments);
-        plain.env("NO_COLOR", "1");
-        let plain = Terminal::run(plain, (24, 80), "").await;
-        assert!(shown.raw.contains("\x1b[") && !plain.raw.contains("\x1b["), "{shown:?}");
-        let piped = run(&app, arguments).await.ok();
-        assert!(!piped.contains('\x1b') && !piped.contains('…'), "{piped}");
-    }
-    assert!(run(&app, &["status"]).await.ok().contains(&long), "in a pipe nothing is cut");
-}
-
-#[tokio::test]
-async fn somebody_at_a_terminal_is_asked_before_a_deletion() {
-    let app = TestApp::start().await;
-    app.group_of("g", MINUTE, &["a"]).await;
-    for answer in ["n\n", "\n", "nonsense\n"] {
-        let asked = Terminal::run(operator(&app.url, &["groups", "delete", "g"]), (24, 80), answer).await;
-        assert_eq!(asked.code, 1, "{asked:?}");
-        assert!(
-            asked.text.contains("Delete the group t/n/g, at http://") && asked.text.contains("nothing was deleted"),
-            "{asked:?}"
-        );
-    }
-    let asked = Terminal::run(operator(&app.url, &["sessions", "delete", "g", "a"]), (24, 80), "y\n").await;
-    assert!(asked.code == 0 && asked.text.contains("session a deleted"), "{asked:?}");
-    let unasked = Terminal::run(operator(&app.url, &["groups", "delete", "g", "--yes"]), (24, 80), "").await;
-    assert!(unasked.code == 0 && !unasked.text.contains("[y/N]"), "{unasked:?}");
-}
-
-#[tokio::test]
-async fn whoever_deletes_what_is_live_is_shown_what_will_happen_and_the_client_is_waited_for() {
-    let app = TestApp::start().await;
-    app.group_of("g", MINUTE, &["a", "b", "c"]).await;
-    for session in ["a", "b"] {
-        app.beat("g", session, 100.0).await;
-    }
-    let size = (24, 300);
-    for (arguments, consequences) in [
-        (&["sessions", "delete", "g", "a"][..], "a is Primary, and does not know of this until its next heartbeat."),
-        (&["sessions", "delete", "g", "a"], "Nobody else is Primary before its lease has run out: for up to "),
-        (&["sessions", "delete", "g", "b"], "b is not Primary, and live"),
-        (&["sessions", "delete", "g", "c"], "c is silent."),
-        (&["sessions", "delete", "g", "d"], "d is not there."),
-        (&["groups", "delete", "g", "--force"], "2 of its 3 sessions are live. a is Primary"),
-        (&["groups", "delete", "g", "--force"], "its terms go on from 1."),
-    ] {
-        let asked = Terminal::run(operator(&app.url, arguments), size, "n\n").await;
-        let place = |text: &str| asked.text.find(text);
-        assert!(place(consequences).is_some() && place(consequences) < place("[y/N]"), "{arguments:?}: {asked:?}");
-    }
-    assert_eq!(run(&app, &["sessions", "delete", "g", "a"]).await.ok(), "session a deleted\n");
-    assert_eq!(app.beat("g", "b", 100.0).await, 2, "not before the lease of a has run out");
-    assert_eq!(run(&app, &["groups", "delete", "g", "--force"]).await.ok(), "group g deleted\n");
-    app.group_of("g", MINUTE, &["b"]).await;
-    assert_eq!(app.beat("g", "b", 100.0).await, 2);
-}
-
-#[tokio::test]
-async fn a_timeout_that_gets_shorter_is_warned_of() {
-    let app = TestApp::start().await;
-    app.group_of("g", MINUTE, &[]).await;
-    let shorter = "Id: g\nFailoverTimeout: 00:00:30\n";
-    for arguments in [&["groups", "apply", "-f", "-", "--dry-run"][..], &["groups", "apply", "-f", "-"]] {
-        let ran = run_with(operator(&app.url, arguments), shorter).await;
-        assert!(ran.code == 0 && ran.err.contains("the timeout gets shorter, from 00:01:00 to 00:00:30"), "{ran:?}");
-    }
-    for not_shorter in [shorter, "Id: g\nFailoverTimeout: 00:02:00\n"] {
-        let ran = run_with(operator(&app.url, &["groups", "apply", "-f", "-"]), not_shorter).await;
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
-    }
-}
-
-#[tokio::test]
-async fn watching_shows_a_change_as_it_happens() {
-    let app = TestApp::start().await;
-    app.group_of("g", MINUTE, &["a", "b"]).await;
-    // So seldom that only the stream of events can be what it hears of a change by.
-    let watch = &["status", "--watch", "--interval", "1h"];
-    let terminal = Terminal::start(operator(&app.url, watch), (10, 60));
-    terminal.shows("live").await;
-    terminal.shows("1 group, 1 at risk").await;
-    app.beat("g", "a", 100.0).await;
-    terminal.shows("g      NoStandby  a").await;
-    app.beat("g", "b", 100.0).await;
-    app.delete("/g/clientsessions/a").await.expect_ok();
-    app.beat("g", "b", 100.0).await;
-    terminal.shows("g      NoStandby  b").await;
-    terminal.interrupt();
-    let ended = terminal.ended().await;
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.raw.starts_with("\x1b[?1049h") && ended.raw.trim_end().ends_with("\x1b[?1049l"), "{ended:?}");
-    assert!(ended.lines().iter().all(|line| line.chars().count() <= 60), "{ended:?}");
-
-    // In a pipe: the table again, when more has changed in it than durations.
-    let mut piped = Going::start(operator(&app.url, &["status", "--watch", "--interval", "100ms"]));
-    let mut table = vec![piped.line().await, piped.line().await];
-    app.delete("/g/clientsessions/b").await.expect_ok();
-    table.extend([piped.line().await, piped.line().await, piped.line().await]);
-    assert!(
-        table[1].starts_with("g      NoStandby  b") && table[2].is_empty() && table[4].starts_with("g      -"),
-        "{table:?}"
-    );
-}
-
-#[tokio::test]
 async fn bash_completes_commands_and_flags() {
     let complete = |words: &'static str| async move {
-        let bin = env!("CARGO_BIN_EXE_client-failover");
         let script = format!(
-            "source <({bin} completion bash)
+            "source <({PROGRAM} completion bash)
              COMP_WORDS=({words}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
              function=$(complete -p client-failover | sed 's/.*-F \\([^ ]*\\).*/\\1/')
              $function client-failover \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"

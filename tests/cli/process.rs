@@ -1,148 +1,20 @@
 //! The program as people run it: started, asked, killed, stopped, and called wrongly.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use client_failover::postgres::{Postgres, PostgresOptions};
+use client_failover_workshop::needs;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, geteuid};
+use nix::unistd::{Pid, User};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::credentials::program;
-use crate::support::helpers::{TestDatabase, copy_program, eventually, remove_after_the_run, scratch_dir};
-
-pub const GROUP: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g";
-
-/// The program with a data directory of its own, on a free port.
-pub fn private(data_dir: &Path) -> Command {
-    let mut command = program();
-    command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
-    command
-}
-
-pub fn new_data_dir() -> PathBuf {
-    let dir = scratch_dir("process");
-    remove_after_the_run(&dir);
-    dir
-}
-
-/// A running service. Killed when dropped.
-pub struct Running {
-    child: Child,
-    pub url: String,
-    pub banner: String,
-    pub http: reqwest::Client,
-}
-
-impl Running {
-    /// Starts it and reads its banner.
-    pub async fn start(mut command: Command) -> Running {
-        tokio::task::spawn_blocking(move || {
-            let mut child = command.spawn().expect("it starts");
-            let mut banner = String::new();
-            let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
-            while !banner.contains(" demo\n") {
-                if output.read_line(&mut banner).expect("it is text") == 0 {
-                    let mut said = String::new();
-                    let _ = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
-                    panic!("it ended ({:?}): {banner}{said}", child.wait());
-                }
-            }
-            let url = banner
-                .split_whitespace()
-                .find(|word| word.starts_with("http://") || word.starts_with("https://"))
-                .expect("it has a URL");
-            let url = url.trim_end_matches('.').to_owned();
-            Running { child, url, banner, http: reqwest::Client::new() }
-        })
-        .await
-        .expect("it starts")
-    }
-
-    pub async fn ask(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
-        let answer =
-            self.http.request(method, format!("{}{path}", self.url)).json(&body).send().await.expect("it answers");
-        let status = answer.status().as_u16();
-        (status, answer.json().await.expect("it is JSON"))
-    }
-
-    pub async fn set_up(&self) {
-        assert_eq!(self.ask(reqwest::Method::PUT, GROUP, json!({"Milliseconds": 60_000})).await.0, 200);
-        for session in ["a", "b"] {
-            let path = format!("{GROUP}/clientsessions");
-            assert_eq!(self.ask(reqwest::Method::POST, &path, json!({"Id": session})).await.0, 200);
-        }
-    }
-
-    pub async fn beat(&self, session: &str) -> Value {
-        let path = format!("{GROUP}/clientsessions/{session}");
-        let (status, body) = self.ask(reqwest::Method::POST, &path, json!({"PercentHealthyStreams": 100})).await;
-        assert_eq!(status, 200, "{body}");
-        body["Role"].clone()
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().expect("a number")), signal).expect("it is ours");
-    }
-
-    /// As when whoever reads its log goes away.
-    pub fn close_standard_error(&mut self) {
-        drop(self.child.stderr.take());
-    }
-
-    /// Its exit code, within 10 s, and what it said on standard error.
-    pub async fn end(mut self) -> (Option<i32>, String) {
-        let began = Instant::now();
-        let mut status = None;
-        eventually("the service ends", async || {
-            status = self.child.try_wait().expect("it is ours");
-            status.is_some()
-        })
-        .await;
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        let said = self.child.stderr.take().map(read_all).unwrap_or_default();
-        (status.and_then(|status| status.code()), said)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_all(mut stderr: ChildStderr) -> String {
-    let mut said = String::new();
-    stderr.read_to_string(&mut said).expect("it is text");
-    said
-}
-
-/// Runs it to its end.
-pub async fn run(mut command: Command) -> Output {
-    let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
-    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it ends by itself").expect("it runs")
-}
-
-/// What it says, on one line, when it cannot be used like that.
-pub async fn refusal(command: Command) -> String {
-    let output = run(command).await;
-    let said = String::from_utf8(output.stderr).expect("it is text");
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(output.stdout.is_empty());
-    said
-}
+use crate::support::helpers::{TestDatabase, eventually};
+use crate::support::program::{GROUP, Running, new_data_dir, private, program, program_for_all, refusal, run};
 
 /// The number of the private server, if one is noted.
 fn server_pid(data_dir: &Path) -> Option<i32> {
@@ -161,22 +33,6 @@ async fn it_starts_with_a_banner_that_works_and_leaves_nothing_behind() {
     assert_eq!((status, body), (200, json!("ready")));
     service.set_up().await;
     assert_eq!(service.beat("a").await, 1);
-
-    // The commands of the banner, as a shell would run them.
-    for (first_word, shows) in [("curl", "\"pump\""), ("psql", "primary_session")] {
-        let line = service.banner.lines().map(str::trim).find(|line| line.starts_with(first_word));
-        let line = line.unwrap_or_else(|| panic!("no {first_word} in {}", service.banner)).to_owned();
-        let installed = Command::new(first_word).arg("--version").output().is_ok();
-        if !installed {
-            println!("{first_word} is not installed: its line of the banner is not tried");
-            continue;
-        }
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &line]).stdin(Stdio::null());
-        let output = run(shell).await;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && said.contains(shows), "{line}: {output:?}");
-    }
 
     let server = server_pid(&data_dir).expect("it runs");
     service.signal(Signal::SIGTERM);
@@ -236,32 +92,16 @@ async fn requests_in_flight_finish_when_it_is_told_to_stop() {
     assert_eq!(ticks, [json!({"ticks": 50_000_000})]);
 }
 
+/// Where somebody else runs the tests, every other here is such a test.
+#[needs("root")]
 #[tokio::test]
 async fn an_ordinary_user_runs_it_with_a_private_database() {
-    let user = match geteuid().is_root() {
-        true => User::from_name("nobody").ok().flatten(),
-        false => None,
-    };
-    let Some(user) = user else {
-        println!("not root, or nobody to be: every other test here runs as an ordinary user already");
-        return;
-    };
+    let user = User::from_name("nobody").ok().flatten().expect("there is an account for nobody");
     let data_dir = new_data_dir();
     std::os::unix::fs::chown(&data_dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("it is ours");
-    // The build may be in a folder that is closed to others.
-    let copy = new_data_dir().join("client-failover");
-    copy_program(Path::new(env!("CARGO_BIN_EXE_client-failover")), &copy);
-    let mut command = Command::new(copy);
-    command
-        .args(["--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(&data_dir)
-        .env_remove("DATABASE_URL")
-        .uid(user.uid.as_raw())
-        .gid(user.gid.as_raw())
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let mut command = program_for_all();
+    command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir);
+    command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     let service = Running::start(command).await;
     service.set_up().await;
     assert_eq!(service.beat("a").await, 1);
@@ -358,10 +198,9 @@ async fn help_and_version_go_to_standard_output() {
     for (flag, shows) in [("--help", "--database-url"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let mut command = program();
         command.arg(flag);
-        let output = run(command).await;
-        assert_eq!(output.status.code(), Some(0));
-        assert!(String::from_utf8_lossy(&output.stdout).contains(shows));
-        assert!(output.stderr.is_empty());
+        let ran = run(command).await;
+        assert!(ran.err.is_empty(), "{ran:?}");
+        assert!(ran.ok().contains(shows));
     }
 }
 
@@ -440,7 +279,7 @@ async fn a_password_is_never_shown() {
     }
     let mut help = program();
     help.arg("--help").env("DATABASE_URL", "postgres://u:swordfish@db/x");
-    assert!(!String::from_utf8_lossy(&run(help).await.stdout).contains("swordfish"));
+    assert!(!run(help).await.ok().contains("swordfish"));
 }
 
 #[tokio::test]
@@ -449,9 +288,7 @@ async fn migrate_brings_the_tables_up_to_date_and_ends() {
     for _ in 0..2 {
         let mut command = program();
         command.arg("migrate").env("DATABASE_URL", database.url());
-        let output = run(command).await;
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stdout).contains("up to date"));
+        assert!(run(command).await.ok().contains("up to date"));
     }
     let tables =
         database.rows("SELECT count(*) AS tables FROM pg_tables WHERE tablename IN ('groups', 'sessions')").await;
@@ -472,7 +309,7 @@ async fn told_not_to_migrate_it_waits_for_the_tables_and_says_so() {
 
     let mut migrate = program();
     migrate.arg("migrate").env("DATABASE_URL", database.url());
-    assert!(run(migrate).await.status.success());
+    run(migrate).await.ok();
     is_ready(&service).await;
     service.set_up().await;
     assert_eq!(service.beat("a").await, 1);

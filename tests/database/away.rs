@@ -1,7 +1,8 @@
 //! The database as it is, and the database that goes away: restarted, read-only, cut off, slow to
 //! answer.
 
-use std::path::PathBuf;
+mod tables;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use refinery_core::{Migration, Runner};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::instrument::WithSubscriber as _;
 
@@ -21,6 +22,7 @@ use crate::support::helpers::{
     Answer, TestApp, TestDatabase, TestReplica, connect_options, eventually, remove_after_the_run, scratch_dir,
     settings, store_options, without_sweeps,
 };
+use crate::support::proxy::{Gate, Proxy};
 
 const MINUTE: i64 = 60_000;
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,99 +35,33 @@ fn is_bounded_503(answer: Answer, asked: Instant) -> String {
     reason
 }
 
-/// What goes on between the service and the server.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Line {
-    /// Everything passes.
-    Good,
-    /// Connections are cut, and new ones as well.
-    Cut,
-    /// Nothing moves, and nobody says so.
-    Stalled,
-    /// The server gets everything, and its answers are lost.
-    Mute,
-    /// The next COMMIT reaches the server, and the connection breaks before its answer does. Then
-    /// all is good.
-    LosesCommit,
+/// A proxy in front of the tests' server.
+async fn proxy_to(server: &PgConnectOptions) -> Proxy {
+    let socket = server.get_socket().expect("it has a socket").join(format!(".s.PGSQL.{}", server.get_port()));
+    Proxy::to_socket(socket).await
 }
 
-/// A TCP proxy in front of the tests' server.
-struct Proxy {
-    port: u16,
-    line: Arc<watch::Sender<Line>>,
+/// Of a replica that reaches its database through a proxy, and gives up on it after [`TIMEOUT`].
+fn settings_through(proxy: &Proxy, database: &TestDatabase) -> Settings {
+    let through = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(proxy.port)
+        .username(database.connect_options().get_username())
+        .database(database.connect_options().get_database().expect("it has a name"))
+        .ssl_mode(PgSslMode::Disable);
+    let mut settings = settings(through);
+    settings.store.operation_timeout = TIMEOUT;
+    settings
 }
 
-impl Proxy {
-    async fn start(server: &PgConnectOptions) -> Proxy {
-        let socket = server.get_socket().expect("it has a socket").join(format!(".s.PGSQL.{}", server.get_port()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let port = listener.local_addr().expect("it is bound").port();
-        let line = Arc::new(watch::Sender::new(Line::Good));
-        let shared = line.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, socket.clone(), shared.clone()));
-            }
-        });
-        Proxy { port, line }
-    }
-
-    fn set(&self, line: Line) {
-        self.line.send_replace(line);
-    }
-
-    /// Of a replica that reaches its database through this, and gives up on it after [`TIMEOUT`].
-    fn settings(&self, database: &TestDatabase) -> Settings {
-        let through = PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(self.port)
-            .username(database.connect_options().get_username())
-            .database(database.connect_options().get_database().expect("it has a name"))
-            .ssl_mode(PgSslMode::Disable);
-        let mut settings = settings(through);
-        settings.store.operation_timeout = TIMEOUT;
-        settings
-    }
-}
-
-/// One connection, for as long as the line allows.
-async fn carry(mut client: TcpStream, socket: PathBuf, line: Arc<watch::Sender<Line>>) {
-    let mut state = line.subscribe();
-    let Ok(mut server) = UnixStream::connect(socket).await else { return };
-    let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
-    let mut commit_is_lost = false;
-    loop {
-        let now = *state.borrow_and_update();
-        let moves = now != Line::Stalled;
-        tokio::select! {
-            changed = state.changed() => if changed.is_err() { return },
-            read = client.read(&mut from_client), if moves => {
-                let Ok(count @ 1..) = read else { return };
-                let sent = &from_client[..count];
-                let commits = sent.windows(6).any(|window| window == b"COMMIT");
-                commit_is_lost |= now == Line::LosesCommit && commits;
-                if server.write_all(sent).await.is_err() { return }
-            }
-            read = server.read(&mut from_server), if moves => {
-                let Ok(count @ 1..) = read else { return };
-                if commit_is_lost {
-                    line.send_replace(Line::Good);
-                    return;
-                }
-                if now != Line::Mute && client.write_all(&from_server[..count]).await.is_err() { return }
-            }
-        }
-        if *state.borrow() == Line::Cut {
-            return;
-        }
-    }
-}
+/// The next COMMIT reaches the server, and the connection breaks before its answer comes back.
+const LOSES_COMMIT: Gate = Gate::LosesAnswer { to: "COMMIT" };
 
 /// A database behind a proxy, and a group `g` in it with the Primary `a` and the standby `b`.
 async fn start_behind_a_proxy() -> (Proxy, TestDatabase, TestReplica) {
     let database = TestDatabase::new().await;
-    let proxy = Proxy::start(&database.connect_options()).await;
-    let mut settings = proxy.settings(&database);
+    let proxy = proxy_to(&database.connect_options()).await;
+    let mut settings = settings_through(&proxy, &database);
     // The tables are there, and what is lost later is not what it begins with.
     settings.migrate = false;
     let replica = TestReplica::start(settings).await;
@@ -153,10 +89,10 @@ async fn is_good_again(replica: &TestReplica) {
     assert_eq!(replica.beat("g", "b", 100.0).await, 0);
 }
 
-async fn a_fault_of_the_line_is_a_503_in_time(fault: Line) {
+async fn a_fault_of_the_line_is_a_503_in_time(fault: Gate) {
     let (proxy, database, replica) = start_behind_a_proxy().await;
     for _ in 0..2 {
-        proxy.set(fault);
+        proxy.set_gate(fault);
         let asked = Instant::now();
         let beats = (0..8).map(|_| replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100})));
         let all = futures_util::future::join4(
@@ -171,7 +107,7 @@ async fn a_fault_of_the_line_is_a_503_in_time(fault: Line) {
         }
         let ready = Answer::of(replica.http.get(format!("{}/health/ready", replica.url))).await;
         ready.expect_error(503);
-        proxy.set(Line::Good);
+        proxy.set_gate(Gate::Open);
         is_good_again(&replica).await;
     }
     assert_eq!(database.trace("g").await, ["a 0>1 first_heartbeat heartbeat 1"]);
@@ -179,12 +115,12 @@ async fn a_fault_of_the_line_is_a_503_in_time(fault: Line) {
 
 #[tokio::test]
 async fn cut_connections_are_503_in_time_and_good_again_without_a_role_change() {
-    a_fault_of_the_line_is_a_503_in_time(Line::Cut).await;
+    a_fault_of_the_line_is_a_503_in_time(Gate::Closed).await;
 }
 
 #[tokio::test]
 async fn a_line_that_stalls_is_503_in_time_and_good_again_without_a_role_change() {
-    a_fault_of_the_line_is_a_503_in_time(Line::Stalled).await;
+    a_fault_of_the_line_is_a_503_in_time(Gate::Held).await;
 }
 
 #[tokio::test]
@@ -194,8 +130,7 @@ async fn connections_cut_at_any_moment_leave_every_200_committed() {
     for round in 0..12_u64 {
         let cut = async {
             tokio::time::sleep(Duration::from_micros(700 * round)).await;
-            proxy.set(Line::Cut);
-            proxy.set(Line::Good);
+            proxy.cut();
         };
         let sent = format!("2024-01-01T00:00:{round:02}Z");
         let beat = replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100, "HeartbeatTime": sent}));
@@ -217,10 +152,10 @@ async fn connections_cut_at_any_moment_leave_every_200_committed() {
 #[tokio::test]
 async fn answers_that_are_swallowed_are_503_in_time_and_harmless() {
     let (proxy, database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::Mute);
+    proxy.set_gate(Gate::Mute);
     let asked = Instant::now();
     is_bounded_503(replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100})).await, asked);
-    proxy.set(Line::Good);
+    proxy.set_gate(Gate::Open);
     is_good_again(&replica).await;
     assert_eq!(database.trace("g").await, ["a 0>1 first_heartbeat heartbeat 1"]);
 }
@@ -228,13 +163,13 @@ async fn answers_that_are_swallowed_are_503_in_time_and_harmless() {
 #[tokio::test]
 async fn a_heartbeat_whose_commit_is_not_confirmed_is_repeated_and_counts_once() {
     let (proxy, database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     assert_eq!(replica.beat("g", "b", 200.0 / 2.0).await, 0);
-    assert_eq!(*proxy.line.borrow(), Line::Good, "it was lost, or nothing was tried");
+    assert_eq!(proxy.gate(), Gate::Open, "it was lost, or nothing was tried");
     replica.delete("/g/clientsessions/a").await.expect_ok();
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     let answer = replica.heartbeat("g", "b", json!({"PercentHealthyStreams": 100})).await;
-    assert_eq!(*proxy.line.borrow(), Line::Good);
+    assert_eq!(proxy.gate(), Gate::Open);
     assert_eq!(answer.header("Failover-Term"), "2");
     assert_eq!(answer.expect_ok()["Role"], 1);
     assert_eq!(
@@ -246,9 +181,9 @@ async fn a_heartbeat_whose_commit_is_not_confirmed_is_repeated_and_counts_once()
 #[tokio::test]
 async fn a_yielding_heartbeat_whose_commit_is_not_confirmed_yields_once() {
     let (proxy, database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     assert_eq!(replica.beat("g", "a", 10.0).await, 0);
-    assert_eq!(*proxy.line.borrow(), Line::Good);
+    assert_eq!(proxy.gate(), Gate::Open);
     assert_eq!(replica.beat("g", "b", 100.0).await, 2, "the handover is open until the old lease has run out");
     assert_eq!(database.trace("g").await[1..], ["b 0>2 healthier heartbeat 1", "a 1>0 yielded heartbeat 1"]);
 }
@@ -256,10 +191,10 @@ async fn a_yielding_heartbeat_whose_commit_is_not_confirmed_yields_once() {
 #[tokio::test]
 async fn a_deletion_whose_commit_is_not_confirmed_is_503_and_not_404() {
     let (proxy, database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.delete("/g/clientsessions/b").await.expect_error(503);
     replica.delete("/g/clientsessions/b").await.expect_error(404);
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.delete("/g?force=true").await.expect_error(503);
     replica.delete("/g").await.expect_error(404);
     assert_eq!(database.trace("g").await[1..], ["a 1>0 session_deleted operator 1"]);
@@ -268,13 +203,13 @@ async fn a_deletion_whose_commit_is_not_confirmed_is_503_and_not_404() {
 #[tokio::test]
 async fn what_is_idempotent_succeeds_although_its_commit_is_not_confirmed() {
     let (proxy, _database, replica) = start_behind_a_proxy().await;
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.post("", json!({"Id": "new"})).await.expect_ok();
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.put("/new", json!({"Milliseconds": 5_000})).await.expect_ok();
-    proxy.set(Line::LosesCommit);
+    proxy.set_gate(LOSES_COMMIT);
     replica.post("/new/clientsessions", json!({"Id": "s"})).await.expect_ok();
-    assert_eq!(*proxy.line.borrow(), Line::Good);
+    assert_eq!(proxy.gate(), Gate::Open);
     assert!(replica.get("/new").await.expect_ok()["Clients"]["s"].is_object());
 }
 
@@ -453,12 +388,12 @@ async fn an_unmigrated_database_is_said_to_be_one_and_served_once_it_is_migrated
 #[tokio::test]
 async fn a_line_that_breaks_while_it_migrates_is_waited_for() {
     let database = TestDatabase::empty().await;
-    let proxy = Proxy::start(&database.connect_options()).await;
+    let proxy = proxy_to(&database.connect_options()).await;
     // Nothing but migrations commits where there are no tables.
-    proxy.set(Line::LosesCommit);
-    let replica = TestReplica::start(proxy.settings(&database)).await;
+    proxy.set_gate(LOSES_COMMIT);
+    let replica = TestReplica::start(settings_through(&proxy, &database)).await;
     replica.wait_until_ready().await;
-    assert_eq!(*proxy.line.borrow(), Line::Good, "it was lost, or nothing was tried");
+    assert_eq!(proxy.gate(), Gate::Open, "it was lost, or nothing was tried");
     replica.group_of("g", MINUTE, &["a"]).await;
     assert_eq!(replica.beat("g", "a", 100.0).await, 1);
     replica.stop().await;
@@ -502,255 +437,23 @@ async fn a_migration_behind_a_reader_stops_no_heartbeat_and_says_who_is_in_its_w
     });
     let mut longest = Duration::ZERO;
     let said = || String::from_utf8_lossy(&log.0.lock().expect("nobody panics with it")).into_owned();
-    let began = Instant::now();
-    // For as long as it takes it to try several times.
-    while began.elapsed() < Duration::from_secs(4) {
+    let mut beat = async || {
         let asked = Instant::now();
         assert_eq!(app.beat("g", "a", 100.0).await, 1);
         assert_eq!(app.beat("g", "b", 100.0).await, 0);
         longest = longest.max(asked.elapsed());
+    };
+    // While it tries, and when it has given up and tries again.
+    while !said().contains("nightly dump") {
+        beat().await;
     }
+    is_waiting_for_a_lock(&app.database).await;
+    beat().await;
     println!("the longest two heartbeats took {longest:?}");
     assert!(longest < Duration::from_secs(2), "{longest:?}");
-    assert!(said().contains("nightly dump"), "{}", said());
     assert!(!migration.is_finished());
     sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("it ends");
     assert_eq!(migration.await.expect("no panic").expect("it migrates"), 1);
     assert_eq!(app.beat("g", "a", 100.0).await, 1);
     store.close().await;
-}
-
-async fn refusal(database: &TestDatabase, statement: &str) -> String {
-    let mut connection = database.connect().await;
-    let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await;
-    refused.expect_err(statement).to_string()
-}
-
-#[tokio::test]
-async fn the_database_itself_refuses_what_must_not_be() {
-    let app = TestApp::start_with(without_sweeps).await;
-    app.group_of("g", MINUTE, &["a", "b", "c"]).await;
-    assert_eq!(app.beat("g", "a", 50.0).await, 1);
-    assert_eq!(app.beat("g", "b", 90.0).await, 2);
-    for (statement, kept_true) in [
-        ("UPDATE sessions SET role = 1 WHERE session_id = 'c'", "sessions_at_most_one_primary"),
-        ("UPDATE sessions SET role = 2 WHERE session_id = 'c'", "sessions_at_most_one_pending_primary"),
-        ("UPDATE sessions SET role = 7 WHERE session_id = 'c'", "sessions_role_is_known"),
-        ("UPDATE groups SET term = -1", "groups_term_never_negative"),
-        ("UPDATE groups SET failover_timeout_ticks = 1", "groups_timeout_between_100_ms_and_24_h"),
-        ("UPDATE groups SET vacancy = 'sold'", "groups_vacancy_is_known"),
-        ("UPDATE groups SET handover_from = 'a'", "groups_handover_is_whole"),
-        ("UPDATE heartbeats SET percent_healthy_streams = 100.1", "heartbeats_health_is_a_percentage"),
-        ("UPDATE heartbeats SET percent_healthy_streams = 'NaN'", "heartbeats_health_is_a_percentage"),
-        ("UPDATE role_transitions SET reason = 'whim'", "role_transitions_reason_is_known"),
-        ("UPDATE role_transitions SET to_role = from_role", "role_transitions_change_something"),
-        ("INSERT INTO service_liveness (alive_at) VALUES (now())", "service_liveness_has_one_row"),
-    ] {
-        let said = refusal(&app.database, statement).await;
-        assert!(said.contains(kept_true), "{statement}: {said}");
-    }
-}
-
-#[tokio::test]
-async fn a_group_with_bad_rows_is_a_500_of_its_own_and_costs_the_others_nothing() {
-    const GOOD: usize = 12;
-    let app = TestApp::start().await;
-    for n in 0..GOOD {
-        app.group_of(&format!("good{n}"), MINUTE, &["a"]).await;
-    }
-    let spoil = [
-        ("UPDATE sessions SET role = 1 FROM groups g WHERE g.group_key = sessions.group_key AND group_id = 'bad0'"),
-        ("UPDATE heartbeats SET lease_until = 'infinity' FROM groups g WHERE g.group_key = heartbeats.group_key AND group_id = 'bad1'"),
-    ];
-    for n in 0..spoil.len() {
-        app.group_of(&format!("bad{n}"), MINUTE, &["a", "b"]).await;
-        assert_eq!(app.beat(&format!("bad{n}"), "a", 100.0).await, 1);
-        assert_eq!(app.beat(&format!("bad{n}"), "b", 100.0).await, 0);
-    }
-    app.database.execute("DROP INDEX sessions_at_most_one_primary").await;
-    for (n, statement) in spoil.iter().enumerate() {
-        // Where a check refuses it, there is nothing to survive.
-        let mut connection = app.database.connect().await;
-        let stored = sqlx::raw_sql(*statement).execute(&mut connection).await.is_ok();
-        for _ in 0..3 {
-            let good = (0..GOOD).map(async |good| app.beat(&format!("good{good}"), "a", 100.0).await);
-            let bad = async {
-                let answer = app.heartbeat(&format!("bad{n}"), "a", json!({"PercentHealthyStreams": 100})).await;
-                if stored {
-                    let reason = answer.expect_error(500);
-                    assert!(!reason.contains("role") && !reason.contains("lease"), "{reason}");
-                }
-            };
-            let (roles, ()) = tokio::join!(futures_util::future::join_all(good), bad);
-            assert_eq!(roles, [1; GOOD]);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_row_that_somebody_holds_costs_the_other_groups_nothing() {
-    let app = TestApp::start_with(|settings| settings.store.operation_timeout = Duration::from_secs(2)).await;
-    for group in ["held", "free"] {
-        app.group_of(group, MINUTE, &["a"]).await;
-        assert_eq!(app.beat(group, "a", 100.0).await, 1);
-    }
-    let mut holder = app.database.connect().await;
-    let mut transaction = holder.begin().await.expect("it begins");
-    let lock =
-        "SELECT 1 FROM heartbeats JOIN groups USING (group_key) WHERE group_id = 'held' FOR UPDATE OF heartbeats";
-    sqlx::query(lock).execute(&mut *transaction).await.expect("it locks");
-    let held = async { app.heartbeat("held", "a", json!({"PercentHealthyStreams": 100})).await };
-    let free = async {
-        is_waiting_for_a_lock(&app.database).await;
-        let asked = Instant::now();
-        app.beat("free", "a", 100.0).await;
-        asked.elapsed()
-    };
-    let (held, waited) = tokio::join!(held, free);
-    held.expect_error(503);
-    assert!(waited < Duration::from_secs(1), "{waited:?}");
-    transaction.rollback().await.expect("it ends");
-    assert_eq!(app.beat("held", "a", 100.0).await, 1);
-}
-
-#[tokio::test]
-async fn every_table_view_and_column_is_explained() {
-    let database = TestDatabase::new().await;
-    let missing = database
-        .rows(
-            "SELECT c.relname || coalesce('.' || a.attname, '') AS unexplained
-             FROM pg_class c
-             LEFT JOIN LATERAL (
-                 SELECT 0::smallint AS attnum, NULL::name AS attname
-                 UNION ALL
-                 SELECT attnum, attname FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-             ) a ON true
-             WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')
-                 AND CASE a.attnum WHEN 0 THEN obj_description(c.oid, 'pg_class') ELSE col_description(c.oid, a.attnum) END IS NULL
-             UNION ALL
-             SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL",
-        )
-        .await;
-    assert_eq!(missing, Vec::<Value>::new());
-}
-
-#[tokio::test]
-async fn every_constraint_and_index_has_a_name_that_says_what_it_keeps_true() {
-    let database = TestDatabase::new().await;
-    // Names that PostgreSQL makes up end in what they are.
-    let made_up = database
-        .rows(
-            "SELECT conname AS name FROM pg_constraint
-             WHERE connamespace = 'public'::regnamespace
-                 AND (conname ~ '_(pkey|fkey|check|excl)[0-9]*$' OR contype = 'u' AND conname ~ '_key[0-9]*$')
-             UNION SELECT relname FROM pg_class
-             WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND relname ~ '_(pkey|idx)[0-9]*$'",
-        )
-        .await;
-    // Refinery's own table.
-    assert_eq!(made_up, [json!({"name": "refinery_schema_history_pkey"})]);
-}
-
-/// At a million sessions the difference is between milliseconds and seconds.
-#[tokio::test]
-async fn a_look_at_one_group_does_not_judge_the_sessions_of_all() {
-    let database = TestDatabase::new().await;
-    database
-        .execute(
-            "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, failover_timeout_ticks)
-             SELECT gen_random_uuid(), 't', 'n', 'g' || i, 600000000 FROM generate_series(1, 2000) i;
-             INSERT INTO sessions (group_key, session_id) SELECT group_key, 'a' FROM groups;
-             ANALYZE",
-        )
-        .await;
-    for view in ["group_status", "session_status", "group_risks"] {
-        let explain = format!(
-            "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM {view} WHERE tenant_id = 't' AND namespace_id = 'n' AND group_id = 'g7'"
-        );
-        let row =
-            sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut database.connect().await).await.expect("it runs");
-        let plan: String = row.try_get_unchecked(0).expect("a text");
-        let plan: Value = serde_json::from_str(&plan).expect("it is JSON");
-        let mut most = 0.0_f64;
-        rows_of(&plan, "sessions", &mut most);
-        assert!(most < 10.0, "{view} reads {most} sessions: {plan}");
-    }
-}
-
-/// The most rows that a step of a plan reads of a table.
-fn rows_of(plan: &Value, table: &str, most: &mut f64) {
-    match plan {
-        Value::Array(steps) => steps.iter().for_each(|step| rows_of(step, table, most)),
-        Value::Object(step) => {
-            if step.get("Relation Name").is_some_and(|name| name == table) {
-                let number = |name: &str| step.get(name).and_then(Value::as_f64).unwrap_or_default();
-                let rows = number("Actual Rows") + number("Rows Removed by Filter");
-                *most = most.max(rows * number("Actual Loops"));
-            }
-            step.values().for_each(|step| rows_of(step, table, most));
-        }
-        _ => {}
-    }
-}
-
-#[tokio::test]
-async fn the_tables_of_groups_can_be_spread_by_the_groups_key() {
-    let database = TestDatabase::new().await;
-    let tables = "('groups', 'sessions', 'heartbeats', 'role_transitions', 'configuration_changes')";
-    let crossing = database
-        .rows(&format!(
-            "SELECT i.indexrelid::regclass::text AS crossing FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
-             WHERE c.relname IN {tables} AND i.indisunique AND a.attname <> 'group_key'
-             UNION ALL
-             SELECT k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.conkey[1]
-             WHERE c.relname IN {tables} AND k.contype = 'f' AND a.attname <> 'group_key'"
-        ))
-        .await;
-    assert_eq!(crossing, Vec::<Value>::new());
-    let keys = database
-        .rows(&format!("SELECT count(*) AS keys FROM pg_index i JOIN pg_class c ON c.oid = indrelid WHERE relname IN {tables} AND indisprimary"))
-        .await;
-    assert_eq!(keys, [json!({"keys": 5})]);
-}
-
-#[tokio::test]
-async fn the_views_say_what_is_true_now() {
-    let app = TestApp::start_with(without_sweeps).await;
-    app.group_of("g", MINUTE, &["a", "b", "mute"]).await;
-    app.beat("g", "a", 50.0).await;
-    app.database.let_time_pass(10_000).await;
-    app.beat("g", "b", 90.5).await;
-    let sessions = app
-        .database
-        .rows(
-            "SELECT session_id, role, live, health::float8 AS health, seconds_since_heartbeat BETWEEN 10 AND 30 AS ten_s_ago,
-                 lease_seconds_left BETWEEN 30 AND 50 AS fifty_s_left
-             FROM session_status WHERE tenant_id = 't' AND namespace_id = 'n' AND group_id = 'g' ORDER BY session_id",
-        )
-        .await;
-    assert_eq!(
-        sessions,
-        [
-            json!({"session_id": "a", "role": "Primary", "live": true, "health": 50, "ten_s_ago": true, "fifty_s_left": true}),
-            json!({"session_id": "b", "role": "PendingPrimary", "live": true, "health": 90.5, "ten_s_ago": false, "fifty_s_left": false}),
-            json!({"session_id": "mute", "role": "Secondary", "live": false, "health": null, "ten_s_ago": null, "fifty_s_left": false})
-        ]
-    );
-    let groups = app
-        .database
-        .rows(
-            "SELECT primary_session, primary_since > now() - interval '1 min' AS just_now, pending_primary_session, term,
-                 watermark, live_sessions, registered_sessions, failover_timeout = interval '1 min' AS a_minute, handover_from
-             FROM group_status",
-        )
-        .await;
-    assert_eq!(
-        groups,
-        [
-            json!({"primary_session": "a", "just_now": true, "pending_primary_session": "b", "term": 1, "watermark": null,
-            "live_sessions": 2, "registered_sessions": 3, "a_minute": true, "handover_from": null})
-        ]
-    );
 }

@@ -293,7 +293,7 @@ async fn after_a_step_back_leases_end_one_of_their_lengths_after_it_was_noticed(
     eventually("the standby is granted", async || replica.beat("left", "b", 100.0).await == 1).await;
     let waited = noticed.elapsed();
     assert!(waited >= Duration::from_millis(SHORT as u64 - 200), "{waited:?}: not before the lease may have ended");
-    assert!(waited <= Duration::from_millis(SHORT as u64 * 2), "{waited:?}");
+    assert!(waited <= Duration::from_millis(SHORT as u64 * 5), "{waited:?}: far less than the clock was set back");
     eventually("nobody is left Primary of the dead group", async || {
         let held =
             "SELECT count(*)::float8 FROM sessions JOIN groups USING (group_key) WHERE group_id = 'dead' AND role = 1";

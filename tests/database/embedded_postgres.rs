@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use client_failover::postgres::{Postgres, PostgresError, PostgresOptions};
+use client_failover_workshop::needs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
@@ -424,12 +425,9 @@ async fn a_path_too_long_for_a_socket_gets_a_short_private_one() {
     assert!(error.to_string().contains(&socket_dir.display().to_string()));
 }
 
+#[needs("root")]
 #[tokio::test]
 async fn root_is_told_which_directory_is_closed_to_the_server() {
-    if !geteuid().is_root() {
-        println!("skipped: only root runs the server as somebody else");
-        return;
-    }
     let place = place();
     fs::set_permissions(place.path(), Permissions::from_mode(0o700)).unwrap();
     let data_dir = place.path().join("data");
@@ -456,16 +454,11 @@ async fn run_as_ordinary_user() {
     println!("\nran as uid {owner}");
 }
 
+/// Where somebody else runs the tests, every other is such a test.
+#[needs("root")]
 #[tokio::test]
 async fn an_ordinary_user_can_run_it() {
-    if !geteuid().is_root() {
-        println!("skipped: every other test already runs as an ordinary user");
-        return;
-    }
-    let Some(nobody) = User::from_name("nobody").unwrap() else {
-        println!("skipped: there is no user nobody");
-        return;
-    };
+    let nobody = User::from_name("nobody").unwrap().expect("there is an account for nobody");
     let place = place();
     // Where this program is may be closed to others.
     let program = place.path().join("program");

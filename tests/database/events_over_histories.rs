@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use client_failover::config::Settings;
 use client_failover::store::hosts::Hosts;
+use client_failover_workshop::needs;
 use serde_json::{Value, json};
 
-use crate::cli::operator::run;
 use crate::support::browser::Browser;
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
+use crate::support::program::operate;
 use crate::support::servers::Server;
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS, Received};
 
@@ -170,18 +171,18 @@ async fn look_at_it_as_an_operator_does(replica: &TestReplica, notice: &Received
     let status = get(replica, "/api/v1/clientfailover/status").await;
     assert_eq!(status["DatabaseHistory"]["Base"], notice.id);
 
-    let events = run(replica, &["events", "--after", &lost.to_string(), "-o", "json"]).await.ok();
+    let events = operate(replica, &["events", "--after", &lost.to_string(), "-o", "json"]).await.ok();
     assert!(events.contains("\"Event\":\"DatabaseHistoryChanged\""), "{events}");
-    let events = run(replica, &["events", "--after", &lost.to_string()]).await.ok();
+    let events = operate(replica, &["events", "--after", &lost.to_string()]).await.ok();
     let row = events.lines().find(|line| line.contains("DatabaseHistoryChanged")).expect("it is a row");
     assert!(row.contains("may be lost"), "{row}");
-    let history = run(replica, &["history", "g"]).await.ok();
+    let history = operate(replica, &["history", "g"]).await.ok();
     let rows: Vec<&str> = history.lines().collect();
     let at = rows.iter().position(|row| row.contains("new database history")).expect("it is a row");
     assert!(rows[at].contains("another_timeline"), "{history}");
     assert!(rows[..at].iter().any(|row| row.contains("recovered")), "what came after it stands above: {history}");
     assert!(rows.len() > at + 2, "and what came before it below: {history}");
-    let checked = run(replica, &["status", "--check"]).await;
+    let checked = operate(replica, &["status", "--check"]).await;
     assert!(checked.err.contains("the database has a new history since"), "{checked:?}");
 }
 
@@ -269,9 +270,10 @@ async fn ids_that_begin_again_unnoticed_end_the_streams_and_whoever_resumes_is_t
     assert!(String::from_utf8_lossy(&beginning).contains("event: EventsMissed"), "{beginning:?}");
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn the_page_says_that_the_database_has_a_new_history_and_which_group_is_in_doubt() {
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let app = TestApp::start().await;
     app.group_of("g", MINUTE, &["a", "b"]).await;
     assert_eq!(app.beat("g", "a", 100.0).await, 1);

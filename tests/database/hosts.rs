@@ -8,13 +8,17 @@ use client_failover::config::Settings;
 use client_failover::store::hosts::Hosts;
 use serde_json::json;
 
-use crate::support::credentials::program;
 use crate::support::helpers::{TestReplica, eventually, scratch_dir, settings};
-use crate::support::servers::{Gateway, Server};
+use crate::support::program::program;
+use crate::support::proxy::{Gate, Proxy};
+use crate::support::servers::Server;
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS};
 
 const MINUTE: i64 = 60_000;
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// What a busy machine takes for what needs no waiting. Whoever waits for a connection to break
+/// takes minutes.
+const SOON: Duration = Duration::from_secs(6);
 
 fn settings_at(ports: &[u16]) -> Settings {
     let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
@@ -72,7 +76,7 @@ async fn a_primary_that_dies_is_left_for_the_standby_that_is_promoted() {
     second.promote().await;
     let took = until_answered(&replica).await;
     println!("answered {took:?} after the promotion");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < SOON, "{took:?}");
     assert_eq!(role_changes(&second).await, "1");
     replica.group_of("h", MINUTE, &["a"]).await;
     let mut lines = events.lines(3).await;
@@ -89,7 +93,7 @@ async fn a_primary_that_dies_is_left_for_the_standby_that_is_promoted() {
 async fn a_host_that_goes_dark_is_left_within_the_operation_timeout() {
     let first = Server::start(&[]).await;
     let second = first.standby().await;
-    let gateway = Gateway::to(first.port).await;
+    let gateway = Proxy::to_port(first.port).await;
     let replica = start_on(settings_at(&[gateway.port, second.port])).await;
     let listening = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
     eventually("it listens", async || first.value(listening).await == "1").await;
@@ -97,15 +101,15 @@ async fn a_host_that_goes_dark_is_left_within_the_operation_timeout() {
     let reads = || futures_util::future::join_all((0..16).map(|_| replica.get("/g")));
     reads().await.into_iter().for_each(|answer| drop(answer.expect_ok()));
     first.wait_for(&second).await;
-    gateway.go_dark();
+    gateway.set_gate(Gate::Held);
     second.promote().await;
     let went_dark = Instant::now();
     let took = until_answered(&replica).await;
     println!("heartbeats answered {took:?} after the promotion");
-    assert!(took < TIMEOUT + Duration::from_millis(1_500), "{took:?}");
+    assert!(took < TIMEOUT + SOON, "{took:?}");
     eventually("it listens at the new one", async || second.value(listening).await == "1").await;
     println!("listening {:?} after the promotion", went_dark.elapsed());
-    assert!(went_dark.elapsed() < 2 * TIMEOUT, "{:?}", went_dark.elapsed());
+    assert!(went_dark.elapsed() < TIMEOUT + 2 * SOON, "{:?}", went_dark.elapsed());
     // None of the connections of before is left to be found out by a request.
     while went_dark.elapsed() < TIMEOUT + Duration::from_millis(500) {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -131,7 +135,7 @@ async fn a_primary_that_takes_no_writes_any_more_is_left_for_one_that_does() {
     first.execute("SELECT pg_reload_conf()").await;
     let took = until_answered(&replica).await;
     println!("answered {took:?} after the old one was closed to writes");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < SOON, "{took:?}");
     let of_the_service = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'client-failover'";
     eventually("nothing leads to the old one any more", async || first.value(of_the_service).await == "0").await;
     assert_eq!(role_changes(&second).await, "1");
@@ -156,7 +160,7 @@ async fn a_password_that_changes_is_taken_without_a_restart() {
     command.args(["--listen", "127.0.0.1:0", "--database-url"]);
     command.arg(format!("postgres://failover@127.0.0.1:{}/failover?sslmode=disable", server.port));
     command.env("PGPASSFILE", &file);
-    let running = crate::cli::process::Running::start(command).await;
+    let running = crate::support::program::Running::start(command).await;
     let replica = TestReplica::at(running.url.clone());
     replica.wait_until_ready().await;
     replica.group_of("g", MINUTE, &["a", "b"]).await;
@@ -166,6 +170,6 @@ async fn a_password_that_changes_is_taken_without_a_restart() {
     server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'failover'").await;
     let took = until_answered(&replica).await;
     println!("answered {took:?} after all connections were ended");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < SOON, "{took:?}");
     replica.put("/h", json!({"Milliseconds": MINUTE})).await.expect_ok();
 }

@@ -4,9 +4,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::cli::process::Running;
-use crate::support::credentials::program;
 use crate::support::helpers::TestDatabase;
+use crate::support::program::{Running, program};
 
 fn command(arguments: &[&str], database: &TestDatabase) -> Command {
     let mut command = program();

@@ -3,17 +3,18 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use client_failover_workshop::needs;
 use nix::sys::signal::Signal;
-use nix::unistd::{User, geteuid};
+use nix::unistd::User;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use crate::cli::process::{Running, new_data_dir, private, refusal};
 use crate::support::credentials::{Authority, new_dir};
-use crate::support::helpers::{TestDatabase, copy_program};
+use crate::support::helpers::TestDatabase;
+use crate::support::program::{GROUP, Running, new_data_dir, private, program_for_all, refusal};
 
 /// The private server of a data directory, as one of its roles.
 async fn inside(data_dir: &Path, role: &str, database: &str) -> PgConnection {
@@ -81,11 +82,9 @@ async fn in_the_private_server_the_service_is_no_superuser_and_an_older_folder_i
 }
 
 /// An account that root can become here, and that is nobody's in particular.
-fn some_account() -> Option<User> {
-    match geteuid().is_root() {
-        true => User::from_name("postgres").ok().flatten().or_else(|| User::from_name("daemon").ok().flatten()),
-        false => None,
-    }
+fn some_account() -> User {
+    let named = |name| User::from_name(name).ok().flatten();
+    named("postgres").or_else(|| named("daemon")).expect("there is an account for services")
 }
 
 /// The user ids of all threads of a process, each once.
@@ -111,34 +110,18 @@ fn as_account(command: &mut Command, user: &User) {
     command.args(["--run-as", &user.name]);
 }
 
-/// The program where every account may run it, and its folder.
-fn reachable_program() -> Command {
-    let copy = new_data_dir().join("client-failover");
-    copy_program(Path::new(env!("CARGO_BIN_EXE_client-failover")), &copy);
-    let mut command = Command::new(copy);
-    command
-        .args(["--listen", "127.0.0.1:0"])
-        .env_remove("DATABASE_URL")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
+#[needs("root")]
 #[tokio::test]
 async fn root_reads_the_key_opens_the_port_and_is_root_no_more() {
-    let Some(user) = some_account() else {
-        println!("not root, or nobody to be");
-        return;
-    };
+    let user = some_account();
     let database = TestDatabase::new().await;
     let authority = Authority::new();
     let tls = authority.server((-1, 90)).write(&new_dir());
     // The key is root's alone. The socket of the tests' PostgreSQL is for its own account, which is
     // this one.
     fs::set_permissions(&tls.key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
-    let mut command = reachable_program();
+    let mut command = program_for_all();
+    command.args(["--listen", "127.0.0.1:0"]);
     as_account(&mut command, &user);
     command.arg("--tls-certificate").arg(&tls.certificate).arg("--tls-key").arg(&tls.key);
     command.env("DATABASE_URL", database.url());
@@ -160,15 +143,14 @@ async fn root_reads_the_key_opens_the_port_and_is_root_no_more() {
     assert!(said.contains("not seen before a restart"), "it says that the key cannot be read again: {said}");
 }
 
+#[needs("root")]
 #[tokio::test]
 async fn the_private_server_runs_as_the_account_that_root_becomes() {
-    let Some(user) = some_account() else {
-        println!("not root, or nobody to be");
-        return;
-    };
+    let user = some_account();
     let data_dir = new_data_dir().join("data");
     let start = async || {
-        let mut command = reachable_program();
+        let mut command = program_for_all();
+        command.args(["--listen", "127.0.0.1:0"]);
         as_account(&mut command, &user);
         command.arg("--data-dir").arg(&data_dir);
         Running::start(command).await
@@ -183,7 +165,7 @@ async fn the_private_server_runs_as_the_account_that_root_becomes() {
     let (code, said) = service.end().await;
     assert_eq!(code, Some(0), "{said}");
     let service = start().await;
-    let (_, group) = service.ask(reqwest::Method::GET, crate::cli::process::GROUP, json!(null)).await;
+    let (_, group) = service.ask(reqwest::Method::GET, GROUP, json!(null)).await;
     assert_eq!(group["Clients"]["a"]["Role"], 1, "its data is there again");
     service.signal(Signal::SIGTERM);
     service.end().await;
@@ -191,19 +173,21 @@ async fn the_private_server_runs_as_the_account_that_root_becomes() {
 
 #[tokio::test]
 async fn an_account_that_cannot_be_is_refused_with_what_to_do() {
-    let with = |account: &str| {
-        let mut command = private(&new_data_dir());
-        command.args(["--run-as", account]);
-        command
-    };
-    assert!(refusal(with("no-such-account")).await.contains("useradd"));
-    if geteuid().is_root() {
-        assert!(refusal(with("nobody")).await.contains("of the service's own"));
-        let Some(user) = some_account() else { return };
-        let data_dir = new_data_dir();
-        fs::write(data_dir.join("lock"), "").expect("it can be written");
-        let mut command = private(&data_dir);
-        as_account(&mut command, &user);
-        assert!(refusal(command).await.contains(&format!("chown -R {}:", user.name)));
-    }
+    let mut command = private(&new_data_dir());
+    command.args(["--run-as", "no-such-account"]);
+    assert!(refusal(command).await.contains("useradd"));
+}
+
+#[needs("root")]
+#[tokio::test]
+async fn root_is_told_which_account_to_take_and_what_to_give_to_it() {
+    let mut command = private(&new_data_dir());
+    command.args(["--run-as", "nobody"]);
+    assert!(refusal(command).await.contains("of the service's own"));
+    let user = some_account();
+    let data_dir = new_data_dir();
+    fs::write(data_dir.join("lock"), "").expect("it can be written");
+    let mut command = private(&data_dir);
+    as_account(&mut command, &user);
+    assert!(refusal(command).await.contains(&format!("chown -R {}:", user.name)));
 }

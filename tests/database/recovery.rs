@@ -10,7 +10,7 @@ use crate::support::helpers::{TestReplica, settings};
 use crate::support::servers::Server;
 
 const MINUTE: i64 = 60_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// When this first holds, asked without a pause to speak of.
 async fn first_time(mut holds: impl AsyncFnMut() -> bool) -> Instant {
@@ -64,7 +64,8 @@ async fn heartbeats_are_answered_and_all_replicas_ready_a_moment_after_the_datab
     );
     let (beat, ready) = (median(&mut beats), median(&mut readies));
     println!("medians: {beat:?} and {ready:?}");
-    // The aim is 0.3 s, of a machine that has nothing else to do.
-    assert!(beat < Duration::from_secs(2), "{beat:?}");
-    assert!(ready < Duration::from_secs(2), "{ready:?}");
+    // The aim is 0.3 s, of a machine that has nothing else to do. Whoever waited for the end of a
+    // timeout would be far from it.
+    let far = settings(server.connect_options()).store.operation_timeout;
+    assert!(beat < far && ready < far, "{beat:?} {ready:?}");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use client_failover_workshop::needs;
 use serde_json::json;
 
 use crate::support::helpers::{Answer, TestApp, eventually};
@@ -196,31 +197,31 @@ async fn groups_and_sessions_are_counted_as_they_are() {
     eventually("a scrape shows a census", async || scrape(&app).await.contains("client_failover_sessions_live ")).await;
 }
 
-/// Runs Prometheus' own checker; `None` where it is not installed.
-fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
-    let command = Command::new("promtool")
+const MONITORING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring");
+
+/// Runs Prometheus' own checker: whether it accepts that, and what it says.
+fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
+    let mut child = Command::new("promtool")
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = command else {
-        println!("skipped: promtool is not installed (Debian: prometheus)");
-        return None;
-    };
+        .spawn()
+        .expect("promtool is installed");
     child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    Some((output.status.success(), said))
+    (output.status.success(), said)
 }
 
+#[needs("promtool")]
 #[tokio::test]
 async fn prometheus_accepts_the_metrics() {
     let app = TestApp::start().await;
     app.group_of("g", MINUTE, &["a"]).await;
     app.beat("g", "a", 100.0).await;
     eventually("there was a census", async || scrape(&app).await.contains("client_failover_groups{")).await;
-    let Some((accepted, said)) = promtool(&["check", "metrics"], &scrape(&app).await) else { return };
+    let (accepted, said) = promtool(&["check", "metrics"], &scrape(&app).await);
     assert!(accepted && said.is_empty(), "{said}");
 }
 
@@ -231,9 +232,8 @@ async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
     app.beat("g", "a", 100.0).await;
     eventually("there was a census", async || scrape(&app).await.contains("client_failover_groups{")).await;
     let text = scrape(&app).await;
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring");
-    let rules = std::fs::read_to_string(format!("{dir}/alerts.yml")).expect("it is there");
-    let dashboard = std::fs::read_to_string(format!("{dir}/dashboard.json")).expect("it is there");
+    let rules = std::fs::read_to_string(format!("{MONITORING}/alerts.yml")).expect("it is there");
+    let dashboard = std::fs::read_to_string(format!("{MONITORING}/dashboard.json")).expect("it is there");
     let panels: serde_json::Value = serde_json::from_str(&dashboard).expect("it is JSON");
     assert!(panels["panels"].as_array().is_some_and(|panels| panels.len() >= 10));
     for file in [&rules, &dashboard] {
@@ -246,15 +246,18 @@ async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
             assert!(is_there || name == "client_failover_certificate_expiry_timestamp_seconds", "{name}");
         }
     }
-    if let Some((accepted, said)) = promtool(&["check", "rules", &format!("{dir}/alerts.yml")], "") {
-        assert!(accepted, "{said}");
-    }
-    if let Some((accepted, said)) = promtool(&["test", "rules", &format!("{dir}/alerts.test.yml")], "") {
-        assert!(accepted, "{said}");
-    }
-    if let Some((accepted, said)) =
-        promtool(&["check", "config", "--syntax-only", &format!("{dir}/prometheus.yml")], "")
-    {
+}
+
+#[needs("promtool")]
+#[test]
+fn prometheus_accepts_the_alert_rules_and_its_settings() {
+    for (check, file) in [
+        (&["check", "rules"][..], "alerts.yml"),
+        (&["test", "rules"], "alerts.test.yml"),
+        (&["check", "config", "--syntax-only"], "prometheus.yml"),
+    ] {
+        let file = format!("{MONITORING}/{file}");
+        let (accepted, said) = promtool(&[check, &[&file]].concat(), "");
         assert!(accepted, "{said}");
     }
 }

@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
+use client_failover_workshop::needs;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use crate::support::credentials::{create_key, new_dir, output_of, program};
+use crate::support::credentials::{create_key, new_dir};
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, settings};
+use crate::support::program::{program, run_with};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 const MINUTE: i64 = 60_000;
@@ -93,7 +95,7 @@ async fn every_query_of_the_page_runs_as_a_reader_and_finds_something() {
     assert!(make.contains("client-failover migrate --reader anna"));
     let mut command = program();
     command.args(["migrate", "--reader", &role]).env("DATABASE_URL", app.database.url());
-    output_of(command, "").await;
+    run_with(command, "").await.ok();
     let mut admin = app.database.connect().await;
     run(&mut admin, &block_with("sql", "as a superuser").replace("anna", &role)).await;
     let mut reader =
@@ -139,13 +141,8 @@ fn every_alert_has_a_paragraph_and_a_test_and_every_metric_named_exists() {
     }
 }
 
-/// The commands of the page, run; `None` and a printed line where PostgreSQL's client programs are
-/// missing. The new database is the server's to keep until it ends.
-async fn back_up_and_restore(database: &TestDatabase, meanwhile: impl AsyncFnOnce()) -> Option<PgConnectOptions> {
-    if std::process::Command::new("pg_dump").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: pg_dump is not installed");
-        return None;
-    }
+/// The commands of the page, run. The new database is the server's to keep until it ends.
+async fn back_up_and_restore(database: &TestDatabase, meanwhile: impl AsyncFnOnce()) -> PgConnectOptions {
     let name = database.connect_options().get_database().expect("it has a name").to_owned();
     let new = format!("{name}_restored");
     let script = block_with("sh", "pg_restore").replace("client_failover", &new);
@@ -157,12 +154,12 @@ async fn back_up_and_restore(database: &TestDatabase, meanwhile: impl AsyncFnOnc
             |name: &str| database.url().rsplit_once('/').map(|(server, _)| format!("{server}/{name}")).expect("a URL");
         command.args(["-euc", &script]).current_dir(&dir).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("DATABASE_URL", of(&name)).env("SERVER_URL", of("postgres")).env("NEW_DATABASE_URL", of(&new));
-        output_of(command, "").await;
+        run_with(command, "").await.ok();
     };
     shell(dump.to_owned()).await;
     meanwhile().await;
     shell(format!("createdb{restore}")).await;
-    Some(database.connect_options().database(&new))
+    database.connect_options().database(&new)
 }
 
 async fn serve_on(database: PgConnectOptions) -> TestReplica {
@@ -177,6 +174,7 @@ async fn trace(database: &PgConnectOptions) -> Vec<(String, i16, i16, String, i6
     sqlx::query_as(trace).fetch_all(&mut connection).await.expect("it runs")
 }
 
+#[needs("pg_dump")]
 #[tokio::test]
 async fn a_database_that_is_moved_changes_no_role_of_whoever_says_that_it_acts() {
     let TestApp { replica, database } = TestApp::start().await;
@@ -184,7 +182,7 @@ async fn a_database_that_is_moved_changes_no_role_of_whoever_says_that_it_acts()
     assert_eq!(plant_beat(&replica, "pump", "a").await, 1);
     assert_eq!(plant_beat(&replica, "pump", "b").await, 0);
     replica.stop().await;
-    let Some(moved) = back_up_and_restore(&database, async || ()).await else { return };
+    let moved = back_up_and_restore(&database, async || ()).await;
     let replica = serve_on(moved.clone()).await;
     assert_eq!(plant_beat_acting(&replica, "pump", "b", 0).await.0, 0);
     let (role, base) = plant_beat_acting(&replica, "pump", "a", 1).await;
@@ -199,6 +197,7 @@ async fn a_database_that_is_moved_changes_no_role_of_whoever_says_that_it_acts()
     replica.stop().await;
 }
 
+#[needs("pg_dump")]
 #[tokio::test]
 async fn after_going_back_to_an_older_backup_terms_and_ids_never_fall() {
     let TestApp { replica, database } = TestApp::start().await;
@@ -211,7 +210,7 @@ async fn after_going_back_to_an_older_backup_terms_and_ids_never_fall() {
         plant_group(&replica, "newer").await;
         assert_eq!(plant_beat(&replica, "newer", "a").await, 1);
     };
-    let Some(older) = back_up_and_restore(&database, meanwhile).await else { return };
+    let older = back_up_and_restore(&database, meanwhile).await;
     let given_out = trace(&database.connect_options()).await;
     let (newest_term, newest_id) = (2, given_out.last().expect("there are changes").5);
     assert!(given_out.iter().any(|change| change.4 == newest_term));

@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::support::credentials::{new_dir, program};
+use crate::support::credentials::new_dir;
 use crate::support::helpers::TestApp;
+use crate::support::program::{PROGRAM, program};
 
 const API: &str = include_str!("../../docs/api.md");
 const COMMAND_LINE: &str = include_str!("../../docs/cli.md");
@@ -73,7 +74,7 @@ async fn the_stream_of_events_is_what_the_page_of_the_api_shows() {
 async fn the_command_line_goes_as_its_page_says() {
     let app = TestApp::start().await;
     let script = block(COMMAND_LINE, "sh", "groups apply");
-    let program = Path::new(env!("CARGO_BIN_EXE_client-failover"));
+    let program = Path::new(PROGRAM);
     let folder = program.parent().expect("it is in one").display();
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
     let mut bash = tokio::process::Command::new("bash");
@@ -141,7 +142,7 @@ type Flags = BTreeMap<String, String>;
 
 #[test]
 fn the_table_of_settings_is_that_of_the_help() {
-    let help = Command::new(env!("CARGO_BIN_EXE_client-failover")).args(["serve", "--help"]).output().expect("it runs");
+    let help = Command::new(PROGRAM).args(["serve", "--help"]).output().expect("it runs");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
     let mut in_help = Flags::new();
     let mut flag = None;

@@ -1,31 +1,34 @@
 //! The proxy of the compose stack, run by itself on this machine: the same configuration file, with
-//! the addresses of two replicas on loopback. Skipped with a printed line where HAProxy is not
-//! installed.
+//! the addresses of two replicas on loopback.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use client_failover_workshop::needs;
+use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval};
 
 use crate::support::helpers::{
     Answer, TestDatabase, TestReplica, eventually, free_port, remove_after_the_run, scratch_dir,
 };
+use crate::support::program::{Running, program};
 use crate::support::wire::{Connection, Request};
 
 const CONFIGURATION: &str = include_str!("../../deploy/haproxy.cfg");
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 const ROUNDS_AFTER_THE_FAULTS: usize = 15;
 
+#[needs("haproxy")]
 #[tokio::test]
 async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_one_is_killed() {
-    let Some(Stack { proxy, mut replicas, ports, url, database }) = Stack::start().await else { return };
+    let Stack { proxy, replicas: [first, second], ports, url, database } = Stack::start().await;
 
     let groups: Vec<String> = (0..8).map(|n| format!("g{n}")).collect();
     for group in &groups {
-        proxy.service.group_of(group, 5_000, &["a", "b"]).await;
+        // A lease that no busy machine can let run out: what is looked at is each heartbeat.
+        proxy.service.group_of(group, 60_000, &["a", "b"]).await;
         assert_eq!(proxy.service.beat(group, "a", 100.0).await, 1);
     }
     let faults_are_over = AtomicBool::new(false);
@@ -47,14 +50,16 @@ async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_o
     };
     let faults = async {
         // Stopped in order: it drains first, and the proxy looks elsewhere.
-        replicas[0].terminate().await;
-        replicas[0] = Replica::start(&url, ports[0]).await;
+        first.signal(Signal::SIGTERM);
+        assert_eq!(first.end().await.0, Some(0));
+        let first = start_replica(&url, ports[0]).await;
         proxy.wait_until_up("failover-1").await;
         // Killed: what was under way is repeated on the other one.
-        replicas[1].child.kill().await.expect("it runs");
+        drop(second);
         faults_are_over.store(true, Ordering::Relaxed);
+        first
     };
-    let (sent, ()) = tokio::join!(heartbeats, faults);
+    let (sent, _first) = tokio::join!(heartbeats, faults);
     println!("{sent} heartbeats through the proxy, none failed");
     for group in &groups {
         assert_eq!(database.trace(group).await, ["a 0>1 first_heartbeat heartbeat 1"]);
@@ -64,57 +69,34 @@ async fn no_heartbeat_through_the_proxy_fails_while_a_replica_is_restarted_and_o
 /// Two replicas on a database of their own, and the proxy before them.
 struct Stack {
     proxy: Proxy,
-    replicas: [Replica; 2],
+    replicas: [Running; 2],
     ports: [u16; 2],
     url: String,
     database: TestDatabase,
 }
 
 impl Stack {
-    /// `None`, and a printed line, where HAProxy is not installed.
-    async fn start() -> Option<Stack> {
+    async fn start() -> Stack {
         Stack::start_with(CONFIGURATION).await
     }
 
     /// The same with that configuration of the proxy.
-    async fn start_with(configuration: &str) -> Option<Stack> {
-        if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().await.is_err() {
-            println!("skipped: haproxy is not installed");
-            return None;
-        }
+    async fn start_with(configuration: &str) -> Stack {
         let database = TestDatabase::new().await;
         let url = database.url();
         let ports = [free_port(), free_port()];
-        let replicas = [Replica::start(&url, ports[0]).await, Replica::start(&url, ports[1]).await];
+        let replicas = [start_replica(&url, ports[0]).await, start_replica(&url, ports[1]).await];
         let proxy = Proxy::start(configuration, ports).await;
-        Some(Stack { proxy, replicas, ports, url, database })
+        Stack { proxy, replicas, ports, url, database }
     }
 }
 
-struct Replica {
-    child: Child,
-}
-
-impl Replica {
-    async fn start(database_url: &str, port: u16) -> Replica {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_client-failover"))
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--drain", "2s", "--log", "warn"])
-            .env("DATABASE_URL", database_url)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the binary is built");
-        let stdout = child.stdout.take().expect("it is piped");
-        let line = BufReader::new(stdout).lines().next_line().await.expect("it speaks").unwrap_or_default();
-        assert!(line.starts_with("listening on "), "{line}");
-        Replica { child }
-    }
-
-    async fn terminate(&mut self) {
-        let pid = i32::try_from(self.child.id().expect("it runs")).expect("a pid");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM).expect("it is ours");
-        assert!(self.child.wait().await.expect("it ends").success());
-    }
+/// A replica on a port that the proxy knows.
+async fn start_replica(database_url: &str, port: u16) -> Running {
+    let mut command = program();
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--drain", "2s", "--log", "warn"]);
+    command.env("DATABASE_URL", database_url);
+    Running::start(command).await
 }
 
 struct Proxy {
@@ -172,16 +154,16 @@ impl Proxy {
     }
 }
 
+#[needs("haproxy")]
 #[tokio::test]
 async fn the_proxys_own_errors_have_the_one_error_body() {
-    let Some(Stack { proxy, mut replicas, database: _database, .. }) = Stack::start().await else { return };
-    for replica in &mut replicas {
-        replica.child.kill().await.expect("it runs");
-    }
+    let Stack { proxy, replicas, database: _database, .. } = Stack::start().await;
+    drop(replicas);
     let request = proxy.service.http.get(format!("{}/health/ready", proxy.service.url));
     Answer::of(request).await.expect_error(503);
 }
 
+#[needs("haproxy")]
 #[tokio::test]
 async fn one_address_has_its_share_of_the_proxys_connections_and_what_drips_is_given_up() {
     // As many as this machine opens without a thought; the share in the file is a matter of
@@ -189,10 +171,7 @@ async fn one_address_has_its_share_of_the_proxys_connections_and_what_drips_is_g
     const SHARE: usize = 20;
     assert!(CONFIGURATION.contains(" gt 4000 }"), "the file has a share for each address");
     let configuration = CONFIGURATION.replace(" gt 4000 }", &format!(" gt {SHARE} }}"));
-    let Some(Stack { proxy, replicas: _replicas, database: _database, .. }) = Stack::start_with(&configuration).await
-    else {
-        return;
-    };
+    let Stack { proxy, replicas: _replicas, database: _database, .. } = Stack::start_with(&configuration).await;
     let live = Request::get("/health/live").to_bytes();
     let is_served = async |connection: &mut Connection| {
         connection.write(&live).await;

@@ -9,8 +9,9 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use super::database::{Database, Way};
-use super::proxy::{Gate, Proxy};
 use crate::support::helpers::free_port;
+use crate::support::program::{program, program_at};
+use crate::support::proxy::{Gate, Proxy};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -58,11 +59,11 @@ impl Replica {
     pub async fn start(number: usize, dir: &Path, database: &Database, settings: &ReplicaSettings) -> (Replica, Lines) {
         let mut to_databases = Vec::new();
         for port in database.ports() {
-            to_databases.push(Proxy::start(*port).await);
+            to_databases.push(Proxy::to_port(*port).await);
         }
         let hosts: Vec<String> = to_databases.iter().map(|proxy| format!("127.0.0.1:{}", proxy.port)).collect();
         let port = free_port();
-        let to_clients = Proxy::start(port).await;
+        let to_clients = Proxy::to_port(port).await;
         let mut replica = Replica {
             child: None,
             port,
@@ -81,15 +82,13 @@ impl Replica {
 
     pub fn start_again(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("the log can be written");
-        let under_test = Path::new(env!("CARGO_BIN_EXE_client-failover"));
-        let mut command = Command::new(self.settings.program.as_deref().unwrap_or(under_test));
+        let mut command = Command::from(self.settings.program.as_ref().map_or_else(program, program_at));
         command
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--database-url", &self.database_url])
             .arg("--database-password-file")
             .arg(&self.password_file)
             .args(["--pool-size", "6", "--http-workers", "1", "--log", "warn"])
             .args(&self.settings.arguments)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);

@@ -14,9 +14,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::process::{Child, Command};
 
-use super::proxy::{Gate, Proxy};
 use crate::support::helpers::free_port;
 use crate::support::preload::{Disk, Shim};
+use crate::support::proxy::{Gate, Proxy};
 use crate::support::servers::{append, as_server, give_to_servers};
 
 /// Small segments of the log, so that a full disk is soon felt; and a standby that is there again
@@ -113,10 +113,10 @@ impl Database {
         let mut nodes = vec![Node::new(shim.programs(), &dir.join("node-0"))];
         nodes[0].initialise().await;
         nodes[0].start().await;
-        let mut replication = vec![Proxy::start(nodes[0].port).await];
+        let mut replication = vec![Proxy::to_port(nodes[0].port).await];
         if with_standby {
             let mut standby = Node::new(shim.programs(), &dir.join("node-1"));
-            replication.push(Proxy::start(standby.port).await);
+            replication.push(Proxy::to_port(standby.port).await);
             standby.copy_from(replication[0].port).await;
             standby.start().await;
             nodes.push(standby);

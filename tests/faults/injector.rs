@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use super::client::Command;
 use super::clock::Stamp;
-use super::proxy::{Gate, Proxy};
 use super::record::{Fault, FaultKind};
 use super::world::{NewSession, World};
+use crate::support::proxy::{Gate, Proxy};
 
 use FaultKind::*;
 

@@ -28,7 +28,6 @@ mod database;
 mod defects;
 mod fencing;
 mod injector;
-mod proxy;
 mod record;
 mod report;
 mod runs;

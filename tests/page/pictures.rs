@@ -2,6 +2,7 @@
 //! Both take a command of their own.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
@@ -9,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::api::status::fill;
 use crate::support::browser::Browser;
-use crate::support::credentials::program;
 use crate::support::helpers::{Answer, TestApp, TestDatabase, eventually};
+use crate::support::program::{Running, program};
 
 const MINUTE: i64 = 60_000;
 
@@ -63,7 +64,7 @@ async fn keep(browser: &Browser, name: &str) {
 #[ignore = "it writes into docs/images"]
 async fn the_screenshots_of_the_page_are_made_anew() {
     let app = TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(200)).await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     // Line, group, name, those that send heartbeats with their health, and those that are silent.
     type Group<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, f64)], &'a [&'a str]);
     let groups: [Group<'_>; 8] = [
@@ -191,12 +192,12 @@ fn renderer_mb() -> f64 {
 #[tokio::test]
 #[ignore = "its data take half a minute: run it for its figures"]
 async fn the_first_view_of_100_000_groups() {
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let seeded = TestApp::start().await;
     fill(&seeded, "'line' || i % 20", 100_000).await;
     let TestApp { replica, database } = seeded;
     replica.stop().await;
-    let mut service = Service::start(&database).await;
+    let service = start_service(&database).await;
     let http = Client::new();
     eventually("the groups are counted", async || {
         let answer = http.get(format!("{}/api/v1/clientfailover/status?count=1", service.url)).send().await;
@@ -204,7 +205,7 @@ async fn the_first_view_of_100_000_groups() {
         body["Counted"]["Groups"] == 100_000
     })
     .await;
-    let before_mb = resident_mb(service.id());
+    let before_mb = resident_mb(u64::from(service.pid()));
     // When the first row is there, noted by the page's own clock from the beginning of the
     // navigation.
     let note = "new MutationObserver((_, observer) => {
@@ -252,46 +253,14 @@ async fn the_first_view_of_100_000_groups() {
     println!("the tab: {heap:.1} MB of objects, {nodes} elements, its process {:.0} MB resident", renderer_mb());
     println!(
         "the service: {before_mb:.0} MB resident before the page was opened, {:.0} MB after",
-        resident_mb(service.id())
+        resident_mb(u64::from(service.pid()))
     );
-    service.stop();
+    drop(service);
 }
 
-/// The service as a process of its own.
-pub struct Service {
-    child: std::process::Child,
-    pub url: String,
-}
-
-impl Service {
-    pub async fn start(database: &TestDatabase) -> Service {
-        use std::io::{BufRead as _, BufReader};
-        let mut command = program();
-        command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", database.url());
-        tokio::task::spawn_blocking(move || {
-            let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("it starts");
-            let mut line = String::new();
-            BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it is text");
-            let url =
-                line.split_whitespace().find(|word| word.starts_with("http://")).expect("it has a URL").to_owned();
-            Service { child, url }
-        })
-        .await
-        .expect("it starts")
-    }
-
-    pub fn id(&self) -> u64 {
-        u64::from(self.child.id())
-    }
-
-    fn stop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.stop();
-    }
+/// A service in a process of its own, of which nobody reads what it says.
+pub async fn start_service(database: &TestDatabase) -> Running {
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", database.url()).stderr(Stdio::null());
+    Running::start(command).await
 }

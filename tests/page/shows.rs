@@ -1,8 +1,12 @@
 //! The page for operators, in a real browser.
 
+mod appearance;
+mod groups;
+
 use std::time::Duration;
 
 use client_failover::access::AuthOptions;
+use client_failover_workshop::needs;
 use reqwest::header::{ETAG, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -119,10 +123,11 @@ async fn a_browser_is_not_told_to_ask_for_a_password_by_itself() {
     assert!(challenge(Some("page")).await.contains(", xBasic realm="));
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_takeover_is_seen_without_a_reload() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("pump").await;
     browser.go(&format!("{}/#/g/t/n/pump?span=5m", app.url)).await;
     browser.shows("#connection", "Live").await;
@@ -168,9 +173,10 @@ async fn a_takeover_is_seen_without_a_reload() {
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_stream_that_breaks_is_said_and_comes_back_with_what_it_missed() {
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let database = TestDatabase::new().await;
     let replica = TestReplica::start(settings(database.connect_options())).await;
     let port: u16 = replica.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("it has a port");
@@ -217,10 +223,11 @@ async fn a_stream_that_breaks_is_said_and_comes_back_with_what_it_missed() {
     other.stop().await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn groups_at_risk_come_first_with_their_reasons_and_the_rest_is_found_by_searching() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("fine").await;
     app.group_of("alone", MINUTE, &["a", "b"]).await;
     app.beat("alone", "a", 100.0).await;
@@ -280,10 +287,11 @@ async fn groups_at_risk_come_first_with_their_reasons_and_the_rest_is_found_by_s
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn names_that_are_markup_are_shown_as_text() {
     let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let group = "<img src=x onerror=\"window.hit=1\"> 50%41 ü 日本";
     let session = "<svg onload=window.hit=2>&amp;";
     let name = "<script>window.hit=3</script>";
@@ -330,6 +338,7 @@ async fn names_that_are_markup_are_shown_as_text() {
     no_faults(&browser).await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
     let dir = new_dir();
@@ -340,7 +349,7 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
         settings.failover.census_interval = Duration::from_millis(100);
     })
     .await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let (_, key) = create_key(&app.database, "wallboard", &["--tenant", "t", "--role", "viewer"]).await;
     let other = TestReplica::start(settings(app.database.connect_options())).await;
     other.group_of("pump", MINUTE, &["a", "b"]).await;
@@ -394,164 +403,6 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
 }
 
 #[tokio::test]
-async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
-    // Without sweeps, so that there is no moment with nobody between two holders, which would be a
-    // bar of its own.
-    let app = TestApp::start_with(|settings| {
-        settings.failover.census_interval = Duration::from_millis(100);
-        without_sweeps(settings);
-    })
-    .await;
-    let Some(browser) = Browser::start().await else { return };
-    app.pair("pump").await;
-    browser.go(&app.url).await;
-    browser.shows(".groups tbody tr", "pump t / n Fine").await;
-    browser.shows(".namespaces li", "t / n 1 group").await;
-    browser.shows(".changes li", "pump in t / n: a Secondary → Primary").await;
-
-    // What has the focus, and whether that is to be seen.
-    const FOCUSED: &str = "(() => {
-        const one = document.activeElement;
-        const marked = one.matches('input[type=radio]') ? one.nextElementSibling : one;
-        const seen = getComputedStyle(marked).outlineStyle !== 'none' && one.getBoundingClientRect().top >= 0;
-        return `${one.id || one.innerText || one.ariaLabel || one.value}${seen ? '' : ' UNSEEN'}`;
-    })()";
-    let mut walk = Vec::new();
-    for _ in 0..10 {
-        browser.press(TAB).await;
-        walk.push(browser.eval(FOCUSED).await.as_str().expect("a text").trim().to_owned());
-    }
-    assert_eq!(
-        walk,
-        [
-            "skip",
-            "Client failover",
-            "Namespaces",
-            "t / n",
-            "search",
-            "only-at-risk",
-            "pump",
-            "t / n",
-            // The latest change.
-            "pump",
-            "API description",
-        ]
-    );
-    browser.eval("document.querySelector('.groups tbody th > a').focus()").await;
-    browser.press(ENTER).await;
-    browser.shows("h1", "pump").await;
-    // A reader of the screen is told where it is now.
-    assert_eq!(browser.eval("document.activeElement.tagName").await, "H1");
-    browser.until("document.querySelectorAll('.held').length === 1").await;
-    let mut walk = Vec::new();
-    for _ in 0..4 {
-        browser.press(TAB).await;
-        walk.push(browser.eval(FOCUSED).await.as_str().expect("a text").trim().to_owned());
-    }
-    // The head's links are before the title.
-    assert_eq!(walk[0], "1h");
-    assert!(walk[1].starts_with("a Primary since") && !walk[1].contains("UNSEEN"), "{walk:?}");
-    assert_eq!(walk[2], "API description");
-
-    // The time shown, by the arrow keys.
-    browser.eval("document.querySelector('.spans input:checked').focus()").await;
-    browser.press(LEFT).await;
-    browser.until("location.hash.endsWith('?span=5m')").await;
-    for (session, role) in [("b", 1), ("a", 1), ("b", 1)] {
-        app.database.let_time_pass(MINUTE + 1).await;
-        assert_eq!(app.beat("pump", session, 100.0).await, role);
-    }
-    browser.until("document.querySelectorAll('.held').length === 4").await;
-    // From bar to bar, and from a bar to its row.
-    browser.press(TAB).await;
-    browser.press(HOME).await;
-    browser.shows("#tip", "began: first heartbeat of the group").await;
-    browser.press(ESCAPE).await;
-    browser.until("document.querySelector('#tip').hidden").await;
-    browser.press(ENTER).await;
-    browser.until("document.activeElement.matches('.history tr')").await;
-    assert!(browser.eval("document.activeElement.innerText").await.to_string().contains("first heartbeat"));
-    no_faults(&browser).await;
-}
-
-/// The texts whose contrast to what is behind them is below 4.5:1, with the ratio.
-const POOR_CONTRAST: &str = r"(() => {
-    const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-    const parts = (colour) => {
-        canvas.clearRect(0, 0, 1, 1);
-        canvas.fillStyle = colour;
-        canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data];
-    };
-    const light = ([r, g, b]) => {
-        const [x, y, z] = [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-    };
-    const behind = (element) => {
-        for (let each = element; each; each = each.parentElement) {
-            const colour = parts(getComputedStyle(each).backgroundColor);
-            if (colour[3] === 255) return colour;
-        }
-        return [255, 255, 255];
-    };
-    const poor = [];
-    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-        const element = walker.currentNode.parentElement;
-        if (!walker.currentNode.textContent.trim() || !element.checkVisibility() || element.closest('.unseen, .skip, :disabled')) continue;
-        const [a, b] = [light(parts(getComputedStyle(element).color)), light(behind(element))];
-        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (ratio < 4.5) poor.push(`${walker.currentNode.textContent}: ${ratio.toFixed(2)}`);
-    }
-    return poor;
-})()";
-
-#[tokio::test]
-async fn a_phone_shows_it_without_scrolling_sideways_and_every_text_stands_out_in_dark_and_light() {
-    let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
-    app.pair("pump").await;
-    let long = "x".repeat(260);
-    app.group_of(&long, MINUTE, &[&long, "b"]).await;
-    app.beat(&long, &long, 50.0).await;
-    app.database.let_time_pass(MINUTE + 1).await;
-    app.beat("pump", "b", 62.5).await;
-    for hash in ["#/".to_owned(), "#/g/t/n/pump?span=5m".to_owned(), format!("#/g/t/n/{long}"), "#/n/t/n".to_owned()] {
-        browser.go(&format!("{}/{hash}", app.url)).await;
-        let part = if hash.starts_with("#/g") { ".held" } else { ".groups tbody tr:nth-child(2)" };
-        browser.until(&format!("document.querySelector('{part}') !== null")).await;
-        browser.shows("#connection", "Live").await;
-        for (width, is_phone) in [(360, true), (900, false), (1_280, false)] {
-            browser.screen(width, 740, 1, is_phone).await;
-            let widths = browser.eval("[document.documentElement.scrollWidth, innerWidth]").await;
-            assert!(widths[0].as_i64() <= widths[1].as_i64() && widths[1] == width, "{hash} at {width}: {widths}");
-        }
-        for scheme in ["light", "dark"] {
-            browser.prefer("prefers-color-scheme", scheme).await;
-            assert_eq!(browser.eval(POOR_CONTRAST).await, json!([]), "{hash}, {scheme}");
-        }
-    }
-    // Tables are tables for who hears them, though a phone sees cards.
-    browser.screen(360, 740, 1, true).await;
-    let tree = browser.devtools("Accessibility.getFullAXTree", json!({})).await;
-    let nodes = tree["nodes"].as_array().expect("an array");
-    let with_role =
-        |role: &str| nodes.iter().filter(|node| node["role"]["value"] == role && node["ignored"] == false).count();
-    assert_eq!(with_role("table"), 1);
-    assert_eq!(with_role("columnheader"), 7);
-    assert_eq!(with_role("rowheader"), 2);
-    assert_eq!((with_role("main"), with_role("banner"), with_role("contentinfo"), with_role("search")), (1, 1, 1, 1));
-    // Whatever can be operated has a name.
-    let nameless = nodes.iter().filter(|node| {
-        let role = node["role"]["value"].as_str().unwrap_or_default();
-        let can_be_operated = ["link", "button", "searchbox", "textbox", "checkbox", "radio"].contains(&role);
-        can_be_operated && node["name"]["value"].as_str().unwrap_or_default().is_empty()
-    });
-    assert_eq!(nameless.collect::<Vec<_>>(), Vec::<&Value>::new());
-    no_faults(&browser).await;
-}
-
-#[tokio::test]
 async fn a_page_of_another_site_cannot_change_anything_through_a_browser() {
     let app = start().await;
     app.pair("pump").await;
@@ -592,247 +443,4 @@ async fn a_page_that_only_its_origin_tells_from_ours_cannot_change_anything() {
     let ours = format!("http://{host}");
     put(&ours, false).await.expect_error(415);
     put(&ours, true).await.expect_ok();
-}
-
-/// The bars of the timeline: the lane's name, what it says, and the part of the time shown at which
-/// it begins and ends, in per cent.
-const BARS: &str = "[...document.querySelectorAll('.held')].map((bar) => {
-    const [left, width] = [Number.parseFloat(bar.style.left), Number.parseFloat(bar.style.width)];
-    const lane = bar.closest('.lane').querySelector('.who').innerText;
-    return [lane, bar.className.replace('held ', ''), Math.round(left), Math.round(left + width)];
-})";
-
-#[tokio::test]
-async fn nobody_is_missed_before_a_group_existed() {
-    let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
-    // Registered in, and never heard of.
-    app.group_of("mute", MINUTE, &["a"]).await;
-    browser.go(&format!("{}/#/g/t/n/mute?span=5m", app.url)).await;
-    browser.shows("#connection", "Live").await;
-    browser.shows(".past", "No role changed in the last five minutes.").await;
-    assert_eq!(browser.eval(BARS).await, json!([]));
-
-    // A Primary that was gone a minute after, and none since: half of the five minutes before the
-    // group is blank.
-    app.group_of("pump", MINUTE, &["a", "b"]).await;
-    app.beat("pump", "a", 100.0).await;
-    app.delete("/pump/clientsessions/a").await.expect_ok();
-    let earlier = "UPDATE groups SET created_at = created_at - interval '150 s';
-        UPDATE configuration_changes SET recorded_at = recorded_at - interval '150 s';
-        UPDATE role_transitions SET recorded_at = recorded_at - interval '150 s' WHERE to_role = 1;
-        UPDATE role_transitions SET recorded_at = recorded_at - interval '90 s' WHERE to_role = 0";
-    app.database.execute(earlier).await;
-    browser.go(&format!("{}/#/g/t/n/pump?span=5m", app.url)).await;
-    browser
-        .until(&format!(
-            "JSON.stringify({BARS}).startsWith('[[\"a\",\"primary\",50,70],[\"nobody\",\"vacant\",70,100]]')"
-        ))
-        .await;
-
-    // Deleted and created again: in between there is nobody to miss.
-    app.delete("/pump").await.expect_ok();
-    app.group_of("pump", MINUTE, &["c"]).await;
-    app.beat("pump", "c", 100.0).await;
-    let earlier =
-        "UPDATE configuration_changes SET recorded_at = recorded_at - interval '30 s' WHERE kind = 'group_deleted'";
-    app.database.execute(earlier).await;
-    browser.go("about:blank").await;
-    browser.go(&format!("{}/#/g/t/n/pump?span=5m", app.url)).await;
-    browser.shows(".facts", "Primary c").await;
-    // A fifth of the span; where it lies moves on with every second that this takes.
-    let lanes = format!(
-        "{BARS}.filter(([lane]) => lane === 'nobody').map(([, what, left, right]) =>
-            [what, right - left >= 19 && right - left <= 21 && right <= 91 && right > 40]).join() === 'vacant,true'"
-    );
-    browser.until(&lanes).await;
-    no_faults(&browser).await;
-}
-
-#[tokio::test]
-async fn every_session_has_its_lane_or_it_is_said_how_many_have_none() {
-    let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
-    let names: Vec<String> = (1..=12).map(|number| format!("s{number}")).collect();
-    app.group_of("twelve", MINUTE, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    app.beat("twelve", "s1", 100.0).await;
-    browser.go(&format!("{}/#/g/t/n/twelve", app.url)).await;
-    let lanes = "[...document.querySelectorAll('.lane .who')].map((one) => one.innerText).join()";
-    browser.until(&format!("{lanes} === 's1,s2,s3,s4,s5,s6,s7,s8,s9,s10,s11,s12'")).await;
-    browser.until("document.querySelector('.timeline > .nothing').hidden").await;
-
-    app.put("/many", json!({"Milliseconds": MINUTE})).await.expect_ok();
-    let many =
-        "INSERT INTO sessions (group_key, session_id) SELECT group_key, 'm' || i FROM groups, generate_series(1, 60) i
-        WHERE group_id = 'many'";
-    app.database.execute(many).await;
-    app.beat("many", "m60", 100.0).await;
-    browser.go(&format!("{}/#/g/t/n/many", app.url)).await;
-    browser.shows(".timeline > .nothing", "20 more sessions are not shown here.").await;
-    // Who held something is never left out.
-    browser.until(&format!("{lanes}.endsWith(',m60')")).await;
-    browser.click(".timeline > .nothing button").await;
-    browser.until("document.querySelectorAll('.lane').length === 60").await;
-    browser.until("document.querySelector('.timeline > .nothing').hidden").await;
-    no_faults(&browser).await;
-}
-
-#[tokio::test]
-async fn a_silent_session_is_not_shown_as_healthy() {
-    let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
-    app.pair("pump").await;
-    app.database.let_time_pass(MINUTE + 1).await;
-    assert_eq!(app.beat("pump", "b", 100.0).await, 1);
-    browser.go(&format!("{}/#/g/t/n/pump", app.url)).await;
-    browser.shows(".sessions tbody tr:last-child", "a Silent last 100 %").await;
-    let parts = "[...document.querySelectorAll('.sessions .meter:not(.lease)')].map((one) => one.style.getPropertyValue('--part')).join()";
-    browser.until(&format!("{parts} === '1,0'")).await;
-}
-
-#[tokio::test]
-async fn what_is_counted_and_what_is_listed_are_of_one_moment() {
-    // No census comes by itself while this lasts.
-    let app = TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_secs(3_600)).await;
-    let Some(browser) = Browser::start().await else { return };
-    browser.go(&app.url).await;
-    browser.shows(".tiles", "Groups 0").await;
-    app.pair("pump").await;
-    browser.shows(".groups tbody tr", "pump t / n Fine").await;
-    browser
-        .shows(".tiles", "Groups 1 At risk 0 No Primary 0 No standby 0 Unhealthy 0 Flapping 0 Sessions live 2 of 2")
-        .await;
-    browser.shows(".namespaces li", "t / n 1 group").await;
-    app.delete("/pump/clientsessions/b").await.expect_ok();
-    browser.shows(".groups tbody tr", "pump t / n No standby").await;
-    browser
-        .shows(".tiles", "Groups 1 At risk 1 No Primary 0 No standby 1 Unhealthy 0 Flapping 0 Sessions live 1 of 1")
-        .await;
-    browser.shows(".namespaces li", "t / n 1 group 1 at risk").await;
-    browser.shows(".found", "1 group, 1 at risk.").await;
-}
-
-#[tokio::test]
-async fn a_handover_is_no_group_without_a_primary() {
-    let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
-    app.pair("pump").await;
-    browser.go(&format!("{}/#/g/t/n/pump?span=5m", app.url)).await;
-    browser.shows(".facts", "Primary a since").await;
-    // Watched over: whether it ever said anything in red.
-    let watch = "(() => {
-        window.alarms = [];
-        new MutationObserver(() => {
-            for (const one of document.querySelectorAll('main [data-tone=bad], main .none')) window.alarms.push(one.innerText);
-        }).observe(document.querySelector('main'), { childList: true, subtree: true, characterData: true, attributes: true });
-    })()";
-    browser.eval(watch).await;
-    assert_eq!(app.beat("pump", "a", 50.0).await, 0);
-    browser.shows(".head .condition", "Handover").await;
-    browser.shows(".facts", "Primary handover from a PendingPrimary b waits for a").await;
-    browser.until("document.querySelector('.held.handover[data-open]') !== null").await;
-    let status = app.get("/pump/status").await.expect_ok();
-    assert_eq!(
-        (&status["Risks"], &status["HandoverFrom"], &status["Primary"]),
-        (&json!([]), &json!("a"), &Value::Null)
-    );
-    let seen = app.database.rows("SELECT risk FROM group_risks").await;
-    assert_eq!(seen, Vec::<Value>::new());
-
-    assert_eq!(app.beat_acting_as("pump", "a", 50.0, 0).await, 0);
-    assert_eq!(app.beat("pump", "b", 100.0).await, 1);
-    browser.shows(".facts", "Primary b since").await;
-    browser.until("document.querySelectorAll('.held.handover').length === 1 && document.querySelector('.held.vacant') === null").await;
-    browser.eval("document.querySelector('.held.handover').focus()").await;
-    browser.shows("#tip", "A handover").await;
-    assert_eq!(browser.eval("window.alarms").await, json!([]));
-
-    // Where nobody is left who could take over, it is one.
-    assert_eq!(app.beat("pump", "a", 100.0).await, 0);
-    assert_eq!(app.beat("pump", "b", 20.0).await, 0);
-    browser.shows(".head .condition", "Handover").await;
-    app.delete("/pump/clientsessions/a").await.expect_ok();
-    app.delete("/pump/clientsessions/b").await.expect_ok();
-    app.post("/pump/clientsessions", json!({"Id": "c"})).await.expect_ok();
-    browser.shows(".head .condition", "No Primary").await;
-    no_faults(&browser).await;
-}
-
-#[tokio::test]
-async fn the_latest_changes_are_there_at_first_look() {
-    let app = start().await;
-    let Some(browser) = Browser::start().await else { return };
-    for number in 0..15 {
-        app.group_of(&format!("g{number}"), MINUTE, &["a"]).await;
-        app.beat(&format!("g{number}"), "a", 100.0).await;
-    }
-    let elsewhere = "UPDATE role_transitions SET namespace_id = 'm' WHERE group_id = 'g14'";
-    app.database.execute(elsewhere).await;
-    browser.go(&app.url).await;
-    browser.shows(".changes li:first-child", "g14 in t / m: a Secondary → Primary, first heartbeat of the group").await;
-    browser.shows(".changes li:last-child", "g3 in t / n: a Secondary → Primary").await;
-    browser.go(&format!("{}/#/n/t/n", app.url)).await;
-    browser.shows(".changes li:first-child", "g13: a Secondary → Primary").await;
-    // What comes now is before them, once.
-    app.delete("/g0/clientsessions/a").await.expect_ok();
-    browser.shows(".changes li:first-child", "g0: a Primary → Secondary").await;
-    assert_eq!(browser.eval("document.querySelectorAll('.changes li').length").await, 12);
-    no_faults(&browser).await;
-}
-
-#[tokio::test]
-async fn a_group_is_described_and_a_deleted_one_is_told_from_one_that_never_was() {
-    let dir = new_dir();
-    let users = dir.join("users.toml");
-    add_user(&users, "eve", "correct horse", &["--tenant", "t", "--role", "admin"]).await;
-    add_user(&users, "vic", "correct horse", &["--tenant", "t", "--role", "viewer"]).await;
-    let app = TestApp::start_with(|settings| {
-        settings.auth = AuthOptions { users_file: Some(users), ..AuthOptions::default() };
-    })
-    .await;
-    let Some(browser) = Browser::start().await else { return };
-    let open = TestReplica::start(settings(app.database.connect_options())).await;
-    let body = json!({"Milliseconds": MINUTE, "Description": "Feeds the boiler.\nAsk Ann."});
-    open.put("/pump", body).await.expect_ok();
-    open.post("/pump/clientsessions", json!({"Id": "a"})).await.expect_ok();
-    open.beat("pump", "a", 100.0).await;
-    browser.go(&format!("{}/#/g/t/n/pump", app.url)).await;
-    let sign_in = async |name: &str| {
-        browser.shows("h1", "Sign in").await;
-        browser.fill("#name", name).await;
-        browser.press(&format!("{TAB}correct horse{ENTER}")).await;
-    };
-    sign_in("eve").await;
-    browser.shows(".head .description", "Feeds the boiler. Ask Ann.").await;
-
-    let groups = format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/groups", app.url);
-    let delete = app.http.delete(format!("{groups}/pump?force=true")).basic_auth("eve", Some("correct horse"));
-    Answer::of(delete).await.expect_ok();
-    browser.shows(".group > .problem", "This group was deleted at ").await;
-    browser.shows(".group > .problem", " by basic:eve. What is known of its past is below.").await;
-    browser.shows(".history tbody tr:first-child", "a Primary → Secondary a session was deleted").await;
-    browser.until("document.querySelectorAll('.held.primary').length === 1").await;
-    browser.until("document.querySelector('.held.vacant') === null").await;
-    // Days later its last hour is shown, and not the hour that is now.
-    let earlier = "UPDATE configuration_changes SET recorded_at = recorded_at - interval '3 days';
-        UPDATE audit_log SET recorded_at = recorded_at - interval '3 days';
-        UPDATE role_transitions SET recorded_at = recorded_at - interval '3 days'";
-    app.database.execute(earlier).await;
-    browser.go("about:blank").await;
-    browser.go(&format!("{}/#/g/t/n/pump", app.url)).await;
-    browser.shows(".history tbody tr:first-child", "a Primary → Secondary a session was deleted").await;
-    browser.until("document.querySelectorAll('.held.primary').length === 1").await;
-    // One that never was.
-    browser.go(&format!("{}/#/g/t/n/pmup", app.url)).await;
-    browser.shows(".group > .problem", "There is no such group, and nothing is known of one: is its name right?").await;
-    browser.until("document.querySelector('.past').hidden").await;
-
-    // Who did it is for those who may do it.
-    browser.click("#sign-out").await;
-    browser.eval("location.hash = '#/g/t/n/pump'").await;
-    sign_in("vic").await;
-    browser.shows(".group > .problem", "This group was deleted at ").await;
-    assert!(!browser.text(".group > .problem").await.contains("eve"));
-    no_faults(&browser).await;
-    open.stop().await;
 }

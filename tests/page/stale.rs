@@ -1,18 +1,13 @@
 //! What the page says when the service says nothing: it does not go on as if it knew. In a real
 //! browser.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use client_failover_workshop::needs;
+use nix::sys::signal::Signal;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-
-use crate::page::pictures::Service;
+use crate::page::pictures::start_service;
 use crate::support::browser::Browser;
-use crate::support::helpers::{TestApp, TestDatabase, TestReplica, eventually, spawn_shared};
+use crate::support::helpers::{TestApp, TestDatabase, TestReplica, eventually};
+use crate::support::proxy::{Gate, Proxy};
 
 const MINUTE: i64 = 60_000;
 
@@ -25,90 +20,12 @@ const NOTE_WHEN_STALE: &str = "(() => {
     }).observe(document.body, { attributes: true });
 })()";
 
-/// What goes over the line between a browser and the service.
-#[derive(Clone, Copy)]
-enum Line {
-    Open = 0,
-    /// Connections stay open, new ones are taken, and no byte comes through.
-    Cut = 1,
-    /// The same for streams alone, as a proxy does that collects an answer before it passes it on.
-    StreamsHeld = 2,
-}
-
-/// A line to a service that can be cut without anybody hearing of it.
-struct Wire {
-    url: String,
-    line: Arc<AtomicU8>,
-}
-
-impl Wire {
-    async fn to(service: &str) -> Wire {
-        let target = service.strip_prefix("http://").expect("it has no TLS").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let url = format!("http://{}", listener.local_addr().expect("it has one"));
-        let line = Arc::new(AtomicU8::new(Line::Open as u8));
-        let set = line.clone();
-        spawn_shared(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                spawn_shared(carry(client, target.clone(), set.clone()));
-            }
-        });
-        Wire { url, line }
-    }
-
-    fn set(&self, line: Line) {
-        self.line.store(line as u8, Ordering::SeqCst);
-    }
-}
-
-/// Carries bytes both ways, as far as the line lets them.
-async fn carry(client: TcpStream, target: String, line: Arc<AtomicU8>) {
-    let Ok(server) = TcpStream::connect(target).await else { return };
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
-        (client.into_split(), server.into_split());
-    let is_stream = Arc::new(AtomicU8::new(0));
-    let opened = async {
-        let mut bytes = vec![0; 65_536];
-        loop {
-            let count = from_client.read(&mut bytes).await.unwrap_or(0);
-            if count == 0 {
-                break;
-            }
-            if String::from_utf8_lossy(&bytes[..count]).contains("/events?") {
-                is_stream.store(1, Ordering::SeqCst);
-            }
-            while line.load(Ordering::SeqCst) == Line::Cut as u8 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            if to_server.write_all(&bytes[..count]).await.is_err() {
-                break;
-            }
-        }
-        let _ = to_server.shutdown().await;
-    };
-    let answered = async {
-        let mut bytes = vec![0; 65_536];
-        loop {
-            let count = from_server.read(&mut bytes).await.unwrap_or(0);
-            if count == 0 {
-                break;
-            }
-            loop {
-                let held = line.load(Ordering::SeqCst);
-                let is_held = held == Line::Cut as u8
-                    || (held == Line::StreamsHeld as u8 && is_stream.load(Ordering::SeqCst) == 1);
-                if !is_held {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            if to_client.write_all(&bytes[..count]).await.is_err() {
-                break;
-            }
-        }
-        let _ = to_client.shutdown().await;
-    };
-    tokio::join!(opened, answered);
+/// A proxy to a service, and how a browser reaches that through it.
+async fn proxy_to(service: &str) -> (Proxy, String) {
+    let (_, port) = service.rsplit_once(':').expect("it has a port");
+    let proxy = Proxy::to_port(port.parse().expect("a number")).await;
+    let url = format!("http://127.0.0.1:{}", proxy.port);
+    (proxy, url)
 }
 
 /// Waits until the page says that it knows nothing new, and for how long it did not say so.
@@ -117,15 +34,12 @@ async fn until_stale_s(browser: &Browser) -> f64 {
     browser.eval("(window.staleAt - window.stoppedAt) / 1000").await.as_f64().expect("a number")
 }
 
-fn send(service: &Service, signal: Signal) {
-    kill(Pid::from_raw(i32::try_from(service.id()).expect("it is small")), signal).expect("it is ours");
-}
-
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_service_that_is_stopped_is_not_shown_as_live() {
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let database = TestDatabase::new().await;
-    let service = Service::start(&database).await;
+    let service = start_service(&database).await;
     let replica = TestReplica::at(service.url.clone());
     replica.group_of("pump", MINUTE, &["a", "b"]).await;
     replica.beat("pump", "a", 100.0).await;
@@ -138,7 +52,7 @@ async fn a_service_that_is_stopped_is_not_shown_as_live() {
         browser.shows(shown, "a").await;
         browser.until("document.querySelector('#clock').innerText !== ''").await;
         browser.eval(NOTE_WHEN_STALE).await;
-        send(&service, Signal::SIGSTOP);
+        service.signal(Signal::SIGSTOP);
         let after_s = until_stale_s(&browser).await;
         browser.shows("#connection", "Not up to date").await;
         browser.shows("#banner", "The service does not answer. Trying again. Nothing new is known since ").await;
@@ -151,7 +65,7 @@ async fn a_service_that_is_stopped_is_not_shown_as_live() {
         let said = browser.text("#banner").await;
         browser.until("performance.now() - window.staleAt > 1500").await;
         assert_eq!(browser.text("#banner").await, said);
-        send(&service, Signal::SIGCONT);
+        service.signal(Signal::SIGCONT);
         browser.shows("#connection", "Live").await;
         browser.until("document.querySelector('#banner').hidden && !document.body.classList.contains('stale')").await;
         println!("{hash}: said after {after_s:.1} s");
@@ -160,22 +74,23 @@ async fn a_service_that_is_stopped_is_not_shown_as_live() {
     browser.shows(".sessions tbody tr", " s").await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_line_that_is_cut_without_a_word_is_noticed() {
     let app = TestApp::start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.group_of("pump", MINUTE, &["a"]).await;
     app.beat("pump", "a", 100.0).await;
-    let wire = Wire::to(&app.url).await;
+    let (proxy, url) = proxy_to(&app.url).await;
     for hash in ["#/", "#/g/t/n/pump"] {
         browser.go("about:blank").await;
-        browser.go(&format!("{}/{hash}", wire.url)).await;
+        browser.go(&format!("{}/{hash}", url)).await;
         browser.shows("#connection", "Live").await;
         browser.eval(NOTE_WHEN_STALE).await;
-        wire.set(Line::Cut);
+        proxy.set_gate(Gate::Held);
         let after_s = until_stale_s(&browser).await;
         browser.shows("#banner", "The service does not answer. Trying again. Nothing new is known since ").await;
-        wire.set(Line::Open);
+        proxy.set_gate(Gate::Open);
         browser.shows("#connection", "Live").await;
         println!("{hash}: said after {after_s:.1} s");
         assert!(after_s < 5.0, "{hash}: {after_s} s");
@@ -183,25 +98,26 @@ async fn a_line_that_is_cut_without_a_word_is_noticed() {
     // A page whose first question is not answered says so too.
     browser.eval("fetch('page/main.js').then(() => { window.isHere = true; })").await;
     browser.until("window.isHere").await;
-    wire.set(Line::Cut);
+    proxy.set_gate(Gate::Held);
     browser.eval("location.hash = '#/n/t/n'").await;
     browser.shows("#banner", "The service does not answer. Trying again.").await;
-    wire.set(Line::Open);
+    proxy.set_gate(Gate::Open);
     browser.shows("#connection", "Live").await;
     browser.shows(".groups tbody tr", "pump").await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_stream_that_is_held_back_is_said_and_the_state_is_read() {
     let app = TestApp::start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.group_of("pump", MINUTE, &["a", "b"]).await;
     app.beat("pump", "a", 100.0).await;
-    let wire = Wire::to(&app.url).await;
-    browser.go(&format!("{}/#/g/t/n/pump", wire.url)).await;
+    let (proxy, url) = proxy_to(&app.url).await;
+    browser.go(&format!("{}/#/g/t/n/pump", url)).await;
     browser.shows("#connection", "Live").await;
     browser.shows(".history tbody tr", "first heartbeat").await;
-    wire.set(Line::StreamsHeld);
+    proxy.set_gate(Gate::StreamsHeld);
     browser.shows("#banner", "The stream of changes is").await;
     browser.shows("#banner", "meanwhile the state is read every two seconds.").await;
     // What happens now is seen all the same, the history included.
@@ -209,40 +125,42 @@ async fn a_stream_that_is_held_back_is_said_and_the_state_is_read() {
     browser.shows(".facts", "Primary nobody").await;
     browser.shows(".history tbody tr:first-child", "a Primary → Secondary a session was deleted").await;
     assert_eq!(browser.eval("document.body.classList.contains('stale')").await, false);
-    browser.go(&format!("{}/#/", wire.url)).await;
+    browser.go(&format!("{}/#/", url)).await;
     browser.shows(".changes li", "pump in t / n: a Primary → Secondary").await;
     assert_eq!(app.beat("pump", "b", 100.0).await, 1);
     browser.shows(".changes li:first-child", "pump in t / n: b Secondary → Primary").await;
-    wire.set(Line::Open);
+    proxy.set_gate(Gate::Open);
     browser.shows("#connection", "Live").await;
 }
 
 /// The clock that ages are counted by may stand still while a machine sleeps.
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn after_a_sleep_nothing_is_believed_until_it_was_read_again() {
     let app = TestApp::start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.group_of("pump", MINUTE, &["a"]).await;
     app.beat("pump", "a", 100.0).await;
-    let wire = Wire::to(&app.url).await;
-    browser.go(&format!("{}/#/g/t/n/pump", wire.url)).await;
+    let (proxy, url) = proxy_to(&app.url).await;
+    browser.go(&format!("{}/#/g/t/n/pump", url)).await;
     browser.shows("#connection", "Live").await;
-    wire.set(Line::Cut);
+    proxy.set_gate(Gate::Held);
     browser.eval(NOTE_WHEN_STALE).await;
     browser.eval("(() => { const real = Date.now; Date.now = () => real() + 3600000; })()").await;
     let after_s = until_stale_s(&browser).await;
     browser.shows(".sessions .left", "not known").await;
-    wire.set(Line::Open);
+    proxy.set_gate(Gate::Open);
     browser.shows("#connection", "Live").await;
     browser.shows(".sessions .left", " s").await;
     // At once, and not only when the silence has lasted.
     assert!(after_s < 2.0, "{after_s} s");
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_database_that_is_away_is_no_news() {
     let app = TestApp::start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.group_of("pump", MINUTE, &["a"]).await;
     app.beat("pump", "a", 100.0).await;
     browser.go(&app.url).await;
@@ -263,10 +181,11 @@ async fn a_database_that_is_away_is_no_news() {
     assert!(after_s < 6.0, "{after_s} s");
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn eight_windows_of_a_browser_share_one_stream() {
     let app = TestApp::start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     for number in 0..8 {
         app.pair_with(&format!("g{number}"), 10 * MINUTE).await;
     }
@@ -297,10 +216,11 @@ async fn eight_windows_of_a_browser_share_one_stream() {
     eventually("there is one stream", async || streams().await == "1").await;
 }
 
+#[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_browser_that_cannot_share_a_stream_reads_and_says_so() {
     let app = TestApp::start().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     app.pair("pump").await;
     let without = serde_json::json!({"source": "delete window.SharedWorker"});
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", without).await;

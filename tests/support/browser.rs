@@ -40,13 +40,8 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// A browser, or nothing where there is none, which is said.
-    pub async fn start() -> Option<Browser> {
-        let is_missing = |program: &&str| Command::new(program).arg("--version").output().is_err();
-        if let Some(missing) = ["chromium", "chromedriver"].iter().find(|program| is_missing(program)) {
-            println!("{missing} is not installed: this test of the page is skipped");
-            return None;
-        }
+    /// Needs `chromium` and `chromedriver`.
+    pub async fn start() -> Browser {
         let place = FEW.acquire().await.expect("it is never closed");
         let profile = scratch_dir("browser");
         remove_after_the_run(&profile);
@@ -80,7 +75,7 @@ impl Browser {
         browser.session = format!("/session/{}", made["sessionId"].as_str().expect("it has an id"));
         browser.process = made["capabilities"]["goog:processID"].as_u64().expect("the driver tells it");
         end_after_the_run(browser.process, browser.driver.id(), &profile);
-        Some(browser)
+        browser
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {

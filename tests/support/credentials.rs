@@ -1,9 +1,6 @@
 //! Credentials of every kind for the tests, made as an operator makes them.
 
-use std::ffi::OsStr;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,30 +14,13 @@ use rcgen::{
 use time::{Duration as Span, OffsetDateTime};
 
 use crate::support::helpers::{TestDatabase, remove_after_the_run, scratch_dir};
+use crate::support::program::{program, run, run_with};
 
 /// A folder for one test's files.
 pub fn new_dir() -> PathBuf {
     let dir = scratch_dir("credentials");
     remove_after_the_run(&dir);
     dir
-}
-
-/// The program, with nothing in its environment that is meant for another.
-pub fn program() -> Command {
-    program_at(env!("CARGO_BIN_EXE_client-failover"))
-}
-
-/// The same with another build of it.
-pub fn program_at(path: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(path);
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CLIENT_FAILOVER") || name == "DATABASE_URL" || name.starts_with("PG") {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
 }
 
 /// Every kind of credentials at once, certificates left aside.
@@ -54,31 +34,17 @@ pub fn all_but_certificates(oidc: OidcOptions, users_file: PathBuf) -> AuthOptio
     }
 }
 
-/// What a command prints that has to succeed.
-pub async fn output_of(mut command: Command, input: &str) -> String {
-    let input = input.to_owned();
-    let output = tokio::task::spawn_blocking(move || {
-        let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
-        child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it is read");
-        child.wait_with_output().expect("it ends")
-    })
-    .await
-    .expect("it ends");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
 /// A new API key's number and text.
 pub async fn create_key(database: &TestDatabase, name: &str, arguments: &[&str]) -> (i64, String) {
     let mut command = program();
     command.args(["keys", "create", name]).args(arguments).env("DATABASE_URL", database.url());
-    let output = tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.expect("it ends");
-    let (said, note) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{note}");
+    let ran = run(command).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
     // The key alone, as a script takes it.
-    let text = said.strip_suffix('\n').expect("a line");
-    assert!(text.starts_with("cfk_") && text.len() == 47, "{said}");
-    let number = note
+    let text = ran.out.strip_suffix('\n').expect("a line");
+    assert!(text.starts_with("cfk_") && text.len() == 47, "{ran:?}");
+    let number = ran
+        .err
         .lines()
         .find_map(|line| line.strip_prefix("This is key "))
         .and_then(|rest| rest.split('.').next())
@@ -89,14 +55,14 @@ pub async fn create_key(database: &TestDatabase, name: &str, arguments: &[&str])
 pub async fn revoke_key(database: &TestDatabase, key: i64) {
     let mut command = program();
     command.args(["keys", "revoke", &key.to_string()]).env("DATABASE_URL", database.url());
-    assert!(output_of(command, "").await.contains("is revoked"));
+    assert!(run(command).await.ok().contains("is revoked"));
 }
 
 /// Adds a user to a file.
 pub async fn add_user(file: &Path, name: &str, password: &str, arguments: &[&str]) {
     let mut command = program();
     command.args(["users", "add", "--file"]).arg(file).arg(name).args(arguments);
-    output_of(command, &format!("{password}\n")).await;
+    run_with(command, &format!("{password}\n")).await.ok();
 }
 
 pub fn basic(name: &str, password: &str) -> String {

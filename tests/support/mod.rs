@@ -9,6 +9,9 @@ pub mod helpers;
 pub mod issuer;
 #[allow(dead_code, reason = "the other binary fills disks too")]
 pub mod preload;
+pub mod program;
+#[allow(dead_code, reason = "each binary has its own faults")]
+pub mod proxy;
 pub mod servers;
 pub mod sse;
 pub mod terminal;

@@ -12,8 +12,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 use crate::support::helpers::{eventually, free_port, remove_after_the_run, scratch_dir};
 
@@ -262,52 +260,4 @@ async fn bin_dir() -> PathBuf {
         found
     };
     FOUND.get_or_init(find).await.clone()
-}
-
-/// A way to a server that can go dark: nothing passes any more, and nobody is told.
-pub struct Gateway {
-    pub port: u16,
-    is_dark: watch::Sender<bool>,
-    accepting: tokio::task::JoinHandle<()>,
-}
-
-impl Gateway {
-    pub async fn to(port: u16) -> Gateway {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
-        let own = listener.local_addr().expect("it is bound").port();
-        let (is_dark, dark) = watch::channel(false);
-        let accepting = tokio::spawn(async move {
-            loop {
-                let Ok((client, _)) = listener.accept().await else { continue };
-                tokio::spawn(pass(client, port, dark.clone()));
-            }
-        });
-        Gateway { port: own, is_dark, accepting }
-    }
-
-    pub fn go_dark(&self) {
-        self.is_dark.send_replace(true);
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-async fn pass(mut client: TcpStream, port: u16, mut dark: watch::Receiver<bool>) {
-    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-    let goes_dark = async {
-        let _ = dark.wait_for(|dark| *dark).await;
-    };
-    let has_ended = tokio::select! {
-        biased;
-        () = goes_dark => false,
-        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => true,
-    };
-    if !has_ended {
-        // Held open, and neither read nor written, until the test ends.
-        std::future::pending::<()>().await;
-    }
 }

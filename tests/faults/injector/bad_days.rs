@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep};
 
 use super::super::clock::Stamp;
 use super::super::database::Database;
-use super::super::proxy::Gate;
 use super::super::record::FaultKind::{self, *};
 use super::super::world::World;
 use super::{Done, TO_THE_SERVICE, ms};
 use crate::support::preload::Disk;
+use crate::support::proxy::Gate;
 
 /// The furthest that the database's clock is set from the true time.
 const CLOCK_OFF_MS: i64 = 90_000;

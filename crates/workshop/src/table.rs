@@ -1,0 +1,28 @@
+//! What tests may need that is no part of the build.
+
+/// Each program, and where it is from.
+pub const TOOLS: &[(&str, &str)] = &[
+    ("chromedriver", "Debian: chromium-driver"),
+    ("chromium", "Debian: chromium"),
+    ("curl", "Debian: curl"),
+    ("etcd", "Debian: etcd-server"),
+    ("haproxy", "Debian: haproxy"),
+    ("java", "Debian: default-jre-headless"),
+    ("node", "Debian: nodejs"),
+    ("openapi-generator-cli", "PyPI: openapi-generator-cli"),
+    ("openapi-python-client", "PyPI: openapi-python-client"),
+    ("openapi-ts", "npm: @hey-api/openapi-ts"),
+    ("patroni", "Debian: patroni"),
+    ("pg_dump", "Debian: postgresql-client"),
+    ("pgbench", "Debian: postgresql"),
+    ("pgbouncer", "Debian: pgbouncer"),
+    ("prometheus", "Debian: prometheus"),
+    ("promtool", "Debian: prometheus"),
+    ("psql", "Debian: postgresql-client"),
+    ("script", "Debian: bsdutils"),
+    ("tsc", "npm: typescript"),
+];
+
+/// The account that may be any other. It is no tool: where CI is set, too, a test that needs it is
+/// skipped for anybody else.
+pub const ROOT: &str = "root";
