@@ -99,18 +99,15 @@ async fn a_change_through_one_replica_is_seen_on_the_others_stream_at_once() {
     let (writer, reader) = two_replicas(&database).await;
     writer.group_of("g", MINUTE, &["a"]).await;
     let mut stream = EventStream::open(&reader, NAMESPACE_EVENTS, None).await;
-    let mut latencies = Vec::new();
+    let (mut latencies, mut answers) = (Vec::new(), Vec::new());
     for change in 0..CHANGES {
-        let answered = match change % 2 {
-            0 => {
-                assert_eq!(writer.beat("g", "a", 100.0).await, 1);
-                Instant::now()
-            }
-            _ => {
-                writer.delete("/g/clientsessions/a").await.expect_ok();
-                Instant::now()
-            }
-        };
+        let asked = Instant::now();
+        match change % 2 {
+            0 => assert_eq!(writer.beat("g", "a", 100.0).await, 1),
+            _ => drop(writer.delete("/g/clientsessions/a").await.expect_ok()),
+        }
+        let answered = Instant::now();
+        answers.push(answered - asked);
         let last = stream.take(1 + change % 2).await.pop().expect("it came");
         latencies.push(last.at.saturating_duration_since(answered));
         if change % 2 == 1 {
@@ -119,13 +116,15 @@ async fn a_change_through_one_replica_is_seen_on_the_others_stream_at_once() {
         }
     }
     latencies.sort_unstable();
+    answers.sort_unstable();
     let (median, p99) = (latencies[CHANGES / 2], latencies[CHANGES * 99 / 100]);
     println!(
         "event latency over {CHANGES} changes: median {median:?}, p99 {p99:?}, longest {:?}",
         latencies[CHANGES - 1]
     );
-    // Not by polling alone: half of its interval alone is 100 ms.
-    assert!(median < Duration::from_millis(80), "{latencies:?}");
+    // Not by polling alone, half of whose interval is 100 ms; on a machine that is as busy as the
+    // changes themselves show.
+    assert!(median < Duration::from_millis(50) + answers[CHANGES / 2], "{latencies:?}");
 }
 
 #[tokio::test]
@@ -367,13 +366,15 @@ async fn events_come_by_polling_while_nobody_listens_and_the_listening_is_taken_
         now.len() == 1 && now != before
     })
     .await;
-    // And is woken by it: well within what polling takes on average.
+    // And is woken by it: well within what polling takes on average, on a machine that is as busy
+    // as the change itself shows.
     let mut woken = 0;
     for round in 0..20 {
-        let began = Instant::now();
+        let asked = Instant::now();
         app.put("/g", json!({"Milliseconds": 1_000 + round})).await.expect_ok();
+        let changed = asked.elapsed();
         stream.take(1).await;
-        woken += usize::from(began.elapsed() < Duration::from_millis(60));
+        woken += usize::from(asked.elapsed() < changed * 2 + Duration::from_millis(50));
     }
     assert!(woken >= 12, "{woken} of 20 were prompt");
 }

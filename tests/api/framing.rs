@@ -12,16 +12,6 @@ use crate::support::wire::{Connection, GROUPS, Request};
 
 const BEAT: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups/g/clientsessions/s";
 
-/// A service that gives up on what does not come after a second, for which others have to wait for
-/// longer.
-async fn hasty() -> TestApp {
-    TestApp::start_with(|settings| {
-        settings.http.connections.head = Duration::from_secs(1);
-        settings.http.connections.progress = Duration::from_secs(1);
-    })
-    .await
-}
-
 /// A group `g` with a session `s`.
 async fn with_a_session() -> TestApp {
     let app = TestApp::start().await;
@@ -248,7 +238,8 @@ async fn the_first_request_of_a_connection_is_refused_with_the_error_body_too() 
 
 #[tokio::test]
 async fn a_connection_on_which_nothing_is_asked_is_closed_without_a_word() {
-    let app = hasty().await;
+    // Sooner than by default: it is waited for.
+    let app = TestApp::start_with(|settings| settings.http.connections.head = Duration::from_secs(1)).await;
     let mut ahead = Connection::open(&app).await;
     let mut begun = Connection::open(&app).await;
     begun.write(b"GET /health/live HTTP/1.1\r\nHost").await;
@@ -262,16 +253,18 @@ async fn a_connection_on_which_nothing_is_asked_is_closed_without_a_word() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up_with_its_connection() {
-    let app = hasty().await;
-    app.group_of("g", 60_000, &["s"]).await;
-    for framing in ["Content-Length: 2\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"] {
+    let app = with_a_session().await;
+    // Both at once: each waits for as long as a body may take.
+    let framings = ["Content-Length: 2\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"];
+    let given_up = framings.map(async |framing| {
         let mut connection = Connection::open(&app).await;
         connection.write(format!("POST {BEAT} HTTP/1.1\r\nHost: h\r\n{framing}").as_bytes()).await;
         let answer = connection.read().await;
         assert!(says_close(&answer), "{framing}");
         answer.expect_error(408);
         connection.expect_end().await;
-    }
+    });
+    futures_util::future::join_all(given_up).await;
 }
 
 #[tokio::test]

@@ -192,6 +192,14 @@ async fn a_row_that_somebody_holds_is_its_group_s_trouble_alone() {
         assert_eq!(app.beat(&format!("g{group}"), "a", 100.0).await, 1);
         assert_eq!(app.beat(&format!("g{group}"), "b", 100.0).await, 0);
     }
+    let groups: Vec<String> = (1..40).map(|group| format!("g{group}")).collect();
+    let round = async || {
+        let sent = Instant::now();
+        let roles = join_all(groups.iter().map(|group| app.beat(group, "a", 100.0))).await;
+        assert!(roles.iter().all(|role| *role == 1), "nobody's lease was in danger");
+        sent.elapsed()
+    };
+    let usual = round().await.max(round().await);
     let mut holder = app.database.connect().await;
     let hold =
         "BEGIN; SELECT FROM heartbeats JOIN groups USING (group_key) WHERE group_id = 'g0' FOR UPDATE OF heartbeats";
@@ -209,23 +217,16 @@ async fn a_row_that_somebody_holds_is_its_group_s_trouble_alone() {
             // The clients of the held group go on trying, as they do.
             let tries = app.http.post(format!("{}/api/v1/tenants/t/namespaces/n/clientfailover/groups{held}", app.url));
             let tries = tries.json(&json!({"PercentHealthyStreams": 100})).timeout(Duration::from_millis(300)).send();
-            let round = async {
-                let sent = Instant::now();
-                let groups: Vec<String> = (1..40).map(|group| format!("g{group}")).collect();
-                let roles = join_all(groups.iter().map(|group| app.beat(group, "a", 100.0))).await;
-                assert!(roles.iter().all(|role| *role == 1), "nobody's lease was in danger");
-                sent.elapsed()
-            };
-            let (round, _) = tokio::join!(round, tries);
-            rounds.push(round);
+            let (took, _) = tokio::join!(round(), tries);
+            rounds.push(took);
         }
         rounds.sort_unstable();
         rounds
     };
     let ((), rounds) = tokio::join!(held_answers, others);
-    println!("rounds of the others: {rounds:?}");
+    println!("rounds of the others: {rounds:?}, before {usual:?}");
     // Some meet the row before it is known to be held.
-    assert!(rounds[rounds.len() / 2] < Duration::from_millis(200), "the others wait for it: {rounds:?}");
+    assert!(rounds[rounds.len() / 2] < usual * 4 + Duration::from_millis(200), "the others wait for it: {rounds:?}");
     assert_eq!(app.database.rows(outages).await, before, "the service is not away for it");
     drop(holder);
     eventually("the held group is served again", async || {

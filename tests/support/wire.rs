@@ -14,7 +14,7 @@ use crate::support::helpers::{Answer, TestReplica};
 pub const GROUPS: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
 
 /// What is never waited for longer than this: a server that hangs fails the test.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request, as the bytes that are sent.
 pub struct Request {
