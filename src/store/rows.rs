@@ -60,6 +60,8 @@ macro_rules! row {
                 $(concat!("" $(, stringify!($name))?),)*
             ];
 
+            // A column may have a name that begins with `from`.
+            #[allow(clippy::wrong_self_convention)]
             impl<'r> $Row<'r> {
                 fn of(row: &'r sqlx::postgres::PgRow) -> $Row<'r> {
                     // What comes first tells whether the list is where it has to be. Of a UNION,

@@ -141,7 +141,7 @@ impl Writer {
     /// Finds out how large groups are that have not been seen before; those that are expensive go
     /// back into the line.
     async fn without_expensive(&self, kept: &mut Kept, batch: Vec<Waiting>) -> Vec<Waiting> {
-        let unknown: Vec<Uuid> = self.line.unknown_groups(&batch).into();
+        let unknown = self.line.unknown_groups(&batch);
         if unknown.is_empty() {
             return batch;
         }
