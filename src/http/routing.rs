@@ -1,8 +1,8 @@
 //! How a request finds what serves it: its path is taken apart once, by the templates of a table,
 //! into a [`Routed`] value. Whoever wants to know what a request is about asks that value.
 //!
-//! Literal segments match in any case and however they are encoded, empty ones are left out, and
-//! names stay as they are written until somebody asks for them.
+//! Literal segments of the API match in any case and however they are encoded, empty ones are left
+//! out, and names stay as they are written until somebody asks for them.
 
 use std::borrow::Cow;
 
@@ -89,19 +89,21 @@ impl Template {
     pub fn names(self) -> impl Iterator<Item = Name> {
         self.segments().filter_map(|segment| match segment {
             Segment::Name(name) => Some(name),
-            Segment::Literal(_) => None,
+            Segment::Literal(_) | Segment::Exact(_) => None,
         })
     }
 
     fn segments(self) -> impl Iterator<Item = Segment> {
-        [self.0.text(), self.1].into_iter().flat_map(|part| part.split('/')).filter(|text| !text.is_empty()).map(
-            |text| {
-                let name = Name::ALL
-                    .into_iter()
-                    .find(|name| text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) == Some(name.text()));
-                name.map_or(Segment::Literal(text), Segment::Name)
-            },
-        )
+        let Template(base, below) = self;
+        let texts = [base.text(), below].into_iter().flat_map(|part| part.split('/'));
+        texts.filter(|text| !text.is_empty()).map(move |text| {
+            let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+            match Name::ALL.into_iter().find(|name| inner == Some(name.text())) {
+                Some(name) => Segment::Name(name),
+                None if base == Base::Root => Segment::Exact(text),
+                None => Segment::Literal(text),
+            }
+        })
     }
 }
 
@@ -350,7 +352,10 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Segment {
+    /// In any case, and however it is encoded.
     Literal(&'static str),
+    /// As it is written: what is no part of the API is asked for by programs and pages of ours.
+    Exact(&'static str),
     Name(Name),
 }
 
@@ -392,7 +397,8 @@ impl Segments {
         for (wanted, (from, to)) in std::iter::zip(wanted, found) {
             match wanted {
                 Segment::Literal(literal) if is(path.get(*from..*to)?, literal) => {}
-                Segment::Literal(_) => return None,
+                Segment::Exact(exact) if path.get(*from..*to)? == *exact => {}
+                Segment::Literal(_) | Segment::Exact(_) => return None,
                 Segment::Name(name) => names.0[*name as usize] = Some((*from, *to)),
             }
         }
@@ -504,6 +510,9 @@ mod tests {
             "/api/v1/%74enants/t/namespaces/n/client%46ailover/groups/g/clientsessions/s",
         ] {
             assert!(find(path).resource.is_some(), "{path}");
+        }
+        for path in ["/Health/live", "/%68ealth/live", "/Page/main.js"] {
+            assert!(find(path).resource.is_none(), "{path} is no part of the API");
         }
     }
 

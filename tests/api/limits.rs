@@ -536,7 +536,7 @@ async fn however_many_ask_whether_it_is_ready_the_database_is_asked_a_few_times(
     app.database
         .execute(
             "CREATE SEQUENCE looks; ALTER TABLE refinery_schema_history RENAME TO real_history;
-             CREATE VIEW refinery_schema_history AS SELECT h.version FROM real_history h, (SELECT nextval('looks')) look",
+             CREATE VIEW refinery_schema_history AS SELECT h.version, h.name, h.checksum FROM real_history h, (SELECT nextval('looks')) look",
         )
         .await;
     let began = Instant::now();
