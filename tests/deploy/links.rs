@@ -26,7 +26,7 @@ fn targets(page: &str) -> Vec<String> {
 /// The names by which headings are linked to, as forges make them.
 fn anchors(page: &str) -> BTreeSet<String> {
     let prose = prose(page);
-    let headings = prose.lines().filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#').trim()));
+    let headings = prose.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let anchor = |heading: &str| {
         let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
         kept.collect::<String>().to_lowercase().replace(' ', "-")

@@ -84,7 +84,7 @@ async fn a_line_that_is_cut_without_a_word_is_noticed() {
     let (proxy, url) = proxy_to(&app.url).await;
     for hash in ["#/", "#/g/t/n/pump"] {
         browser.go("about:blank").await;
-        browser.go(&format!("{}/{hash}", url)).await;
+        browser.go(&format!("{url}/{hash}")).await;
         browser.shows("#connection", "Live").await;
         browser.eval(NOTE_WHEN_STALE).await;
         proxy.set_gate(Gate::Held);
@@ -114,7 +114,7 @@ async fn a_stream_that_is_held_back_is_said_and_the_state_is_read() {
     app.group_of("pump", MINUTE, &["a", "b"]).await;
     app.beat("pump", "a", 100.0).await;
     let (proxy, url) = proxy_to(&app.url).await;
-    browser.go(&format!("{}/#/g/t/n/pump", url)).await;
+    browser.go(&format!("{url}/#/g/t/n/pump")).await;
     browser.shows("#connection", "Live").await;
     browser.shows(".history tbody tr", "first heartbeat").await;
     proxy.set_gate(Gate::StreamsHeld);
@@ -125,7 +125,7 @@ async fn a_stream_that_is_held_back_is_said_and_the_state_is_read() {
     browser.shows(".facts", "Primary nobody").await;
     browser.shows(".history tbody tr:first-child", "a Primary → Secondary a session was deleted").await;
     assert_eq!(browser.eval("document.body.classList.contains('stale')").await, false);
-    browser.go(&format!("{}/#/", url)).await;
+    browser.go(&format!("{url}/#/")).await;
     browser.shows(".changes li", "pump in t / n: a Primary → Secondary").await;
     assert_eq!(app.beat("pump", "b", 100.0).await, 1);
     browser.shows(".changes li:first-child", "pump in t / n: b Secondary → Primary").await;
@@ -142,7 +142,7 @@ async fn after_a_sleep_nothing_is_believed_until_it_was_read_again() {
     app.group_of("pump", MINUTE, &["a"]).await;
     app.beat("pump", "a", 100.0).await;
     let (proxy, url) = proxy_to(&app.url).await;
-    browser.go(&format!("{}/#/g/t/n/pump", url)).await;
+    browser.go(&format!("{url}/#/g/t/n/pump")).await;
     browser.shows("#connection", "Live").await;
     proxy.set_gate(Gate::Held);
     browser.eval(NOTE_WHEN_STALE).await;
