@@ -14,8 +14,9 @@ use crate::metrics;
 use crate::store::audit::{self, Action};
 use crate::store::clock::{Clock, read_moment};
 use crate::store::connection::Connection;
-use crate::store::groups::{self, GroupConfiguration, Registrant};
+use crate::store::groups::{self, GroupConfiguration};
 use crate::store::reads::{self, GroupView};
+use crate::store::registrant::Registrant;
 use crate::store::state::{self, Actor, StoredGroup};
 use crate::store::{LostCommit, Store, StoreError, WorkError};
 
@@ -86,7 +87,7 @@ impl Failover {
         let (refusals, refused) = Refusals::new();
         let watched = options.prompt_lapses.then(|| deadlines.clone());
         let heartbeats = HeartbeatQueue::start(&store, &options, watched, &longer_leases);
-        let feed = Feed::new(store.clone(), options.events.most_streams);
+        let feed = Feed::new(store.clone(), options.events.max_streams);
         let census = LatestCensus::default();
         Failover {
             store,

@@ -28,7 +28,7 @@ pub const WINDOW: Duration = Duration::from_secs(10);
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// The most causes of a kind that are told apart in a window; those above share what is left.
-const MOST_CAUSES: usize = 1_000;
+const MAX_CAUSES: usize = 1_000;
 
 /// A kind of line, and how many of it are written in a window.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +145,7 @@ impl Windows {
 
 impl Window {
     fn admit(&mut self, lines: Lines, cause: &str) -> bool {
-        if !self.causes.contains_key(cause) && self.causes.len() < MOST_CAUSES {
+        if !self.causes.contains_key(cause) && self.causes.len() < MAX_CAUSES {
             self.causes.insert(cause.into(), Count::default());
         }
         let mut count = self.causes.get_mut(cause);
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(["a", "a", "a", "b", "a"].map(&mut ask), [true, true, false, true, false]);
         let others = (0..100_000).filter(|n| ask(&n.to_string())).count();
         assert_eq!(others, 2, "five in all");
-        assert_eq!(windows.open["request failed"].causes.len(), MOST_CAUSES);
+        assert_eq!(windows.open["request failed"].causes.len(), MAX_CAUSES);
         let ended = windows.end(|_| true);
         assert_eq!((ended.len(), ended[0].count, ended[0].most_of.as_deref()), (1, 100_000, Some("a")));
     }

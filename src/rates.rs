@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The most that are kept apart. One whose bucket is full again is as one that never came.
-const MOST_BUCKETS: usize = 20_000;
+const MAX_BUCKETS: usize = 20_000;
 
 /// Whose bucket it is that all share for whom there is no room.
 const THE_REST: &str = "";
@@ -43,12 +43,12 @@ impl Rates {
         if let Some(bucket) = buckets.get_mut(who) {
             return self.take_from(bucket, now);
         }
-        if buckets.len() >= MOST_BUCKETS {
+        if buckets.len() >= MAX_BUCKETS {
             buckets.retain(|_, bucket| self.refilled(bucket, now) < self.most);
         }
         // Neither is a newcomer refused for the number of others, nor do ever new names make ever
         // new buckets.
-        let who = if buckets.len() >= MOST_BUCKETS { THE_REST } else { who };
+        let who = if buckets.len() >= MAX_BUCKETS { THE_REST } else { who };
         let bucket = buckets.entry(who.into()).or_insert(Bucket { tokens: self.most, at: now });
         self.take_from(bucket, now)
     }
@@ -100,12 +100,12 @@ mod tests {
     fn the_number_of_buckets_is_bounded_and_those_without_one_share_one() {
         let rates = Rates::per_second(1);
         let start = Instant::now();
-        for n in 0..MOST_BUCKETS {
+        for n in 0..MAX_BUCKETS {
             assert!(rates.take(&n.to_string(), start).is_ok());
         }
         assert!(rates.take("one more", start).is_ok());
         assert!(rates.take("and another", start).is_err());
-        assert_eq!(rates.buckets.lock().unwrap().len(), MOST_BUCKETS + 1);
+        assert_eq!(rates.buckets.lock().unwrap().len(), MAX_BUCKETS + 1);
         assert!(rates.take("one more", start + Duration::from_secs(2)).is_ok());
         assert_eq!(rates.buckets.lock().unwrap().len(), 1);
     }

@@ -64,6 +64,7 @@ pub mod pruning;
 pub mod reader;
 mod reading;
 pub mod reads;
+pub mod registrant;
 mod rows;
 pub mod spread;
 pub mod state;
@@ -130,8 +131,8 @@ impl Store {
         let texts = Texts::new(&settings, options.pooler);
         let admission =
             Admission::new(settings, options.pooler, hosts.target(), options.password_file.clone(), life.clone());
-        let patience = options.operation_timeout / 4;
-        let line = Line::new(hosts, admission, patience);
+        let timeout = options.operation_timeout / 4;
+        let line = Line::new(hosts, admission, timeout);
         let pool = Pool::new(&line, PoolOptions { rank: Rank::Requests, most: options.pool_size, kept: 1 }, None);
         let own = PoolOptions { rank: Rank::Upkeep, most: OWN_CONNECTIONS, kept: 1 };
         Store {

@@ -29,11 +29,11 @@ use super::{AuthError, AuthSetupError, Grant, Identity, network};
 const REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// The most requests that wait for a verification.
-const MOST_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// The most that one verification may cost, so that no entry of the file can stop the service.
-const MOST_MEMORY_KIB: u32 = 256 * 1024;
-const MOST_PASSES: u32 = 16;
+const MAX_MEMORY_KIB: u32 = 256 * 1024;
+const MAX_PASSES: u32 = 16;
 
 /// For how long a wrong password is remembered.
 const WRONG_FOR: Duration = Duration::from_secs(10);
@@ -51,12 +51,12 @@ const FREE_FOR_NAME: u32 = 100;
 const OWN_FAILURES: u32 = 3;
 
 /// The most requests of one address that wait for a verification.
-const MOST_WAITING_PER_ADDRESS: u32 = 16;
+const MAX_WAITING_PER_ADDRESS: u32 = 16;
 
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The most addresses and names whose failures are kept in mind.
-const MOST_FAILURES: usize = 20_000;
+const MAX_FAILURES: usize = 20_000;
 
 const TOO_MANY: AuthError = AuthError::TooMany("too many passwords are being verified");
 const WAIT: AuthError = AuthError::TooMany("too many wrong passwords came from this address or for this name");
@@ -93,7 +93,7 @@ impl Waiting {
         if let Some(address) = address {
             let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let count = waiting.entry(address).or_default();
-            if *count >= MOST_WAITING_PER_ADDRESS {
+            if *count >= MAX_WAITING_PER_ADDRESS {
                 return None;
             }
             *count += 1;
@@ -134,7 +134,7 @@ struct Verifications {
 
 impl Verifications {
     fn new(at_once: usize) -> Verifications {
-        Verifications { turns: Arc::new(Semaphore::new(at_once)), room: Semaphore::new(MOST_WAITING) }
+        Verifications { turns: Arc::new(Semaphore::new(at_once)), room: Semaphore::new(MAX_WAITING) }
     }
 }
 
@@ -274,11 +274,11 @@ impl Users {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let is_over = |failures: &Failures| now > failures.until + 10 * LONGEST_WAIT;
-        if failures.len() + whose.len() > MOST_FAILURES {
+        if failures.len() + whose.len() > MAX_FAILURES {
             failures.retain(|_, failures| !is_over(failures));
         }
         for whose in whose {
-            if failures.len() >= MOST_FAILURES && !failures.contains_key(&whose) {
+            if failures.len() >= MAX_FAILURES && !failures.contains_key(&whose) {
                 continue;
             }
             let free = if matches!(whose, Whose::Address(_)) { FREE_OF_ADDRESS } else { FREE_FOR_NAME };
@@ -349,7 +349,7 @@ fn check_hash(hash: &str) -> Result<(), &'static str> {
         return Err(WANTED);
     }
     let params = Params::try_from(&hash).map_err(|_| WANTED)?;
-    match params.m_cost() <= MOST_MEMORY_KIB && params.t_cost() <= MOST_PASSES {
+    match params.m_cost() <= MAX_MEMORY_KIB && params.t_cost() <= MAX_PASSES {
         true => Ok(()),
         false => Err("password is an argon2id hash that costs more than 256 MiB or 16 passes"),
     }
@@ -450,7 +450,7 @@ mod tests {
         // them.
         let count = u32::try_from(users.strangers.turns.available_permits()).unwrap();
         let _verifying = users.strangers.turns.clone().acquire_many_owned(count).await.unwrap();
-        let _in_line = users.strangers.room.acquire_many(MOST_WAITING as u32).await.unwrap();
+        let _in_line = users.strangers.room.acquire_many(MAX_WAITING as u32).await.unwrap();
         users.recognise(&right, peer).await.expect("it is the password");
         let elsewhere = Some(IpAddr::from([192, 0, 2, 2]));
         assert_eq!(users.recognise(&right, elsewhere).await.err(), Some(TOO_MANY));
@@ -460,8 +460,8 @@ mod tests {
     fn an_address_has_so_many_places_in_the_line() {
         let waiting = Waiting::default();
         let enter = |last| waiting.enter(Some(IpAddr::from([192, 0, 2, last])));
-        let taken: Vec<Waits> = (0..MOST_WAITING_PER_ADDRESS).filter_map(|_| enter(1)).collect();
-        assert_eq!(taken.len(), MOST_WAITING_PER_ADDRESS as usize);
+        let taken: Vec<Waits> = (0..MAX_WAITING_PER_ADDRESS).filter_map(|_| enter(1)).collect();
+        assert_eq!(taken.len(), MAX_WAITING_PER_ADDRESS as usize);
         assert!(enter(1).is_none() && enter(2).is_some());
         drop(taken);
         assert!(enter(1).is_some() && waiting.0.lock().unwrap().is_empty());

@@ -8,7 +8,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 
 /// The most entries of each of the two generations.
-const MOST_ENTRIES: usize = 20_000;
+const MAX_ENTRIES: usize = 20_000;
 
 /// A hash of a credential under this process's own key: of no use anywhere else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ impl<T: Clone> Cache<T> {
 
     pub fn insert(&self, fingerprint: Fingerprint, value: T) {
         let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
-        if generations.young.len() >= MOST_ENTRIES {
+        if generations.young.len() >= MAX_ENTRIES {
             generations.old = std::mem::take(&mut generations.young);
         }
         generations.old.remove(&fingerprint);
@@ -68,14 +68,14 @@ mod tests {
         let cache = Cache::new();
         let first = cache.fingerprint(b"first");
         cache.insert(first, 0);
-        for n in 0..MOST_ENTRIES * 2 {
+        for n in 0..MAX_ENTRIES * 2 {
             cache.insert(cache.fingerprint(&n.to_le_bytes()), n);
         }
         assert_eq!(cache.find(first), None);
-        let last = MOST_ENTRIES * 2 - 1;
+        let last = MAX_ENTRIES * 2 - 1;
         assert_eq!(cache.find(cache.fingerprint(&last.to_le_bytes())), Some(last));
         let generations = cache.generations.read().unwrap();
-        assert!(generations.young.len() + generations.old.len() <= MOST_ENTRIES * 2);
+        assert!(generations.young.len() + generations.old.len() <= MAX_ENTRIES * 2);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::fmt;
 use super::Identity;
 use super::grants::{Grade, Grant};
 use crate::ids::{GroupId, Groups, SessionId};
-use crate::store::groups::Registrant;
+use crate::store::registrant::Registrant;
 
 /// Where something is to be done.
 #[derive(Clone, Debug)]

@@ -26,13 +26,13 @@ const SHARE: u32 = 20;
 const SHARE_WHILE_LOOKED_AT: u32 = 4;
 const QUICK: Duration = Duration::from_millis(100);
 /// The longest that somebody who looks waits for a new one.
-const PATIENCE: Duration = Duration::from_millis(250);
+const TIMEOUT: Duration = Duration::from_millis(250);
 /// How many groups one read counts.
 const PAGE: i64 = 1_000;
 /// The most groups at risk that are kept, and the most namespaces.
-const MOST_KEPT: usize = 10_000;
+const MAX_KEPT: usize = 10_000;
 /// The most groups that are looked at again because their Primary has changed since the census.
-const MOST_CHANGED: i64 = 200;
+const MAX_CHANGED: i64 = 200;
 
 /// What a census found.
 #[derive(Debug, Default)]
@@ -134,7 +134,7 @@ impl Census {
             counted.lease_ages[usize::try_from(*quarter).unwrap_or(0).min(last)] += 1;
         }
         let worst = risks.first().copied();
-        let is_full = self.namespaces.len() >= MOST_KEPT;
+        let is_full = self.namespaces.len() >= MAX_KEPT;
         let place = (row.tenant_id.clone(), row.namespace_id.clone());
         if !is_full || self.namespaces.contains_key(&place) {
             self.namespaces.entry(place).or_default().note(&row, &risks);
@@ -147,7 +147,7 @@ impl Census {
                 path: (row.tenant_id, row.namespace_id, row.group_id),
             });
             // Where everything is at risk, the worst are kept.
-            if self.at_risk.len() >= 2 * MOST_KEPT {
+            if self.at_risk.len() >= 2 * MAX_KEPT {
                 self.shorten();
             }
         }
@@ -166,7 +166,7 @@ impl Census {
                 match self.namespaces.get(&place) {
                     Some(count) => *count,
                     // It may be one of those that are not kept.
-                    None if self.namespaces.len() >= MOST_KEPT => return None,
+                    None if self.namespaces.len() >= MAX_KEPT => return None,
                     None => NamespaceCount::default(),
                 }
             }
@@ -176,7 +176,7 @@ impl Census {
 
     fn shorten(&mut self) {
         self.at_risk.sort_by(|a, b| (a.worst, &a.path).cmp(&(b.worst, &b.path)));
-        self.at_risk.truncate(MOST_KEPT);
+        self.at_risk.truncate(MAX_KEPT);
     }
 }
 
@@ -235,7 +235,7 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
         .read("census_begins", |connection, _| {
             Box::pin(async move {
                 let newest_event = events::find_newest_id(connection).await?;
-                let limit = MOST_KEPT as i64;
+                let limit = MAX_KEPT as i64;
                 let flapping =
                     status::find_flapping(connection, FLAPPING_GRANTS, FLAPPING_SPAN.as_secs_f64(), limit).await?;
                 let outages = status::count_outages(connection).await?;
@@ -381,7 +381,7 @@ impl Failover {
             }
         });
         // Where it takes longer, it is for those who look next.
-        let _ = tokio::time::timeout(PATIENCE, taken).await;
+        let _ = tokio::time::timeout(TIMEOUT, taken).await;
         self.census.get()
     }
 
@@ -407,7 +407,7 @@ impl Failover {
         let keys = self
             .store
             .read("changed_groups", |connection, _| {
-                Box::pin(status::find_changed_since(connection, after, MOST_CHANGED))
+                Box::pin(status::find_changed_since(connection, after, MAX_CHANGED))
             })
             .await?;
         self.read_status(&keys).await
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn of_more_groups_at_risk_than_are_kept_the_worst_are() {
         let mut census = Census::default();
-        for number in 0..3 * MOST_KEPT {
+        for number in 0..3 * MAX_KEPT {
             census.note(CensusRow {
                 group_key: Uuid::from_u128(number as u128 + 1),
                 tenant_id: "t".to_owned(),
@@ -471,16 +471,16 @@ mod tests {
                 group_id: format!("{number:06}"),
                 sessions: 2,
                 lease_ages: vec![0],
-                primary_health: (number < 2 * MOST_KEPT).then_some(100.0),
+                primary_health: (number < 2 * MAX_KEPT).then_some(100.0),
                 is_handing_over: false,
                 is_in_doubt: false,
             });
         }
         census.shorten();
-        assert_eq!(census.at_risk.len(), MOST_KEPT);
+        assert_eq!(census.at_risk.len(), MAX_KEPT);
         assert!(census.at_risk.iter().all(|found| found.worst == Risk::NoPrimary));
         assert!(census.at_risk.is_sorted_by_key(|found| &found.path));
-        assert_eq!(census.counted.groups, 3 * MOST_KEPT as i64);
-        assert_eq!(census.namespaces[&("t".to_owned(), "n".to_owned())].at_risk, 3 * MOST_KEPT as i64);
+        assert_eq!(census.counted.groups, 3 * MAX_KEPT as i64);
+        assert_eq!(census.namespaces[&("t".to_owned(), "n".to_owned())].at_risk, 3 * MAX_KEPT as i64);
     }
 }

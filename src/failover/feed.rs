@@ -26,7 +26,7 @@ use crate::store::{Store, StoreError};
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The shortest time from one look to the next, where one commit follows the other.
-const LEAST_INTERVAL: Duration = Duration::from_millis(5);
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The most events of one look.
 const PAGE: i64 = 1_000;
@@ -42,14 +42,14 @@ const CURRENT: Duration = Duration::from_secs(1);
 
 /// The longest that missing ids are waited for. A transaction of a replica cannot stand that long:
 /// the server ends it.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A new history is noted with the next sign of life. One that was not after so long was not
 /// noticed.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a new stream waits for the feed's first look.
-const START_PATIENCE: Duration = Duration::from_secs(2);
+const START_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An event on its way to many listeners, with its text, which the first of them writes for all.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub struct Feed(Arc<State>);
 
 struct State {
     store: Store,
-    most_streams: usize,
+    max_streams: usize,
     streams: AtomicUsize,
     topics: Mutex<HashMap<EventScope, broadcast::Sender<Arc<Published>>>>,
     /// Every event up to this id has been read. Raised before they are handed out: whoever joins
@@ -96,10 +96,10 @@ struct State {
 
 impl Feed {
     /// A feed without events until [`Feed::run`] brings some, for at most so many streams at once.
-    pub fn new(store: Store, most_streams: usize) -> Feed {
+    pub fn new(store: Store, max_streams: usize) -> Feed {
         Feed(Arc::new(State {
             store,
-            most_streams,
+            max_streams,
             streams: AtomicUsize::new(0),
             topics: Mutex::default(),
             settled: AtomicI64::new(-1),
@@ -119,7 +119,7 @@ impl Feed {
         groups: Groups,
         after: Option<i64>,
     ) -> Result<Listener, FailoverError> {
-        let permit = self.take_permit().ok_or(FailoverError::TooManyStreams { limit: self.0.most_streams })?;
+        let permit = self.take_permit().ok_or(FailoverError::TooManyStreams { limit: self.0.max_streams })?;
         self.wait_for_start().await?;
         let (receiver, epoch) = self.join(&scope);
         let settled = self.0.settled.load(Ordering::Acquire);
@@ -161,7 +161,7 @@ impl Feed {
     }
 
     fn take_permit(&self) -> Option<StreamPermit> {
-        let take = |streams: usize| (streams < self.0.most_streams).then_some(streams + 1);
+        let take = |streams: usize| (streams < self.0.max_streams).then_some(streams + 1);
         self.0.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         metrics::event_stream_opened();
         Some(StreamPermit(self.0.clone()))
@@ -178,7 +178,7 @@ impl Feed {
                 notified.await;
             }
         };
-        match tokio::time::timeout(START_PATIENCE, started).await {
+        match tokio::time::timeout(START_TIMEOUT, started).await {
             Ok(()) => Ok(()),
             Err(_) => Err(StoreError::Unavailable("events have not been read yet".to_owned()).into()),
         }
@@ -445,7 +445,7 @@ impl Reader {
             // A commit that was heard of during the look wakes at once, but not as often as there
             // are commits.
             if tokio::time::timeout(POLL_INTERVAL, self.feed.0.wake.notified()).await.is_ok() {
-                tokio::time::sleep_until(began + LEAST_INTERVAL).await;
+                tokio::time::sleep_until(began + MIN_INTERVAL).await;
             } else if let Err(error) = self.begin_again_if_set_back().await {
                 tracing::debug!(%error, "the newest event cannot be looked for");
             }
@@ -547,7 +547,7 @@ impl Reader {
 
     /// Waits until every transaction that took an id up to this one has ended.
     async fn settle(&mut self, id: i64) -> Result<(), StoreError> {
-        let deadline = Instant::now() + SETTLE_PATIENCE;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         let mut awaited = self.find_writers().await?;
         while !awaited.is_empty() {
             if Instant::now() > deadline {

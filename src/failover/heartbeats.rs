@@ -31,7 +31,7 @@ mod writer;
 #[derive(Clone)]
 pub struct HeartbeatQueue {
     entrance: Arc<Entrance>,
-    patience: Duration,
+    timeout: Duration,
     /// The writers' store, once their thread has made it.
     store: Arc<OnceLock<Store>>,
 }
@@ -61,7 +61,7 @@ impl HeartbeatQueue {
         let longer = longer_leases.clone();
         let line = Arc::new(Line::new(options.heartbeat_queue));
         let entrance = Arc::new(Entrance(line.clone()));
-        let patience = store.options().operation_timeout;
+        let timeout = store.options().operation_timeout;
         let (store, options) = (store.clone(), options.clone());
         let others = Handle::current();
         let writers_store = Arc::new(OnceLock::new());
@@ -74,7 +74,7 @@ impl HeartbeatQueue {
         if let Err(error) = started {
             tracing::error!(%error, "no thread for heartbeats: each is answered 503");
         }
-        HeartbeatQueue { entrance, patience, store: writers_store }
+        HeartbeatQueue { entrance, timeout, store: writers_store }
     }
 
     /// How many heartbeats wait for a transaction.
@@ -98,7 +98,7 @@ impl HeartbeatQueue {
         is_bound: bool,
     ) -> Outcome {
         let (reply, answer) = oneshot::channel();
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         let key = path.key().0;
         let tenant = path.parent.tenant.as_str().into();
         let (caller, arrived_at) = (caller.identity.clone(), caller.arrived_at);

@@ -17,11 +17,11 @@ use uuid::Uuid;
 pub const EXPENSIVE: usize = 64;
 
 /// The most sessions that one transaction of other groups reads.
-const MOST_SESSIONS: usize = 4_096;
+const MAX_SESSIONS: usize = 4_096;
 
 /// The most groups whose size is kept in mind. One whose size is not known counts as large as one
 /// that is not expensive can be.
-const MOST_SIZES: usize = 200_000;
+const MAX_SIZES: usize = 200_000;
 
 /// What has a place in the line.
 pub trait Waits {
@@ -146,7 +146,7 @@ impl<T: Waits> Line<T> {
     /// Notes how many sessions groups were found to have.
     pub fn note_sizes(&self, sizes: impl Iterator<Item = (Uuid, usize)>) {
         let mut state = self.lock();
-        if state.sizes.len() >= MOST_SIZES {
+        if state.sizes.len() >= MAX_SIZES {
             state.sizes.clear();
         }
         state.sizes.extend(sizes);
@@ -201,7 +201,7 @@ impl<T: Waits> State<T> {
         let mut groups: HashSet<Uuid> = batch.iter().map(T::group).collect();
         let size = |sizes: &HashMap<Uuid, usize>, group: &Uuid| sizes.get(group).copied().unwrap_or(EXPENSIVE).max(1);
         let mut sessions: usize = groups.iter().map(|group| size(&self.sizes, group)).sum();
-        while batch.len() < most && sessions < MOST_SESSIONS {
+        while batch.len() < most && sessions < MAX_SESSIONS {
             let Some(one) = next_of(&mut self.cheap) else { return };
             if groups.insert(one.group()) {
                 sessions += size(&self.sizes, &one.group());

@@ -37,7 +37,7 @@ pub struct FailoverOptions {
 #[derive(Clone, Debug)]
 pub struct EventOptions {
     /// The most streams that a replica has open.
-    pub most_streams: usize,
+    pub max_streams: usize,
     /// How long changes of roles and of configuration are kept.
     pub retention: Duration,
     /// How long the audit trail is kept.

@@ -10,7 +10,7 @@ use crate::ids::TenantId;
 const COUNTED_EVERY: Duration = Duration::from_secs(10);
 
 /// The most tenants that are kept in mind.
-const MOST_TENANTS: usize = 10_000;
+const MAX_TENANTS: usize = 10_000;
 
 /// See the module.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl Room {
     /// Notes how many were counted. Half of them are taken without counting again.
     pub fn note(&self, tenant: &TenantId, room: u64) {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if rooms.len() >= MOST_TENANTS {
+        if rooms.len() >= MAX_TENANTS {
             rooms.clear();
         }
         rooms.insert(tenant.clone(), (room / 2, Instant::now()));

@@ -13,7 +13,7 @@ use crate::metrics;
 use crate::store::migrate::Readiness;
 
 /// How long the database may take to answer: less than a load balancer waits for its health check.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For how long an answer of the database's is good. Whoever asks in between costs it nothing.
 const GOOD_FOR: Duration = Duration::from_millis(250);
@@ -30,7 +30,7 @@ impl LatestLook {
         {
             return readiness.clone();
         }
-        let readiness = failover.store().readiness(PATIENCE).await;
+        let readiness = failover.store().readiness(TIMEOUT).await;
         *latest = Some((Instant::now(), readiness.clone()));
         readiness
     }

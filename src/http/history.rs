@@ -19,7 +19,7 @@ use crate::store::lifetimes::Edge;
 /// How many changes are listed where nobody says.
 pub const DEFAULT_COUNT: i64 = 100;
 /// The most that one answer lists.
-pub const MOST_COUNT: i64 = 1_000;
+pub const MAX_COUNT: i64 = 1_000;
 
 /// `GET …/groups/{groupid}/transitions`, the latest first
 pub async fn transitions(
@@ -31,7 +31,7 @@ pub async fn transitions(
         since: time(&request, "since")?,
         until: time(&request, "until")?,
         skip: query::whole_number(&request, "skip")?.unwrap_or(0),
-        count: query::number_up_to(&request, "count", MOST_COUNT)?.unwrap_or(DEFAULT_COUNT),
+        count: query::number_up_to(&request, "count", MAX_COUNT)?.unwrap_or(DEFAULT_COUNT),
     };
     let found = failover.list_transitions(&path, range).await?;
     let body: Vec<_> = found.iter().map(|event| describe(event).1).collect();
@@ -40,7 +40,7 @@ pub async fn transitions(
 
 /// How many of the latest changes of many groups are listed where nobody says, and the most.
 pub const DEFAULT_LATEST: i64 = 20;
-pub const MOST_LATEST: i64 = 200;
+pub const MAX_LATEST: i64 = 200;
 
 /// `GET …/clientfailover/transitions`, the latest first
 pub async fn latest_of_namespace(
@@ -65,7 +65,7 @@ async fn latest(
     place: Option<(NamespacePath, Groups)>,
     request: &HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let count = query::number_up_to(request, "count", MOST_LATEST)?.unwrap_or(DEFAULT_LATEST);
+    let count = query::number_up_to(request, "count", MAX_LATEST)?.unwrap_or(DEFAULT_LATEST);
     let found = failover.list_latest_transitions(place, count).await?;
     let body: Vec<_> = found.iter().map(|event| describe(event).1).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))

@@ -22,7 +22,7 @@ use super::errors::ApiError;
 use super::limits::BODY_LIMIT;
 
 /// How long a body may take to come as a whole.
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body that is declared as JSON (or not declared) and is UTF-8.
 pub struct JsonBody(String);
@@ -44,7 +44,7 @@ impl FromRequest for JsonBody {
         let request = request.clone();
         Box::pin(async move {
             let length = declared?;
-            let read = tokio::time::timeout(BODY_PATIENCE, read_all(&mut payload, length));
+            let read = tokio::time::timeout(BODY_TIMEOUT, read_all(&mut payload, length));
             match read.await.unwrap_or(Err(ApiError::BodyTooSlow)) {
                 Ok(body) => read_text(body).map(JsonBody),
                 Err(error) => {
@@ -236,11 +236,11 @@ impl<'a, const N: usize> Object<'a, N> {
     }
 
     /// A text of at most so many characters.
-    pub fn text_up_to(&self, place: usize, most_chars: usize) -> Result<Option<String>, ApiError> {
+    pub fn text_up_to(&self, place: usize, max_chars: usize) -> Result<Option<String>, ApiError> {
         let text = self.text(place)?;
         match text {
-            Some(text) if text.chars().count() > most_chars => {
-                Err(self.wrong(place, &format!("a string of at most {most_chars} characters")))
+            Some(text) if text.chars().count() > max_chars => {
+                Err(self.wrong(place, &format!("a string of at most {max_chars} characters")))
             }
             text => Ok(text),
         }
@@ -248,8 +248,8 @@ impl<'a, const N: usize> Object<'a, N> {
 
     /// As [`Object::text_up_to`], and whether anything was said at all: `None` where the property
     /// is absent.
-    pub fn said_text_up_to(&self, place: usize, most_chars: usize) -> Result<Option<Option<String>>, ApiError> {
-        let text = self.text_up_to(place, most_chars)?;
+    pub fn said_text_up_to(&self, place: usize, max_chars: usize) -> Result<Option<Option<String>>, ApiError> {
+        let text = self.text_up_to(place, max_chars)?;
         Ok(self.values[place].is_some().then_some(text))
     }
 

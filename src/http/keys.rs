@@ -25,7 +25,7 @@ use crate::store::api_keys::ListedKey;
 
 /// How many keys are listed where nobody says, and the most that one answer lists.
 pub const DEFAULT_COUNT: i64 = 100;
-pub const MOST_COUNT: i64 = 1_000;
+pub const MAX_COUNT: i64 = 1_000;
 
 /// What a key says that does not end.
 const NEVER: &str = "never";
@@ -42,7 +42,7 @@ pub async fn list(
 ) -> Result<HttpResponse, ApiError> {
     let keys = authenticator.keys_for(failover.store(), issuer(&caller), tenant.as_ref().map(TenantId::as_str))?;
     let skip = query::whole_number(&request, "skip")?.unwrap_or(0);
-    let count = query::number_up_to(&request, "count", MOST_COUNT)?.unwrap_or(DEFAULT_COUNT);
+    let count = query::number_up_to(&request, "count", MAX_COUNT)?.unwrap_or(DEFAULT_COUNT);
     let (keys, total) = keys.list(skip, Some(count)).await.map_err(issue::IssueError::from)?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -1,8 +1,8 @@
 //! How a request finds what serves it: its path is taken apart once, by the templates of a table,
 //! into a [`Routed`] value. Whoever wants to know what a request is about asks that value.
 //!
-//! Literal segments of the API match in any case and however they are encoded, empty ones are left
-//! out, and names stay as they are written until somebody asks for them.
+//! Literal segments match however they are encoded, those of the API in any case; empty ones are
+//! left out, and names stay as they are written until somebody asks for them.
 
 use std::borrow::Cow;
 
@@ -354,7 +354,8 @@ struct Entry {
 enum Segment {
     /// In any case, and however it is encoded.
     Literal(&'static str),
-    /// As it is written: what is no part of the API is asked for by programs and pages of ours.
+    /// In this case alone, however it is encoded: what is no part of the API is asked for by
+    /// programs and pages of ours.
     Exact(&'static str),
     Name(Name),
 }
@@ -397,7 +398,7 @@ impl Segments {
         for (wanted, (from, to)) in std::iter::zip(wanted, found) {
             match wanted {
                 Segment::Literal(literal) if is(path.get(*from..*to)?, literal) => {}
-                Segment::Exact(exact) if path.get(*from..*to)? == *exact => {}
+                Segment::Exact(exact) if decode(path.get(*from..*to)?)? == *exact => {}
                 Segment::Literal(_) | Segment::Exact(_) => return None,
                 Segment::Name(name) => names.0[*name as usize] = Some((*from, *to)),
             }
@@ -511,7 +512,7 @@ mod tests {
         ] {
             assert!(find(path).resource.is_some(), "{path}");
         }
-        for path in ["/Health/live", "/%68ealth/live", "/Page/main.js"] {
+        for path in ["/Health/live", "/%48ealth/live", "/Page/main.js"] {
             assert!(find(path).resource.is_none(), "{path} is no part of the API");
         }
     }

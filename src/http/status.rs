@@ -26,11 +26,11 @@ use crate::store::status::{FIRST_HISTORY, GroupSearch, GroupStatus, History, Ses
 
 /// How many groups are listed where nobody says, and the most that one answer lists.
 pub const DEFAULT_COUNT: i64 = 50;
-pub const MOST_COUNT: i64 = 200;
+pub const MAX_COUNT: i64 = 200;
 /// The most sessions of a group in a list; the group's own status has all.
-pub const MOST_SESSIONS: usize = 16;
+pub const MAX_SESSIONS: usize = 16;
 /// The most characters of what is searched for.
-pub const MOST_SEARCH_CHARS: usize = 260;
+pub const MAX_SEARCH_CHARS: usize = 260;
 
 /// `GET …/clientfailover/status`
 pub async fn of_namespace(
@@ -85,10 +85,10 @@ pub async fn namespaces(failover: web::Data<Failover>, request: HttpRequest) -> 
 /// What is searched for, if anything is.
 fn read_search(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let text = query::find(request, "search").filter(|text| !text.is_empty());
-    if let Some(text) = text.as_ref().filter(|text| text.chars().count() > MOST_SEARCH_CHARS || text.contains('\0')) {
+    if let Some(text) = text.as_ref().filter(|text| text.chars().count() > MAX_SEARCH_CHARS || text.contains('\0')) {
         let shown: String = text.chars().take(40).collect();
         return Err(ApiError::bad(
-            format!("search must have at most {MOST_SEARCH_CHARS} characters, none of them U+0000; it is '{shown}…'."),
+            format!("search must have at most {MAX_SEARCH_CHARS} characters, none of them U+0000; it is '{shown}…'."),
             "Search for less.",
         ));
     }
@@ -104,13 +104,13 @@ fn read_query(
         search: GroupSearch { namespace, groups, text: read_search(request)? },
         only_at_risk: query::truth(request, "at_risk")?.unwrap_or(false),
         skip: query::whole_number(request, "skip")?.unwrap_or(0),
-        count: query::number_up_to(request, "count", MOST_COUNT)?.unwrap_or(DEFAULT_COUNT),
+        count: query::number_up_to(request, "count", MAX_COUNT)?.unwrap_or(DEFAULT_COUNT),
     })
 }
 
 fn write_page(page: &StatusPage) -> HttpResponse {
     let groups: Result<Vec<GroupBody<'_>>, ApiError> =
-        page.groups.iter().map(|(group, risks)| GroupBody::of(group, risks, MOST_SESSIONS)).collect();
+        page.groups.iter().map(|(group, risks)| GroupBody::of(group, risks, MAX_SESSIONS)).collect();
     match groups {
         Ok(groups) => HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(PageBody {
             total: page.total,
@@ -244,7 +244,7 @@ impl<'a> HistoryBody<'a> {
 }
 
 /// How many histories are listed: each is a promotion or a restore.
-const MOST_HISTORIES: i64 = 1_000;
+const MAX_HISTORIES: i64 = 1_000;
 
 /// `GET …/clientfailover/histories` of a namespace, the latest first. They are the same everywhere;
 /// those who may read one namespace alone see them here.
@@ -257,7 +257,7 @@ pub async fn histories_of_namespace(
 
 /// `GET /api/v1/clientfailover/histories`, the latest first
 pub async fn histories(failover: web::Data<Failover>) -> Result<HttpResponse, ApiError> {
-    let found = failover.list_histories(MOST_HISTORIES).await.map_err(FailoverError::from)?;
+    let found = failover.list_histories(MAX_HISTORIES).await.map_err(FailoverError::from)?;
     let body: Vec<_> = found.iter().map(HistoryBody::of).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
@@ -365,11 +365,11 @@ impl JsonSchema for RiskText {
 }
 
 impl<'a> GroupBody<'a> {
-    fn of(group: &'a GroupStatus, risks: &[Risk], most_sessions: usize) -> Result<GroupBody<'a>, ApiError> {
+    fn of(group: &'a GroupStatus, risks: &[Risk], max_sessions: usize) -> Result<GroupBody<'a>, ApiError> {
         let holder = |role: Role| group.sessions.iter().find(|session| session.role == role);
         let live = group.sessions.iter().filter(|session| session.live);
         let primary = holder(Role::Primary);
-        let sessions = group.sessions.iter().take(most_sessions);
+        let sessions = group.sessions.iter().take(max_sessions);
         Ok(GroupBody {
             tenant_id: &group.tenant,
             namespace_id: &group.namespace,

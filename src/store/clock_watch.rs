@@ -41,9 +41,9 @@ pub(super) struct Step {
     /// The last reading before it.
     pub(super) compared_at_us: i64,
     /// By how much the clock is ahead at least,
-    pub(super) least_us: i64,
+    pub(super) min_us: i64,
     /// and at most.
-    pub(super) most_us: i64,
+    pub(super) max_us: i64,
 }
 
 /// What the clock was compared with.
@@ -64,11 +64,11 @@ impl ClockWatch {
     /// The step that shows in this reading, if one does. It shows until the reading is taken in.
     pub(super) fn step_in(&self, reading: Reading) -> Option<Step> {
         let (first, latest) = self.readings?;
-        let least_us = least_lead_us(first, reading.clock_us, reading.answered);
+        let min_us = least_lead_us(first, reading.clock_us, reading.answered);
         // At most: from after the one reading to before the other.
         let passed_us = micros(reading.asked.saturating_duration_since(first.answered));
-        let most_us = reading.clock_us.saturating_sub(first.clock_us).saturating_sub(passed_us);
-        (least_us > OF_NO_ACCOUNT_US).then_some(Step { compared_at_us: latest.clock_us, least_us, most_us })
+        let max_us = reading.clock_us.saturating_sub(first.clock_us).saturating_sub(passed_us);
+        (min_us > OF_NO_ACCOUNT_US).then_some(Step { compared_at_us: latest.clock_us, min_us, max_us })
     }
 
     /// Takes a reading in that has been judged.
@@ -81,9 +81,8 @@ impl ClockWatch {
     }
 
     fn begins_anew(&self, first: Reading, reading: Reading) -> bool {
-        let least_us = micros(reading.asked.saturating_duration_since(first.answered));
-        let is_behind =
-            reading.clock_us.saturating_sub(first.clock_us) < least_us - least_us / DRIFT - OF_NO_ACCOUNT_US;
+        let min_us = micros(reading.asked.saturating_duration_since(first.answered));
+        let is_behind = reading.clock_us.saturating_sub(first.clock_us) < min_us - min_us / DRIFT - OF_NO_ACCOUNT_US;
         let age = reading.answered.saturating_duration_since(first.answered);
         let is_prompt = reading.answered.saturating_duration_since(reading.asked) <= PROMPT;
         is_behind || self.step_in(reading).is_some() || age >= LONGEST_SPELL || (age >= SPELL && is_prompt)
@@ -159,7 +158,7 @@ mod tests {
         clocks.set_by_ms += 30;
         clocks.waits(50);
         let step = clocks.reads(2).expect("it is ahead");
-        assert!((30 * MS..36 * MS).contains(&step.most_us), "{step:?}");
+        assert!((30 * MS..36 * MS).contains(&step.max_us), "{step:?}");
         assert_eq!(step.compared_at_us, 52 * MS, "the last reading before it");
         clocks.waits(50);
         assert_eq!(clocks.reads(2), None);
@@ -195,6 +194,6 @@ mod tests {
         clocks.set_by_ms += 600_000;
         clocks.waits(50);
         let step = clocks.reads(1).expect("it is ahead");
-        assert!((600_000 * MS..600_003 * MS).contains(&step.most_us), "{step:?}");
+        assert!((600_000 * MS..600_003 * MS).contains(&step.max_us), "{step:?}");
     }
 }

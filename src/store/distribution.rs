@@ -16,7 +16,7 @@ pub const OF_GROUPS: [&str; 6] =
 const OLDEST_EXTENSION: (u32, u32) = (12, 1);
 
 /// How long a session of the service may take to end that was just closed.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why groups cannot be spread.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +83,8 @@ impl Store {
             .await?;
             match others {
                 0 => break,
-                others if began.elapsed() >= PATIENCE => return Err(DistributeError::InUse(others)),
-                _ => tokio::time::sleep(PATIENCE / 20).await,
+                others if began.elapsed() >= TIMEOUT => return Err(DistributeError::InUse(others)),
+                _ => tokio::time::sleep(TIMEOUT / 20).await,
             }
         }
         let mut transaction = connection.begin().await?;

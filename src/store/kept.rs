@@ -94,9 +94,9 @@ impl Store {
         if self.is_spread() {
             return false;
         }
-        let patience = self.options.operation_timeout;
+        let timeout = self.options.operation_timeout;
         let (mut connection, has_begun) = match kept.take() {
-            Keeping::Nothing => match self.connection(patience).await {
+            Keeping::Nothing => match self.connection(timeout).await {
                 Ok(connection) => (connection, false),
                 Err(_) => return false,
             },
@@ -112,9 +112,9 @@ impl Store {
             if !has_begun {
                 sqlx::raw_sql(begin).execute(&mut *connection).await?;
             }
-            turns::take(&mut connection, patience / 4).await
+            turns::take(&mut connection, timeout / 4).await
         };
-        match tokio::time::timeout(patience, wait).await {
+        match tokio::time::timeout(timeout, wait).await {
             Ok(Ok(())) => {
                 kept.keeping = Keeping::InTurn(connection);
                 true
@@ -136,13 +136,13 @@ impl Store {
         kept: &mut Kept,
         mut work: impl for<'c> FnMut(&'c mut ReadConnection, Scope<'c, 'e>) -> Work<'c, T>,
     ) -> Option<T> {
-        let patience = self.options.operation_timeout;
+        let timeout = self.options.operation_timeout;
         let mut connection = match kept.take() {
-            Keeping::Nothing => self.connection(patience).await.ok()?,
+            Keeping::Nothing => self.connection(timeout).await.ok()?,
             Keeping::Idle(connection) => connection,
             Keeping::Begun(connection) | Keeping::InTurn(connection) => connection.roll_back().await?,
         };
-        let done = tokio::time::timeout(patience, work(&mut connection, Scope::new())).await.ok()?.ok()?;
+        let done = tokio::time::timeout(timeout, work(&mut connection, Scope::new())).await.ok()?.ok()?;
         kept.keeping = Keeping::Idle(connection);
         Some(done)
     }

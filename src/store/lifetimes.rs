@@ -9,7 +9,7 @@ use super::rows::row;
 use crate::ids::GroupKey;
 
 /// The most changes that are looked at: a group is not created and deleted that often.
-const MOST_TURNS: i64 = 400;
+const MAX_TURNS: i64 = 400;
 
 /// From when to when a group of a path existed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub async fn read_lifetimes(connection: &mut ReadConnection, key: GroupKey) -> R
             SELECT 9223372036854775807, 'exists', created_at, NULL FROM groups WHERE group_key = $1
         ) turns ORDER BY place"
     );
-    let rows = sqlx::query(READ).bind(key.0).bind(MOST_TURNS).fetch_all(connection).await?;
+    let rows = sqlx::query(READ).bind(key.0).bind(MAX_TURNS).fetch_all(connection).await?;
     let mut lifetimes: Vec<Lifetime> = Vec::new();
     for row in rows.iter().map(TurnRow::of) {
         let turn = Edge { at: row.at()?, identity: row.identity()? };

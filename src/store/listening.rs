@@ -25,9 +25,9 @@ impl Store {
                 "the database has few connections, and others need them more".to_owned(),
             ));
         }
-        let patience = self.options.operation_timeout;
+        let timeout = self.options.operation_timeout;
         let listener = self.line.first(|options| async {
-            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(patience).connect_lazy_with(options);
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(timeout).connect_lazy_with(options);
             let mut listener = PgListener::connect_with(&pool).await?;
             self.line.admission().admit(listener.acquire().await?).await?;
             // A new one is made by whoever knows where the database is then.
@@ -35,8 +35,8 @@ impl Store {
             listener.listen(CHANNEL).await?;
             Ok(listener)
         });
-        let listener = tokio::time::timeout(patience, listener).await.unwrap_or_else(|_| Err(no_answer()))?;
-        Ok(Ears { listener, line: self.line.clone(), patience: patience / 2 })
+        let listener = tokio::time::timeout(timeout, listener).await.unwrap_or_else(|_| Err(no_answer()))?;
+        Ok(Ears { listener, line: self.line.clone(), timeout: timeout / 2 })
     }
 }
 
@@ -44,7 +44,7 @@ impl Store {
 pub struct Ears {
     listener: PgListener,
     line: Arc<Line>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Ears {
@@ -52,7 +52,7 @@ impl Ears {
     /// heard. An error means that these ears are of no more use.
     pub async fn hear(&mut self) -> Result<(), sqlx::Error> {
         let heard = tokio::select! {
-            heard = tokio::time::timeout(self.patience, self.listener.try_recv()) => heard,
+            heard = tokio::time::timeout(self.timeout, self.listener.try_recv()) => heard,
             () = self.line.room_is_wanted() => {
                 return Err(sqlx::Error::Protocol("its connection is needed for something else".to_owned()));
             }
@@ -70,7 +70,7 @@ impl Ears {
                     // for.
                     sqlx::raw_sql(AssertSqlSafe(format!("LISTEN {CHANNEL}"))).execute(connection).await
                 };
-                tokio::time::timeout(self.patience, asked).await.unwrap_or_else(|_| Err(no_answer()))?;
+                tokio::time::timeout(self.timeout, asked).await.unwrap_or_else(|_| Err(no_answer()))?;
             }
         }
         // One look finds whatever a burst of commits has written.

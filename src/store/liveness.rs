@@ -80,7 +80,7 @@ impl Store {
         }
         if let Some(step) = step {
             tracing::warn!(
-                seconds = step.most_us as f64 / 1e6,
+                seconds = step.max_us as f64 / 1e6,
                 "the database's clock was set forward: an outage is recorded"
             );
         }
@@ -96,17 +96,17 @@ impl Store {
 
     /// Why no heartbeat can be committed; `None` where the last sign of life is younger than the
     /// gap, or one can be given.
-    pub(super) async fn why_nothing_commits(&self, patience: Duration) -> Option<String> {
+    pub(super) async fn why_nothing_commits(&self, timeout: Duration) -> Option<String> {
         if self.life.age().is_some_and(|age| age <= self.options().outage_gap) {
             return None;
         }
-        let failed = match tokio::time::timeout(patience, self.note_alive()).await {
+        let failed = match tokio::time::timeout(timeout, self.note_alive()).await {
             Ok(Ok(_)) => return None,
             Ok(Err(error)) => error.to_string(),
             Err(_) => self.life.known().failed.clone().unwrap_or_else(|| NOT_COMMITTED.to_owned()),
         };
         // What others wait for says more than what we waited in vain for.
-        Some(match tokio::time::timeout(patience, self.see_what_is_waited_for()).await {
+        Some(match tokio::time::timeout(timeout, self.see_what_is_waited_for()).await {
             Ok(Ok(Some(what))) => format!("no heartbeat can be committed: {what}"),
             _ => failed,
         })
@@ -286,8 +286,8 @@ fn statement(
     };
     let step = match spans.step {
         None => "NULL, NULL, NULL".to_owned(),
-        Some(Step { compared_at_us, least_us, most_us }) => format!(
-            "'epoch'::timestamptz + {compared_at_us} * interval '1 us', {least_us} * interval '1 us', {most_us} * interval '1 us'"
+        Some(Step { compared_at_us, min_us, max_us }) => format!(
+            "'epoch'::timestamptz + {compared_at_us} * interval '1 us', {min_us} * interval '1 us', {max_us} * interval '1 us'"
         ),
     };
     format!(

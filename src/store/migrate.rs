@@ -28,7 +28,7 @@ const OLDEST_SERVER: i32 = 140_000;
 
 /// How long a migration waits for a lock. Everybody who wants to write waits behind it meanwhile,
 /// heartbeats, too.
-const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long it then lets others go first.
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
@@ -180,8 +180,8 @@ impl Store {
         }
     }
 
-    /// Whether requests can be served, asked of the database within `patience`.
-    pub async fn readiness(&self, patience: Duration) -> Readiness {
+    /// Whether requests can be served, asked of the database within `timeout`.
+    pub async fn readiness(&self, timeout: Duration) -> Readiness {
         let ask = async {
             // One at a time: however many ask, the signs of life and the sweep keep their
             // connections.
@@ -195,18 +195,18 @@ impl Store {
             connection.hand_back();
             Ok::<_, sqlx::Error>(applied)
         };
-        match tokio::time::timeout(patience, ask).await {
+        match tokio::time::timeout(timeout, ask).await {
             Ok(Ok(applied)) => match (readiness_of(&applied), self.line.starved()) {
                 (Readiness::Ready, Some(why)) => Readiness::Away(why.to_owned()),
                 (Readiness::Ready, None) => {
-                    self.why_nothing_commits(patience).await.map_or(Readiness::Ready, Readiness::Away)
+                    self.why_nothing_commits(timeout).await.map_or(Readiness::Ready, Readiness::Away)
                 }
                 (unready, _) => unready,
             },
             Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => readiness_of(&[]),
             Ok(Err(error)) => Readiness::Away(advice::explained(&error)),
             // The pool only says that it waited in vain; a try of our own says why.
-            Err(_) => match tokio::time::timeout(patience, self.look_at_server()).await {
+            Err(_) => match tokio::time::timeout(timeout, self.look_at_server()).await {
                 Ok(Err(error)) => Readiness::Away(error.to_string()),
                 Ok(Ok(())) => Readiness::Away("the database answers too slowly".to_owned()),
                 Err(_) => Readiness::Away("the database does not answer".to_owned()),
@@ -287,8 +287,8 @@ impl Migrator {
     /// Runs statements in one transaction that waits for no lock for long.
     async fn attempt(&mut self, queries: &[&str], in_the_way: &Mutex<Vec<InTheWay>>) -> Result<(), sqlx::Error> {
         let mut transaction = self.connection.begin().await?;
-        let patience_ms = LOCK_PATIENCE.as_millis();
-        let begin = format!("SET LOCAL lock_timeout = '{patience_ms}ms'; SELECT pg_backend_pid() AS pid");
+        let timeout_ms = LOCK_TIMEOUT.as_millis();
+        let begin = format!("SET LOCAL lock_timeout = '{timeout_ms}ms'; SELECT pg_backend_pid() AS pid");
         let pid: i32 = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *transaction).await?.try_get("pid")?;
         let run = async {
             for query in queries {

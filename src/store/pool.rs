@@ -33,7 +33,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 const SHORT_IDLE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A server ends a session a moment after it was told to.
-const ROOM_PATIENCE: Duration = Duration::from_millis(20);
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often a connection is tried again for which others made room.
 const ROOM_TRIES: u32 = 5;
@@ -171,7 +171,7 @@ impl Pool {
             if tries < ROOM_TRIES && pool.line.make_room(pool.rank).await {
                 tries += 1;
                 drop(permit);
-                tokio::time::sleep(ROOM_PATIENCE).await;
+                tokio::time::sleep(ROOM_PAUSE).await;
             } else if let Some(instead) = &pool.instead {
                 drop(permit);
                 let lent = Box::pin(instead.acquire(of)).await;

@@ -39,7 +39,7 @@ pub(super) async fn set_for_nodes(connection: &mut Connection) -> Result<(), Wor
 /// How many places are kept in mind, and for how long: the cluster may be given other places
 /// meanwhile. A wrong one costs time, and nothing else: every group is whole at its place, and a
 /// transaction of two places is one at each.
-const MOST_PLACES: usize = 200_000;
+const MAX_PLACES: usize = 200_000;
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// Where groups are, as far as that was asked.
@@ -61,7 +61,7 @@ impl Places {
     /// Those of the keys whose place is not known.
     fn unknown(&self, keys: &[Uuid]) -> Vec<Uuid> {
         let mut known = self.known();
-        if known.places.len() >= MOST_PLACES || known.since.is_none_or(|since| since.elapsed() >= KNOWN_FOR) {
+        if known.places.len() >= MAX_PLACES || known.since.is_none_or(|since| since.elapsed() >= KNOWN_FOR) {
             *known = Known { places: HashMap::new(), since: Some(Instant::now()) };
         }
         keys.iter().filter(|key| !known.places.contains_key(key)).copied().collect()

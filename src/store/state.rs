@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::columns::RowPlace;
-use super::groups::Registrant;
+use super::registrant::Registrant;
 use crate::arbitration::{Group, Handover, HistoryId, Instant, Role, Term, Transition, Vacancy};
 use crate::ids::GroupKey;
 

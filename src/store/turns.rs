@@ -13,14 +13,14 @@ use super::options::LOCK_TIMEOUT;
 
 /// The longest that a turn is waited for: a few large transactions of others. Short beside any
 /// lease, since whoever has the turn may be paused.
-const PATIENCE: Duration = Duration::from_millis(60);
+const TIMEOUT: Duration = Duration::from_millis(60);
 
 /// Waits for the turn, for `most` at the longest; it ends with the transaction. Must come first in
 /// it: no snapshot has been taken then.
 pub async fn take(connection: &mut Connection, most: Duration) -> Result<(), WorkError> {
-    let patience_ms = PATIENCE.min(most).as_millis().max(1);
+    let timeout_ms = TIMEOUT.min(most).as_millis().max(1);
     let statements = format!(
-        "SET LOCAL lock_timeout = '{patience_ms}ms'; \
+        "SET LOCAL lock_timeout = '{timeout_ms}ms'; \
          LOCK TABLE heartbeat_turns IN SHARE UPDATE EXCLUSIVE MODE; \
          SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
     );

@@ -379,7 +379,7 @@ async fn errors_of_the_database(described: &Described) {
 /// ready.
 async fn errors_of_a_service_that_cannot(described: &Described) {
     let app = TestApp::start_with(|settings| {
-        settings.failover.events.most_streams = 0;
+        settings.failover.events.max_streams = 0;
         settings.failover.group_limit = Some(1);
     })
     .await;

@@ -432,7 +432,7 @@ async fn a_stream_ends_when_the_service_stops_and_does_not_hold_it_up() {
 
 #[tokio::test]
 async fn streams_beyond_the_limit_are_refused_until_one_ends() {
-    let app = TestApp::start_with(|settings| settings.failover.events.most_streams = 2).await;
+    let app = TestApp::start_with(|settings| settings.failover.events.max_streams = 2).await;
     let one = EventStream::open(&app, NAMESPACE_EVENTS, None).await;
     let _two = EventStream::open(&app, &group_events("g"), None).await;
     let refused = app.http.get(format!("{}{NAMESPACE_EVENTS}", app.url)).send().await.expect("it answers");

@@ -139,11 +139,11 @@ async fn the_thresholds_of_risks_are_those_of_the_view_the_page_the_metrics_and_
     }
     assert_eq!((grants, minutes), (4, 10), "the texts say it in words");
     for (path, text) in [
-        ("src/http/page/group.js", format!("PercentHealthyStreams < {below}")),
+        ("src/http/page/group.js", format!("percents < {below}")),
         ("src/http/page/words.js", format!("less than {below} % healthy streams")),
         ("src/http/page/words.js", "at least four times in ten minutes".to_owned()),
         ("src/http/status.rs", format!("below {below} per cent")),
-        ("src/metrics.rs", format!("below {below} per cent")),
+        ("src/metrics/text.rs", format!("below {below} per cent")),
         ("deploy/monitoring/alerts.yml", format!("below {below} per cent")),
         ("docs/operations.md", format!("less than {below} per cent")),
     ] {

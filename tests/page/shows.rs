@@ -211,7 +211,7 @@ async fn a_stream_that_breaks_is_said_and_comes_back_with_what_it_missed() {
 
     // The stream alone: there is no place for another one, and the state is read all the same.
     let mut crowded = settings(database.connect_options());
-    crowded.failover.events.most_streams = 0;
+    crowded.failover.events.max_streams = 0;
     let crowded = TestReplica::start(crowded).await;
     browser.go(&crowded.url).await;
     browser.shows(".groups tbody tr", "pump t / n No standby c").await;

@@ -23,7 +23,7 @@ pub const LEFT: &str = "\u{E012}";
 pub const HOME: &str = "\u{E011}";
 
 /// How long is waited for what has to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A browser takes a core for a moment, and other tests measure times.
 static FEW: Semaphore = Semaphore::const_new(3);
@@ -131,7 +131,7 @@ impl Browser {
                     tokio::time::sleep(Duration::from_millis(25)).await;
                 }
             };
-            if tokio::time::timeout(PATIENCE, asked).await.is_err() {
+            if tokio::time::timeout(TIMEOUT, asked).await.is_err() {
                 let text = self.eval("document.body.innerText").await;
                 panic!(
                     "{caller}: it did not come true that {expression}; the page shows {text}; {:?}",
@@ -155,7 +155,7 @@ impl Browser {
                     tokio::time::sleep(Duration::from_millis(25)).await;
                 }
             };
-            if tokio::time::timeout(PATIENCE, asked).await.is_err() {
+            if tokio::time::timeout(TIMEOUT, asked).await.is_err() {
                 let all = self.eval("document.body.innerText").await;
                 panic!("{caller}: {selector} never showed '{text}'; the page shows {all}; {:?}", self.log().await);
             }

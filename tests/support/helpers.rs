@@ -302,7 +302,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
             prompt_lapses: true,
             census_interval: Duration::from_secs(2),
             events: EventOptions {
-                most_streams: 2_000,
+                max_streams: 2_000,
                 retention: Duration::from_secs(90 * 86_400),
                 audit_retention: Duration::from_secs(400 * 86_400),
                 prune_interval: Duration::from_secs(300),

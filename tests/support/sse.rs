@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::helpers::TestReplica;
 
 /// What is never waited for longer than this.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the events of tenant `t`, namespace `n` are.
 pub const NAMESPACE_EVENTS: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/events";
@@ -61,7 +61,7 @@ impl EventStream {
     /// The next event; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Received> {
         // Signs of life do not count.
-        tokio::time::timeout(PATIENCE, self.wait()).await.expect("an event comes in time")
+        tokio::time::timeout(TIMEOUT, self.wait()).await.expect("an event comes in time")
     }
 
     async fn wait(&mut self) -> Option<Received> {
@@ -95,7 +95,7 @@ impl EventStream {
                 self.buffer = rest.to_owned();
                 break block;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("something comes in time");
+            let chunk = tokio::time::timeout(TIMEOUT, self.response.chunk()).await.expect("something comes in time");
             match chunk {
                 Ok(Some(chunk)) => self.buffer.push_str(std::str::from_utf8(&chunk).expect("UTF-8")),
                 Ok(None) | Err(_) => return None,

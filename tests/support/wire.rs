@@ -14,7 +14,7 @@ use crate::support::helpers::{Answer, TestReplica};
 pub const GROUPS: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
 
 /// What is never waited for longer than this: a server that hangs fails the test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One request, as the bytes that are sent.
 pub struct Request {
@@ -104,14 +104,14 @@ impl Connection {
     /// rights.
     pub async fn write(&mut self, bytes: &[u8]) {
         let _ =
-            tokio::time::timeout(PATIENCE, self.stream.get_mut().write_all(bytes)).await.expect("it is read in time");
+            tokio::time::timeout(TIMEOUT, self.stream.get_mut().write_all(bytes)).await.expect("it is read in time");
     }
 
     /// Sends bytes, and says whether the service has hung up: what is sent to one that has is
     /// refused sooner or later.
     pub async fn is_refused(&mut self, bytes: &[u8]) -> bool {
         let stream = self.stream.get_mut();
-        tokio::time::timeout(PATIENCE, stream.write_all(bytes)).await.expect("it is taken in time").is_err()
+        tokio::time::timeout(TIMEOUT, stream.write_all(bytes)).await.expect("it is taken in time").is_err()
     }
 
     /// Says that nothing more will be sent.
@@ -135,13 +135,13 @@ impl Connection {
     }
 
     async fn read_answer(&mut self, has_body: bool) -> Option<Answer> {
-        tokio::time::timeout(PATIENCE, read_answer(&mut self.stream, has_body)).await.expect("the answer comes in time")
+        tokio::time::timeout(TIMEOUT, read_answer(&mut self.stream, has_body)).await.expect("the answer comes in time")
     }
 
     /// Waits until the service hangs up.
     pub async fn expect_end(&mut self) {
         let mut rest = Vec::new();
-        let read = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await;
+        let read = tokio::time::timeout(TIMEOUT, self.stream.read_to_end(&mut rest)).await;
         // A reset is an end, too.
         let _ = read.expect("the service hangs up in time");
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));

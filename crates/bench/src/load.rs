@@ -22,7 +22,7 @@ use super::fleet::Fleet;
 const RECONNECT_AFTER: Duration = Duration::from_millis(20);
 
 /// The longest wait for one answer: longer than the service itself takes to give up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How fast heartbeats are sent.
 #[derive(Clone, Copy, Debug)]
@@ -206,7 +206,7 @@ impl Client {
                 Pace::PerSecond(_) => due,
             };
             let exchanged = tokio::time::timeout(
-                PATIENCE,
+                TIMEOUT,
                 exchange(&mut connections[replica], self.load.replicas[replica], &request, &mut answer),
             );
             let outcome = exchanged.await;

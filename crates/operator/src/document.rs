@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::OperatorError;
 
 /// How deep a document may be. The service's are three deep.
-const MOST_DEPTH: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// A JSON document.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Properties<'de> {
 impl Document {
     /// Reads a document.
     pub fn read(json: &str) -> Result<Document, OperatorError> {
-        Document::read_to(json, MOST_DEPTH).map_err(|error| OperatorError::Unintelligible(error.to_string()))
+        Document::read_to(json, MAX_DEPTH).map_err(|error| OperatorError::Unintelligible(error.to_string()))
     }
 
     fn read_to(json: &str, depth: usize) -> Result<Document, serde_json::Error> {

@@ -18,7 +18,7 @@ use super::{Common, OperatorError, group_id};
 
 /// How long to wait before a connection is made again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const MOST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a stream begins with where some of what was asked for is gone.
 pub const MISSED: &str = "EventsMissed";
@@ -168,7 +168,7 @@ impl Reading<'_> {
         loop {
             tokio::time::sleep(pause).await;
             match EventStream::open(self.service, &self.path, self.at).await {
-                Err(error) if error.is_passing() => pause = (pause * 2).min(MOST_PAUSE),
+                Err(error) if error.is_passing() => pause = (pause * 2).min(MAX_PAUSE),
                 opened => return Ok(opened?),
             }
         }

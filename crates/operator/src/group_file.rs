@@ -16,7 +16,7 @@ use super::OperatorError;
 use super::output::printable;
 
 /// The longest file: some hundred thousand groups.
-const MOST_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A group as it is to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,8 +65,8 @@ pub fn read(path: &Path) -> Result<Vec<WantedGroup>, OperatorError> {
 }
 
 fn read_text(input: impl io::Read) -> io::Result<String> {
-    let text = io::read_to_string(io::Read::take(input, MOST_BYTES + 1))?;
-    match text.len() as u64 > MOST_BYTES {
+    let text = io::read_to_string(io::Read::take(input, MAX_BYTES + 1))?;
+    match text.len() as u64 > MAX_BYTES {
         true => Err(io::Error::other("it is too long")),
         false => Ok(text),
     }

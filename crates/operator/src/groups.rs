@@ -22,7 +22,7 @@ use super::{Common, OperatorError, group_id, missing};
 const PAGE: usize = 200;
 
 /// The longest group in a list, in bytes.
-const MOST_GROUP_BYTES: usize = 16 * 1024 * 1024;
+const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
 /// Which groups.
 #[derive(Debug, Args)]
@@ -303,7 +303,7 @@ impl Elements<'_> {
                 // What goes wrong after the status can only break the answer off.
                 None => return Err(broken("the list broke off")),
             }
-            if self.splitter.buffer.len() > MOST_GROUP_BYTES {
+            if self.splitter.buffer.len() > MAX_GROUP_BYTES {
                 return Err(broken("a group is too long"));
             }
         }

@@ -12,11 +12,11 @@ use super::output::{instant, printable};
 use super::suggest;
 
 /// How many groups are looked through for one that may have been meant, a page at a time.
-const MOST_GROUPS: usize = 2_000;
+const MAX_GROUPS: usize = 2_000;
 const PAGE: usize = 200;
 
 /// The most names that are listed where none of them is like what was written.
-const MOST_LISTED: usize = 5;
+const MAX_LISTED: usize = 5;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -178,7 +178,7 @@ async fn group_hint(service: &Service, namespace: &NamespacePath, group: &GroupI
 /// The ids of groups; `None` where they cannot be had.
 async fn group_names(service: &Service, scope: Scope<'_>) -> Option<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
-    while names.len() < MOST_GROUPS {
+    while names.len() < MAX_GROUPS {
         let found = page(service, scope, names.len(), PAGE).await.ok()?;
         let is_last = found.groups.len() < PAGE;
         names.extend(found.groups.into_iter().map(|group| group.group_id));
@@ -192,7 +192,7 @@ async fn group_names(service: &Service, scope: Scope<'_>) -> Option<Vec<String>>
 async fn namespace_hint(service: &Service, namespace: &NamespacePath) -> Option<String> {
     // Who may not see all tenants is told nothing.
     let path = Scope::Everything.path(&["namespaces"]);
-    let found: Vec<Namespace> = service.read(&path, &[("count", MOST_GROUPS.to_string())]).await.ok()?;
+    let found: Vec<Namespace> = service.read(&path, &[("count", MAX_GROUPS.to_string())]).await.ok()?;
     let (tenant, id) = (namespace.tenant.as_str(), namespace.namespace.as_str());
     let of_tenant = found.iter().filter(|found| found.tenant_id == tenant);
     let of_tenant: Vec<String> = of_tenant.map(|found| found.namespace_id.clone()).collect();
@@ -212,5 +212,5 @@ fn hint(written: &str, names: &[String], otherwise: &str) -> Option<String> {
         return Some(format!("; did you mean '{}'?", printable(name)));
     }
     let quoted: Vec<String> = names.map(|name| format!("'{}'", printable(name))).collect();
-    (1..=MOST_LISTED).contains(&quoted.len()).then(|| format!("; {otherwise} {}", quoted.join(", ")))
+    (1..=MAX_LISTED).contains(&quoted.len()).then(|| format!("; {otherwise} {}", quoted.join(", ")))
 }

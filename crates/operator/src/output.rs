@@ -27,7 +27,7 @@ pub enum Format {
 const USUAL_WIDTH: usize = 80;
 
 /// What is left of a column at least where a table is cut to fit.
-const LEAST_WIDTH: usize = 6;
+const MIN_WIDTH: usize = 6;
 
 /// Standard output.
 pub struct Printer {
@@ -217,7 +217,7 @@ impl<const N: usize> Table<N> {
         while widths.iter().sum::<usize>() + gaps > most {
             let cuttable = widths.iter_mut().enumerate().filter(|(place, _)| self.whole != Some(*place));
             let widest = cuttable.map(|(_, width)| width).max();
-            let Some(widest) = widest.filter(|width| **width > LEAST_WIDTH) else { break };
+            let Some(widest) = widest.filter(|width| **width > MIN_WIDTH) else { break };
             *widest -= 1;
         }
         widths

@@ -22,7 +22,7 @@ pub const USUAL_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 pub const LONGEST_LIFETIME: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// The most valid keys of a tenant: every replica has all of them in memory.
-const MOST_KEYS_OF_TENANT: i64 = 10_000;
+const MAX_KEYS_OF_TENANT: i64 = 10_000;
 
 /// The longest name, in characters, and the most namespaces and patterns of one key.
 pub const MAX_NAME_CHARS: usize = 260;
@@ -94,7 +94,7 @@ pub enum IssueError {
     #[error("there is no key {0} there, or it was revoked already")]
     NoSuchKey(i64),
     /// The tenant has as many as it may.
-    #[error("tenant '{0}' has {MOST_KEYS_OF_TENANT} valid keys, which is its limit")]
+    #[error("tenant '{0}' has {MAX_KEYS_OF_TENANT} valid keys, which is its limit")]
     TooMany(String),
     /// They may not.
     #[error(transparent)]
@@ -182,7 +182,7 @@ impl<'a> Keys<'a> {
         let (key, issuer) = (&key, &issuer);
         let made = store.serializable("create_key", LostCommit::Report, |connection, _| {
             Box::pin(async move {
-                if stored::has_keys(connection, &key.tenant_id, MOST_KEYS_OF_TENANT).await? {
+                if stored::has_keys(connection, &key.tenant_id, MAX_KEYS_OF_TENANT).await? {
                     return Err(Stop::Refused(IssueError::TooMany(key.tenant_id.clone())));
                 }
                 let Some((number, ends_at)) = stored::insert_key(connection, key).await? else {

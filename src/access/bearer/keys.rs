@@ -22,14 +22,14 @@ const REFRESHED_EVERY: Duration = Duration::from_secs(300);
 const FETCHED_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the issuer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most that it may send, and the most keys of that which are kept.
-const MOST_BYTES: usize = 1024 * 1024;
-const MOST_KEYS: usize = 100;
+const MAX_BYTES: usize = 1024 * 1024;
+const MAX_KEYS: usize = 100;
 
 /// The most keys that a token without a `kid` is tried with.
-const MOST_TRIES: usize = 8;
+const MAX_TRIES: usize = 8;
 
 /// Where the issuer's keys come from, with those that are there.
 pub enum Keys {
@@ -67,7 +67,7 @@ impl KeySet {
             let key = DecodingKey::from_jwk(&jwk).ok()?;
             Some(IssuerKey { id: jwk.common.key_id, algorithm, key })
         };
-        let keys: Vec<IssuerKey> = published.keys.into_iter().filter_map(key).take(MOST_KEYS).collect();
+        let keys: Vec<IssuerKey> = published.keys.into_iter().filter_map(key).take(MAX_KEYS).collect();
         match keys.is_empty() {
             true => Err("it holds no public key for RS256, ES256 or EdDSA".to_owned()),
             false => Ok(KeySet { keys }),
@@ -77,7 +77,7 @@ impl KeySet {
     /// The keys that may have signed a token with that header.
     pub fn candidates(&self, id: Option<&str>, algorithm: TokenAlgorithm) -> Vec<IssuerKey> {
         let may_be = |key: &&IssuerKey| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id);
-        self.keys.iter().filter(may_be).take(MOST_TRIES).cloned().collect()
+        self.keys.iter().filter(may_be).take(MAX_TRIES).cloned().collect()
     }
 }
 
@@ -146,7 +146,7 @@ impl FetchedKeys {
 
     fn configure_client() -> reqwest::ClientBuilder {
         // Where the keys are is what the issuer says, and nobody else.
-        reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none())
+        reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none())
     }
 
     fn last(&self) -> LastFetch {
@@ -220,8 +220,8 @@ impl FetchedKeys {
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(fault)? {
-            if body.len() + chunk.len() > MOST_BYTES {
-                return Err(format!("{url} is longer than {MOST_BYTES} bytes"));
+            if body.len() + chunk.len() > MAX_BYTES {
+                return Err(format!("{url} is longer than {MAX_BYTES} bytes"));
             }
             body.extend_from_slice(&chunk);
         }

@@ -29,10 +29,10 @@ use crate::store::{Kept, LostCommit, Store, StoreError};
 const CONFLICTS_BEFORE_SPLIT: u32 = 3;
 
 /// How many heartbeats that keep meeting others are tried at once, apart from the rest.
-const MOST_ALONE: usize = 4;
+const MAX_ALONE: usize = 4;
 
 /// How many of these may be groups of which somebody holds a row: they may be held for long.
-const MOST_HELD: usize = 2;
+const MAX_HELD: usize = 2;
 
 /// How long it may take to see which groups are held. Where it takes longer, a table is locked.
 const LOOK_FOR_HELD: Duration = Duration::from_millis(200);
@@ -51,15 +51,15 @@ pub(super) async fn run_writers(
     longer_leases: Arc<LongerLeases>,
     place: &OnceLock<Store>,
 ) {
-    let connections = options.heartbeat_writers + MOST_ALONE;
+    let connections = options.heartbeat_writers + MAX_ALONE;
     let count = |connections| u32::try_from(connections).unwrap_or(u32::MAX);
     let store = store.with_own_connections(count(connections), count(options.heartbeat_writers));
     // Nobody else sets it.
     let _ = place.set(store.clone());
-    let alone = Arc::new(Semaphore::new(MOST_ALONE));
+    let alone = Arc::new(Semaphore::new(MAX_ALONE));
     let room = Arc::new(Semaphore::new(options.heartbeat_queue));
     let held = Arc::new(HeldGroups::default());
-    let beside_held = Arc::new(Semaphore::new(MOST_HELD));
+    let beside_held = Arc::new(Semaphore::new(MAX_HELD));
     let turns = Arc::new(Turns::default());
     let writers: Vec<_> = (0..options.heartbeat_writers)
         .map(|_| {
@@ -119,12 +119,12 @@ impl Writer {
 
     async fn run(self) {
         let mut kept = Kept::empty();
-        let patience = self.store.options().idle_in_transaction_timeout / 2;
+        let timeout = self.store.options().idle_in_transaction_timeout / 2;
         // Before the first heartbeat comes: where connections are few, others may have them all by
         // then.
         self.store.keep_connection(&mut kept).await;
         loop {
-            match tokio::time::timeout(patience, self.line.take(self.batch_limit)).await {
+            match tokio::time::timeout(timeout, self.line.take(self.batch_limit)).await {
                 Ok(batch) if batch.is_empty() => return,
                 Ok(batch) => {
                     let mut batch = self.without_expensive(&mut kept, batch).await;

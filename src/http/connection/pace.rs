@@ -11,7 +11,7 @@ use super::framing::{BodyLength, Framing, Stage};
 
 /// How many bytes are taken in that come before it is their turn. More wait in the client's
 /// machine.
-pub const MOST_AHEAD: usize = 4_096;
+pub const MAX_AHEAD: usize = 4_096;
 
 /// See the module.
 pub struct Pace {
@@ -58,7 +58,7 @@ impl Pace {
     /// nobody has asked for it has a piece.
     pub fn has_enough(&self) -> bool {
         match self.framing.stage() {
-            Stage::HeadThere => self.framing.is_whole() || self.framing.kept() >= MOST_AHEAD,
+            Stage::HeadThere => self.framing.is_whole() || self.framing.kept() >= MAX_AHEAD,
             Stage::Between | Stage::Head { .. } => self.is_serving,
             Stage::Body { .. } | Stage::Chunks(_) => false,
         }
@@ -116,13 +116,13 @@ impl Pace {
 
     /// By when something has to come; `None` while the client waits for us.
     pub fn deadline(&self) -> Option<Instant> {
-        let patience = match (self.is_serving, self.framing.stage()) {
+        let timeout = match (self.is_serving, self.framing.stage()) {
             (true, Stage::Body { .. } | Stage::Chunks(_)) => self.progress,
             (true, _) => return None,
             (false, Stage::Between) if self.has_served => self.idle,
             (false, _) => self.head,
         };
-        Some(self.since + patience)
+        Some(self.since + timeout)
     }
 
     /// Whether what does not come is a request that has begun to come: its client waits for an

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
-use super::pace::{MOST_AHEAD, Pace};
+use super::pace::{MAX_AHEAD, Pace};
 use super::shares::Share;
 
 /// What the bytes go over.
@@ -118,7 +118,7 @@ impl AsyncRead for TimedStream {
             // Read on all the same, to hear that the client is gone.
             let mut ahead = [MaybeUninit::uninit(); AHEAD_AT_ONCE];
             let mut ahead = ReadBuf::uninit(&mut ahead);
-            if this.waiting.len() >= MOST_AHEAD
+            if this.waiting.len() >= MAX_AHEAD
                 || this.with(|stream| stream.poll_read(context, &mut ahead))?.is_pending()
             {
                 // Otherwise it is woken by what comes.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::events::KEEP_ALIVE_S;
-use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, LifetimeBody, MOST_COUNT, MOST_LATEST};
+use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, LifetimeBody, MAX_COUNT, MAX_LATEST};
 
 /// What these operations are listed under.
 pub const TAG: &str = "Events";
@@ -77,7 +77,7 @@ pub fn of_everything(_: &mut SchemaGenerator) -> Description {
 fn latest(described: Description) -> Description {
     described
         .asks_the_database()
-        .query("count", described::number_up_to(MOST_LATEST, DEFAULT_LATEST), "How many to list.")
+        .query("count", described::number_up_to(MAX_LATEST, DEFAULT_LATEST), "How many to list.")
         .answers_with(
             "application/json",
             json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),
@@ -132,7 +132,7 @@ pub fn transitions(_: &mut SchemaGenerator) -> Description {
     .query("since", time.clone(), "Only changes at this time or later.")
     .query("until", time, "Only changes before this time.")
     .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
-    .query("count", described::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
+    .query("count", described::number_up_to(MAX_COUNT, DEFAULT_COUNT), "How many to list.")
     .answers_with(
         "application/json",
         json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
-use crate::http::keys::{DEFAULT_COUNT, KeyBody, MOST_COUNT, MadeKeyBody, WantedKeyBody};
+use crate::http::keys::{DEFAULT_COUNT, KeyBody, MAX_COUNT, MadeKeyBody, WantedKeyBody};
 
 /// What these operations are listed under.
 pub const TAG: &str = "API keys";
@@ -39,7 +39,7 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
         .asks_the_database()
         .refuses_because(Refusal::NotAllowed, NOT_ALLOWED)
         .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
-        .query("count", described::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
+        .query("count", described::number_up_to(MAX_COUNT, DEFAULT_COUNT), "How many to list.")
         .answers::<Vec<KeyBody<'_>>>(
             schemas,
             "The keys in order of their numbers, also those that are good no more; never their texts.",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::status::{
-    DEFAULT_COUNT, GroupBody, HistoryBody, MOST_COUNT, MOST_SEARCH_CHARS, NamespaceBody, PageBody,
+    DEFAULT_COUNT, GroupBody, HistoryBody, MAX_COUNT, MAX_SEARCH_CHARS, NamespaceBody, PageBody,
 };
 
 /// What these operations are listed under.
@@ -55,12 +55,12 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
         .asks_the_database()
         .query(
             "search",
-            json!({"type": "string", "maxLength": MOST_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
+            json!({"type": "string", "maxLength": MAX_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
             "A part of their names, in any case.",
         )
         .query("at_risk", json!({"type": "boolean", "default": false}), "Whether to list only groups at risk.")
         .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
-        .query("count", described::number_up_to(MOST_COUNT, DEFAULT_COUNT), "How many to list.")
+        .query("count", described::number_up_to(MAX_COUNT, DEFAULT_COUNT), "How many to list.")
         .answers::<PageBody<'_>>(
             schemas,
             "The groups, those at risk first.",
@@ -127,7 +127,7 @@ pub fn namespaces(schemas: &mut SchemaGenerator) -> Description {
     )
     .query(
         "search",
-        json!({"type": "string", "maxLength": MOST_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
+        json!({"type": "string", "maxLength": MAX_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
         "A part of the tenant's or the namespace's name, in any case.",
     )
     .query("skip", described::whole_number(0), "How many to leave out at the beginning.")

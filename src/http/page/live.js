@@ -73,6 +73,8 @@ export class Live {
     this.streamError = null;
     this.wasStreamed = false;
     this.drift = Date.now() - performance.now();
+    /** @type {number | null} Since when nothing new is known, by the service's clock, while that is so. */
+    this.staleSince = null;
     /** Whether the machine has slept since the latest answer; and what the service's clock showed before. */
     this.hasSlept = false;
     /** @type {number | null} */
@@ -173,11 +175,16 @@ export class Live {
     const hangs = this.reading !== null && now - this.reading.askedAt > STALE_MS;
     const isOld = now - newest > STALE_MS && (newest !== -Infinity || now - this.startedAt > STALE_MS);
     const cannotRead = this.readError !== null || hangs;
+    const isStale = !this.isPaused && (cannotRead || isOld || this.hasSlept);
     const since = this.hasSlept ? this.sleptSince : clock.at(cannotRead ? this.readAt : newest);
+    // A stream that fell silent first and a read that fails then would tell two moments of one
+    // silence.
+    this.staleSince = isStale ? (this.staleSince ?? since) : null;
+    const told = isStale ? this.staleSince : since;
     return {
       isPaused: this.isPaused,
-      isStale: !this.isPaused && (cannotRead || isOld || this.hasSlept),
-      since: since === null || since === -Infinity ? null : since,
+      isStale,
+      since: told === null || told === -Infinity ? null : told,
       // Only just looked at again: that is said when it lasts.
       isJustResumed: this.readError === null && now - this.startedAt < RESUMED_MS,
       error: this.readError,

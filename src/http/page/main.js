@@ -15,7 +15,7 @@ const signOut = byId('sign-out');
 const footerClock = byId('clock');
 
 /** A break of the stream shorter than this is said in the corner alone. */
-const PATIENCE_MS = 1_500;
+const TIMEOUT_MS = 1_500;
 
 /** @type {any} */
 let view = null;
@@ -176,7 +176,7 @@ function bannerText(knowledge) {
         : ` Nothing new is known since ${time(since, clock.now() ?? since)}: what is greyed may have changed.`;
     return `${why} Trying again.${from}`;
   }
-  if (downSince === null || performance.now() - downSince < PATIENCE_MS) return null;
+  if (downSince === null || performance.now() - downSince < TIMEOUT_MS) return null;
   const meanwhile = 'meanwhile the state is read every two seconds.';
   switch (knowledge.stream) {
     case 'full':

@@ -60,7 +60,7 @@ impl Held {
 
     pub(super) async fn is_well(&mut self, line: &Line) -> bool {
         let Some(connection) = &mut self.connection else { return false };
-        match tokio::time::timeout(line.patience, line.admission.admit(connection)).await {
+        match tokio::time::timeout(line.timeout, line.admission.admit(connection)).await {
             Ok(Ok(())) => {
                 self.seen_at = Instant::now();
                 true

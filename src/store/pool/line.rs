@@ -11,7 +11,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::Notify;
 
-use super::{Change, Inner, ROOM_PATIENCE, ROOM_TRIES, Rank, lock};
+use super::{Change, Inner, ROOM_PAUSE, ROOM_TRIES, Rank, lock};
 use crate::metrics;
 use crate::store::admission::Admission;
 use crate::store::error::IS_OF_ANOTHER_HISTORY;
@@ -38,7 +38,7 @@ pub struct Line {
     hosts: Hosts,
     pub(super) admission: Admission,
     /// How long a look may take.
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
     /// Raised whenever all connections made so far are to be left.
     pub(super) generation: AtomicU64,
     /// Connections that were not seen well since then are looked at before use.
@@ -60,11 +60,11 @@ pub struct Line {
 
 impl Line {
     /// A line to one of the hosts. Must be called within a tokio runtime.
-    pub fn new(hosts: Hosts, admission: Admission, patience: Duration) -> Arc<Line> {
+    pub fn new(hosts: Hosts, admission: Admission, timeout: Duration) -> Arc<Line> {
         let line = Arc::new(Line {
             hosts,
             admission,
-            patience,
+            timeout,
             generation: AtomicU64::new(0),
             suspected_at: Mutex::default(),
             refused_at: Mutex::default(),
@@ -128,7 +128,7 @@ impl Line {
                     self.note_refusal();
                     self.make_room(Rank::Upkeep).await;
                     tries += 1;
-                    tokio::time::sleep(ROOM_PATIENCE).await;
+                    tokio::time::sleep(ROOM_PAUSE).await;
                 }
                 connected => return connected.map(|(connection, _)| connection),
             }
@@ -167,7 +167,7 @@ impl Line {
         }
         let is_stranger_there = AtomicBool::default();
         let mut connecting = pin!(self.connect_to(change, Of::Successor, &is_stranger_there));
-        let connected = match tokio::time::timeout(self.patience / 2, &mut connecting).await {
+        let connected = match tokio::time::timeout(self.timeout / 2, &mut connecting).await {
             Ok(connected) => connected,
             Err(_) if is_stranger_there.load(Ordering::Relaxed) => {
                 Err(sqlx::Error::Protocol(IS_OF_ANOTHER_HISTORY.to_owned()))
