@@ -3,6 +3,7 @@
 //! One structure serves all three sources, so that a setting has one name: `--sweep-interval`,
 //! `CLIENT_FAILOVER_SWEEP_INTERVAL` and `sweep-interval = "500ms"` are the same.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ use serde::de::{self, Deserializer};
 
 use super::ConfigError;
 use crate::access::Method;
+use crate::access::bearer::TokenAlgorithm;
 use crate::telemetry::LogFormat;
 
 /// A duration such as `500ms`, `2s` or `1m`.
