@@ -106,10 +106,7 @@ fn answer(group: &Group, s: usize) -> Answer {
 pub fn changes_nothing(group: &Group, s: usize, report: &Report, at: Moment<'_>, rules: &Rules) -> bool {
     let Some(p) = group.holder(Role::Primary).filter(|p| group.is_live(*p, at)) else { return false };
     let Some(primary) = group.sessions[p].beat else { return false };
-    let stays = match s == p {
-        true => report.health >= primary.health,
-        false => !overtakes(report.health, primary.health, rules),
-    };
+    let stays = if s == p { report.health >= primary.health } else { !overtakes(report.health, primary.health, rules) };
     let is_settled = at.history.is_none_or(|history| history.id == group.history) && group.in_doubt_until.is_none();
     let is_news = report.term_seen.is_some_and(|seen| seen > group.term);
     stays && is_settled && !is_news && group.holder(Role::PendingPrimary).is_none() && group.handover.is_none()

@@ -358,20 +358,16 @@ fn replace_file(path: &Path, text: &str) -> Result<(), CredentialError> {
 /// One line: from a terminal twice and without showing it, else as it comes.
 fn read_password() -> Result<String, CredentialError> {
     let input = io::stdin();
-    let password = match input.is_terminal() {
-        false => read_line()?,
-        true => {
-            let first = without_echo("Password: ")?;
-            if without_echo("Again: ")? != first {
-                return Err(CredentialError::Argument("the two passwords differ".to_owned()));
-            }
-            first
+    let password = if !input.is_terminal() {
+        read_line()?
+    } else {
+        let first = without_echo("Password: ")?;
+        if without_echo("Again: ")? != first {
+            return Err(CredentialError::Argument("the two passwords differ".to_owned()));
         }
+        first
     };
-    match password.is_empty() {
-        true => Err(CredentialError::Argument("the password is empty".to_owned())),
-        false => Ok(password),
-    }
+    if password.is_empty() { Err(CredentialError::Argument("the password is empty".to_owned())) } else { Ok(password) }
 }
 
 fn read_line() -> Result<String, CredentialError> {

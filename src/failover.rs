@@ -350,10 +350,7 @@ impl Failover {
             let next = ListPosition {
                 after_id: last_id,
                 skip: 0,
-                left: match is_last && fit == found {
-                    true => Some(0),
-                    false => next.left.map(|left| left - count),
-                },
+                left: if is_last && fit == found { Some(0) } else { next.left.map(|left| left - count) },
             };
             Ok(Some((page, (failover, wanted, next))))
         })

@@ -121,9 +121,10 @@ impl Windows {
     /// Whether a line may be written, and what was left out in a window that is over.
     fn admit(&mut self, lines: Lines, cause: &str, now: Instant) -> (bool, Option<Omission>) {
         let is_over = |window: &Window| now.saturating_duration_since(window.began_at) >= WINDOW;
-        let ended = match self.open.get(lines.name).is_some_and(is_over) {
-            true => self.open.remove(lines.name).and_then(|window| window.omission(lines.name, now)),
-            false => None,
+        let ended = if self.open.get(lines.name).is_some_and(is_over) {
+            self.open.remove(lines.name).and_then(|window| window.omission(lines.name, now))
+        } else {
+            None
         };
         let window = self.open.entry(lines.name).or_insert_with(|| Window {
             level: lines.level,
@@ -150,9 +151,10 @@ impl Window {
         }
         let mut count = self.causes.get_mut(cause);
         let admitted = self.written < lines.of_all && count.as_ref().is_none_or(|count| count.written < lines.of_one);
-        match admitted {
-            true => self.written += 1,
-            false => self.left_out += 1,
+        if admitted {
+            self.written += 1;
+        } else {
+            self.left_out += 1;
         }
         if let Some(count) = &mut count {
             count.written += u32::from(admitted);

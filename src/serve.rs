@@ -99,10 +99,7 @@ pub fn only_for_database(argument: clap::Arg) -> clap::Arg {
         serve.get_arguments().map(|argument| argument.get_id().clone()).collect()
     });
     let id = argument.get_id();
-    match FOR_DATABASE.contains(&id.as_str()) || !OF_SERVE.contains(id) {
-        true => argument,
-        false => without_use(argument),
-    }
+    if FOR_DATABASE.contains(&id.as_str()) || !OF_SERVE.contains(id) { argument } else { without_use(argument) }
 }
 
 /// The same for the command that migrates.

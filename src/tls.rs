@@ -172,13 +172,15 @@ impl Tls {
             }
             // A pair that does not fit is half of a change: it is tried again until it does. One
             // thing that is broken does not keep a change of the other out.
-            let certificate = match found.pair == in_force.pair {
-                true => Ok(()),
-                false => self.reread_certificate().map(|()| in_force.pair = found.pair),
+            let certificate = if found.pair == in_force.pair {
+                Ok(())
+            } else {
+                self.reread_certificate().map(|()| in_force.pair = found.pair)
             };
-            let trust = match found.trust == in_force.trust {
-                true => Ok(()),
-                false => self.reread_trust().map(|()| in_force.trust = found.trust),
+            let trust = if found.trust == in_force.trust {
+                Ok(())
+            } else {
+                self.reread_trust().map(|()| in_force.trust = found.trust)
             };
             match certificate.and(trust) {
                 Ok(()) => {
@@ -322,10 +324,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     let fault = TlsError::with(path);
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
     let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(|error| fault(error.to_string()))?;
-    match certificates.is_empty() {
-        true => Err(fault("it holds no certificate in PEM".to_owned())),
-        false => Ok(certificates),
-    }
+    if certificates.is_empty() { Err(fault("it holds no certificate in PEM".to_owned())) } else { Ok(certificates) }
 }
 
 /// The certificate with its key, and when it ends.

@@ -349,9 +349,10 @@ fn check_hash(hash: &str) -> Result<(), &'static str> {
         return Err(WANTED);
     }
     let params = Params::try_from(&hash).map_err(|_| WANTED)?;
-    match params.m_cost() <= MAX_MEMORY_KIB && params.t_cost() <= MAX_PASSES {
-        true => Ok(()),
-        false => Err("password is an argon2id hash that costs more than 256 MiB or 16 passes"),
+    if params.m_cost() <= MAX_MEMORY_KIB && params.t_cost() <= MAX_PASSES {
+        Ok(())
+    } else {
+        Err("password is an argon2id hash that costs more than 256 MiB or 16 passes")
     }
 }
 

@@ -156,9 +156,10 @@ impl Oidc {
             let can_tell = self.keys.refresh(asked_at).await;
             candidates = self.keys.current().candidates(id, *algorithm);
             if candidates.is_empty() {
-                return Err(match can_tell {
-                    true => AuthError::Invalid("the token is signed with a key that its issuer does not publish"),
-                    false => AuthError::Unavailable("the keys of the tokens' issuer cannot be had"),
+                return Err(if can_tell {
+                    AuthError::Invalid("the token is signed with a key that its issuer does not publish")
+                } else {
+                    AuthError::Unavailable("the keys of the tokens' issuer cannot be had")
                 });
             }
         }

@@ -181,9 +181,10 @@ impl Rights {
 
     /// Whether they may create a group of that id, which the place does not name.
     pub fn create(&self, identity: &str, group: &GroupId) -> Result<(), Denied> {
-        match self.groups.include(group.as_str()) {
-            true => Ok(()),
-            false => Err(Denied::NotThisGroup { identity: identity.to_owned() }),
+        if self.groups.include(group.as_str()) {
+            Ok(())
+        } else {
+            Err(Denied::NotThisGroup { identity: identity.to_owned() })
         }
     }
 
@@ -246,9 +247,10 @@ pub fn decide(
 /// Whether an admin of a tenant as a whole (`None`: of everything) may give that to another:
 /// nothing beyond the tenant.
 pub fn hand_on(identity: &str, tenant: Option<&str>, grant: &Grant) -> Result<(), Denied> {
-    match tenant.is_none_or(|tenant| grant.tenant == tenant) {
-        true => Ok(()),
-        false => Err(Denied::MoreThanTheyHave { identity: identity.to_owned() }),
+    if tenant.is_none_or(|tenant| grant.tenant == tenant) {
+        Ok(())
+    } else {
+        Err(Denied::MoreThanTheyHave { identity: identity.to_owned() })
     }
 }
 

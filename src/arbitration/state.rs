@@ -119,9 +119,10 @@ impl Beat {
 
     /// The latest client's time that still counts.
     pub(super) fn heard_by(self, now: Instant) -> ClientInstant {
-        match now < self.heard_counts_until {
-            true => self.heard_until,
-            false => self.heard_until.min(ClientInstant(self.heard_counts_until.0)),
+        if now < self.heard_counts_until {
+            self.heard_until
+        } else {
+            self.heard_until.min(ClientInstant(self.heard_counts_until.0))
         }
     }
 
@@ -404,9 +405,12 @@ impl Group {
 /// the first may be alive when the second begins.
 pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage]) -> Instant {
     let given_for_us = lease_until.0 - received_at.0;
-    outages.iter().fold(lease_until, |end, outage| match end > outage.began_at && outage.counts_for(given_for_us) {
-        true => end.max(Instant(outage.recovered_at.0.saturating_add(given_for_us))),
-        false => end,
+    outages.iter().fold(lease_until, |end, outage| {
+        if end > outage.began_at && outage.counts_for(given_for_us) {
+            end.max(Instant(outage.recovered_at.0.saturating_add(given_for_us)))
+        } else {
+            end
+        }
     })
 }
 
@@ -415,11 +419,12 @@ pub fn lease_end(received_at: Instant, lease_until: Instant, outages: &[Outage])
 /// forward was no time. Whatever the clock did, nobody acts for longer than the lease was given
 /// for.
 pub(super) fn acted_on_until(until: Instant, given_for_us: i64, outages: &[Outage]) -> Instant {
-    outages.iter().filter(|outage| outage.clock_step_us > 0).fold(until, |end, outage| match end > outage.began_at {
-        true => {
+    outages.iter().filter(|outage| outage.clock_step_us > 0).fold(until, |end, outage| {
+        if end > outage.began_at {
             let shifted = end.0.saturating_add(outage.clock_step_us);
             end.max(Instant(shifted.min(outage.recovered_at.0.saturating_add(given_for_us))))
+        } else {
+            end
         }
-        false => end,
     })
 }

@@ -33,10 +33,7 @@ impl ListenAddresses {
         // The first one is shown: the form that everybody reads.
         addresses.sort_by_key(SocketAddr::is_ipv6);
         addresses.dedup();
-        match addresses.is_empty() {
-            true => Err(fault("the name has no address")),
-            false => Ok(ListenAddresses(addresses)),
-        }
+        if addresses.is_empty() { Err(fault("the name has no address")) } else { Ok(ListenAddresses(addresses)) }
     }
 
     /// All of them; there is at least one.

@@ -372,13 +372,14 @@ fn missing(setting: &'static str, why: &'static str) -> ConfigError {
 }
 
 fn bounded<T: PartialOrd + fmt::Display>(setting: &'static str, value: T, min: T, max: T) -> Result<T, ConfigError> {
-    match min <= value && value <= max {
-        true => Ok(value),
-        false => Err(ConfigError::OutOfBounds {
+    if min <= value && value <= max {
+        Ok(value)
+    } else {
+        Err(ConfigError::OutOfBounds {
             setting,
             value: value.to_string(),
             wanted: format!("it must be from {min} to {max}"),
-        }),
+        })
     }
 }
 
@@ -386,26 +387,28 @@ fn span(setting: &'static str, given: Option<Span>, default_ms: u64, min_ms: u64
     let value = given.map_or(Duration::from_millis(default_ms), |Span(value)| value);
     let min = Duration::from_millis(min_ms);
     let bounds = min..=Duration::from_secs(3_600);
-    match bounds.contains(&value) {
-        true => Ok(value),
-        false => Err(ConfigError::OutOfBounds {
+    if bounds.contains(&value) {
+        Ok(value)
+    } else {
+        Err(ConfigError::OutOfBounds {
             setting,
             value: humantime::format_duration(value).to_string(),
             wanted: format!("it must be from {} to 1h", humantime::format_duration(min)),
-        }),
+        })
     }
 }
 
 fn traces(endpoint: Option<String>, ratio: Option<f64>) -> Result<Option<TraceOptions>, ConfigError> {
     let ratio = bounded("trace-ratio", ratio.unwrap_or(0.01), 0.0, 1.0)?;
     let Some(endpoint) = endpoint else { return Ok(None) };
-    match ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
-        true => Ok(Some(TraceOptions { endpoint, ratio })),
-        false => Err(ConfigError::OutOfBounds {
+    if ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+        Ok(Some(TraceOptions { endpoint, ratio }))
+    } else {
+        Err(ConfigError::OutOfBounds {
             setting: "otlp-endpoint",
             value: endpoint,
             wanted: "it must be a URL such as http://collector:4318".to_owned(),
-        }),
+        })
     }
 }
 
@@ -444,24 +447,26 @@ fn retention(setting: &'static str, given: Option<Span>, default_days: u64) -> R
     const DAY_S: u64 = 86_400;
     let value = given.map_or(Duration::from_secs(default_days * DAY_S), |Span(value)| value);
     let bounds = Duration::from_secs(3_600)..=Duration::from_secs(36_500 * DAY_S);
-    match bounds.contains(&value) {
-        true => Ok(value),
-        false => Err(ConfigError::OutOfBounds {
+    if bounds.contains(&value) {
+        Ok(value)
+    } else {
+        Err(ConfigError::OutOfBounds {
             setting,
             value: humantime::format_duration(value).to_string(),
             wanted: "it must be from 1h to 36500d".to_owned(),
-        }),
+        })
     }
 }
 
 fn percentage(setting: &'static str, given: Option<Decimal>) -> Result<Decimal, ConfigError> {
     let value = given.unwrap_or_default();
-    match (Decimal::ZERO..=Decimal::ONE_HUNDRED).contains(&value) {
-        true => Ok(value),
-        false => Err(ConfigError::OutOfBounds {
+    if (Decimal::ZERO..=Decimal::ONE_HUNDRED).contains(&value) {
+        Ok(value)
+    } else {
+        Err(ConfigError::OutOfBounds {
             setting,
             value: value.to_string(),
             wanted: "it must be from 0 to 100".to_owned(),
-        }),
+        })
     }
 }

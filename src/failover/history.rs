@@ -47,10 +47,7 @@ impl Failover {
                 })
             })
             .await?;
-        match is_known {
-            true => Ok(found),
-            false => Err(no_such_group(path)),
-        }
+        if is_known { Ok(found) } else { Err(no_such_group(path)) }
     }
 }
 
@@ -82,10 +79,7 @@ impl Failover {
                 })
             })
             .await?;
-        match is_known {
-            true => Ok(found),
-            false => Err(no_such_group(path)),
-        }
+        if is_known { Ok(found) } else { Err(no_such_group(path)) }
     }
 }
 

@@ -187,10 +187,7 @@ impl<T: Waits> State<T> {
             callers.each(|line| {
                 let mut others = VecDeque::new();
                 for one in line.drain(..) {
-                    match one.group() == group && batch.len() < most {
-                        true => batch.push(one),
-                        false => others.push_back(one),
-                    }
+                    if one.group() == group && batch.len() < most { batch.push(one) } else { others.push_back(one) }
                 }
                 *line = others;
             });

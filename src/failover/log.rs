@@ -42,9 +42,10 @@ pub fn log_deed(deed: Option<Lines>, caller: &Caller, group: &str, session: Opti
     let Caller { identity, operation_id, claimed_trace, .. } = caller;
     let trace_id = claimed_trace.as_deref();
     let session = session.map(SessionId::as_str);
-    match deed.admit(identity) {
-        true => tracing::event!(DEED, group, session, %identity, %operation_id, trace_id, "{}", deed.name),
-        false => tracing::debug!(group, session, %identity, %operation_id, trace_id, "{}", deed.name),
+    if deed.admit(identity) {
+        tracing::event!(DEED, group, session, %identity, %operation_id, trace_id, "{}", deed.name);
+    } else {
+        tracing::debug!(group, session, %identity, %operation_id, trace_id, "{}", deed.name);
     }
 }
 

@@ -136,11 +136,7 @@ impl Description {
         const FOR_WHO_THEY_ARE: [Refusal; 4] =
             [Refusal::NotAuthenticated, Refusal::NotAllowed, Refusal::TooManyRequests, Refusal::Unavailable];
         FOR_WHO_THEY_ARE.into_iter().fold(self, |described, refusal| {
-            match described.refusals.contains_key(&refusal.status()) {
-                // For a reason of its own.
-                true => described,
-                false => described.refuses(refusal),
-            }
+            if described.refusals.contains_key(&refusal.status()) { described } else { described.refuses(refusal) }
         })
     }
 

@@ -40,9 +40,10 @@ pub async fn description(offers: web::Data<Offers>) -> HttpResponse {
 
 /// `GET /docs`
 pub async fn page(request: HttpRequest, offers: web::Data<Offers>) -> Result<HttpResponse, ApiError> {
-    match offers.docs {
-        true => Ok(answer("text/html; charset=utf-8", ASK_AGAIN, include_str!("docs/index.html"))),
-        false => Err(ApiError::no_such_route(&request)),
+    if offers.docs {
+        Ok(answer("text/html; charset=utf-8", ASK_AGAIN, include_str!("docs/index.html")))
+    } else {
+        Err(ApiError::no_such_route(&request))
     }
 }
 

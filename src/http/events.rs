@@ -192,19 +192,13 @@ async fn until_it_ends((life, authenticator, standing): &Admission, looked_at: &
 /// The next event; `None` where those of before are over, so that whoever wants these alone need
 /// not wait.
 async fn next(listener: &mut Listener, behind: bool) -> Result<Option<Arc<Published>>, FailoverError> {
-    match behind {
-        true => listener.next_of_before().await,
-        false => listener.next().await.map(Some),
-    }
+    if behind { listener.next_of_before().await } else { listener.next().await.map(Some) }
 }
 
 /// What a stream begins with: when to come back, from where, and whether something is lost for
 /// good.
 fn beginning(listener: &mut Listener) -> Bytes {
-    let comment = match listener.has_missed() {
-        true => "retry: 1000\nevent: EventsMissed\ndata: {}\n",
-        false => "retry: 1000\n",
-    };
+    let comment = if listener.has_missed() { "retry: 1000\nevent: EventsMissed\ndata: {}\n" } else { "retry: 1000\n" };
     position(listener, comment)
 }
 

@@ -44,9 +44,10 @@ pub async fn admit(
         Needs::Permission(permission) => permission,
     };
     sites::check(request)?;
-    let challenge = match request.headers().contains_key(SENT_BY_SCRIPT) {
-        true => authenticator.challenge_for_scripts(),
-        false => authenticator.challenge(),
+    let challenge = if request.headers().contains_key(SENT_BY_SCRIPT) {
+        authenticator.challenge_for_scripts()
+    } else {
+        authenticator.challenge()
     };
     if !authenticator.is_open() && request.headers().get_all(AUTHORIZATION).nth(1).is_some() {
         return Err(refused(AuthError::Invalid("there are several headers Authorization"), challenge));

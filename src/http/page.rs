@@ -83,17 +83,15 @@ fn show(request: &HttpRequest, name: &str) -> Result<HttpResponse, ApiError> {
     let known = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_known =
         known.split(',').filter_map(|tag| tag.trim().parse::<EntityTag>().ok()).any(|known| known.weak_eq(tag));
-    let mut response = match is_known {
-        true => HttpResponse::NotModified(),
-        false => HttpResponse::Ok(),
-    };
+    let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     // Asked for again each time: after an upgrade nobody looks at the page of the version before.
     response.insert_header((CACHE_CONTROL, "no-cache")).insert_header((ETAG, tag.to_string()));
     for header in &SECURITY_HEADERS {
         response.insert_header(header.clone());
     }
-    Ok(match is_known {
-        true => response.finish(),
-        false => response.insert_header((CONTENT_TYPE, file.content_type)).body(file.text),
+    Ok(if is_known {
+        response.finish()
+    } else {
+        response.insert_header((CONTENT_TYPE, file.content_type)).body(file.text)
     })
 }

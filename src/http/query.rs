@@ -19,9 +19,10 @@ pub fn find<'a>(request: &'a HttpRequest, name: &str) -> Option<Cow<'a, str>> {
 }
 
 fn decode(text: &str) -> Cow<'_, str> {
-    match text.contains('+') {
-        true => percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned().into(),
-        false => percent_decode_str(text).decode_utf8_lossy(),
+    if text.contains('+') {
+        percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned().into()
+    } else {
+        percent_decode_str(text).decode_utf8_lossy()
     }
 }
 

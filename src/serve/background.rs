@@ -85,8 +85,8 @@ async fn work_on_database(failover: Failover, direct: Store) -> Result<(), Serve
 async fn wait_for_database(store: &Store, direct: &Store, migrates: bool) -> Result<(), ServeError> {
     let mut said = String::new();
     loop {
-        let reason = match migrates {
-            true => match direct.migrate().await {
+        let reason = if migrates {
+            match direct.migrate().await {
                 Ok(0) => break,
                 Ok(count) => {
                     tracing::info!(count, "migrations applied");
@@ -94,9 +94,9 @@ async fn wait_for_database(store: &Store, direct: &Store, migrates: bool) -> Res
                 }
                 Err(error) if error.may_pass() => error.to_string(),
                 Err(error) => return Err(error.into()),
-            },
-            // What no waiting can mend is said at once, whatever else the database lacks.
-            false => match direct.look_at_server().await {
+            }
+        } else {
+            match direct.look_at_server().await {
                 Err(error) if error.may_pass() => error.to_string(),
                 Err(error) => return Err(error.into()),
                 Ok(()) => match store.readiness(Duration::from_secs(1)).await {
@@ -108,7 +108,7 @@ async fn wait_for_database(store: &Store, direct: &Store, migrates: bool) -> Res
                     }
                     Readiness::Away(reason) => format!("the database cannot be used: {reason}"),
                 },
-            },
+            }
         };
         if reason != said {
             tracing::warn!("waiting: {reason}");

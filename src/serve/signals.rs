@@ -45,10 +45,7 @@ impl Stop {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
-                _ = self.hang_up.recv() => match self.has_terminal {
-                    true => return,
-                    false => "SIGHUP",
-                },
+                _ = self.hang_up.recv() => if self.has_terminal { return } else { "SIGHUP" },
                 _ = self.user_1.recv() => "SIGUSR1",
                 _ = self.user_2.recv() => "SIGUSR2",
             };

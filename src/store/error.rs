@@ -80,10 +80,9 @@ impl<R> From<WorkError> for Stop<R> {
 /// A statement that names its rows by key touches exactly those, or the snapshot and the code
 /// disagree.
 pub(super) fn check_count(table: &str, expected: usize, written: u64) -> Result<(), WorkError> {
-    match u64::try_from(expected) == Ok(written) {
-        true => Ok(()),
-        false => {
-            Err(WorkError::Inconsistent(format!("{expected} rows of {table} were to be written, and {written} were")))
-        }
+    if u64::try_from(expected) == Ok(written) {
+        Ok(())
+    } else {
+        Err(WorkError::Inconsistent(format!("{expected} rows of {table} were to be written, and {written} were")))
     }
 }

@@ -126,13 +126,14 @@ pub async fn record_change(
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING change_id"
         };
     }
-    let statement = match connection.is_spread() {
-        false => concat!(
+    let statement = if !connection.is_spread() {
+        concat!(
             "WITH written AS (",
             insert!(),
             ") SELECT count(*) AS written, max(change_id) AS newest, pg_notify($10, '') FROM written"
-        ),
-        true => insert!(),
+        )
+    } else {
+        insert!()
     };
     use ConfigurationChange as Change;
     let (kind, session, name, configuration) = match change {

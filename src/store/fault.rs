@@ -41,10 +41,7 @@ impl Fault {
             WorkError::AnotherHistory => return Fault::AnotherHistory,
             WorkError::Inconsistent(what) => return Fault::Inconsistent(what),
         };
-        let lost = |cause: String| match committing {
-            true => Fault::LostInCommit(cause),
-            false => Fault::Lost(cause),
-        };
+        let lost = |cause: String| if committing { Fault::LostInCommit(cause) } else { Fault::Lost(cause) };
         match &error {
             sqlx::Error::Protocol(what) if what == IS_OF_ANOTHER_HISTORY => Fault::AnotherHistory,
             sqlx::Error::Database(database) => {

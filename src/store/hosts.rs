@@ -205,9 +205,10 @@ impl Hosts {
                 Some(place) => under_way.push(self.at(place, &open)),
                 None => is_left = false,
             }
-            let next = match is_left {
-                true => tokio::time::timeout(STAGGER, under_way.next()).await.ok().flatten(),
-                false => under_way.next().await,
+            let next = if is_left {
+                tokio::time::timeout(STAGGER, under_way.next()).await.ok().flatten()
+            } else {
+                under_way.next().await
             };
             match next {
                 Some((place, Ok(opened))) => {

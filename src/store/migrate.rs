@@ -241,10 +241,7 @@ fn readiness_of(applied: &[Applied]) -> Readiness {
     }
     let needed = migrations.get_migrations().iter().map(Migration::version).max().unwrap_or(0);
     let found = applied.iter().map(|ran| ran.version).max().unwrap_or(0);
-    match found >= needed {
-        true => Readiness::Ready,
-        false => Readiness::Unmigrated { found, needed },
-    }
+    if found >= needed { Readiness::Ready } else { Readiness::Unmigrated { found, needed } }
 }
 
 async fn check_server(connection: &mut PgConnection) -> Result<(), MigrateError> {

@@ -144,9 +144,10 @@ impl Store {
         // A pooler would have to hold a connection of the server for a transaction that is begun
         // and not used.
         let begins_next = kept.keeps && self.options.pooler == Pooler::None;
-        let commit = AssertSqlSafe(match begins_next {
-            true => self.begins().commit_and_serializable.clone(),
-            false => Arc::from("COMMIT"),
+        let commit = AssertSqlSafe(if begins_next {
+            self.begins().commit_and_serializable.clone()
+        } else {
+            Arc::from("COMMIT")
         });
         // Whether COMMIT was sent: after that, a broken connection leaves the outcome unknown.
         let mut committing = false;
@@ -211,10 +212,7 @@ impl Store {
         if matches!(fault, Fault::Lost(_) | Fault::LostInCommit(_)) {
             connection.suspect_others();
         } else if let Some(connection) = connection.roll_back().await {
-            match kept.keeps {
-                true => kept.keeping = Keeping::Idle(connection),
-                false => connection.hand_back(),
-            }
+            if kept.keeps { kept.keeping = Keeping::Idle(connection) } else { connection.hand_back() }
         }
         Err(fault)
     }

@@ -116,9 +116,10 @@ async fn a_group_that_is_created_again_goes_on_from_the_term_and_waits_for_the_o
         app.delete("/g").await.expect_error(409);
         app.delete("/g?force=true").await.expect_ok();
         app.heartbeat("g", "a", json!({})).await.expect_error(404);
-        match creates_by_post {
-            true => app.post("", json!({"Id": "g", "Milliseconds": 1_000})).await.expect_ok(),
-            false => app.put("/g", json!({"Milliseconds": 1_000})).await.expect_ok(),
+        if creates_by_post {
+            app.post("", json!({"Id": "g", "Milliseconds": 1_000})).await.expect_ok()
+        } else {
+            app.put("/g", json!({"Milliseconds": 1_000})).await.expect_ok()
         };
         let reason = app.heartbeat("g", "a", json!({})).await.expect_error(404);
         assert!(reason.contains("'a'"), "{reason}");

@@ -318,9 +318,10 @@ async fn streams_that_break_and_resume_under_fire_lose_nothing_and_repeat_nothin
             let mut open = connection.begin().await.expect("it begins");
             sqlx::query(INSERT).bind("x").execute(&mut *open).await.expect("it is written");
             tokio::time::sleep(Duration::from_millis(random.u64(0..40))).await;
-            match random.bool() {
-                true => open.commit().await.expect("it commits"),
-                false => open.rollback().await.expect("it ends"),
+            if random.bool() {
+                open.commit().await.expect("it commits");
+            } else {
+                open.rollback().await.expect("it ends");
             }
         }
     });

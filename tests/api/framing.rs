@@ -53,14 +53,12 @@ async fn what_can_be_got_is_answered_to_head_alike_and_without_a_body() {
         connection.write(&Request::new("HEAD", &path).to_bytes()).await;
         let head = connection.read_head_only().await;
         let is_endless = path.ends_with("/events");
-        let got = match is_endless {
-            // A stream of events has no end to be read to.
-            true => {
-                let mut stream = Connection::open(&app).await;
-                stream.write(&Request::get(&path).to_bytes()).await;
-                stream.read_head_only().await
-            }
-            false => Request::get(&path).send(&app).await,
+        let got = if is_endless {
+            let mut stream = Connection::open(&app).await;
+            stream.write(&Request::get(&path).to_bytes()).await;
+            stream.read_head_only().await
+        } else {
+            Request::get(&path).send(&app).await
         };
         assert_eq!(head.status, got.status, "{path}");
         let mut names = vec!["content-type", "total-count", "cache-control", "etag", "transfer-encoding"];
@@ -93,10 +91,7 @@ async fn closes_after(app: &TestReplica, what: &str, request: &[u8], statuses: &
     connection.write(&Request::get(GROUPS).to_bytes()).await;
     assert!(!says_close(&connection.read().await), "{what}: before");
     connection.write(request).await;
-    let answer = match request.starts_with(b"HEAD") {
-        true => connection.read_head_only().await,
-        false => connection.read().await,
-    };
+    let answer = if request.starts_with(b"HEAD") { connection.read_head_only().await } else { connection.read().await };
     assert!(statuses.contains(&answer.status.as_u16()), "{what}: {}", answer.status);
     let closes = says_close(&answer) || answer.headers.get("connection").is_none() && what.contains("HTTP/1.0");
     if answer.status.is_client_error() && !request.starts_with(b"HEAD") {

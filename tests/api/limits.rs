@@ -96,13 +96,14 @@ async fn too_large_a_head_or_body_is_refused_and_stops_nobody() {
     let large = format!("{{\"Name\":\"{}\"}}", "x".repeat(65_536));
     for chunked in [false, true] {
         let mut connection = Connection::open(&app).await;
-        let request = match chunked {
-            false => Request::put(format!("{GROUPS}/g"), large.clone()).to_bytes(),
-            true => format!(
+        let request = if !chunked {
+            Request::put(format!("{GROUPS}/g"), large.clone()).to_bytes()
+        } else {
+            format!(
                 "PUT {GROUPS}/g HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
                 large.len()
             )
-            .into_bytes(),
+            .into_bytes()
         };
         connection.write(&request).await;
         connection.read().await.expect_error(413);

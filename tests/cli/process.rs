@@ -509,9 +509,10 @@ async fn what_others_could_read_or_be_is_said_at_every_start() {
             .arg(&users)
             .arg("--config")
             .arg(&config);
-        match in_flag {
-            true => command.args(["--database-url", url]),
-            false => command.env("DATABASE_URL", url),
+        if in_flag {
+            command.args(["--database-url", url])
+        } else {
+            command.env("DATABASE_URL", url)
         };
         let service = Running::start(command).await;
         service.signal(Signal::SIGTERM);

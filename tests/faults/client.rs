@@ -242,10 +242,8 @@ impl Client {
         if !acts {
             self.said_idle = n;
         }
-        let data_time = match self.part.brags && !acts {
-            true => Some((at.wall - 1_000) / 1_000 * 1_000 + 777),
-            false => self.data_time,
-        };
+        let data_time =
+            if self.part.brags && !acts { Some((at.wall - 1_000) / 1_000 * 1_000 + 777) } else { self.data_time };
         let heartbeat_time = self.part.says_time.then_some(clock);
         let acting_as = self.part.telling.then_some(role);
         let health = self.part.health;

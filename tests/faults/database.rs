@@ -208,9 +208,10 @@ impl Database {
     /// sessions that wait for their commit may have taken all others. Where there is a standby it
     /// has caught up by then.
     pub async fn wait_for_standby(&self, connection: &mut PgConnection, waits: bool) -> Option<()> {
-        let set = match waits {
-            true => "ALTER SYSTEM SET synchronous_standby_names = '*'",
-            false => "ALTER SYSTEM RESET synchronous_standby_names",
+        let set = if waits {
+            "ALTER SYSTEM SET synchronous_standby_names = '*'"
+        } else {
+            "ALTER SYSTEM RESET synchronous_standby_names"
         };
         if waits && self.has_standby() {
             self.standby_has_caught_up(connection).await?;

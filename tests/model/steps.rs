@@ -189,10 +189,8 @@ impl Protocol {
     /// What a client's clock says at a tick.
     pub fn date(&self, session: u8, sent_at: u8, wrong: bool) -> ClientInstant {
         const FAR_AHEAD_US: i64 = 1_000_000_000;
-        let off_us = match session % 2 == 1 {
-            true => i64::from(self.clocks_ahead) * TICK_US,
-            false => -1_000 * i64::from(session),
-        };
+        let off_us =
+            if session % 2 == 1 { i64::from(self.clocks_ahead) * TICK_US } else { -1_000 * i64::from(session) };
         ClientInstant(i64::from(sent_at) * TICK_US + off_us + if wrong { FAR_AHEAD_US } else { 0 })
     }
 

@@ -239,9 +239,10 @@ struct Bench {
 
 impl Bench {
     async fn measure(&mut self) -> Result<(), BenchError> {
-        let parts = match self.args.parts.is_empty() {
-            true => vec![Part::Idle, Part::Throughput, Part::Latency],
-            false => self.args.parts.clone(),
+        let parts = if self.args.parts.is_empty() {
+            vec![Part::Idle, Part::Throughput, Part::Latency]
+        } else {
+            self.args.parts.clone()
         };
         let one_site =
             [Part::Idle, Part::Throughput, Part::Latency, Part::Replicas, Part::List, Part::Lapse, Part::Soak];

@@ -311,10 +311,7 @@ impl Service {
         while let Some(source) = innermost.source() {
             innermost = source;
         }
-        let cause = match error.is_timeout() {
-            true => "it takes too long".to_owned(),
-            false => printable(&innermost.to_string()),
-        };
+        let cause = if error.is_timeout() { "it takes too long".to_owned() } else { printable(&innermost.to_string()) };
         let is_secure = self.base.scheme() == "https";
         let hint = match cause.as_str() {
             cause if is_secure && cause.contains("InvalidContentType") => {

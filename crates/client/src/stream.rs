@@ -34,9 +34,10 @@ impl EventStream {
     pub async fn open(service: &Service, path: &[&str], after: Option<i64>) -> Result<EventStream, ClientError> {
         let response = service.open(path, &[], after).await?;
         let kind = response.headers().get(reqwest::header::CONTENT_TYPE);
-        match kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
-            true => Ok(EventStream { response, buffer: Vec::new() }),
-            false => Err(ClientError::Unintelligible("it is not a stream of events".to_owned())),
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+            Ok(EventStream { response, buffer: Vec::new() })
+        } else {
+            Err(ClientError::Unintelligible("it is not a stream of events".to_owned()))
         }
     }
 

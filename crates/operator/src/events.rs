@@ -93,10 +93,7 @@ pub async fn run(args: EventsArgs) -> Result<ExitCode, OperatorError> {
         _ => {}
     }
     // Without an end in sight it is followed; else it ends where the service is now.
-    let end = match args.follow {
-        true => None,
-        false => Some(newest(&service, &path).await?),
-    };
+    let end = if args.follow { None } else { Some(newest(&service, &path).await?) };
     let begin = args.after.or((!args.follow || args.since.is_some()).then_some(0));
     let sink = Sink {
         printer: Printer::stdout(),

@@ -51,25 +51,16 @@ impl Configuration {
 pub fn read(path: &Path) -> Result<Vec<WantedGroup>, OperatorError> {
     let is_input = path.as_os_str() == "-";
     let shown = if is_input { "standard input".to_owned() } else { format!("the file {}", path.display()) };
-    let text = match is_input {
-        true => read_text(io::stdin().lock()),
-        false => fs::File::open(path).and_then(read_text),
-    };
+    let text = if is_input { read_text(io::stdin().lock()) } else { fs::File::open(path).and_then(read_text) };
     let text = text.map_err(|error| OperatorError::usage(format!("{shown} cannot be read: {error}")))?;
     let fault = |fault: String| OperatorError::usage(format!("{shown}: {fault}"));
     let groups = parse(&text).map_err(fault)?;
-    match groups.is_empty() {
-        true => Err(fault("there is no group in it".to_owned())),
-        false => Ok(groups),
-    }
+    if groups.is_empty() { Err(fault("there is no group in it".to_owned())) } else { Ok(groups) }
 }
 
 fn read_text(input: impl io::Read) -> io::Result<String> {
     let text = io::read_to_string(io::Read::take(input, MAX_BYTES + 1))?;
-    match text.len() as u64 > MAX_BYTES {
-        true => Err(io::Error::other("it is too long")),
-        false => Ok(text),
-    }
+    if text.len() as u64 > MAX_BYTES { Err(io::Error::other("it is too long")) } else { Ok(text) }
 }
 
 /// The groups in a text.

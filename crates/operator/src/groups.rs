@@ -99,10 +99,7 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
             is_empty = false;
         }
         list.end(&mut printer)?;
-        return match is_empty {
-            true => nothing_listed(&service, &namespace).await,
-            false => Ok(ExitCode::SUCCESS),
-        };
+        return if is_empty { nothing_listed(&service, &namespace).await } else { Ok(ExitCode::SUCCESS) };
     }
     let mut table = Table::new(["GROUP", " SESSIONS", "PRIMARY", " TIMEOUT", "NAME"]);
     let mut rows = Vec::new();
@@ -141,12 +138,11 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
 
 /// The end of a list without a group: the part that was asked for is empty, or the namespace is.
 async fn nothing_listed(service: &Service, namespace: &NamespacePath) -> Result<ExitCode, OperatorError> {
-    match missing::has_groups(service, Scope::Namespace(namespace)).await? {
-        true => {
-            complain("no groups in this part of the list");
-            Ok(ExitCode::SUCCESS)
-        }
-        false => Err(missing::no_groups(service, namespace).await),
+    if missing::has_groups(service, Scope::Namespace(namespace)).await? {
+        complain("no groups in this part of the list");
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(missing::no_groups(service, namespace).await)
     }
 }
 

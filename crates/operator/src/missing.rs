@@ -78,10 +78,7 @@ pub async fn existence_of_group(
 
 /// Whether a namespace has groups, or had some.
 pub async fn existence_of_namespace(service: &Service, scope: Scope<'_>) -> Result<Existence, OperatorError> {
-    match has_groups(service, scope).await? {
-        true => Ok(Existence::There),
-        false => past(service, &scope.path(&["events"])).await,
-    }
+    if has_groups(service, scope).await? { Ok(Existence::There) } else { past(service, &scope.path(&["events"])).await }
 }
 
 /// What the events tell of something that is not there now.

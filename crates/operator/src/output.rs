@@ -229,10 +229,7 @@ impl<const N: usize> Table<N> {
             let cell = cut(cell, *width);
             let gap = " ".repeat(width.saturating_sub(cell.width()));
             let between = if place == 0 { "" } else { "  " };
-            match self.right[place] {
-                true => line.extend([between, &gap, &cell]),
-                false => line.extend([between, &cell, &gap]),
-            }
+            if self.right[place] { line.extend([between, &gap, &cell]) } else { line.extend([between, &cell, &gap]) }
         }
         line.truncate(line.trim_end().len());
         line

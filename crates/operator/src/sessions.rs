@@ -116,12 +116,11 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
     }
     let sessions: Vec<SessionStatus> =
         found.sessions.iter().map(|raw| parse(raw.get())).collect::<Result<_, ClientError>>()?;
-    match sessions.is_empty() {
-        true => complain("no sessions"),
-        false => {
-            let rows: Vec<_> = sessions.iter().map(|session| session.row(&found.time)).collect();
-            table().print(&mut printer, &rows)?;
-        }
+    if sessions.is_empty() {
+        complain("no sessions");
+    } else {
+        let rows: Vec<_> = sessions.iter().map(|session| session.row(&found.time)).collect();
+        table().print(&mut printer, &rows)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -84,10 +84,7 @@ pub struct GroupStatus {
 impl GroupStatus {
     /// Why it is at risk.
     pub fn risk(&self) -> String {
-        match self.risks.is_empty() {
-            true => NOTHING.to_owned(),
-            false => self.risks.join(", "),
-        }
+        if self.risks.is_empty() { NOTHING.to_owned() } else { self.risks.join(", ") }
     }
 
     /// How long it is still in doubt who acts, if it is.
@@ -195,9 +192,10 @@ impl Question<'_> {
         }
         let Some(text) = self.search else { return Ok(Silence::Healthy) };
         let with_text = Question { only_at_risk: false, ..*self };
-        match self.only_at_risk && with_text.page(service, 0, 1).await?.total > 0 {
-            true => Ok(Silence::Healthy),
-            false => Err(missing::no_match(service, self.scope, text).await),
+        if self.only_at_risk && with_text.page(service, 0, 1).await?.total > 0 {
+            Ok(Silence::Healthy)
+        } else {
+            Err(missing::no_match(service, self.scope, text).await)
         }
     }
 

@@ -36,10 +36,8 @@ pub fn needs(names: TokenStream, test: TokenStream) -> TokenStream {
     let check = parse(&format!("if ::std::hint::black_box(true) {{ panic!({:?}) }}", missing.reason));
     let mut checked = Group::new(Delimiter::Brace, check.into_iter().chain(body.stream()).collect());
     checked.set_span(body.span());
-    let ignored = match missing.is_skipped {
-        true => parse(&format!("#[ignore = {:?}]", missing.reason)),
-        false => TokenStream::new(),
-    };
+    let ignored =
+        if missing.is_skipped { parse(&format!("#[ignore = {:?}]", missing.reason)) } else { TokenStream::new() };
     ignored.into_iter().chain(tokens).chain([TokenTree::Group(checked)]).collect()
 }
 

@@ -47,9 +47,10 @@ impl Scratch {
         let mut command = Command::new(cargo);
         command.args(["test", "--offline", "--target-dir", "target", "--test", "it"]).current_dir(&self.package);
         command.env("PATH", &self.programs).env("RUSTC", cargo.with_file_name("rustc")).env_remove("API_TOOLS");
-        match is_in_ci {
-            true => command.env("CI", "true"),
-            false => command.env_remove("CI"),
+        if is_in_ci {
+            command.env("CI", "true")
+        } else {
+            command.env_remove("CI")
         };
         let output = command.output().expect("cargo starts");
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))

@@ -68,9 +68,10 @@ impl KeySet {
             Some(IssuerKey { id: jwk.common.key_id, algorithm, key })
         };
         let keys: Vec<IssuerKey> = published.keys.into_iter().filter_map(key).take(MAX_KEYS).collect();
-        match keys.is_empty() {
-            true => Err("it holds no public key for RS256, ES256 or EdDSA".to_owned()),
-            false => Ok(KeySet { keys }),
+        if keys.is_empty() {
+            Err("it holds no public key for RS256, ES256 or EdDSA".to_owned())
+        } else {
+            Ok(KeySet { keys })
         }
     }
 

@@ -99,10 +99,8 @@ impl Decision<'_> {
             }
         };
         let changes = changes_in(requests, &places, &loaded);
-        let leases = match self.notes_leases {
-            true => Leases { left: leases_left(&loaded, &clock), read_at },
-            false => Leases::none(),
-        };
+        let leases =
+            if self.notes_leases { Leases { left: leases_left(&loaded, &clock), read_at } } else { Leases::none() };
         let size = |stored: &StoredGroup| (stored.key.0, stored.session_ids.len());
         // Of a part of a group it is not known how large that is.
         let sizes = loaded.iter().flatten().flatten().filter(|_| is_whole).map(size).collect();

@@ -163,12 +163,11 @@ impl Writer {
     /// replicas wait for each other, that is most of it.
     async fn take_turn(&self, kept: &mut Kept, batch: &mut Vec<Waiting>) {
         let began = Instant::now();
-        match self.store.begin_in_turn(kept).await {
-            true => {
-                metrics::turn_taken();
-                self.turns.note_wait(began.elapsed());
-            }
-            false => self.turns.note_vain_wait(),
+        if self.store.begin_in_turn(kept).await {
+            metrics::turn_taken();
+            self.turns.note_wait(began.elapsed());
+        } else {
+            self.turns.note_vain_wait();
         }
         self.line.top_up(batch, self.batch_limit);
     }

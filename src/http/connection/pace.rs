@@ -77,10 +77,8 @@ impl Pace {
         let is_body = matches!(before, Stage::Body { .. } | Stage::Chunks(_));
         // The rest of a body that nobody wants has no more time for coming in small pieces, nor
         // have empty lines.
-        let counts = match self.is_serving {
-            true => is_body,
-            false => before == Stage::Between && self.framing.stage() != Stage::Between,
-        };
+        let counts =
+            if self.is_serving { is_body } else { before == Stage::Between && self.framing.stage() != Stage::Between };
         if counts {
             self.since = Instant::now();
         }

@@ -224,9 +224,10 @@ impl Line {
         // Somewhat more for the way back, so that it is not said again and again.
         let few = spare < if was_few { 2 * SPARE_CONNECTIONS } else { SPARE_CONNECTIONS };
         if few != self.few_left.swap(few, Ordering::Relaxed) {
-            match few {
-                true => tracing::warn!(spare, "the database has few connections to spare: requests share fewer"),
-                false => tracing::info!(spare, "the database has connections to spare again"),
+            if few {
+                tracing::warn!(spare, "the database has few connections to spare: requests share fewer");
+            } else {
+                tracing::info!(spare, "the database has connections to spare again");
             }
         }
     }

@@ -174,9 +174,10 @@ const INSERT_HEARTBEATS: &str = concat!(
 async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
     let (stored_before, never_stored) = Columns::of(groups);
     if !stored_before.keys.is_empty() {
-        let update = match connection.is_spread() {
-            false => stored_before.bind(UPDATE_BY_PLACE).bind(&stored_before.places),
-            true => stored_before.bind(UPDATE_BY_KEY).bind(&stored_before.keys).bind(&stored_before.ids),
+        let update = if !connection.is_spread() {
+            stored_before.bind(UPDATE_BY_PLACE).bind(&stored_before.places)
+        } else {
+            stored_before.bind(UPDATE_BY_KEY).bind(&stored_before.keys).bind(&stored_before.ids)
         };
         stored_before.write(update, connection).await?;
     }
@@ -204,10 +205,7 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
             )
         };
     }
-    let statement = match connection.is_spread() {
-        false => update!(""),
-        true => update!(" AND g.group_key = ANY($1)"),
-    };
+    let statement = if !connection.is_spread() { update!("") } else { update!(" AND g.group_key = ANY($1)") };
 
     let changed: Vec<&StoredGroup> = groups.iter().filter(|stored| stored.shared_changed()).collect();
     if changed.is_empty() {
@@ -256,10 +254,7 @@ async fn save_roles(connection: &mut Connection, clock: &Clock, groups: &[Stored
             )
         };
     }
-    let statement = match connection.is_spread() {
-        false => update!(""),
-        true => update!(" AND s.group_key = ANY($1)"),
-    };
+    let statement = if !connection.is_spread() { update!("") } else { update!(" AND s.group_key = ANY($1)") };
 
     let changes: Vec<(Uuid, &str, Role, Role)> = groups
         .iter()

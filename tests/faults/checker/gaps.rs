@@ -47,9 +47,10 @@ pub fn check(group: &GroupRecord<'_>, tolerance: Tolerance, findings: &mut Findi
 /// was given is known no more, so what the clock was set by, forward before or back since, is
 /// added.
 fn waited_for_the_deleted(group: &GroupRecord<'_>, end: i64) -> i64 {
-    match group.deletions().any(|deletion| deletion.from < end) {
-        true => group.record.clock.steps_until(end).map(i64::abs).sum(),
-        false => 0,
+    if group.deletions().any(|deletion| deletion.from < end) {
+        group.record.clock.steps_until(end).map(i64::abs).sum()
+    } else {
+        0
     }
 }
 

@@ -255,9 +255,10 @@ async fn promote_with_loss(world: &World, database: &mut Database, random: &mut 
     // connected to it stays connected.
     let to_old: Vec<_> = world.lines.iter().map(|lines| lines.to_database()).collect();
     to_old.iter().for_each(|proxy| proxy.let_nobody_in(true));
-    match wakes_up {
-        true => database.freeze_primary(true),
-        false => database.end_with(Signal::SIGKILL).await,
+    if wakes_up {
+        database.freeze_primary(true);
+    } else {
+        database.end_with(Signal::SIGKILL).await;
     }
     let until = Stamp::now().wall;
     database.promote().await;
