@@ -3,7 +3,7 @@
 //! ```ignore
 //! #[needs("haproxy")]
 //! #[tokio::test]
-//! async fn two_replicas_stand_behind_it() { … }
+//! async fn two_replicas_stand_behind_it() {}
 //! ```
 //!
 //! Where CI is set nothing is skipped for want of a tool: such a test fails. It fails as well where
