@@ -9,6 +9,8 @@ ONLY_IN_WORDS = (
     "a decimal number from 0 to 100 with at most 28 digits",
     # An Id in the body of PUT is that of the path.
     "in the path.",
+    # A new name holds nothing that is hidden; one that is there already keeps it.
+    "which is not seen, or changes the order of what is.",
 )
 
 
