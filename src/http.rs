@@ -39,6 +39,7 @@ mod life;
 mod limits;
 mod lists;
 mod operation_id;
+mod operations;
 mod page;
 mod paths;
 pub mod proxies;

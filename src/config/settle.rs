@@ -109,7 +109,12 @@ impl Given {
             },
             failover: FailoverOptions {
                 rules: Rules {
-                    handover_margin: percentage("handover-margin", self.handover_margin)?,
+                    handover_margin: bounded(
+                        "handover-margin",
+                        self.handover_margin.unwrap_or_default(),
+                        Decimal::ZERO,
+                        Decimal::ONE_HUNDRED,
+                    )?,
                     handover: match self.handover.unwrap_or(HandoverSetting::Strict) {
                         HandoverSetting::Strict => HandoverMode::Strict,
                         HandoverSetting::Prompt => HandoverMode::Prompt,
@@ -385,15 +390,23 @@ fn bounded<T: PartialOrd + fmt::Display>(setting: &'static str, value: T, min: T
 
 fn span(setting: &'static str, given: Option<Span>, default_ms: u64, min_ms: u64) -> Result<Duration, ConfigError> {
     let value = given.map_or(Duration::from_millis(default_ms), |Span(value)| value);
-    let min = Duration::from_millis(min_ms);
-    let bounds = min..=Duration::from_secs(3_600);
-    if bounds.contains(&value) {
+    bounded_span(setting, value, Duration::from_millis(min_ms), (Duration::from_secs(3_600), "1h"))
+}
+
+/// The upper bound comes with its text: of a long time there are shorter ones than are made for it.
+fn bounded_span(
+    setting: &'static str,
+    value: Duration,
+    min: Duration,
+    (max, max_text): (Duration, &str),
+) -> Result<Duration, ConfigError> {
+    if min <= value && value <= max {
         Ok(value)
     } else {
         Err(ConfigError::OutOfBounds {
             setting,
             value: humantime::format_duration(value).to_string(),
-            wanted: format!("it must be from {} to 1h", humantime::format_duration(min)),
+            wanted: format!("it must be from {} to {max_text}", humantime::format_duration(min)),
         })
     }
 }
@@ -446,27 +459,5 @@ fn trusted_proxies(given: &[String]) -> Result<Proxies, ConfigError> {
 fn retention(setting: &'static str, given: Option<Span>, default_days: u64) -> Result<Duration, ConfigError> {
     const DAY_S: u64 = 86_400;
     let value = given.map_or(Duration::from_secs(default_days * DAY_S), |Span(value)| value);
-    let bounds = Duration::from_secs(3_600)..=Duration::from_secs(36_500 * DAY_S);
-    if bounds.contains(&value) {
-        Ok(value)
-    } else {
-        Err(ConfigError::OutOfBounds {
-            setting,
-            value: humantime::format_duration(value).to_string(),
-            wanted: "it must be from 1h to 36500d".to_owned(),
-        })
-    }
-}
-
-fn percentage(setting: &'static str, given: Option<Decimal>) -> Result<Decimal, ConfigError> {
-    let value = given.unwrap_or_default();
-    if (Decimal::ZERO..=Decimal::ONE_HUNDRED).contains(&value) {
-        Ok(value)
-    } else {
-        Err(ConfigError::OutOfBounds {
-            setting,
-            value: value.to_string(),
-            wanted: "it must be from 0 to 100".to_owned(),
-        })
-    }
+    bounded_span(setting, value, Duration::from_secs(3_600), (Duration::from_secs(36_500 * DAY_S), "36500d"))
 }

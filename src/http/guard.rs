@@ -13,7 +13,8 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use super::errors::ApiError;
 use super::operation_id::OperationId;
-use super::routing::{Length, Needs, Routed};
+use super::operations::{Length, Needs};
+use super::routing::Routed;
 use super::{proxies, sites};
 use crate::access::certificates::ClientCertificate;
 use crate::access::{ANONYMOUS, AuthError, Authenticator, Identity, Permission, Place, Presented, Rights};

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::described::DescribedOperation;
 use super::description::DescribedPath;
+use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Root, Tenant};
-use super::routing::{Length, Name, Needs, Operation, Resource, Template};
+use super::routing::{Name, Resource, Template};
 use super::{description, docs, events, groups, health, history, keys, page, sessions, status};
 use crate::access::Permission;
 use crate::access::writes::Write;

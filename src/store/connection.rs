@@ -102,6 +102,11 @@ impl ReadConnection {
         }
     }
 
+    /// What goes over it.
+    fn statement<E>(&self, query: E, may_write: bool) -> Statement<E> {
+        Statement { query, is_kept: self.keeps_statements, may_write }
+    }
+
     /// It broke or did not answer: others are looked at before they are used.
     pub(super) fn suspect_others(&self) {
         self.inner.suspect_others();
@@ -130,8 +135,8 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let query = Statement { query, is_kept: self.0.keeps_statements, may_write: true };
-        self.0.inner.get_mut().fetch_many(query)
+        let query = self.statement(query, true);
+        self.raw().fetch_many(query)
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
@@ -139,8 +144,8 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let query = Statement { query, is_kept: self.0.keeps_statements, may_write: true };
-        self.0.inner.get_mut().fetch_optional(query)
+        let query = self.statement(query, true);
+        self.raw().fetch_optional(query)
     }
 
     fn prepare_with<'e>(
@@ -151,7 +156,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
     where
         'c: 'e,
     {
-        self.0.inner.get_mut().prepare_with(sql, parameters)
+        self.raw().prepare_with(sql, parameters)
     }
 }
 
@@ -163,7 +168,7 @@ impl<'c> Executor<'c> for &'c mut ReadConnection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let query = Statement { query, is_kept: self.keeps_statements, may_write: false };
+        let query = self.statement(query, false);
         self.inner.get_mut().fetch_many(query)
     }
 
@@ -172,7 +177,7 @@ impl<'c> Executor<'c> for &'c mut ReadConnection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let query = Statement { query, is_kept: self.keeps_statements, may_write: false };
+        let query = self.statement(query, false);
         self.inner.get_mut().fetch_optional(query)
     }
 

@@ -285,8 +285,8 @@ async fn a_caller_has_so_many_lists_under_way_and_no_more() {
     eventually("there is room again", async || app.get("?count=1").await.status == 200).await;
 }
 
-#[tokio::test]
-async fn groups_of_many_sessions_are_listed_a_few_at_a_time_and_all_of_them() {
+/// The groups `a` to `e`.
+async fn with_five_groups_of_600_sessions() -> TestApp {
     let app = TestApp::start().await;
     for group in ["a", "b", "c", "d", "e"] {
         app.put(&format!("/{group}"), json!({})).await.expect_ok();
@@ -294,6 +294,12 @@ async fn groups_of_many_sessions_are_listed_a_few_at_a_time_and_all_of_them() {
     app.database
         .execute("INSERT INTO sessions (group_key, session_id) SELECT group_key, i::text FROM groups, generate_series(1, 600) i")
         .await;
+    app
+}
+
+#[tokio::test]
+async fn groups_of_many_sessions_are_listed_a_few_at_a_time_and_all_of_them() {
+    let app = with_five_groups_of_600_sessions().await;
     for (query, wanted) in [("", "abcde"), ("?skip=1&count=3", "bcd"), ("?skip=4", "e")] {
         let list = app.get(query).await.expect_ok();
         let groups = list.as_array().expect("a list");
@@ -305,13 +311,7 @@ async fn groups_of_many_sessions_are_listed_a_few_at_a_time_and_all_of_them() {
 
 #[tokio::test]
 async fn a_list_is_begun_before_all_of_its_groups_are_read() {
-    let app = TestApp::start().await;
-    for group in ["a", "b", "c", "d", "e"] {
-        app.put(&format!("/{group}"), json!({})).await.expect_ok();
-    }
-    app.database
-        .execute("INSERT INTO sessions (group_key, session_id) SELECT group_key, i::text FROM groups, generate_series(1, 600) i")
-        .await;
+    let app = with_five_groups_of_600_sessions().await;
     // Whoever reads the last one fails, so what is told before was made without it.
     app.database
         .execute(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use client_failover_client::{Scope, Service, parse};
+use client_failover_client::{ClientError, Scope, Service, parse};
 use client_failover_wire::ids::NamespacePath;
 use client_failover_wire::timespan;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ struct Said<'a> {
 
 impl Said<'_> {
     fn raw(&self) -> Result<Box<RawValue>, OperatorError> {
-        to_raw_value(self).map_err(|error| OperatorError::Unintelligible(error.to_string()))
+        to_raw_value(self).map_err(OperatorError::unintelligible)
     }
 }
 
@@ -100,8 +100,7 @@ pub async fn run(args: ApplyArgs) -> Result<ExitCode, OperatorError> {
                 }
             }
             Err(error) if error.is_passing() => return Err(error),
-            Err(OperatorError::Refused(refusal)) => {
-                let error = OperatorError::Refused(refusal);
+            Err(error @ OperatorError::Service(ClientError::Refused(_))) => {
                 complain(&format!("error: group {}: {error}", printable(group.id.as_str())));
                 first_code.get_or_insert(error.exit_code());
             }
@@ -126,7 +125,7 @@ async fn apply(
         Some(raw) => {
             let found: Found = parse(raw.get())?;
             let ticks = timespan::parse(&found.failover_timeout)
-                .ok_or_else(|| OperatorError::Unintelligible(printable(&found.failover_timeout)))?;
+                .ok_or_else(|| OperatorError::unintelligible(printable(&found.failover_timeout)))?;
             if wanted.configuration.ticks < ticks {
                 warn_of_a_shorter_timeout(wanted, ticks);
             }

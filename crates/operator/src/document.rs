@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Properties<'de> {
 impl Document {
     /// Reads a document.
     pub fn read(json: &str) -> Result<Document, OperatorError> {
-        Document::read_to(json, MAX_DEPTH).map_err(|error| OperatorError::Unintelligible(error.to_string()))
+        Document::read_to(json, MAX_DEPTH).map_err(OperatorError::unintelligible)
     }
 
     fn read_to(json: &str, depth: usize) -> Result<Document, serde_json::Error> {
@@ -93,7 +93,7 @@ impl Document {
     pub fn yaml(&self) -> Result<String, OperatorError> {
         let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
         serde_saphyr::to_string_with_options(&InYaml(self), options)
-            .map_err(|error| OperatorError::Unintelligible(format!("it cannot be written as YAML: {error}")))
+            .map_err(|error| OperatorError::unintelligible(format!("it cannot be written as YAML: {error}")))
     }
 }
 

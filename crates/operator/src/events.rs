@@ -115,9 +115,7 @@ pub async fn run(args: EventsArgs) -> Result<ExitCode, OperatorError> {
 async fn newest(service: &Service, path: &[&str]) -> Result<i64, OperatorError> {
     let mut stream = EventStream::open(service, path, None).await?;
     let block = stream.next(service).await?;
-    block
-        .and_then(|block| block.id)
-        .ok_or_else(|| OperatorError::Unintelligible("the stream has no position".to_owned()))
+    block.and_then(|block| block.id).ok_or_else(|| OperatorError::unintelligible("the stream has no position"))
 }
 
 /// Whether to read on.

@@ -307,7 +307,7 @@ impl Elements<'_> {
 }
 
 fn broken(what: &str) -> OperatorError {
-    OperatorError::Unintelligible(what.to_owned())
+    OperatorError::unintelligible(what)
 }
 
 /// Finds the objects in the text of a JSON array, without reading what is in them.

@@ -137,23 +137,12 @@ pub enum OperatorError {
     /// It was called wrongly, or a file that it was given is not as it must be.
     #[error("{0}")]
     Usage(String),
-    /// The service answered with an error.
-    #[error("{0}")]
-    Refused(Box<Refusal>),
+    /// The service refused, was not there, or did not answer as it does.
+    #[error(transparent)]
+    Service(ClientError),
     /// What was named is not there, and was not.
     #[error("{0}")]
     Nothing(String),
-    /// There was no answer.
-    #[error("{server} does not answer: {cause}")]
-    Unreachable {
-        /// Which service.
-        server: String,
-        /// Why, as far as it is known.
-        cause: String,
-    },
-    /// The answer is not one that the service gives.
-    #[error("this is not an answer of client-failover: {0}")]
-    Unintelligible(String),
     /// A file, the terminal or an output.
     #[error("{what}: {cause}")]
     Io {
@@ -174,7 +163,7 @@ pub enum OperatorError {
 fn with_sentence(mut refusal: Box<Refusal>, sentence: &str) -> OperatorError {
     refusal.text += "\n";
     refusal.text += sentence;
-    OperatorError::Refused(refusal)
+    ClientError::Refused(refusal).into()
 }
 
 /// The name of a group that was given as an argument.
@@ -186,17 +175,16 @@ fn group_id(text: &str) -> Result<GroupId, OperatorError> {
 impl From<ClientError> for OperatorError {
     fn from(error: ClientError) -> OperatorError {
         match error {
-            ClientError::Refused(refusal) => OperatorError::Refused(refusal),
             ClientError::Unreachable { server, mut cause } => {
                 if cause.contains("UnknownIssuer") {
                     cause += " (--ca-file names an authority of your own)";
                 }
-                OperatorError::Unreachable { server, cause }
+                OperatorError::Service(ClientError::Unreachable { server, cause })
             }
-            ClientError::Unintelligible(text) => OperatorError::Unintelligible(text),
             error @ (ClientError::Credential | ClientError::NotPlainHttp(_) | ClientError::Http(_)) => {
                 OperatorError::Usage(error.to_string())
             }
+            error @ (ClientError::Refused(_) | ClientError::Unintelligible(_)) => OperatorError::Service(error),
         }
     }
 }
@@ -206,10 +194,10 @@ impl OperatorError {
     pub fn exit_code(&self) -> u8 {
         match self {
             OperatorError::ClosedPipe => 0,
-            OperatorError::Unintelligible(_) | OperatorError::Io { .. } | OperatorError::Declined => 1,
+            OperatorError::Io { .. } | OperatorError::Declined => 1,
             OperatorError::Usage(_) => 2,
             OperatorError::Nothing(_) => 3,
-            OperatorError::Refused(refusal) => match refusal.status {
+            OperatorError::Service(ClientError::Refused(refusal)) => match refusal.status {
                 StatusCode::BAD_REQUEST => 2,
                 StatusCode::NOT_FOUND => 3,
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 4,
@@ -217,19 +205,19 @@ impl OperatorError {
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => 6,
                 _ => 1,
             },
-            OperatorError::Unreachable { .. } => 6,
+            OperatorError::Service(ClientError::Unreachable { .. }) => 6,
+            OperatorError::Service(_) => 1,
         }
     }
 
     /// Whether the same request may succeed a little later.
     fn is_passing(&self) -> bool {
-        match self {
-            OperatorError::Unreachable { .. } => true,
-            OperatorError::Refused(refusal) => {
-                refusal.status.is_server_error() || refusal.status == StatusCode::TOO_MANY_REQUESTS
-            }
-            _ => false,
-        }
+        matches!(self, OperatorError::Service(error) if error.is_passing())
+    }
+
+    /// An answer that is not one that the service gives.
+    fn unintelligible(what: impl ToString) -> OperatorError {
+        OperatorError::Service(ClientError::Unintelligible(what.to_string()))
     }
 
     fn usage(text: impl Into<String>) -> OperatorError {

@@ -152,7 +152,7 @@ pub async fn with_hint(
             let hint = group_hint(service, namespace, group).await.unwrap_or_default();
             let sentence = hint.trim_start_matches("; ");
             if sentence.is_empty() {
-                OperatorError::Refused(refusal)
+                ClientError::Refused(refusal).into()
             } else {
                 super::with_sentence(refusal, &format!("Hint: {sentence}"))
             }

@@ -24,6 +24,20 @@ export function h(tag, properties, ...children) {
 }
 
 /**
+ * A table under the names of its columns, and the body that its rows go into. The roles are said,
+ * because on a narrow screen none of it is laid out as a table.
+ *
+ * @param {Record<string, any>} properties
+ * @param {string[]} columns
+ */
+export function makeTable(properties, columns) {
+  const body = h('tbody', { role: 'rowgroup' });
+  const heads = columns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column));
+  const head = h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads));
+  return { table: h('table', { role: 'table', ...properties }, head, body), body };
+}
+
+/**
  * Text that somebody else chose: what is written from right to left stays within it.
  *
  * @param {string} text

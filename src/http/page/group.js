@@ -1,7 +1,7 @@
 // One group: who holds which role, how long each lease still lasts, and who held the role when.
 
 import { clock, pathOf, read, Refusal } from './api.js';
-import { foreign, h, reconcile, rowsOf, setAttribute, setText } from './dom.js';
+import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
 import { conditionOf, flash, namespaceHash, nobody } from './overview.js';
 import { makeTimeline, SPANS } from './timeline.js';
 import {
@@ -87,21 +87,7 @@ export function group(route, context) {
 
   // The sessions.
   const columns = ['Session', 'Role', 'Health', 'Latest heartbeat', 'Lease'];
-  const body = h('tbody', { role: 'rowgroup' });
-  const table = h(
-    'table',
-    { class: 'sessions', role: 'table', 'aria-labelledby': 'sessions' },
-    h(
-      'thead',
-      { role: 'rowgroup' },
-      h(
-        'tr',
-        { role: 'row' },
-        columns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)),
-      ),
-    ),
-    body,
-  );
+  const { table, body } = makeTable({ class: 'sessions', 'aria-labelledby': 'sessions' }, columns);
   const noSessions = h('p', { class: 'nothing', hidden: true }, 'No session is registered.');
 
   // What was.
@@ -121,20 +107,9 @@ export function group(route, context) {
   const timeline = makeTimeline((change) => showChange(change));
   const cut = h('p', { class: 'nothing', hidden: true });
   const changeColumns = ['Time', 'Session', 'Change', 'Why', 'By', 'Term'];
-  const changeBody = h('tbody', { role: 'rowgroup' });
-  const changeTable = h(
-    'table',
-    { class: 'history', role: 'table', 'aria-labelledby': 'changes' },
-    h(
-      'thead',
-      { role: 'rowgroup' },
-      h(
-        'tr',
-        { role: 'row' },
-        changeColumns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)),
-      ),
-    ),
-    changeBody,
+  const { table: changeTable, body: changeBody } = makeTable(
+    { class: 'history', 'aria-labelledby': 'changes' },
+    changeColumns,
   );
   const noChanges = h('p', { class: 'nothing', hidden: true });
   const more = h(

@@ -2,7 +2,7 @@
 // lists them.
 
 import { clock, pathOf, read } from './api.js';
-import { foreign, h, reconcile, rowsOf, setAttribute, setText } from './dom.js';
+import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
 import {
   age,
   count,
@@ -131,21 +131,7 @@ export function overview(route, context) {
 
   // The groups.
   const columns = ['Group', 'Condition', 'Primary', 'Health', 'Standbys ready', 'Term', 'Data sent up to'];
-  const body = h('tbody', { role: 'rowgroup' });
-  const table = h(
-    'table',
-    { class: 'groups', role: 'table', 'aria-label': 'Groups, those at risk first' },
-    h(
-      'thead',
-      { role: 'rowgroup' },
-      h(
-        'tr',
-        { role: 'row' },
-        columns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column)),
-      ),
-    ),
-    body,
-  );
+  const { table, body } = makeTable({ class: 'groups', 'aria-label': 'Groups, those at risk first' }, columns);
   const found = h('p', { class: 'found', role: 'status' }, 'Reading…');
   const nothing = h('p', { class: 'nothing', hidden: true });
   /** @type {(label: string, by: number) => HTMLButtonElement} */

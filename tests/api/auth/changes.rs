@@ -181,6 +181,11 @@ async fn whether_clients_create_groups_is_a_setting() {
     Answer::of(post).await.expect_error(403);
 }
 
+/// All that bearer tokens take, and what is wrong besides.
+fn oidc_and<'a>(wrong: &[&'a str]) -> Vec<&'a str> {
+    [&["--auth", "oidc", "--oidc-issuer", "https://i.example", "--oidc-audience", "x"], wrong].concat()
+}
+
 #[tokio::test]
 async fn it_does_not_start_open_where_others_reach_it_nor_with_half_of_its_settings() {
     let dir = new_dir();
@@ -202,75 +207,12 @@ async fn it_does_not_start_open_where_others_reach_it_nor_with_half_of_its_setti
         (vec!["--auth", "oidc", "--oidc-issuer", "https://i.example"], "oidc-audience"),
         (vec!["--auth", "oidc", "--oidc-issuer", "https://i.example", "--oidc-audience", ""], "oidc-audience"),
         (vec!["--auth", "oidc", "--oidc-issuer", "http://i.example", "--oidc-audience", "x"], "https://"),
-        (
-            vec![
-                "--auth",
-                "oidc",
-                "--oidc-issuer",
-                "https://i.example",
-                "--oidc-audience",
-                "x",
-                "--oidc-algorithms",
-                "HS256",
-            ],
-            "HS256",
-        ),
-        (
-            vec![
-                "--auth",
-                "oidc",
-                "--oidc-issuer",
-                "https://i.example",
-                "--oidc-audience",
-                "x",
-                "--oidc-algorithms",
-                "none",
-            ],
-            "none",
-        ),
-        (
-            vec![
-                "--auth",
-                "oidc",
-                "--oidc-issuer",
-                "https://i.example",
-                "--oidc-audience",
-                "x",
-                "--oidc-roles",
-                "a=king",
-            ],
-            "a=king",
-        ),
-        (
-            vec![
-                "--auth",
-                "oidc",
-                "--oidc-issuer",
-                "https://i.example",
-                "--oidc-audience",
-                "x",
-                "--oidc-tenant-claim",
-                "",
-            ],
-            "oidc-tenant-claim",
-        ),
-        (
-            vec![
-                "--auth",
-                "oidc",
-                "--oidc-issuer",
-                "https://i.example",
-                "--oidc-audience",
-                "x",
-                "--oidc-keys",
-                &absent,
-            ],
-            "absent",
-        ),
-        (
-            vec!["--auth", "oidc", "--oidc-issuer", "https://i.example", "--oidc-audience", "x", "--oidc-keys", &empty],
-            "Key Set",
-        ),
+        (oidc_and(&["--oidc-algorithms", "HS256"]), "HS256"),
+        (oidc_and(&["--oidc-algorithms", "none"]), "none"),
+        (oidc_and(&["--oidc-roles", "a=king"]), "a=king"),
+        (oidc_and(&["--oidc-tenant-claim", ""]), "oidc-tenant-claim"),
+        (oidc_and(&["--oidc-keys", &absent]), "absent"),
+        (oidc_and(&["--oidc-keys", &empty]), "Key Set"),
         (vec!["--auth", "basic"], "users-file"),
         (vec!["--auth", "basic", "--users-file", &absent], "absent"),
         (vec!["--auth", "basic", "--users-file", &users], "argon2id"),

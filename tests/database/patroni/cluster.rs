@@ -221,6 +221,7 @@ listen leader
             .ssl_mode(PgSslMode::Disable)
     }
 
+    /// Has the other node lead, and waits until it does.
     pub async fn switch_over(&mut self) {
         let leader = self.leader().await;
         let names = ["one", "two"];
@@ -228,6 +229,9 @@ listen leader
         let body = json!({"leader": names[leader], "candidate": names[1 - leader]});
         let answer = reqwest::Client::new().post(url).json(&body).send().await.expect("Patroni answers");
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+        while self.leader().await == leader {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub fn postmaster(&self, i: usize) -> Pid {
