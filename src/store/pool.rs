@@ -6,7 +6,7 @@
 //! (heartbeats, signs of life) keeps what it has. After a fault, connections that were made before
 //! it are looked at before they are used, or left altogether.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,8 @@ struct Inner {
     /// Connections that there are, in use and idle.
     open: AtomicU32,
     idle: Mutex<Vec<Held>>,
-    is_starved: AtomicBool,
+    /// When it was last refused a connection and could borrow none.
+    starved_at: Mutex<Option<Instant>>,
 }
 
 impl Pool {
@@ -114,7 +115,7 @@ impl Pool {
             taken_away: AtomicU32::new(0),
             open: AtomicU32::new(0),
             idle: Mutex::default(),
-            is_starved: AtomicBool::new(false),
+            starved_at: Mutex::default(),
         });
         line.adopt(&inner);
         Pool(inner)
@@ -130,8 +131,9 @@ impl Pool {
             if let Some(held) = pool.take_idle().await {
                 return Ok(InUse { held, pool: pool.clone(), _permit: permit });
             }
-            // To ask for one more would mean to wait for a refusal.
-            if pool.line.are_connections_few() && pool.has_some() {
+            // To ask for one more would mean to wait for a refusal, or to take what somebody needs
+            // who has none.
+            if pool.line.are_connections_few() && pool.can_do_without() {
                 if let Some(instead) = &pool.instead {
                     drop(permit);
                     return Box::pin(instead.acquire(of)).await;
@@ -146,7 +148,7 @@ impl Pool {
             let error = match pool.line.connect(&*pool.change, of).await {
                 Ok((connection, place)) => {
                     pool.open.fetch_add(1, Ordering::AcqRel);
-                    pool.is_starved.store(false, Ordering::Relaxed);
+                    pool.note_starved(false);
                     let held = Held {
                         connection: Some(connection),
                         generation,
@@ -175,12 +177,12 @@ impl Pool {
             } else if let Some(instead) = &pool.instead {
                 drop(permit);
                 let lent = Box::pin(instead.acquire(of)).await;
-                pool.is_starved.store(lent.is_err() && !pool.has_some(), Ordering::Relaxed);
+                pool.note_starved(lent.is_err());
                 return lent;
             } else if pool.shares_instead() {
                 permit.forget();
             } else {
-                pool.is_starved.store(true, Ordering::Relaxed);
+                pool.note_starved(true);
                 return Err(error);
             }
         }
@@ -219,12 +221,34 @@ impl Inner {
         self.open.load(Ordering::Acquire) > 0
     }
 
+    /// Whether one connection more is none that it needs: it has one, or works on those of requests
+    /// as well.
+    fn can_do_without(&self) -> bool {
+        let borrows = self.rank == Rank::Background && self.instead.as_ref().is_some_and(|pool| pool.0.has_some());
+        self.has_some() || borrows
+    }
+
+    fn note_starved(&self, is_starved: bool) {
+        *lock(&self.starved_at) = is_starved.then(Instant::now);
+    }
+
+    /// Whether it has no connection, and was refused one lately. Not for longer: a replica that is
+    /// not ready gets no heartbeats, and so would never ask for a connection for them again.
+    fn is_starved(&self) -> bool {
+        !self.has_some() && line::is_recent(*lock(&self.starved_at))
+    }
+
     /// Whether this pool has connections that it can do with. It shares those from now on, and the
     /// caller's permit is to be forgotten.
     fn shares_instead(&self) -> bool {
-        // One is left in any case: what is open may be about to be closed.
+        self.has_some() && self.takes_one_away()
+    }
+
+    /// Takes one permit away, which is then to be forgotten. One is left in any case: what is open
+    /// may be about to be closed.
+    fn takes_one_away(&self) -> bool {
         let take = |taken: u32| (taken + 1 < self.most).then_some(taken + 1);
-        self.has_some() && self.taken_away.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
+        self.taken_away.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 
     fn put_back(&self, mut held: Held) {
@@ -249,7 +273,12 @@ impl Inner {
     /// Gives up what is not needed, and takes back what may be had again.
     async fn tend(&self) {
         let few = self.line.are_connections_few();
-        let limit = if few { SHORT_IDLE_LIMIT } else { IDLE_LIMIT };
+        let limit = match (few, self.rank) {
+            // It has those of requests.
+            (true, Rank::Background) => Duration::ZERO,
+            (true, _) => SHORT_IDLE_LIMIT,
+            (false, _) => IDLE_LIMIT,
+        };
         loop {
             let longest_idle = {
                 let mut idle = self.idle();
@@ -266,11 +295,10 @@ impl Inner {
             // Under load nothing is idle: one connection less may be in use, down to one, until
             // there are some to spare.
             if self.rank <= Rank::Requests
-                && self.most.saturating_sub(self.taken_away.load(Ordering::Acquire)) > 1
                 && let Ok(permit) = self.permits.try_acquire()
+                && self.takes_one_away()
             {
                 permit.forget();
-                self.taken_away.fetch_add(1, Ordering::AcqRel);
             }
         } else if !few && self.taken_away.load(Ordering::Acquire) > 0 {
             self.taken_away.fetch_sub(1, Ordering::AcqRel);

@@ -137,3 +137,22 @@ async fn a_replica_without_a_connection_for_heartbeats_says_that_it_is_not_ready
     assert_eq!(replica.beat("g", "a", 100.0).await, 1);
     replica.stop().await;
 }
+
+/// Whoever asks at once may be refused what another one was given a moment later. That is no want
+/// that lasts.
+#[tokio::test]
+async fn a_replica_that_got_its_connections_one_by_one_says_that_it_is_ready() {
+    let server = server_with_role(&[], "CONNECTION LIMIT 8").await;
+    let replica = start(settings_of(&server, "failover"), "g").await;
+    for _ in 0..8 {
+        server.execute("ALTER ROLE failover CONNECTION LIMIT 1").await;
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'failover'").await;
+        let asked = (0..8).map(|_| replica.is_ready());
+        let heartbeats = (0..8).map(|_| replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100})));
+        futures_util::future::join(futures_util::future::join_all(asked), futures_util::future::join_all(heartbeats))
+            .await;
+        server.execute("ALTER ROLE failover CONNECTION LIMIT 8").await;
+        replica.wait_until_ready().await;
+    }
+    replica.stop().await;
+}

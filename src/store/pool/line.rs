@@ -234,7 +234,7 @@ impl Line {
 
     /// Why what keeps the service alive has no connection, if it has none.
     pub fn starved(&self) -> Option<&'static str> {
-        let starved = |pool: &Arc<Inner>| pool.rank >= Rank::Upkeep && pool.is_starved.load(Ordering::Relaxed);
+        let starved = |pool: &Arc<Inner>| pool.rank >= Rank::Upkeep && pool.is_starved();
         self.pools().iter().any(starved).then_some("the server gives no connection for heartbeats: it has too many")
     }
 
@@ -294,7 +294,7 @@ impl fmt::Debug for Line {
     }
 }
 
-fn is_recent(refused_at: Option<Instant>) -> bool {
+pub(super) fn is_recent(refused_at: Option<Instant>) -> bool {
     refused_at.is_some_and(|at| at.elapsed() < FEW_FOR)
 }
 
