@@ -17,6 +17,7 @@ pub use connection::ConnectionOptions;
 use docs::Offers;
 use entry::Entry;
 pub use life::Life;
+pub use routing::{ApiPaths, TenantApi};
 use lists::Lists;
 use routes::RESOURCES;
 use routing::Table;
@@ -45,6 +46,7 @@ mod paths;
 pub mod proxies;
 mod query;
 mod refusal;
+mod released;
 mod routes;
 mod routing;
 mod sessions;
@@ -73,6 +75,8 @@ pub struct HttpOptions {
     pub lists_per_caller: usize,
     /// Whether there is the page to try the API on.
     pub docs: bool,
+    /// What paths stand for that depends on the settings.
+    pub paths: ApiPaths,
     /// The names by which the service may be asked for.
     pub allowed_hosts: AllowedHosts,
     /// Whether browsers are told, over TLS, to come over TLS alone from then on.
@@ -101,9 +105,11 @@ pub fn server(
     let failover = web::Data::new(served.failover);
     let life = web::Data::new(served.life);
     let authenticator = web::Data::from(served.authenticator);
+    let paths = options.paths.clone();
+    let tenant_api = paths.tenant_api;
     let offers = web::Data::new(Offers {
         docs: options.docs,
-        description: LazyLock::new(|| routes::describe().to_string().into()),
+        description: LazyLock::new(Box::new(move || routes::describe(tenant_api).to_string().into())),
     });
     let allowed_hosts = web::Data::new(options.allowed_hosts.clone());
     let proxies = web::Data::new(options.connections.proxies.clone());
@@ -111,7 +117,7 @@ pub fn server(
     let lists = Lists::new(options.lists_per_caller);
     let is_only_tls = options.hsts && tls.is_some();
     let app = move || {
-        let entry = Rc::new(Entry { table: Table::new(&RESOURCES), is_only_tls });
+        let entry = Rc::new(Entry { table: Table::new(&RESOURCES, &paths), is_only_tls });
         // The table takes the place of the framework's own router: all requests are for what that
         // calls the default.
         App::new()

@@ -14,6 +14,7 @@ use serde::de::{self, Deserializer};
 use super::ConfigError;
 use crate::access::Method;
 use crate::access::bearer::TokenAlgorithm;
+use crate::http::TenantApi;
 use crate::telemetry::LogFormat;
 
 /// A duration such as `500ms`, `2s` or `1m`.
@@ -202,6 +203,19 @@ pub struct Given {
     /// Whether there is the page /docs to try the API on [default: true]
     #[arg(long, env = "CLIENT_FAILOVER_DOCS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(super) docs: Option<bool>,
+
+    /// Which form of the API serves the paths below tenants that both forms have [default: preview]
+    #[arg(long, env = "CLIENT_FAILOVER_TENANT_API", value_name = "FORM")]
+    pub(super) tenant_api: Option<TenantApi>,
+
+    /// The tenant of what is asked for without one, as adapters on the premises do [default:
+    /// default]
+    #[arg(long, env = "CLIENT_FAILOVER_PREMISES_TENANT", value_name = "TENANT")]
+    pub(super) premises_tenant: Option<String>,
+
+    /// The namespace of that [default: default]
+    #[arg(long, env = "CLIENT_FAILOVER_PREMISES_NAMESPACE", value_name = "NAMESPACE")]
+    pub(super) premises_namespace: Option<String>,
 
     /// Names by which the service may be asked for, several with commas between, beside those of
     /// loopback [default: these alone where nobody is asked who they are on a loopback address, any
@@ -400,6 +414,9 @@ impl Given {
             connections_per_address: self.connections_per_address.or(file.connections_per_address),
             lists_per_caller: self.lists_per_caller.or(file.lists_per_caller),
             docs: self.docs.or(file.docs),
+            tenant_api: self.tenant_api.or(file.tenant_api),
+            premises_tenant: self.premises_tenant.or(file.premises_tenant),
+            premises_namespace: self.premises_namespace.or(file.premises_namespace),
             allowed_hosts: self.allowed_hosts.or(file.allowed_hosts),
             trusted_proxies: self.trusted_proxies.or(file.trusted_proxies),
             auth: self.auth.or(file.auth),

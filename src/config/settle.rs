@@ -17,7 +17,8 @@ use crate::access::{AuthOptions, Grade, Method};
 use crate::arbitration::{HandoverMode, Rules};
 use crate::failover::{EventOptions, FailoverOptions};
 use crate::http::proxies::Proxies;
-use crate::http::{AllowedHosts, ConnectionOptions, HttpOptions};
+use crate::http::{AllowedHosts, ApiPaths, ConnectionOptions, HttpOptions};
+use crate::ids::{InvalidId, NamespaceId, NamespacePath, TenantId};
 use crate::store::histories::DatabaseHistory;
 use crate::store::hosts::Hosts;
 use crate::store::password::PasswordFile;
@@ -151,6 +152,13 @@ impl Given {
                 },
                 lists_per_caller: bounded("lists-per-caller", self.lists_per_caller.unwrap_or(8), 1, 1_000_000)?,
                 docs: self.docs.unwrap_or(true),
+                paths: ApiPaths {
+                    tenant_api: self.tenant_api.unwrap_or_default(),
+                    premises: NamespacePath {
+                        tenant: premises("premises-tenant", self.premises_tenant, TenantId::parse)?,
+                        namespace: premises("premises-namespace", self.premises_namespace, NamespaceId::parse)?,
+                    },
+                },
                 allowed_hosts,
                 hsts: self.hsts.unwrap_or(true),
             },
@@ -370,6 +378,16 @@ impl Given {
 
 fn hosts(setting: &'static str, url: &Secret) -> Result<Hosts, ConfigError> {
     Hosts::parse(url.reveal()).map_err(|error| ConfigError::DatabaseUrl { setting, wrong: error.to_string() })
+}
+
+/// A name of the namespace of the premises.
+fn premises<T>(
+    setting: &'static str,
+    given: Option<String>,
+    parse: impl Fn(String) -> Result<T, InvalidId>,
+) -> Result<T, ConfigError> {
+    let text = given.unwrap_or_else(|| "default".to_owned());
+    parse(text.clone()).map_err(|wrong| ConfigError::OutOfBounds { setting, value: text, wanted: wrong.to_string() })
 }
 
 fn missing(setting: &'static str, why: &'static str) -> ConfigError {

@@ -23,7 +23,7 @@ pub struct DescribedOperation {
     /// The method.
     pub method: &'static str,
     /// The operation's name.
-    pub name: &'static str,
+    pub name: String,
     /// Whether nobody is asked who they are.
     pub is_open: bool,
     /// The status of a success.
@@ -40,6 +40,8 @@ pub struct Description {
     parameters: Vec<Value>,
     body: Option<Value>,
     answer: Value,
+    /// Another status with the same answer, and what it says.
+    alike: Option<(u16, &'static str)>,
     refusals: BTreeMap<u16, Value>,
 }
 
@@ -47,7 +49,7 @@ impl Description {
     /// An operation.
     pub fn of(tag: &'static str, summary: &'static str, text: &'static str) -> Description {
         let (parameters, refusals) = (Vec::new(), BTreeMap::new());
-        Description { tag, summary, text, parameters, body: None, answer: Value::Null, refusals }
+        Description { tag, summary, text, parameters, body: None, answer: Value::Null, alike: None, refusals }
     }
 
     /// It can be refused so.
@@ -131,6 +133,17 @@ impl Description {
         self
     }
 
+    /// The same body, with another status that is a success as well.
+    pub fn answers_alike(self, status: u16, text: &'static str) -> Description {
+        Description { alike: Some((status, text)), ..self }
+    }
+
+    /// A success has no body.
+    pub fn answers_nothing(mut self, text: &str) -> Description {
+        self.answer = json!({"description": text, "headers": header_references(&[])});
+        self
+    }
+
     /// The same, where its caller can be refused for who they are.
     fn refuses_callers(self) -> Description {
         const FOR_WHO_THEY_ARE: [Refusal; 4] =
@@ -145,6 +158,11 @@ impl Description {
         let described = if operation.is_open { self } else { self.refuses_callers() };
         let mut responses: Map<String, Value> =
             described.refusals.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect();
+        if let Some((status, text)) = described.alike {
+            let mut alike = described.answer.clone();
+            alike["description"] = text.into();
+            responses.insert(status.to_string(), alike);
+        }
         responses.insert(operation.success.to_string(), described.answer);
         let mut value = json!({
             "operationId": operation.name,

@@ -19,6 +19,7 @@ pub mod events;
 pub mod groups;
 pub mod keys;
 pub mod operation;
+pub mod released;
 pub mod sessions;
 pub mod status;
 
@@ -86,6 +87,7 @@ pub fn document(described: impl Iterator<Item = DescribedPath>) -> Value {
         "tags": [
             {"name": groups::TAG, "description": "Failover groups: clients of which one at a time acts."},
             {"name": sessions::TAG, "description": "The members of a group: register, heartbeat, say goodbye."},
+            {"name": released::TAG, "description": "The same groups and sessions as adapters in the field ask for them, below tenants and without."},
             {"name": status::TAG, "description": "What is true now, with what is at risk first."},
             {"name": events::TAG, "description": "What changed, as it happens and afterwards."},
             {"name": keys::TAG, "description": "Keys of the service's own, handed out by admins."},

@@ -29,7 +29,7 @@ pub struct Offers {
     /// Whether there is the page to try it on.
     pub docs: bool,
     /// Its description, written by whoever asks first.
-    pub description: LazyLock<Bytes>,
+    pub description: LazyLock<Bytes, Box<dyn FnOnce() -> Bytes + Send>>,
 }
 
 /// `GET /openapi.json`

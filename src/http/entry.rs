@@ -47,7 +47,7 @@ impl Entry {
         let operation_id = OperationId::of(request.headers());
         let connection = ClientConnection::begin(&request);
         let routed = self.table.find(request.path());
-        request.extensions_mut().insert(routed);
+        request.extensions_mut().insert(routed.clone());
         let route = routed.counted_as();
         let is_for_health = connection.as_ref().is_some_and(ClientConnection::is_for_health);
         let admitted = admit(&request, &routed, &operation_id, is_for_health).await;

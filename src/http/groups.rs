@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use client_failover_wire::timespan::{self, TimeSpanText};
 use client_failover_wire::{datetime, headers};
@@ -24,7 +24,7 @@ use crate::arbitration::FailoverTimeout;
 use crate::failover::{
     Caller, Creation, Deletion, Failover, FailoverError, ListRange, Removal, Replacement, WantedGroup,
 };
-use crate::ids::{GroupId, GroupPath};
+use crate::ids::{GroupId, GroupPath, NamespacePath};
 use crate::store::reads::{GroupView, HeartbeatView, SessionView};
 
 /// `GET …/groups`
@@ -32,11 +32,22 @@ pub async fn list(
     failover: web::Data<Failover>,
     caller: Caller,
     InNamespace(namespace): InNamespace,
-    request: actix_web::HttpRequest,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    stream_list(&failover, &caller, namespace, &request, |group| serde_json::to_vec(&GroupSessions::of(group))).await
+}
+
+/// Answers with the groups of a namespace that a caller may see, each as it is written.
+pub async fn stream_list(
+    failover: &Failover,
+    caller: &Caller,
+    namespace: NamespacePath,
+    request: &HttpRequest,
+    write: fn(&GroupView) -> serde_json::Result<Vec<u8>>,
 ) -> Result<HttpResponse, ApiError> {
     let range = ListRange {
-        skip: query::whole_number(&request, "skip")?.unwrap_or(0),
-        count: query::whole_number(&request, "count")?,
+        skip: query::whole_number(request, "skip")?.unwrap_or(0),
+        count: query::whole_number(request, "count")?,
     };
     let total = failover.count_groups(&namespace, caller.rights.groups()).await?;
     // The first page before the status: what goes wrong after that can only break the answer off.
@@ -47,7 +58,7 @@ pub async fn list(
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((headers::TOTAL_COUNT, total.to_string()))
-        .streaming(write_array(pages)))
+        .streaming(write_array(pages, write)))
 }
 
 /// `POST …/groups`
@@ -96,19 +107,24 @@ pub async fn delete(
     failover: web::Data<Failover>,
     caller: Caller,
     InGroup(path): InGroup,
-    request: actix_web::HttpRequest,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let deletion = match query::truth(&request, "force")? {
-        None | Some(false) => Deletion::OnlyIdle,
-        Some(true) => Deletion::Forced,
-    };
+    let deletion = read_deletion(&request)?;
     match failover.delete_group(&caller, &path, deletion).await? {
         Removal::Idle | Removal::WhileLive => Ok(answer_id(path.group.as_str())),
     }
 }
 
+/// Whether a live group is deleted, too.
+pub fn read_deletion(request: &HttpRequest) -> Result<Deletion, ApiError> {
+    Ok(match query::truth(request, "force")? {
+        None | Some(false) => Deletion::OnlyIdle,
+        Some(true) => Deletion::Forced,
+    })
+}
+
 /// The id and what else is said in a GroupConfiguration.
-fn read_configuration(body: &JsonBody) -> Result<(Option<GroupId>, WantedGroup), ApiError> {
+pub fn read_configuration(body: &JsonBody) -> Result<(Option<GroupId>, WantedGroup), ApiError> {
     const ID: usize = 0;
     const NAME: usize = 1;
     const DESCRIPTION: usize = 2;
@@ -332,14 +348,15 @@ impl Serialize for Heartbeat<'_> {
 /// A JSON array of groups, a page at a time.
 fn write_array(
     pages: impl Stream<Item = Result<Vec<GroupView>, FailoverError>>,
+    write: fn(&GroupView) -> serde_json::Result<Vec<u8>>,
 ) -> impl Stream<Item = Result<Bytes, ApiError>> {
     let mut separator = "";
     let body = pages.map(move |page| {
         let mut text = Vec::new();
         for group in &page? {
             text.extend_from_slice(separator.as_bytes());
-            serde_json::to_writer(&mut text, &GroupSessions::of(group))
-                .map_err(|error| ApiError::Defect { cause: error.to_string() })?;
+            let group = write(group).map_err(|error| ApiError::Defect { cause: error.to_string() })?;
+            text.extend_from_slice(&group);
             separator = ",";
         }
         Ok(Bytes::from(text))

@@ -125,7 +125,7 @@ pub fn known_caller(request: &HttpRequest) -> Option<Known> {
 /// Has it recorded that a known caller was refused.
 pub fn record_refusal(request: &HttpRequest, known: Known, reason: &str) {
     let Some(failover) = request.app_data::<Data<Failover>>() else { return };
-    let routed = request.extensions().get::<Routed>().copied();
+    let routed = request.extensions().get::<Routed>().cloned();
     let place = routed.map_or(Place::Everywhere, |routed| routed.place(request.path()));
     let [tenant, namespace, group] =
         [place.tenant(), place.namespace(), place.group()].map(|name| name.map(str::to_owned));
@@ -187,7 +187,7 @@ impl Standing {
             certificate: request.conn_data::<ClientCertificate>().cloned(),
             peer: proxies::origin(request),
             path: request.path().to_owned(),
-            routed: *routed,
+            routed: routed.clone(),
             rights,
         }
     }

@@ -87,6 +87,11 @@ impl Operation {
         Operation { length, ..self }
     }
 
+    /// The same with another status of a success.
+    pub const fn succeeds_with(self, success: u16) -> Operation {
+        Operation { success, ..self }
+    }
+
     /// The same as part of the API.
     pub const fn described(self, describe: Describe) -> Operation {
         Operation { describe: Some(describe), ..self }

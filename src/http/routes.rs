@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::described::DescribedOperation;
 use super::description::DescribedPath;
 use super::operations::{Length, Needs, Operation};
-use super::routing::Base::{Everywhere, Namespace, Root, Tenant};
-use super::routing::{Name, Resource, Template};
-use super::{description, docs, events, groups, health, history, keys, page, sessions, status};
+use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
+use super::routing::{Form, Name, Resource, Template, TenantApi};
+use super::{description, docs, events, groups, health, history, keys, page, released, sessions, status};
 use crate::access::Permission;
 use crate::access::writes::Write;
 use crate::metrics::Route;
@@ -19,8 +19,22 @@ const READ: Needs = Needs::Permission(Permission::Read);
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 29] = [
+pub static RESOURCES: [Resource; 35] = [
     Resource {
+        form: Form::Either,
+        templates: &[
+            Template(Namespace, "/groups/{groupid}/clientsessions/{sessionId}/heartbeat"),
+            Template(Premises, "/groups/{groupid}/clientsessions/{sessionId}/heartbeat"),
+        ],
+        counted_as: Route::Session,
+        is_of_some_groups: false,
+        operations: &[Operation::heartbeat("postHeartbeat", Permission::UseSessions, |asked| {
+            asked.of(released::heartbeat)
+        })
+        .described(description::released::heartbeat)],
+    },
+    Resource {
+        form: Form::Only(TenantApi::Preview),
         templates: &[Template(Namespace, "/groups/{groupid}/clientsessions/{sessionId}")],
         counted_as: Route::Session,
         is_of_some_groups: false,
@@ -34,6 +48,7 @@ pub static RESOURCES: [Resource; 29] = [
         ],
     },
     Resource {
+        form: Form::Only(TenantApi::Preview),
         templates: &[Template(Namespace, "/groups")],
         counted_as: Route::Groups,
         is_of_some_groups: true,
@@ -48,6 +63,7 @@ pub static RESOURCES: [Resource; 29] = [
         ],
     },
     Resource {
+        form: Form::Only(TenantApi::Preview),
         templates: &[Template(Namespace, "/groups/{groupid}")],
         counted_as: Route::Group,
         is_of_some_groups: false,
@@ -66,6 +82,7 @@ pub static RESOURCES: [Resource; 29] = [
         ],
     },
     Resource {
+        form: Form::Only(TenantApi::Preview),
         templates: &[Template(Namespace, "/groups/{groupid}/clientsessions")],
         counted_as: Route::Sessions,
         is_of_some_groups: false,
@@ -79,6 +96,83 @@ pub static RESOURCES: [Resource; 29] = [
         .described(description::sessions::register)],
     },
     Resource {
+        form: Form::Only(TenantApi::Released),
+        templates: &[
+            Template(Namespace, "/groups/{groupid}/clientsessions/{sessionId}"),
+            Template(Premises, "/groups/{groupid}/clientsessions/{sessionId}"),
+        ],
+        counted_as: Route::Session,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::change("DELETE", "removeClientSession", Permission::UseSessions, Write::Deletion, |asked| {
+                asked.of(released::delete_session)
+            })
+            .succeeds_with(204)
+            .described(description::released::delete_session),
+            Operation::get("getClientSession", READ, |asked| asked.of(released::find_session))
+                .described(description::released::find_session),
+        ],
+    },
+    Resource {
+        form: Form::Only(TenantApi::Released),
+        templates: &[Template(Namespace, "/groups"), Template(Premises, "/groups")],
+        counted_as: Route::Groups,
+        is_of_some_groups: true,
+        operations: &[
+            Operation::get("listGroupConfigurations", READ, |asked| asked.of(released::list_groups))
+                .answered(Length::Long)
+                .described(description::released::list_groups),
+            Operation::change("POST", "addGroup", Permission::CreateGroups, Write::GroupChange, |asked| {
+                asked.of(released::create_group)
+            })
+            .succeeds_with(201)
+            .described(description::released::create_group),
+        ],
+    },
+    Resource {
+        form: Form::Only(TenantApi::Released),
+        templates: &[Template(Namespace, "/groups/{groupid}"), Template(Premises, "/groups/{groupid}")],
+        counted_as: Route::Group,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::change("DELETE", "removeGroup", Permission::Administer, Write::Deletion, |asked| {
+                asked.of(released::delete_group)
+            })
+            .succeeds_with(204)
+            .described(description::released::delete_group),
+            Operation::get("getGroupConfiguration", READ, |asked| asked.of(released::find_group))
+                .described(description::released::find_group),
+        ],
+    },
+    Resource {
+        form: Form::Only(TenantApi::Released),
+        templates: &[
+            Template(Namespace, "/groups/{groupid}/clientsessions"),
+            Template(Premises, "/groups/{groupid}/clientsessions"),
+        ],
+        counted_as: Route::Sessions,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::get("listClientSessions", READ, |asked| asked.of(released::list_sessions))
+                .answered(Length::Long)
+                .described(description::released::list_sessions),
+            Operation::change("POST", "addClientSession", Permission::UseSessions, Write::Registration, |asked| {
+                asked.of(released::register)
+            })
+            .succeeds_with(201)
+            .described(description::released::register),
+        ],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Namespace, ""), Template(Premises, "")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getVersion", READ, |asked| asked.of(released::version))
+            .described(description::released::version)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/groups/{groupid}/transitions")],
         counted_as: Route::Transitions,
         is_of_some_groups: false,
@@ -87,6 +181,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::events::transitions)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/groups/{groupid}/lifetimes")],
         counted_as: Route::Transitions,
         is_of_some_groups: false,
@@ -95,6 +190,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::events::lifetimes)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/transitions")],
         counted_as: Route::NamespaceEvents,
         is_of_some_groups: true,
@@ -103,6 +199,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::events::latest_of_namespace)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/transitions")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -113,6 +210,7 @@ pub static RESOURCES: [Resource; 29] = [
         .described(description::events::latest_of_everything)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/groups/{groupid}/events")],
         counted_as: Route::GroupEvents,
         is_of_some_groups: false,
@@ -121,6 +219,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::events::of_group)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/events")],
         counted_as: Route::NamespaceEvents,
         is_of_some_groups: true,
@@ -129,7 +228,11 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::events::of_namespace)],
     },
     Resource {
-        templates: &[Template(Namespace, "/groups/{groupid}/status")],
+        form: Form::Either,
+        templates: &[
+            Template(Namespace, "/groups/{groupid}/status"),
+            Template(Premises, "/groups/{groupid}/status"),
+        ],
         counted_as: Route::GroupStatus,
         is_of_some_groups: false,
         operations: &[Operation::get("getStatus", READ, |asked| asked.of(status::of_group))
@@ -137,6 +240,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::status::of_group)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/status")],
         counted_as: Route::NamespaceStatus,
         is_of_some_groups: true,
@@ -145,6 +249,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::status::of_namespace)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/status")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -153,6 +258,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::status::of_everything)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/histories")],
         counted_as: Route::NamespaceStatus,
         is_of_some_groups: false,
@@ -160,6 +266,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::status::histories_of_namespace)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/histories")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -167,6 +274,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::status::histories)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/namespaces")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -175,6 +283,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::status::namespaces)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/events")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -183,6 +292,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::events::of_everything)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Tenant, "/keys")],
         counted_as: Route::Keys,
         is_of_some_groups: false,
@@ -197,6 +307,7 @@ pub static RESOURCES: [Resource; 29] = [
         ],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Tenant, "/keys/{key}")],
         counted_as: Route::Keys,
         is_of_some_groups: false,
@@ -206,6 +317,7 @@ pub static RESOURCES: [Resource; 29] = [
         .described(description::keys::revoke_in_tenant)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/keys")],
         counted_as: Route::Keys,
         is_of_some_groups: false,
@@ -220,6 +332,7 @@ pub static RESOURCES: [Resource; 29] = [
         ],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/keys/{key}")],
         counted_as: Route::Keys,
         is_of_some_groups: false,
@@ -229,6 +342,7 @@ pub static RESOURCES: [Resource; 29] = [
         .described(description::keys::revoke_in_all)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/metrics")],
         counted_as: Route::Metrics,
         is_of_some_groups: false,
@@ -238,6 +352,7 @@ pub static RESOURCES: [Resource; 29] = [
         .described(description::operation::metrics)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/health/live")],
         counted_as: Route::Health,
         is_of_some_groups: false,
@@ -245,6 +360,7 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::operation::live)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/health/ready")],
         counted_as: Route::Health,
         is_of_some_groups: false,
@@ -252,18 +368,21 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::operation::ready)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/")],
         counted_as: Route::Page,
         is_of_some_groups: false,
         operations: &[Operation::get("getPage", Needs::OwnHost, |asked| asked.of(page::index))],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/page/{file}")],
         counted_as: Route::Page,
         is_of_some_groups: false,
         operations: &[Operation::get("getPageFile", Needs::OwnHost, |asked| asked.of(page::file))],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/openapi.json")],
         counted_as: Route::Description,
         is_of_some_groups: false,
@@ -271,12 +390,14 @@ pub static RESOURCES: [Resource; 29] = [
             .described(description::operation::description)],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/docs")],
         counted_as: Route::Description,
         is_of_some_groups: false,
         operations: &[Operation::get("getDocs", Needs::OwnHost, |asked| asked.of(docs::page))],
     },
     Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/docs/{file}")],
         counted_as: Route::Description,
         is_of_some_groups: false,
@@ -284,19 +405,22 @@ pub static RESOURCES: [Resource; 29] = [
     },
 ];
 
-/// The description of the API.
-pub fn describe() -> Value {
-    let paths =
-        RESOURCES.iter().flat_map(|resource| resource.templates.iter().map(move |template| (resource, template)));
+/// The description of the API, with that form below tenants.
+pub fn describe(tenant_api: TenantApi) -> Value {
+    let paths = RESOURCES
+        .iter()
+        .flat_map(|resource| resource.templates_in(tenant_api).map(move |template| (resource, template)));
     description::document(paths.map(|(resource, template)| DescribedPath {
         text: template.text(),
         names: template.names().map(Name::text).collect(),
-        operations: resource.operations.iter().filter_map(of_operation).collect(),
+        operations: resource.operations.iter().filter_map(|operation| of_operation(operation, template)).collect(),
     }))
 }
 
-fn of_operation(operation: &Operation) -> Option<DescribedOperation> {
+fn of_operation(operation: &Operation, template: Template) -> Option<DescribedOperation> {
     let Operation { method, name, success, .. } = *operation;
+    // What is there on both bases has two names, for clients are generated with them.
+    let name = if template.0 == Premises { format!("{name}OnPremises") } else { name.to_owned() };
     let is_open = operation.is_open();
     operation.describe.map(|describe| DescribedOperation { method, name, is_open, success, describe })
 }
@@ -317,9 +441,11 @@ mod tests {
 
     #[test]
     fn no_path_stands_there_twice_and_no_two_operations_have_one_name() {
-        let paths: Vec<String> =
-            RESOURCES.iter().flat_map(|resource| resource.templates).map(|template| template.text()).collect();
-        assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), paths.len());
+        for tenant_api in [TenantApi::Preview, TenantApi::Released] {
+            let templates = RESOURCES.iter().flat_map(|resource| resource.templates_in(tenant_api));
+            let paths: Vec<String> = templates.map(Template::text).collect();
+            assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), paths.len());
+        }
         let operations = || RESOURCES.iter().flat_map(|resource| resource.operations);
         assert_eq!(operations().map(|one| one.name).collect::<BTreeSet<_>>().len(), operations().count());
     }

@@ -5,14 +5,17 @@
 //! left out, and names stay as they are written until somebody asks for them.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use actix_web::http::Method;
+use clap::ValueEnum;
 use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
 
 use super::operations::{Length, Needs, Operation};
 use crate::access::writes::Write;
 use crate::access::{Permission, Place};
-use crate::ids::InvalidId;
+use crate::ids::{InvalidId, NamespacePath};
 use crate::metrics;
 
 /// What a segment of a path can name.
@@ -59,13 +62,15 @@ pub enum Base {
     Tenant,
     /// What is in a namespace.
     Namespace,
+    /// What is in the one namespace of a plant that knows of none: the settings say which it is.
+    Premises,
 }
 
 impl Base {
     fn text(self) -> &'static str {
         match self {
             Base::Root => "",
-            Base::Everywhere => "/api/v1/clientfailover",
+            Base::Everywhere | Base::Premises => "/api/v1/clientfailover",
             Base::Tenant => "/api/v1/tenants/{tenantId}/clientfailover",
             Base::Namespace => "/api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover",
         }
@@ -104,8 +109,40 @@ impl Template {
     }
 }
 
+/// Which form of the API it is that serves a path below a tenant. What a plant that knows of no
+/// tenants asks for has the released form in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TenantApi {
+    /// As it was published first.
+    #[default]
+    Preview,
+    /// As it was released.
+    Released,
+}
+
+/// What paths stand for that depends on the settings.
+#[derive(Clone, Debug)]
+pub struct ApiPaths {
+    /// The form of the API below tenants.
+    pub tenant_api: TenantApi,
+    /// Where it is that is asked for without a tenant and a namespace.
+    pub premises: NamespacePath,
+}
+
+/// The form of the API that a resource belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// It is there in either.
+    Either,
+    /// This one. The other has something else there.
+    Only(TenantApi),
+}
+
 /// What paths name, and what can be done with it.
 pub struct Resource {
+    /// The form of the API that has it below tenants.
+    pub form: Form,
     /// What its paths look like.
     pub templates: &'static [Template],
     /// What its requests are counted as.
@@ -118,6 +155,12 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// Its templates, where the paths below tenants have that form.
+    pub fn templates_in(&self, tenant_api: TenantApi) -> impl Iterator<Item = Template> {
+        let is_there = matches!(self.form, Form::Either) || self.form == Form::Only(tenant_api);
+        self.templates.iter().copied().filter(move |template| is_there || template.0 == Base::Premises)
+    }
+
     /// The operation of a method. What can be got can be asked for by `HEAD`, whose answers lose
     /// their bodies on the way out.
     fn operation(&self, method: &Method) -> Option<&Operation> {
@@ -137,11 +180,13 @@ impl Resource {
 }
 
 /// What a request is about, by its path. Noted on the request.
-#[derive(Clone, Copy)]
+#[derive(Clone, Default)]
 pub struct Routed {
     /// What the path names; `None` where nothing is served.
     pub resource: Option<&'static Resource>,
     names: Names,
+    /// The namespace that it is in, where the path does not name it.
+    given: Option<Rc<NamespacePath>>,
 }
 
 impl Routed {
@@ -180,9 +225,19 @@ impl Routed {
         self.operation(method).map_or(Length::Short, |operation| operation.length)
     }
 
-    /// A name in the path, decoded; `None` where the path has none of that kind.
+    /// A name in the path, decoded, or as the settings give it to a path that leaves it out; `None`
+    /// where the path is about none of that kind.
     pub fn name<'p>(&self, name: Name, path: &'p str) -> Option<Result<Cow<'p, str>, InvalidId>> {
-        self.names.raw(name, path).map(|raw| decode(raw).ok_or(InvalidId::NotUtf8))
+        if let Some(raw) = self.names.raw(name, path) {
+            return Some(decode(raw).ok_or(InvalidId::NotUtf8));
+        }
+        let given = self.given.as_ref()?;
+        let text = match name {
+            Name::Tenant => given.tenant.as_str(),
+            Name::Namespace => given.namespace.as_str(),
+            Name::Group | Name::Session | Name::Key | Name::File => return None,
+        };
+        Some(Ok(Cow::Owned(text.to_owned())))
     }
 
     /// Where something is to be done. A name that cannot be decoded is nobody's; those who may go
@@ -222,10 +277,12 @@ pub struct Table {
     entries: Vec<Vec<Entry>>,
     /// What a path that names nothing is below all the same: whoever may not go there is told no
     /// more than that.
-    places: [Box<[Segment]>; 2],
+    places: [(Base, Box<[Segment]>); 3],
+    premises: Rc<NamespacePath>,
 }
 
 struct Entry {
+    base: Base,
     segments: Box<[Segment]>,
     resource: &'static Resource,
 }
@@ -289,35 +346,41 @@ impl Segments {
 
 impl Table {
     /// Of these resources.
-    pub fn new(resources: &'static [Resource]) -> Table {
+    pub fn new(resources: &'static [Resource], paths: &ApiPaths) -> Table {
         let mut entries: Vec<Vec<Entry>> = Vec::new();
         for resource in resources {
-            for template in resource.templates {
+            for template in resource.templates_in(paths.tenant_api) {
                 let segments: Box<[Segment]> = template.segments().collect();
                 if entries.len() <= segments.len() {
                     entries.resize_with(segments.len() + 1, Vec::new);
                 }
-                entries[segments.len()].push(Entry { segments, resource });
+                entries[segments.len()].push(Entry { base: template.0, segments, resource });
             }
         }
-        let of_group = Template(Base::Namespace, "/groups/{groupid}").segments().collect();
+        let of_group = |base| (base, Template(base, "/groups/{groupid}").segments().collect());
         // All that is in a namespace, whether or not it is about failover.
         let last_name = |segment: &Segment| *segment == Segment::Name(Name::Namespace);
         let mut of_namespace: Vec<Segment> = Template(Base::Namespace, "").segments().collect();
         of_namespace.truncate(of_namespace.iter().position(last_name).map_or(0, |place| place + 1));
-        Table { entries, places: [of_group, of_namespace.into()] }
+        let places = [of_group(Base::Namespace), of_group(Base::Premises), (Base::Namespace, of_namespace.into())];
+        Table { entries, places, premises: Rc::new(paths.premises.clone()) }
     }
 
     /// What a path is about.
     pub fn find(&self, path: &str) -> Routed {
-        let Some(segments) = Segments::of(path) else { return Routed { resource: None, names: Names::default() } };
+        let Some(segments) = Segments::of(path) else { return Routed::default() };
         let mut entries = self.entries.get(segments.count).into_iter().flatten();
-        let served = entries.find_map(|entry| Some((entry.resource, segments.begin_with(path, &entry.segments)?)));
-        if let Some((resource, names)) = served {
-            return Routed { resource: Some(resource), names };
+        let served = entries.find_map(|entry| Some((entry, segments.begin_with(path, &entry.segments)?)));
+        if let Some((entry, names)) = served {
+            return Routed { resource: Some(entry.resource), names, given: self.given(entry.base) };
         }
-        let names = self.places.iter().find_map(|place| segments.begin_with(path, place));
-        Routed { resource: None, names: names.unwrap_or_default() }
+        let mut places = self.places.iter();
+        let place = places.find_map(|(base, place)| Some((*base, segments.begin_with(path, place)?)));
+        place.map_or_else(Routed::default, |(base, names)| Routed { resource: None, names, given: self.given(base) })
+    }
+
+    fn given(&self, base: Base) -> Option<Rc<NamespacePath>> {
+        (base == Base::Premises).then(|| self.premises.clone())
     }
 }
 
@@ -336,12 +399,21 @@ fn decode(raw: &str) -> Option<Cow<'_, str>> {
 mod tests {
     use super::super::routes::RESOURCES;
     use super::*;
+    use crate::ids::{NamespaceId, TenantId};
     use crate::metrics::Route;
 
     const GROUPS: &str = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
 
     fn find(path: &str) -> Routed {
-        Table::new(&RESOURCES).find(path)
+        find_in(TenantApi::Preview, path)
+    }
+
+    fn find_in(tenant_api: TenantApi, path: &str) -> Routed {
+        let premises = NamespacePath {
+            tenant: TenantId::parse("plant").expect("a tenant"),
+            namespace: NamespaceId::parse("line1").expect("a namespace"),
+        };
+        Table::new(&RESOURCES, &ApiPaths { tenant_api, premises }).find(path)
     }
 
     fn method(name: &str) -> Method {

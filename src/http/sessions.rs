@@ -98,12 +98,7 @@ pub async fn register(
     InGroup(path): InGroup,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
-    let object = body.object(["Id", "Name"])?;
-    let session = match object.text(0)?.filter(|id| !id.is_empty()) {
-        Some(id) => SessionId::parse(id).map_err(|wrong| ApiError::bad_id("Id", wrong))?,
-        None => SessionId::generate(),
-    };
-    let name = object.said_text_up_to(1, MAX_NAME_CHARS)?;
+    let (session, name) = read_registration(&body)?;
     match failover.register(&caller, &path, session.clone(), name).await? {
         Creation::Created | Creation::FoundTheSame => Ok(answer_id(session.as_str())),
     }
@@ -119,7 +114,7 @@ pub async fn heartbeat(
 ) -> Result<HttpResponse, ApiError> {
     let message = read_heartbeat(&request, &body)?;
     let answer = failover.heartbeat(&caller, path, session, message).await?;
-    Ok(write_answer(&answer))
+    Ok(write_answer(&answer, write_body(&answer)))
 }
 
 /// `DELETE …/clientsessions/{sessionid}`
@@ -135,9 +130,19 @@ pub async fn delete(
     }
 }
 
+/// The id of a session to be registered, and its name, where something is said of that.
+pub fn read_registration(body: &JsonBody) -> Result<(SessionId, Option<Option<String>>), ApiError> {
+    let object = body.object(["Id", "Name"])?;
+    let session = match object.text(0)?.filter(|id| !id.is_empty()) {
+        Some(id) => SessionId::parse(id).map_err(|wrong| ApiError::bad_id("Id", wrong))?,
+        None => SessionId::generate(),
+    };
+    Ok((session, object.said_text_up_to(1, MAX_NAME_CHARS)?))
+}
+
 /// For whom a deletion speaks; where it does not say so, for the client, as those of the contract's
 /// clients do.
-fn read_speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
+pub fn read_speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
     match query::find(request, "by").as_deref() {
         None => Ok(Speaker::Client),
         Some(value) if value.eq_ignore_ascii_case("client") => Ok(Speaker::Client),
@@ -150,15 +155,20 @@ fn read_speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
 }
 
 fn read_heartbeat(request: &HttpRequest, body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
-    let (acting_as, term_seen) = (read_acting_role(request)?, read_term_seen(request)?);
+    let (acting_as, term_seen) = read_own_headers(request)?;
     Ok(HeartbeatMessage { acting_as, term_seen, ..read_body(body)? })
+}
+
+/// The role in which a client acts and the highest term that it was told, by our own headers.
+pub fn read_own_headers(request: &HttpRequest) -> Result<(Option<Role>, Option<Term>), ApiError> {
+    Ok((read_acting_role(request)?, read_term_seen(request)?))
 }
 
 /// The body alone.
 pub fn read_body(body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
     let object = body.object(["PercentHealthyStreams", "HeartbeatTime", "LastDataSendTime"])?;
     Ok(HeartbeatMessage {
-        health: read_health(&object)?,
+        health: read_health(&object, 0)?.unwrap_or_default(),
         heartbeat_time: read_time(&object, 1)?,
         last_data_send_time: read_time(&object, 2)?,
         acting_as: None,
@@ -167,18 +177,19 @@ pub fn read_body(body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
 }
 
 /// The health, digit by digit as it was sent. A double would change some of them.
-fn read_health(object: &Object<'_, 3>) -> Result<Health, ApiError> {
-    let Some(raw) = object.raw(0) else { return Ok(Health::default()) };
+pub fn read_health(object: &Object<'_, 3>, place: usize) -> Result<Option<Health>, ApiError> {
+    let Some(raw) = object.raw(place) else { return Ok(None) };
     // Quoted text is no number, and neither parser below takes a quote.
     let exact = match raw.split_once(['e', 'E']) {
         // Where there is an exponent, what stands before it would be rounded to fit.
         Some((base, _)) => Decimal::from_str_exact(base).and_then(|_| Decimal::from_scientific(raw)).ok(),
         None => Decimal::from_str_exact(raw).ok(),
     };
-    exact.and_then(Health::new).ok_or_else(|| object.wrong(0, "a decimal number from 0 to 100 with at most 28 digits"))
+    let health = exact.and_then(Health::new);
+    health.map(Some).ok_or_else(|| object.wrong(place, "a decimal number from 0 to 100 with at most 28 digits"))
 }
 
-fn read_time(object: &Object<'_, 3>, place: usize) -> Result<Option<DateTime<Utc>>, ApiError> {
+pub fn read_time(object: &Object<'_, 3>, place: usize) -> Result<Option<DateTime<Utc>>, ApiError> {
     let Some(text) = object.text(place)? else { return Ok(None) };
     match datetime::parse(&text) {
         Some(Reading::Time(time)) => Ok(Some(time)),
@@ -222,21 +233,26 @@ fn read_term_seen(request: &HttpRequest) -> Result<Option<Term>, ApiError> {
 
 /// The body of an answer.
 pub fn write_body(answer: &Answer) -> String {
-    let watermark = answer.watermark.and_then(|Instant(us)| DateTime::from_timestamp_micros(us));
     let mut body = format!("{{\"Role\":{},\"LastDataSendTime\":\"", answer.role.number());
-    datetime::write(watermark, &mut body);
+    datetime::write(watermark_of(answer), &mut body);
     body.push_str("\"}");
     body
 }
 
-fn write_answer(answer: &Answer) -> HttpResponse {
+/// The group's watermark.
+pub fn watermark_of(answer: &Answer) -> Option<DateTime<Utc>> {
+    answer.watermark.and_then(|Instant(us)| DateTime::from_timestamp_micros(us))
+}
+
+/// The answer to a heartbeat, with a body that says the same.
+pub fn write_answer(answer: &Answer, body: String) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((headers::FAILOVER_TERM, answer.term.0))
         .insert_header((headers::FAILOVER_TIMEOUT_MS, answer.timeout.whole_ms()))
         .insert_header((headers::FAILOVER_LEASE_MS, answer.lease.map_or(0, FailoverTimeout::whole_ms)))
-        .body(write_body(answer))
+        .body(body)
 }
 
 #[cfg(test)]

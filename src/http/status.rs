@@ -304,6 +304,9 @@ pub struct GroupBody<'a> {
     term: i64,
     #[schemars(with = "DateTimeText")]
     last_data_send_time: String,
+    /// Up to when the Primary has sent data, by its own word.
+    #[schemars(with = "Option<DateTimeText>")]
+    last_data_processed_time: Option<String>,
     /// How old the watermark is by the service's clock.
     #[schemars(range(min = 0))]
     last_data_send_age_ms: Option<i64>,
@@ -386,6 +389,9 @@ impl<'a> GroupBody<'a> {
             in_doubt_until: group.in_doubt_until.map(|until| datetime::format(Some(until))),
             term: group.term,
             last_data_send_time: datetime::format(group.watermark),
+            last_data_processed_time: primary
+                .and_then(|session| session.sent_until)
+                .map(|sent_until| datetime::format(Some(sent_until))),
             last_data_send_age_ms: group.watermark.map(|watermark| age_ms(group.now, watermark)),
             standbys_ready: live.clone().filter(|session| session.role != Role::Primary).count(),
             registered_sessions: group.sessions.len(),

@@ -62,6 +62,8 @@ pub struct SessionStatus {
     pub live: bool,
     /// Its latest heartbeat, if it has sent one.
     pub beat: Option<BeatStatus>,
+    /// Up to when it sent data while it was Primary.
+    pub sent_until: Option<DateTime<Utc>>,
 }
 
 /// A session's latest heartbeat.
@@ -135,7 +137,8 @@ pub async fn read_status(
             groups.push(read_group(row, key, clock.now)?);
         }
         let (Some(group), Some(id)) = (groups.last_mut(), row.session_id()?) else { continue };
-        group.watermark = group.watermark.max(row.primary_sent_until()?);
+        let sent_until = row.primary_sent_until()?;
+        group.watermark = group.watermark.max(sent_until);
         let stored =
             Role::from_number(row.role()?).ok_or_else(|| WorkError::Inconsistent(format!("role of session '{id}'")))?;
         let beat = match row.percent_healthy_streams()? {
@@ -151,6 +154,7 @@ pub async fn read_status(
             role: now.role,
             role_changed_at: row.role_changed_at()?,
             live: now.is_live(),
+            sent_until,
             beat: beat.map(|(health, received_at, _)| {
                 let lease_left_ms = now.lease_left_us / 1_000;
                 BeatStatus { health, received_at, lease_left_ms }

@@ -15,7 +15,8 @@ use client_failover::access::AuthOptions;
 use client_failover::arbitration::Rules;
 use client_failover::config::{Database, Settings};
 use client_failover::failover::{EventOptions, FailoverOptions};
-use client_failover::http::{AllowedHosts, ConnectionOptions, HttpOptions};
+use client_failover::http::{AllowedHosts, ApiPaths, ConnectionOptions, HttpOptions, TenantApi};
+use client_failover::ids::{NamespaceId, NamespacePath, TenantId};
 use client_failover::postgres::{Postgres, PostgresOptions};
 use client_failover::serve::Service;
 use client_failover::store::histories::DatabaseHistory;
@@ -314,6 +315,13 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
             connections: ConnectionOptions { per_address: 20_000, ..ConnectionOptions::default() },
             lists_per_caller: 1_000,
             docs: true,
+            paths: ApiPaths {
+                tenant_api: TenantApi::Preview,
+                premises: NamespacePath {
+                    tenant: TenantId::parse("t").expect("a tenant"),
+                    namespace: NamespaceId::parse("n").expect("a namespace"),
+                },
+            },
             allowed_hosts: AllowedHosts::any(),
             hsts: true,
         },
