@@ -183,7 +183,7 @@ impl ApiError {
             ApiError::NoSuchRoute { path } => (
                 "There is no such path.",
                 format!("Nothing is served at '{path}'."),
-                "Groups are at /api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups.",
+                where_it_is(path),
             ),
             ApiError::MethodNotAllowed { allow } => (
                 "The path does not have this method.",
@@ -501,5 +501,18 @@ impl ResponseError for ApiError {
     /// Without its body, which needs the operation id: the middleware around everything writes it.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status())
+    }
+}
+
+/// Where that is served which somebody asks for at a path at which nothing is.
+fn where_it_is(path: &str) -> &'static str {
+    let path = path.to_ascii_lowercase();
+    if path.starts_with("/api/v1/configuration/") {
+        "The endpoint of an adapter is /api/v1/clientfailover on the premises, or \
+         /api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover."
+    } else if path.contains("/accesscontrol") {
+        "There are no lists of access control: who may do what is said by the roles of callers (auth, and the settings beside it)."
+    } else {
+        "Groups are at /api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups."
     }
 }

@@ -20,6 +20,7 @@ mod large_groups;
 mod limits;
 mod lists;
 mod neighbours;
+mod released;
 pub mod status;
 mod sweep;
 mod takeover;
