@@ -17,10 +17,10 @@ pub use connection::ConnectionOptions;
 use docs::Offers;
 use entry::Entry;
 pub use life::Life;
-pub use routing::{ApiPaths, TenantApi};
 use lists::Lists;
 use routes::RESOURCES;
 use routing::Table;
+pub use routing::{ApiPaths, TenantApi};
 pub use sites::AllowedHosts;
 
 mod connection;

@@ -180,11 +180,9 @@ impl ApiError {
             ApiError::BadRequest { reason, resolution } => {
                 ("The request cannot be understood.", reason.clone(), resolution)
             }
-            ApiError::NoSuchRoute { path } => (
-                "There is no such path.",
-                format!("Nothing is served at '{path}'."),
-                where_it_is(path),
-            ),
+            ApiError::NoSuchRoute { path } => {
+                ("There is no such path.", format!("Nothing is served at '{path}'."), where_it_is(path))
+            }
             ApiError::MethodNotAllowed { allow } => (
                 "The path does not have this method.",
                 format!("It has {allow}."),

@@ -229,10 +229,7 @@ pub static RESOURCES: [Resource; 35] = [
     },
     Resource {
         form: Form::Either,
-        templates: &[
-            Template(Namespace, "/groups/{groupid}/status"),
-            Template(Premises, "/groups/{groupid}/status"),
-        ],
+        templates: &[Template(Namespace, "/groups/{groupid}/status"), Template(Premises, "/groups/{groupid}/status")],
         counted_as: Route::GroupStatus,
         is_of_some_groups: false,
         operations: &[Operation::get("getStatus", READ, |asked| asked.of(status::of_group))

@@ -43,14 +43,22 @@ async fn a_group_goes_its_way(app: &TestApp, base: &str) {
     });
     assert_eq!(ask("POST", "/groups/G/clientsessions", Some(session.clone())).await, (201, fresh.clone()));
     assert_eq!(ask("POST", "/groups/G/clientsessions", Some(session)).await, (200, fresh));
-    let (status, answer) = ask("POST", "/groups/G/clientsessions/HOST-A1.OpcUa/heartbeat", Some(json!({
-        "FailoverScore": 100, "LastDataProcessedTime": "0001-01-01T00:00:00",
-    })))
+    let (status, answer) = ask(
+        "POST",
+        "/groups/G/clientsessions/HOST-A1.OpcUa/heartbeat",
+        Some(json!({
+            "FailoverScore": 100, "LastDataProcessedTime": "0001-01-01T00:00:00",
+        })),
+    )
     .await;
     assert_eq!((status, answer), (200, json!({"Role": 1, "LastDataProcessedTime": "0001-01-01T00:00:00Z"})));
-    let (_, answer) = ask("POST", "/groups/G/clientsessions/HOST-A1.OpcUa/heartbeat/", Some(json!({
-        "failoverstatus": 99.5, "LastDataProcessedTime": "2026-10-07T10:00:00.1234567Z",
-    })))
+    let (_, answer) = ask(
+        "POST",
+        "/groups/G/clientsessions/HOST-A1.OpcUa/heartbeat/",
+        Some(json!({
+            "failoverstatus": 99.5, "LastDataProcessedTime": "2026-10-07T10:00:00.1234567Z",
+        })),
+    )
     .await;
     assert_eq!(answer, json!({"Role": 1, "LastDataProcessedTime": "2026-10-07T10:00:00.123456Z"}));
     let (_, shown) = ask("GET", "/groups/G/clientsessions/HOST-A1.OpcUa", None).await;

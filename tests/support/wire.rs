@@ -171,7 +171,7 @@ async fn read_answer(stream: &mut BufReader<TcpStream>, has_body: bool) -> Optio
         return Box::pin(read_answer(stream, has_body)).await;
     }
     let mut body = Vec::new();
-    if has_body {
+    if has_body && status != StatusCode::NO_CONTENT {
         match headers.get("content-length").map(|length| length.to_str().expect("ASCII")) {
             Some(length) => read_exactly(stream, length.parse().expect("a number"), &mut body).await?,
             None if headers.contains_key("transfer-encoding") => loop {

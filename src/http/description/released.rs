@@ -115,10 +115,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
     .asks_the_database()
     .takes::<Registration>(
         schemas,
-        &[
-            ("As adapters do", json!({"Id": "HOST-A1.OpcUa", "Name": "HOST-A1 OpcUa"})),
-            ("Without an id", json!({})),
-        ],
+        &[("As adapters do", json!({"Id": "HOST-A1.OpcUa", "Name": "HOST-A1 OpcUa"})), ("Without an id", json!({}))],
     )
     .refuses_because(Refusal::NotFound, NO_GROUP)
     .refuses_because(
