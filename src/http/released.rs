@@ -50,6 +50,7 @@ pub async fn create_group(
 ) -> Result<HttpResponse, ApiError> {
     let (id, wanted) = read_configuration(&body)?;
     let path = GroupPath { parent, group: id.unwrap_or_else(GroupId::generate) };
+    can_be_asked_for(path.group.as_str())?;
     let done = failover.create_group(&caller, path.clone(), wanted).await?;
     let group = failover.find_group(&path).await?;
     Ok(HttpResponse::build(status_of(done)).json(GroupConfiguration::of(&group)))
@@ -88,6 +89,7 @@ pub async fn register(
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
     let (session, wanted) = sessions::read_registration(&body)?;
+    can_be_asked_for(session.as_str())?;
     let done = failover.register(&caller, &path, session.clone(), wanted).await?;
     let group = failover.find_group(&path).await?;
     let session = session_of(&group, &path, &session)?;
@@ -128,6 +130,23 @@ pub async fn heartbeat(
     let message = HeartbeatMessage { acting_as, term_seen, ..read_heartbeat(&body)? };
     let answer = failover.heartbeat(&caller, path, session, message).await?;
     Ok(sessions::write_answer(&answer, write_body(&answer)))
+}
+
+/// Refuses an id that its client could not ask for: adapters put ids into paths as they are. Their
+/// platform escapes spaces and letters, but not what means something in a URL, and such an id would
+/// be cut off, or be another one.
+fn can_be_asked_for(id: &str) -> Result<(), ApiError> {
+    let is_escape = |rest: &str| rest.len() >= 3 && rest.as_bytes()[1..3].iter().all(u8::is_ascii_hexdigit);
+    let found = id.char_indices().find(|(at, c)| matches!(c, '#' | '?') || *c == '%' && is_escape(&id[*at..]));
+    match found {
+        None => Ok(()),
+        Some((_, character)) => Err(ApiError::bad(
+            format!(
+                "Id is '{id}', and adapters do not escape the '{character}' in it: they would ask for something else."
+            ),
+            "Use an id without '#', '?' and '%'.",
+        )),
+    }
 }
 
 /// What a heartbeat of this form says. It has no time of its own: the service takes that of its

@@ -111,6 +111,10 @@ pub static RESOURCES: [Resource; 36] = [
             .described(description::released::delete_session),
             Operation::get("getClientSession", READ, |asked| asked.of(released::find_session))
                 .described(description::released::find_session),
+            // The released form has nothing with this method here, and so clients of the first one
+            // go on: of a registration they read the status alone.
+            Operation::heartbeat("sendHeartbeat", Permission::UseSessions, |asked| asked.of(sessions::heartbeat))
+                .described(description::sessions::heartbeat),
         ],
     },
     Resource {
@@ -142,6 +146,11 @@ pub static RESOURCES: [Resource; 36] = [
             .described(description::released::delete_group),
             Operation::get("getGroupConfiguration", READ, |asked| asked.of(released::find_group))
                 .described(description::released::find_group),
+            // How an operator changes a group. The released form has no such operation.
+            Operation::change("PUT", "putGroup", Permission::CreateGroups, Write::GroupChange, |asked| {
+                asked.of(groups::put)
+            })
+            .described(description::groups::put),
         ],
     },
     Resource {

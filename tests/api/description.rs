@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::support::credentials::{basic, create_key};
 use crate::support::described::Described;
 use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
+use crate::support::issuer::{Mood, SigningKey, TokenIssuer};
 use crate::support::sse::EventStream;
 use crate::support::wire::{Connection, Request};
 
@@ -36,7 +37,7 @@ async fn every_path_has_the_methods_that_are_described_and_no_others() {
     let app = TestApp::start().await;
     let described = Described::of(&app).await;
     let operations = described.operations();
-    assert_eq!(operations.len(), 31);
+    assert_eq!(operations.len(), 47);
     let mut ids: Vec<&str> = operations.iter().map(|operation| operation.id()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -76,8 +77,9 @@ async fn every_example_is_as_its_schema_says() {
         }
         for (status, answer) in operation.value["responses"].as_object().expect("answers") {
             let answer = described.resolve(answer);
-            let contents = answer["content"].as_object().expect("an answer has a body");
-            for content in contents.values() {
+            let contents = answer["content"].as_object();
+            assert_eq!(contents.is_none(), status == "204", "an answer has a body");
+            for content in contents.into_iter().flat_map(|contents| contents.values()) {
                 match content.get("example") {
                     Some(example) => judge(&content["schema"], example, format!("{} {status}", operation.id())),
                     None => lacking.push(format!("{} {status}", operation.id())),
@@ -144,9 +146,72 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
     ] {
         ask(Method::GET, &target, None).await;
     }
+    the_released_form(described, app).await;
     ask(Method::DELETE, &format!("{groups}/g/clientsessions/a"), None).await;
     ask(Method::DELETE, &format!("{groups}/g?force=true"), None).await;
     assert_ne!(ask(Method::GET, &format!("{groups}/g/transitions"), None).await, json!([]));
+}
+
+/// Every operation of the released form, on the premises, with what it is answered.
+async fn the_released_form(described: &Described, app: &TestReplica) {
+    let base = "/api/v1/clientfailover";
+    let data = json!({"from": "a test", "numbers": [1, 2.5]});
+    let group = json!({"Id": "released", "FailoverTimeout": "00:01:00", "AdditionalData": data});
+    let session = json!({"Id": "s", "Name": "S", "AdditionalData": data});
+    let beat = json!({"FailoverScore": 99.5, "LastDataProcessedTime": "2019-08-24T14:15:22.1234567Z"});
+    for (status, method, below, body) in [
+        (200, Method::GET, "", None),
+        (200, Method::GET, "/groups?skip=0&count=10", None),
+        (201, Method::POST, "/groups", Some(group.clone())),
+        (200, Method::POST, "/groups", Some(group.clone())),
+        (409, Method::POST, "/groups", Some(json!({"Id": "released", "AdditionalData": {}}))),
+        (400, Method::POST, "/groups", Some(json!({"Id": "a#b"}))),
+        (200, Method::PUT, "/groups/released", Some(group)),
+        (200, Method::GET, "/groups/released", None),
+        (404, Method::GET, "/groups/none", None),
+        (201, Method::POST, "/groups/released/clientsessions", Some(session.clone())),
+        (200, Method::POST, "/groups/released/clientsessions", Some(session)),
+        (409, Method::POST, "/groups/released/clientsessions", Some(json!({"Id": "s", "Name": null}))),
+        (404, Method::POST, "/groups/none/clientsessions", Some(json!({}))),
+        (200, Method::GET, "/groups/released/clientsessions", None),
+        (404, Method::GET, "/groups/none/clientsessions", None),
+        (200, Method::GET, "/groups/released/clientsessions/s", None),
+        (404, Method::GET, "/groups/released/clientsessions/none", None),
+        (200, Method::POST, "/groups/released/clientsessions/s/heartbeat", Some(beat.clone())),
+        (400, Method::POST, "/groups/released/clientsessions/s/heartbeat", Some(json!({"FailoverScore": 101}))),
+        (404, Method::POST, "/groups/released/clientsessions/none/heartbeat", Some(beat)),
+        (200, Method::POST, "/groups/released/clientsessions/s", Some(json!({"PercentHealthyStreams": 100}))),
+        (200, Method::GET, "/groups/released/clientsessions", None),
+        (200, Method::GET, "/groups/released/status", None),
+        (404, Method::GET, "/groups/none/status", None),
+        (409, Method::DELETE, "/groups/released", None),
+        (204, Method::DELETE, "/groups/released/clientsessions/s", None),
+        (404, Method::DELETE, "/groups/released/clientsessions/s", None),
+        (204, Method::DELETE, "/groups/released", None),
+        (404, Method::DELETE, "/groups/released", None),
+    ] {
+        let answer = described.exchange(app, method.clone(), &format!("{base}{below}"), body).await;
+        assert_eq!(answer.status, status, "{method} {below}: {}", answer.text);
+    }
+    let below_tenant = format!("{NAMESPACE}/groups/g/clientsessions/b/heartbeat");
+    described.exchange(app, Method::GET, NAMESPACE, None).await.expect_ok();
+    described.exchange(app, Method::POST, &below_tenant, Some(json!({"FailoverScore": 1}))).await.expect_ok();
+}
+
+/// Where tokens are to be had, with an issuer, without one, and while it is away.
+async fn issuer(described: &Described, without: &TestReplica) {
+    const PATH: &str = "/Identity/.well-known/openid-configuration";
+    described.exchange(without, Method::GET, PATH, None).await.expect_error(404);
+    let issuer = TokenIssuer::start(vec![SigningKey::ed().jwk("k")]).await;
+    for mood in [Mood::Failing, Mood::Good] {
+        issuer.set_mood(mood);
+        let database = TestDatabase::new().await;
+        let mut settings = settings(database.connect_options());
+        settings.auth = AuthOptions { oidc: Some(issuer.options()), ..AuthOptions::default() };
+        let app = TestReplica::start(settings).await;
+        let answer = described.exchange(&app, Method::GET, PATH, None).await;
+        assert_eq!(answer.status, if mood == Mood::Good { 200 } else { 503 });
+    }
 }
 
 /// The streams, which do not end: their heads, and every event that came of
@@ -368,7 +433,7 @@ async fn errors_of_the_database(described: &Described) {
             }
             let target = operation.path.replace("{groupid}", "g").replace("{sessionId}", "s");
             let target = target.replace("{tenantId}", "t").replace("{namespaceId}", "n");
-            let body = operation.value["requestBody"].is_object().then(|| json!({}));
+            let body = operation.value["requestBody"].is_object().then(|| json!({"FailoverScore": 1}));
             let answer = described.exchange(&app, operation.method.clone(), &target, body).await;
             assert!(answer.status.is_server_error(), "{}: {}", operation.id(), answer.text);
         }
@@ -407,8 +472,12 @@ async fn what_a_running_service_answers_is_described() {
     everything_that_succeeds(&described, &app).await;
     streams(&described, &app).await;
     keys(&described).await;
+    issuer(&described, &app).await;
     for operation in described.operations() {
-        assert!(described.seen().contains(&(operation.id().to_owned(), 200)), "{} was not seen", operation.id());
+        for status in operation.statuses().filter(|status| (200..300).contains(status)) {
+            let is_seen = described.seen().contains(&(operation.id().to_owned(), status));
+            assert!(is_seen, "{} {status} was not seen", operation.id());
+        }
     }
     errors_of_an_open_service(&described, &app).await;
     errors_of_the_door(&described).await;

@@ -33,9 +33,9 @@ async fn what_can_be_got_is_answered_to_head_alike_and_without_a_body() {
         .iter()
         .filter(|operation| operation.method == reqwest::Method::GET)
         .map(|operation| operation.path.replace("/api/v1/tenants/{tenantId}/namespaces/{namespaceId}", namespace))
-        .map(|path| path.replace("{groupid}", "g").replace("{tenantId}", "t"))
+        .map(|path| path.replace("{groupid}", "g").replace("{sessionId}", "s").replace("{tenantId}", "t"))
         .collect();
-    assert_eq!(paths.len(), 21);
+    assert_eq!(paths.len(), 29);
     for more in [
         "/",
         "/page/main.js",

@@ -221,7 +221,6 @@ async fn an_unknown_path_is_a_404_with_the_error_body() {
         "/api",
         "/api/v1",
         "/api/v2/tenants/t/namespaces/n/clientfailover/groups",
-        "/api/v1/tenants/t/namespaces/n/clientfailover",
         "/api/v1/tenants/t/namespaces/n/clientfailover/groupsx",
         "/api/v1/tenants//namespaces/n/clientfailover/groups",
         "/api/v1/tenants/t/namespaces//clientfailover/groups",

@@ -21,6 +21,7 @@ mod limits;
 mod lists;
 mod neighbours;
 mod released;
+mod released_logins;
 pub mod status;
 mod sweep;
 mod takeover;

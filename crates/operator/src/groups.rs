@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use client_failover_client::{ClientError, Scope, Service, parse};
 use client_failover_wire::ids::NamespacePath;
+use client_failover_wire::timeout::TICKS_PER_MS;
+use client_failover_wire::timespan;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -69,9 +71,19 @@ struct Group {
     id: String,
     name: Option<String>,
     description: Option<String>,
-    milliseconds: f64,
-    sessions: BTreeMap<String, IgnoredAny>,
-    clients: BTreeMap<String, Client>,
+    failover_timeout: String,
+    /// Not told where the released form of the API is set, nor are its clients.
+    sessions: Option<BTreeMap<String, IgnoredAny>>,
+    clients: Option<BTreeMap<String, Client>>,
+}
+
+impl Group {
+    fn timeout(&self) -> String {
+        match timespan::parse(&self.failover_timeout) {
+            Some(ticks) => timeout(ticks as f64 / TICKS_PER_MS as f64),
+            None => self.failover_timeout.clone(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -109,13 +121,15 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
         let is_last = group.is_none();
         if let Some(raw) = group {
             let group: Group = parse(raw.get())?;
-            let primary = group.clients.iter().find(|(_, client)| client.role == 1).map(|(id, _)| id.clone());
+            let timeout = group.timeout();
+            let mut clients = group.clients.iter().flatten();
+            let primary = clients.find(|(_, client)| client.role == 1).map(|(id, _)| id.clone());
             rows.push((
                 [
                     group.id,
-                    group.sessions.len().to_string(),
+                    group.sessions.map_or_else(|| NOTHING.to_owned(), |sessions| sessions.len().to_string()),
                     primary.unwrap_or_else(|| NOTHING.to_owned()),
-                    timeout(group.milliseconds),
+                    timeout,
                     group.name.unwrap_or_default(),
                 ],
                 Tone::Plain,
@@ -189,7 +203,7 @@ fn facts(group: &Group, status: &GroupStatus) -> Vec<(&'static str, String, Tone
         ("Group", format!("{}/{}/{}", status.tenant_id, status.namespace_id, status.group_id), Tone::Plain),
         ("Name", group.name.clone().unwrap_or_else(|| NOTHING.to_owned()), Tone::Plain),
         ("Description", group.description.clone().unwrap_or_else(|| NOTHING.to_owned()), Tone::Plain),
-        ("Timeout", timeout(group.milliseconds), Tone::Plain),
+        ("Timeout", group.timeout(), Tone::Plain),
         ("At risk", status.risk(), status.tone()),
         ("Primary", primary(status), Tone::Plain),
     ];
