@@ -32,7 +32,7 @@ pub async fn or(request: &HttpRequest, refusal: ApiError) -> ApiError {
 /// The same for an answer that is a refusal.
 pub async fn or_answer(request: &HttpRequest, answer: HttpResponse) -> HttpResponse {
     let error = answer.error().and_then(|error| error.as_error::<ApiError>());
-    if error.is_some_and(is_known_to_be_there) {
+    if !error.is_some_and(may_hide_it) {
         return answer;
     }
     match find(request).await {
@@ -41,10 +41,15 @@ pub async fn or_answer(request: &HttpRequest, answer: HttpResponse) -> HttpRespo
     }
 }
 
-/// Whether an error says, or follows from, what was found of the session.
-fn is_known_to_be_there(error: &ApiError) -> bool {
+/// Whether a heartbeat may be refused with that for a session that is not there. A body that was
+/// not read to its end is answered at once, for its connection does not wait.
+fn may_hide_it(error: &ApiError) -> bool {
     use FailoverError::{Denied, NoSuchGroup, NoSuchSession};
-    matches!(error, ApiError::Failover(NoSuchGroup { .. } | NoSuchSession { .. } | Denied(_)) | ApiError::Denied(_))
+    match error {
+        ApiError::Failover(error) => !matches!(error, NoSuchGroup { .. } | NoSuchSession { .. } | Denied(_)),
+        ApiError::BadRequest { .. } | ApiError::Defect { .. } => true,
+        _ => false,
+    }
 }
 
 /// That the session is not there, if that is known.

@@ -16,6 +16,7 @@ use crate::support::sse::EventStream;
 use crate::support::wire::{Connection, Request};
 
 const NAMESPACE: &str = "/api/v1/tenants/t/namespaces/n/clientfailover";
+const PREMISES: &str = "/api/v1/clientfailover";
 const MINUTE: i64 = 60_000;
 
 #[tokio::test]
@@ -154,7 +155,6 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
 
 /// Every operation of the released form, on the premises, with what it is answered.
 async fn the_released_form(described: &Described, app: &TestReplica) {
-    let base = "/api/v1/clientfailover";
     let data = json!({"from": "a test", "numbers": [1, 2.5]});
     let group = json!({"Id": "released", "FailoverTimeout": "00:01:00", "AdditionalData": data});
     let session = json!({"Id": "s", "Name": "S", "AdditionalData": data});
@@ -190,7 +190,7 @@ async fn the_released_form(described: &Described, app: &TestReplica) {
         (204, Method::DELETE, "/groups/released", None),
         (404, Method::DELETE, "/groups/released", None),
     ] {
-        let answer = described.exchange(app, method.clone(), &format!("{base}{below}"), body).await;
+        let answer = described.exchange(app, method.clone(), &format!("{PREMISES}{below}"), body).await;
         assert_eq!(answer.status, status, "{method} {below}: {}", answer.text);
     }
     let below_tenant = format!("{NAMESPACE}/groups/g/clientsessions/b/heartbeat");
@@ -325,7 +325,7 @@ async fn errors_of_an_open_service(described: &Described, app: &TestApp) {
         (400, Method::PUT, format!("{groups}/g"), Some(json!({"Id": "other"}))),
         (400, Method::DELETE, format!("{groups}/g?force=perhaps"), None),
         (400, Method::POST, format!("{groups}/g/clientsessions"), Some(json!({"Id": "a/b"}))),
-        (400, Method::POST, format!("{groups}/g/clientsessions/s"), Some(json!({"PercentHealthyStreams": 101}))),
+        (400, Method::POST, format!("{groups}/live/clientsessions/s"), Some(json!({"PercentHealthyStreams": 101}))),
         (400, Method::DELETE, format!("{groups}/g/clientsessions/{long}"), None),
         (400, Method::GET, format!("{groups}/g/transitions?since=yesterday"), None),
         (400, Method::GET, format!("{groups}/g/events?last-event-id=x"), None),
@@ -349,6 +349,17 @@ async fn errors_of_an_open_service(described: &Described, app: &TestApp) {
         (404, Method::DELETE, format!("{groups}/live/clientsessions/none"), None),
         (409, Method::POST, groups.clone(), Some(json!({"Id": "live", "Milliseconds": 1_000}))),
         (409, Method::DELETE, format!("{groups}/live"), None),
+        (400, Method::GET, format!("{PREMISES}/groups?skip=-1"), None),
+        (400, Method::GET, format!("{PREMISES}/groups/{long}"), None),
+        (400, Method::GET, format!("{PREMISES}/groups/{long}/status"), None),
+        (400, Method::PUT, format!("{PREMISES}/groups/g"), Some(json!({"Id": "other"}))),
+        (400, Method::DELETE, format!("{PREMISES}/groups/g?force=perhaps"), None),
+        (400, Method::GET, format!("{PREMISES}/groups/{long}/clientsessions"), None),
+        (400, Method::POST, format!("{PREMISES}/groups/g/clientsessions"), Some(json!({"Id": "a?b"}))),
+        (400, Method::GET, format!("{PREMISES}/groups/g/clientsessions/{long}"), None),
+        (400, Method::DELETE, format!("{PREMISES}/groups/g/clientsessions/{long}"), None),
+        (400, Method::POST, format!("{PREMISES}/groups/live/clientsessions/s"), Some(json!({"HeartbeatTime": 1}))),
+        (404, Method::POST, format!("{PREMISES}/groups/live/clientsessions/none"), Some(json!({}))),
         (409, Method::POST, format!("{groups}/live/clientsessions"), Some(json!({"Id": "s", "Name": "other"}))),
     ];
     for (status, method, target, body) in refused {
@@ -360,6 +371,12 @@ async fn errors_of_an_open_service(described: &Described, app: &TestApp) {
         (Method::PUT, format!("{groups}/g")),
         (Method::POST, format!("{groups}/live/clientsessions")),
         (Method::POST, format!("{groups}/live/clientsessions/s")),
+        (Method::POST, format!("{groups}/live/clientsessions/s/heartbeat")),
+        (Method::POST, format!("{PREMISES}/groups")),
+        (Method::PUT, format!("{PREMISES}/groups/g")),
+        (Method::POST, format!("{PREMISES}/groups/live/clientsessions")),
+        (Method::POST, format!("{PREMISES}/groups/live/clientsessions/s")),
+        (Method::POST, format!("{PREMISES}/groups/live/clientsessions/s/heartbeat")),
     ] {
         let large = Request::new(method.as_str(), &target).json(vec![b' '; 65 * 1024]);
         let other = Request::new(method.as_str(), &target).header("Content-Type", "text/plain").body("{}");

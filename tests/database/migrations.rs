@@ -20,7 +20,8 @@ async fn a_database_that_no_release_made_is_refused_with_what_to_do_about_it() {
     // As the last version before the first release would have left it.
     database
         .execute(
-            "UPDATE refinery_schema_history SET name = 'groups_sessions_heartbeats', checksum = '1' WHERE version = 1;
+            "DELETE FROM refinery_schema_history WHERE version > 1;
+             UPDATE refinery_schema_history SET name = 'groups_sessions_heartbeats', checksum = '1';
              INSERT INTO refinery_schema_history SELECT 21, 'statements_for_several_servers', applied_on, '2'
              FROM refinery_schema_history",
         )

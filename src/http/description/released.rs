@@ -172,7 +172,7 @@ pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
         schemas,
         &[
             ("All is well", json!({"FailoverScore": 100, "LastDataProcessedTime": "2026-11-23T03:12:03.1234567Z"})),
-            ("No data yet", json!({"FailoverScore": 50, "LastDataProcessedTime": "0001-01-01T00:00:00"})),
+            ("No data yet", json!({"FailoverScore": 50})),
         ],
     )
     .refuses_because(Refusal::NotAllowed, "The caller may not use sessions there, or the session is bound to another.")

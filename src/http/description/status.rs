@@ -40,6 +40,7 @@ fn a_group() -> Value {
         "InDoubtUntil": null,
         "Term": 7,
         "LastDataSendTime": "2026-11-23T03:15:11Z",
+        "LastDataProcessedTime": "2026-11-23T03:15:11Z",
         "LastDataSendAgeMs": 4_300,
         "StandbysReady": 1,
         "RegisteredSessions": 2,
