@@ -49,6 +49,7 @@ mod longer_leases;
 mod options;
 mod outcome;
 pub mod refusals;
+mod rhythm;
 pub mod risks;
 mod room;
 mod turns;

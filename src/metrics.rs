@@ -350,6 +350,16 @@ pub struct Counted {
     pub groups_with_unhealthy_primary: i64,
     /// Groups that changed their Primary several times of late.
     pub groups_flapping: i64,
+    /// Groups in which two clients seem to heartbeat as one session.
+    pub groups_with_same_id_twice: i64,
+    /// Groups whose Primary has reported no newer data for long.
+    pub groups_with_data_standing_still: i64,
+    /// Groups with a session whose times are ahead of the clock.
+    pub groups_with_clock_ahead: i64,
+    /// Groups with a session that heartbeats more seldom than every half timeout.
+    pub groups_with_seldom_heartbeats: i64,
+    /// Groups with more live sessions than two pairs have.
+    pub groups_with_many_sessions: i64,
     /// Groups in which somebody may act on a lease that was lost with a history of the database.
     pub groups_in_doubt: i64,
     /// Sessions.

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::risks::{FLAPPING_GRANTS, FLAPPING_SPAN, Looked, Risk, risks};
+use super::risks::{FLAPPING_GRANTS, FLAPPING_SPAN, Looked, Risk, most_seen, risks};
 use super::{Failover, FailoverError, no_such_group};
-use crate::arbitration::Role;
+use crate::arbitration::{FailoverTimeout, Role};
 use crate::ids::{GroupPath, Groups};
 use crate::metrics::{self, Counted};
 use crate::store::events;
@@ -59,14 +59,8 @@ pub struct NamespaceCount {
     pub groups: i64,
     /// Groups at risk.
     pub at_risk: i64,
-    /// Groups with sessions and without a Primary.
-    pub no_primary: i64,
-    /// Groups with a Primary and nobody to take over.
-    pub no_standby: i64,
-    /// Groups whose Primary is ill.
-    pub primary_unhealthy: i64,
-    /// Groups that change their Primary all the time.
-    pub flapping: i64,
+    /// Groups with each of the risks, in their order.
+    by_risk: [i64; Risk::ALL.len()],
     /// Groups in which somebody may act on a lease that was lost with a history of the database.
     pub in_doubt: i64,
     /// Registered sessions.
@@ -76,13 +70,18 @@ pub struct NamespaceCount {
 }
 
 impl NamespaceCount {
+    /// Groups with that risk.
+    pub fn with(&self, risk: Risk) -> i64 {
+        // Each is at the place of its number.
+        self.by_risk[risk as usize]
+    }
+
     fn note(&mut self, row: &CensusRow, risks: &[Risk]) {
         self.groups += 1;
         self.at_risk += i64::from(!risks.is_empty());
-        self.no_primary += i64::from(risks.contains(&Risk::NoPrimary));
-        self.no_standby += i64::from(risks.contains(&Risk::NoStandby));
-        self.primary_unhealthy += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
-        self.flapping += i64::from(risks.contains(&Risk::Flapping));
+        for risk in risks {
+            self.by_risk[*risk as usize] += 1;
+        }
         self.in_doubt += i64::from(row.is_in_doubt);
         self.sessions += row.sessions;
         self.live_sessions += row.lease_ages.len() as i64;
@@ -113,11 +112,14 @@ impl Census {
         let live = row.lease_ages.len() as i64;
         let is_flapping = self.flapping.contains(&row.group_key);
         let risks = risks(Looked {
+            // One that is out of bounds is nobody's: nothing is decided on its group.
+            timeout: FailoverTimeout::from_ticks(row.failover_timeout_ticks).unwrap_or(FailoverTimeout::DEFAULT),
             sessions: row.sessions,
             live,
             primary_health: row.primary_health,
             is_handing_over: row.is_handing_over,
             is_flapping,
+            seen: row.seen(),
         });
         let counted = &mut self.counted;
         counted.groups += 1;
@@ -126,6 +128,15 @@ impl Census {
         counted.groups_without_live_session += i64::from(live == 0);
         counted.groups_with_unhealthy_primary += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
         counted.groups_flapping += i64::from(is_flapping);
+        for (count, risk) in [
+            (&mut counted.groups_with_same_id_twice, Risk::SameIdTwice),
+            (&mut counted.groups_with_data_standing_still, Risk::DataStandsStill),
+            (&mut counted.groups_with_clock_ahead, Risk::ClockAhead),
+            (&mut counted.groups_with_seldom_heartbeats, Risk::SeldomHeartbeats),
+            (&mut counted.groups_with_many_sessions, Risk::ManySessions),
+        ] {
+            *count += i64::from(risks.contains(&risk));
+        }
         counted.groups_in_doubt += i64::from(row.is_in_doubt);
         counted.sessions += row.sessions;
         counted.live_sessions += live;
@@ -393,11 +404,13 @@ impl Failover {
             f64::try_from(beat.health).unwrap_or_default()
         });
         risks(Looked {
+            timeout: group.timeout,
             sessions: group.sessions.len() as i64,
             live: live as i64,
             primary_health: health,
             is_handing_over: group.handover_from.is_some(),
             is_flapping: census.flapping.contains(&group.key),
+            seen: most_seen(&group.sessions),
         })
     }
 
@@ -469,11 +482,16 @@ mod tests {
                 tenant_id: "t".to_owned(),
                 namespace_id: "n".to_owned(),
                 group_id: format!("{number:06}"),
+                failover_timeout_ticks: FailoverTimeout::DEFAULT.ticks(),
                 sessions: 2,
                 lease_ages: vec![0],
                 primary_health: (number < 2 * MAX_KEPT).then_some(100.0),
                 is_handing_over: false,
                 is_in_doubt: false,
+                signs_of_two: 0,
+                late_in_a_row: 0,
+                still_s: None,
+                ahead_s: 0.0,
             });
         }
         census.shorten();

@@ -5,12 +5,28 @@
 
 use std::time::Duration;
 
+use crate::arbitration::FailoverTimeout;
+use crate::store::status::{Seen, SessionStatus};
+
 /// Below this, in per cent, a Primary counts as unhealthy.
 pub const UNHEALTHY_BELOW: f64 = 90.0;
 /// A group flaps if Primary was granted so often within so long.
 pub const FLAPPING_GRANTS: i64 = 4;
 /// See [`FLAPPING_GRANTS`].
 pub const FLAPPING_SPAN: Duration = Duration::from_secs(600);
+/// From so many signs on a session counts as two clients: see `signs_of_two` in the table.
+pub const SIGNS_OF_TWO: i16 = 8;
+/// A Primary's data stands still that has not moved for so many timeouts, and for so long.
+pub const STILL_TIMEOUTS: i64 = 5;
+/// See [`STILL_TIMEOUTS`].
+pub const STILL_AT_LEAST: Duration = Duration::from_secs(300);
+/// A session's clock is ahead if it is so by half a timeout, and by so much: a standby keeps the
+/// data of as long, and drops what is older.
+pub const AHEAD_AT_LEAST: Duration = Duration::from_secs(5);
+/// Heartbeats are seldom if so many in a row were late.
+pub const LATE_IN_A_ROW: i16 = 4;
+/// More live sessions than this are more than two pairs.
+pub const TWO_PAIRS: i64 = 4;
 
 /// Why a group needs a look, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,11 +39,68 @@ pub enum Risk {
     PrimaryUnhealthy,
     /// Primary changes hands all the time.
     Flapping,
+    /// Two clients seem to heartbeat as one session, so that both are told its role.
+    SameIdTwice,
+    /// Its Primary heartbeats, and reports no newer data.
+    DataStandsStill,
+    /// A session says times that are ahead of the clock.
+    ClockAhead,
+    /// A session heartbeats clearly more seldom than every half timeout.
+    SeldomHeartbeats,
+    /// More sessions are live than two pairs have.
+    ManySessions,
+}
+
+impl Risk {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Risk; 9] = [
+        Risk::NoPrimary,
+        Risk::NoStandby,
+        Risk::PrimaryUnhealthy,
+        Risk::Flapping,
+        Risk::SameIdTwice,
+        Risk::DataStandsStill,
+        Risk::ClockAhead,
+        Risk::SeldomHeartbeats,
+        Risk::ManySessions,
+    ];
+
+    /// As it is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Risk::NoPrimary => "NoPrimary",
+            Risk::NoStandby => "NoStandby",
+            Risk::PrimaryUnhealthy => "PrimaryUnhealthy",
+            Risk::Flapping => "Flapping",
+            Risk::SameIdTwice => "SameIdTwice",
+            Risk::DataStandsStill => "DataStandsStill",
+            Risk::ClockAhead => "ClockAhead",
+            Risk::SeldomHeartbeats => "SeldomHeartbeats",
+            Risk::ManySessions => "ManySessions",
+        }
+    }
+}
+
+/// What is seen of a session; nothing of one that is silent.
+pub fn seen_of(session: &SessionStatus) -> Seen {
+    session.beat.filter(|_| session.live).map_or_else(Seen::default, |beat| beat.seen)
+}
+
+/// The most that is seen of any of these.
+pub(super) fn most_seen(sessions: &[SessionStatus]) -> Seen {
+    sessions.iter().map(seen_of).fold(Seen::default(), |most, seen| Seen {
+        signs_of_two: most.signs_of_two.max(seen.signs_of_two),
+        late_in_a_row: most.late_in_a_row.max(seen.late_in_a_row),
+        still_us: most.still_us.max(seen.still_us),
+        ahead_us: most.ahead_us.max(seen.ahead_us),
+    })
 }
 
 /// What the risks of a group are told by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Looked {
+    /// Its timeout.
+    pub(super) timeout: FailoverTimeout,
     /// Registered sessions.
     pub(super) sessions: i64,
     /// How many of them are live.
@@ -38,11 +111,13 @@ pub(super) struct Looked {
     pub(super) is_handing_over: bool,
     /// Whether Primary was granted as often of late.
     pub(super) is_flapping: bool,
+    /// What is seen of its live sessions.
+    pub(super) seen: Seen,
 }
 
 /// The risks of a group, the most urgent first.
 pub(super) fn risks(looked: Looked) -> Vec<Risk> {
-    let Looked { sessions, live, primary_health, is_handing_over, is_flapping } = looked;
+    let Looked { timeout, sessions, live, primary_health, is_handing_over, is_flapping, seen } = looked;
     let mut risks = Vec::new();
     match primary_health {
         // Planned, and over within the lease of the one before, who may act until it has heard of
@@ -63,7 +138,25 @@ pub(super) fn risks(looked: Looked) -> Vec<Risk> {
     if is_flapping {
         risks.push(Risk::Flapping);
     }
+    risks.extend(of_session(seen, timeout));
+    if live > TWO_PAIRS {
+        risks.push(Risk::ManySessions);
+    }
     risks
+}
+
+/// The risks that are told by single sessions, of one in a group of that timeout.
+pub fn of_session(seen: Seen, timeout: FailoverTimeout) -> impl Iterator<Item = Risk> {
+    let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    let still_from_us = timeout.micros().saturating_mul(STILL_TIMEOUTS).max(micros(STILL_AT_LEAST));
+    let ahead_from_us = (timeout.micros() / 2).max(micros(AHEAD_AT_LEAST));
+    let told = [
+        (Risk::SameIdTwice, seen.signs_of_two >= SIGNS_OF_TWO),
+        (Risk::DataStandsStill, seen.still_us.is_some_and(|still_us| still_us > still_from_us)),
+        (Risk::ClockAhead, seen.ahead_us > ahead_from_us),
+        (Risk::SeldomHeartbeats, seen.late_in_a_row >= LATE_IN_A_ROW),
+    ];
+    told.into_iter().filter(|(_, holds)| *holds).map(|(risk, _)| risk)
 }
 
 #[cfg(test)]
@@ -85,8 +178,58 @@ mod tests {
             (2, 2, Some(90.0), false, false, vec![]),
             (3, 3, Some(100.0), false, true, vec![Risk::Flapping]),
         ] {
-            let looked = Looked { sessions, live, primary_health, is_handing_over, is_flapping };
+            let (timeout, seen) = (FailoverTimeout::DEFAULT, Seen::default());
+            let looked = Looked { timeout, sessions, live, primary_health, is_handing_over, is_flapping, seen };
             assert_eq!(risks(looked), expected, "{looked:?}");
         }
+    }
+
+    #[test]
+    fn what_single_sessions_show_comes_behind_that_and_each_has_its_bound() {
+        const MINUTE: i64 = 60_000_000;
+        let none = Seen::default();
+        for (timeout_s, live, seen, expected) in [
+            (60, 4, none, vec![]),
+            (60, 5, none, vec![Risk::ManySessions]),
+            (
+                60,
+                2,
+                Seen { signs_of_two: 7, late_in_a_row: 3, still_us: Some(5 * MINUTE), ahead_us: MINUTE / 2 },
+                vec![],
+            ),
+            (60, 2, Seen { signs_of_two: 8, ..none }, vec![Risk::SameIdTwice]),
+            (60, 2, Seen { late_in_a_row: 4, ..none }, vec![Risk::SeldomHeartbeats]),
+            (60, 2, Seen { still_us: Some(5 * MINUTE + 1), ..none }, vec![Risk::DataStandsStill]),
+            (60, 2, Seen { ahead_us: MINUTE / 2 + 1, ..none }, vec![Risk::ClockAhead]),
+            // Of a short timeout five are soon over, and of a long one half is much.
+            (1, 2, Seen { still_us: Some(5 * MINUTE), ahead_us: 5_000_000, ..none }, vec![]),
+            (1, 2, Seen { ahead_us: 5_000_001, ..none }, vec![Risk::ClockAhead]),
+            (600, 2, Seen { still_us: Some(50 * MINUTE), ahead_us: 5 * MINUTE, ..none }, vec![]),
+            (
+                60,
+                5,
+                Seen { signs_of_two: 16, late_in_a_row: 8, still_us: Some(6 * MINUTE), ahead_us: MINUTE },
+                Risk::ALL[4..].to_vec(),
+            ),
+        ] {
+            let timeout = FailoverTimeout::from_ticks(timeout_s * 10_000_000).expect("it is one");
+            let primary_health = Some(100.0);
+            let looked = Looked {
+                timeout,
+                sessions: live,
+                live,
+                primary_health,
+                is_handing_over: false,
+                is_flapping: false,
+                seen,
+            };
+            assert_eq!(risks(looked), expected, "{looked:?}");
+        }
+    }
+
+    #[test]
+    fn each_risk_is_at_the_place_of_its_number() {
+        assert!(Risk::ALL.iter().enumerate().all(|(place, risk)| *risk as usize == place));
+        assert!(Risk::ALL.is_sorted());
     }
 }

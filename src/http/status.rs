@@ -18,7 +18,7 @@ use super::query;
 use super::values::{IdText, MAX_DESCRIPTION_CHARS, Milliseconds, Percent, RoleNumber};
 use crate::arbitration::Role;
 use crate::failover::census::{CountedThere, StatusPage, StatusQuery};
-use crate::failover::risks::Risk;
+use crate::failover::risks::{self, Risk};
 use crate::failover::{Caller, Failover, FailoverError};
 use crate::ids::{Groups, NamespacePath};
 use crate::metrics;
@@ -172,6 +172,16 @@ struct CountedBody {
     primary_unhealthy: i64,
     /// Those that changed their Primary several times of late.
     flapping: i64,
+    /// Those in which two clients seem to heartbeat as one session.
+    same_id_twice: i64,
+    /// Those whose Primary reports no newer data.
+    data_stands_still: i64,
+    /// Those with a session whose times are ahead of the service's clock.
+    clock_ahead: i64,
+    /// Those with a session that heartbeats clearly more seldom than every half timeout.
+    seldom_heartbeats: i64,
+    /// Those with more live sessions than two pairs have.
+    many_sessions: i64,
     /// Those in which only a session that says it acts is told that it is Primary, for the database
     /// has a new history.
     in_doubt: i64,
@@ -188,10 +198,15 @@ impl CountedBody {
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             groups: count.groups,
             at_risk: count.at_risk,
-            no_primary: count.no_primary,
-            no_standby: count.no_standby,
-            primary_unhealthy: count.primary_unhealthy,
-            flapping: count.flapping,
+            no_primary: count.with(Risk::NoPrimary),
+            no_standby: count.with(Risk::NoStandby),
+            primary_unhealthy: count.with(Risk::PrimaryUnhealthy),
+            flapping: count.with(Risk::Flapping),
+            same_id_twice: count.with(Risk::SameIdTwice),
+            data_stands_still: count.with(Risk::DataStandsStill),
+            clock_ahead: count.with(Risk::ClockAhead),
+            seldom_heartbeats: count.with(Risk::SeldomHeartbeats),
+            many_sessions: count.with(Risk::ManySessions),
             in_doubt: count.in_doubt,
             registered_sessions: count.sessions,
             live_sessions: count.live_sessions,
@@ -347,6 +362,21 @@ struct SessionBody<'a> {
     heartbeat_age_ms: Option<i64>,
     /// How long its lease lasts; less than zero if it has run out.
     lease_left_ms: Option<i64>,
+    /// The risks of its group that are told by it.
+    #[schemars(with = "Vec<RiskText>")]
+    risks: Vec<&'static str>,
+    /// How long after the one before its latest heartbeat came. Null where that says nothing: it is
+    /// the first, the service was away, or the timeout was another.
+    #[schemars(range(min = 0))]
+    heartbeat_interval_ms: Option<i64>,
+    /// Of the Primary: for how long it had reported no newer data at its latest heartbeat. Null of
+    /// others, and where it never reported any.
+    #[schemars(range(min = 0))]
+    data_still_ms: Option<i64>,
+    /// By how much a time in its latest heartbeat was ahead of the service's clock; 0 if none was,
+    /// and null until the first.
+    #[schemars(range(min = 0))]
+    clock_ahead_ms: Option<i64>,
 }
 
 /// A risk, for the description of the API.
@@ -358,11 +388,10 @@ impl JsonSchema for RiskText {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let risks = [Risk::NoPrimary, Risk::NoStandby, Risk::PrimaryUnhealthy, Risk::Flapping];
         json_schema!({
             "type": "string",
-            "enum": risks.map(risk_text),
-            "description": "NoPrimary: nobody is Primary, and no handover is under way. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes.",
+            "enum": Risk::ALL.map(Risk::name),
+            "description": "NoPrimary: nobody is Primary, and no handover is under way. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes. SameIdTwice: the heartbeats of a session look like those of two clients. DataStandsStill: the Primary reports no newer data for five timeouts, and for five minutes. ClockAhead: a time that a session says is ahead of the service's clock by half a timeout, and by 5 s. SeldomHeartbeats: a session sends them clearly more seldom than every half timeout. ManySessions: more than four are live.",
         })
     }
 }
@@ -381,7 +410,7 @@ impl<'a> GroupBody<'a> {
             description: None,
             failover_timeout: timespan::format(group.timeout.ticks()),
             milliseconds: Milliseconds(group.timeout),
-            risks: risks.iter().map(|risk| risk_text(*risk)).collect(),
+            risks: risks.iter().map(|risk| risk.name()).collect(),
             primary: primary.map(|session| session.id.as_str()),
             primary_since: primary.map(|session| datetime::format(Some(session.role_changed_at))),
             pending_primary: holder(Role::PendingPrimary).map(|session| session.id.as_str()),
@@ -396,14 +425,14 @@ impl<'a> GroupBody<'a> {
             standbys_ready: live.clone().filter(|session| session.role != Role::Primary).count(),
             registered_sessions: group.sessions.len(),
             live_sessions: live.count(),
-            sessions: sessions.map(|session| SessionBody::of(session, group.now)).collect::<Result<_, _>>()?,
+            sessions: sessions.map(|session| SessionBody::of(session, group)).collect::<Result<_, _>>()?,
             time: datetime::format(Some(group.now)),
         })
     }
 }
 
 impl<'a> SessionBody<'a> {
-    fn of(session: &'a SessionStatus, now: DateTime<Utc>) -> Result<SessionBody<'a>, ApiError> {
+    fn of(session: &'a SessionStatus, group: &GroupStatus) -> Result<SessionBody<'a>, ApiError> {
         // As raw text: a decimal keeps the digits that the client sent.
         let health = session.beat.map(|beat| RawValue::from_string(beat.health.to_string())).transpose();
         Ok(SessionBody {
@@ -413,21 +442,16 @@ impl<'a> SessionBody<'a> {
             role_since: datetime::format(Some(session.role_changed_at)),
             live: session.live,
             percent_healthy_streams: health.map_err(|error| ApiError::Defect { cause: error.to_string() })?,
-            heartbeat_age_ms: session.beat.map(|beat| age_ms(now, beat.received_at)),
+            heartbeat_age_ms: session.beat.map(|beat| age_ms(group.now, beat.received_at)),
             lease_left_ms: session.beat.map(|beat| beat.lease_left_ms),
+            risks: risks::of_session(risks::seen_of(session), group.timeout).map(Risk::name).collect(),
+            heartbeat_interval_ms: session.beat.and_then(|beat| beat.interval_ms),
+            data_still_ms: session.beat.and_then(|beat| beat.seen.still_us).map(|us| us / 1_000),
+            clock_ahead_ms: session.beat.map(|beat| beat.seen.ahead_us / 1_000),
         })
     }
 }
 
 fn age_ms(now: DateTime<Utc>, then: DateTime<Utc>) -> i64 {
     (now - then).num_milliseconds().max(0)
-}
-
-fn risk_text(risk: Risk) -> &'static str {
-    match risk {
-        Risk::NoPrimary => "NoPrimary",
-        Risk::NoStandby => "NoStandby",
-        Risk::PrimaryUnhealthy => "PrimaryUnhealthy",
-        Risk::Flapping => "Flapping",
-    }
 }

@@ -174,6 +174,27 @@ fn render_counted(text: &mut String) {
         ),
         ("groups_flapping", "Groups that changed their Primary several times in ten minutes.", counted.groups_flapping),
         (
+            "groups_with_same_id_twice",
+            "Groups in which two clients seem to heartbeat as one session.",
+            counted.groups_with_same_id_twice,
+        ),
+        (
+            "groups_with_data_standing_still",
+            "Groups whose Primary reports no newer data for five timeouts and five minutes.",
+            counted.groups_with_data_standing_still,
+        ),
+        (
+            "groups_with_clock_ahead",
+            "Groups with a session whose times are ahead of the clock by half a timeout and 5 s.",
+            counted.groups_with_clock_ahead,
+        ),
+        (
+            "groups_with_seldom_heartbeats",
+            "Groups with a session that sends heartbeats clearly more seldom than every half timeout.",
+            counted.groups_with_seldom_heartbeats,
+        ),
+        ("groups_with_many_sessions", "Groups with more than four live sessions.", counted.groups_with_many_sessions),
+        (
             "groups_in_doubt",
             "Groups in which only a session that says it acts is Primary, for the database has a new history.",
             counted.groups_in_doubt,

@@ -30,6 +30,8 @@ pub struct StoredGroup {
     pub session_ids: Vec<String>,
     /// Who registered each of them, where that was noted.
     registrants: Vec<Option<Box<str>>>,
+    /// What their latest heartbeats are followed by, in the same order.
+    pub noted: Vec<Noted>,
     /// The changes of roles, in order.
     pub trace: Vec<Transition>,
     /// Heartbeats to be written, by session: the latest counts.
@@ -44,6 +46,31 @@ pub struct ReportedTimes {
     pub heartbeat_time: DateTime<Utc>,
     /// The time of the last data it sent, uncut.
     pub last_data_send_time: Option<DateTime<Utc>>,
+}
+
+/// What is noted of a session's latest heartbeat beside what roles are decided on, for the next one
+/// to be compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// The time of the last data that it said.
+    pub data_sent_until: Option<Instant>,
+    /// How it came.
+    pub rhythm: Rhythm,
+}
+
+/// How a session's heartbeats come, and whether its data moves: computed from one to the next, and
+/// kept with the latest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rhythm {
+    /// When the data that it said was first said; `None` while it never said any.
+    pub data_moved_at: Option<Instant>,
+    /// How long after the one before it came, in thousandths of the timeout; 0 where that says
+    /// nothing.
+    pub interval_permille: i16,
+    /// How many of the latest came late.
+    pub late_in_a_row: i16,
+    /// How much they look like those of two clients with one id.
+    pub signs_of_two: i16,
 }
 
 /// What was there before, to tell what changed.

@@ -75,6 +75,10 @@ pub struct BeatStatus {
     pub received_at: DateTime<Utc>,
     /// How long its lease still lasts, in milliseconds; 0 once it has run out.
     pub lease_left_ms: i64,
+    /// How long after the one before it came, in milliseconds; `None` where that says nothing.
+    pub interval_ms: Option<i64>,
+    /// What risks are told by.
+    pub seen: Seen,
 }
 
 row! {
@@ -99,6 +103,12 @@ row! {
         received_at: DateTime<Utc> = "h.received_at",
         lease_until: DateTime<Utc> = "h.lease_until",
         primary_sent_until: Option<DateTime<Utc>> = "h.primary_sent_until",
+        heartbeat_time: DateTime<Utc> = "h.heartbeat_time",
+        last_data_send_time: Option<DateTime<Utc>> = "h.last_data_send_time",
+        data_moved_at: Option<DateTime<Utc>> = "h.data_moved_at",
+        interval_permille: i16 = "h.interval_permille",
+        late_in_a_row: i16 = "h.late_in_a_row",
+        signs_of_two: i16 = "h.signs_of_two",
     }
 }
 
@@ -148,6 +158,19 @@ pub async fn read_status(
         let lease =
             beat.map(|(_, received_at, until)| Lease { received_at: instant(received_at), until: instant(until) });
         let now = true_now(stored, lease, at);
+        let beat = match beat {
+            None => None,
+            Some((health, received_at, _)) => {
+                let interval_us = i64::from(row.interval_permille()?) * group.timeout.micros() / 1_000;
+                Some(BeatStatus {
+                    health,
+                    received_at,
+                    lease_left_ms: now.lease_left_us / 1_000,
+                    interval_ms: (interval_us > 0).then_some(interval_us / 1_000),
+                    seen: read_seen(row, now.role)?,
+                })
+            }
+        };
         group.sessions.push(SessionStatus {
             id,
             name: row.session_name()?,
@@ -155,10 +178,7 @@ pub async fn read_status(
             role_changed_at: row.role_changed_at()?,
             live: now.is_live(),
             sent_until,
-            beat: beat.map(|(health, received_at, _)| {
-                let lease_left_ms = now.lease_left_us / 1_000;
-                BeatStatus { health, received_at, lease_left_ms }
-            }),
+            beat,
         });
     }
     for group in &mut groups {
@@ -171,6 +191,25 @@ pub async fn read_status(
         group.sessions.sort_by_key(|session| (rank(session), session.beat.map(|beat| std::cmp::Reverse(beat.health))));
     }
     Ok(groups)
+}
+
+/// What is seen of a session with a heartbeat.
+fn read_seen(row: StatusRow<'_>, role: Role) -> Result<Seen, WorkError> {
+    let received_at = instant(row.received_at()?);
+    let since = |then: DateTime<Utc>| received_at.0.saturating_sub(instant(then).0);
+    // Whoever was just made Primary has had no time to send anything.
+    let stands_since = row.data_moved_at()?.filter(|_| role == Role::Primary);
+    let stands_since = match stands_since {
+        None => None,
+        Some(moved_at) => Some(moved_at.max(row.role_changed_at()?)),
+    };
+    let said = row.last_data_send_time()?.max(Some(row.heartbeat_time()?));
+    Ok(Seen {
+        signs_of_two: row.signs_of_two()?,
+        late_in_a_row: row.late_in_a_row()?,
+        still_us: stands_since.map(|then| since(then).max(0)),
+        ahead_us: said.map_or(0, |said| since(said).saturating_neg().max(0)),
+    })
 }
 
 fn read_group(row: StatusRow<'_>, key: Uuid, now: DateTime<Utc>) -> Result<GroupStatus, WorkError> {
@@ -286,6 +325,20 @@ pub async fn find_changed_since(
     Ok(sqlx::query_scalar(query).bind(event_id).bind(limit).fetch_all(connection).await?)
 }
 
+/// What is seen of a live session; or the most that is seen of any of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// How much its heartbeats look like those of two clients.
+    pub signs_of_two: i16,
+    /// How many of them were late in a row.
+    pub late_in_a_row: i16,
+    /// Of the Primary: for how long it has reported no newer data, in microseconds; `None` where it
+    /// never reported any.
+    pub still_us: Option<i64>,
+    /// By how much a time that it says is ahead of the clock, in microseconds.
+    pub ahead_us: i64,
+}
+
 /// What a census notes of a group.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct CensusRow {
@@ -297,6 +350,8 @@ pub struct CensusRow {
     pub namespace_id: String,
     /// Its id.
     pub group_id: String,
+    /// Its timeout.
+    pub failover_timeout_ticks: i64,
     /// Registered sessions.
     pub sessions: i64,
     /// For each live session the part of its lease that is over: 0 for under a quarter, to 3 for
@@ -308,6 +363,49 @@ pub struct CensusRow {
     pub is_handing_over: bool,
     /// Whether somebody may act on a lease that was lost with a history of the database.
     pub is_in_doubt: bool,
+    /// Of its live sessions the most of each of what is [`Seen`].
+    pub signs_of_two: i16,
+    /// See there.
+    pub late_in_a_row: i16,
+    /// See there; in seconds.
+    pub still_s: Option<f64>,
+    /// See there; in seconds.
+    pub ahead_s: f64,
+}
+
+impl CensusRow {
+    /// What is seen of its live sessions.
+    pub fn seen(&self) -> Seen {
+        let micros = |seconds: f64| (seconds * 1e6) as i64;
+        Seen {
+            signs_of_two: self.signs_of_two,
+            late_in_a_row: self.late_in_a_row,
+            still_us: self.still_s.map(micros),
+            ahead_us: micros(self.ahead_s),
+        }
+    }
+}
+
+/// What is [`Seen`], of the live sessions of a group, by that clock.
+macro_rules! seen_columns {
+    ($now:literal) => {
+        concat!(
+            ", coalesce(max(m.signs_of_two) FILTER (WHERE m.ends > ",
+            $now,
+            "), 0::smallint) AS signs_of_two,
+            coalesce(max(m.late_in_a_row) FILTER (WHERE m.ends > ",
+            $now,
+            "), 0::smallint) AS late_in_a_row,
+            date_part('epoch', max(greatest(interval '0', m.received_at - greatest(m.data_moved_at, m.role_changed_at)))
+                FILTER (WHERE m.role = 1 AND m.data_moved_at IS NOT NULL AND m.ends > ",
+            $now,
+            ")) AS still_s,
+            coalesce(greatest(0, date_part('epoch', max(greatest(m.heartbeat_time, m.last_data_send_time) - m.received_at)
+                FILTER (WHERE m.ends > ",
+            $now,
+            "))), 0) AS ahead_s"
+        )
+    };
 }
 
 /// The next groups in order of key, with what is counted of them.
@@ -323,14 +421,15 @@ pub async fn read_census_page(
     // at once. The last key of the page bounds each walk by itself: looked up group by group, they
     // would cost twice as much. Outages only extend a lease, so the function that judges by them is
     // called for those that would be over.
-    const READ: &str = "
+    const READ: &str = concat!(
+        "
         WITH page AS MATERIALIZED (
             SELECT group_key AS last FROM (SELECT group_key FROM groups WHERE group_key > $1 ORDER BY group_key LIMIT $2) keys
             ORDER BY group_key DESC LIMIT 1
         ), latest AS MATERIALIZED (
             SELECT history_id, noticed_at FROM service_histories WHERE base > 0 ORDER BY history_id DESC LIMIT 1
         )
-        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, count(m.session_id) AS sessions,
+        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, g.failover_timeout_ticks, count(m.session_id) AS sessions,
             coalesce(array_agg(trunc(least(3, 4 * date_part('epoch', statement_timestamp() - m.received_at)
                     / nullif(date_part('epoch', m.ends - m.received_at), 0)))::smallint)
                 FILTER (WHERE m.ends > statement_timestamp()), '{}') AS lease_ages,
@@ -342,10 +441,13 @@ pub async fn read_census_page(
                 WHEN g.history_id < (SELECT history_id FROM latest) THEN greatest(g.in_doubt_until, (SELECT noticed_at FROM latest)
                     + greatest(failover_timeout(g.failover_timeout_ticks), max(m.lease_until - m.received_at)))
                 ELSE g.in_doubt_until
-            END > statement_timestamp(), false) AS is_in_doubt
+            END > statement_timestamp(), false) AS is_in_doubt",
+        seen_columns!("statement_timestamp()"),
+        "
         FROM groups g
         LEFT JOIN (
-            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,
+            SELECT s.group_key, s.session_id, s.role, s.role_changed_at, h.percent_healthy_streams, h.received_at, h.lease_until,
+                h.heartbeat_time, h.last_data_send_time, h.data_moved_at, h.late_in_a_row, h.signs_of_two,
                 CASE
                     WHEN h.lease_until > statement_timestamp()
                         OR h.received_at >= (SELECT max(recovered_at) FROM service_outages) THEN h.lease_until
@@ -357,7 +459,8 @@ pub async fn read_census_page(
             WHERE s.group_key > $1 AND s.group_key <= (SELECT last FROM page)
         ) m ON m.group_key = g.group_key
         WHERE g.group_key > $1 AND g.group_key <= (SELECT last FROM page)
-        GROUP BY g.group_key ORDER BY g.group_key";
+        GROUP BY g.group_key ORDER BY g.group_key"
+    );
     Ok(sqlx::query_as(READ).bind(after).bind(limit).fetch_all(connection).await?)
 }
 
@@ -430,8 +533,9 @@ async fn read_census_page_spread(
         ) latest ON true LEFT JOIN (
             SELECT history_id, noticed_at FROM service_histories WHERE base > 0 ORDER BY history_id DESC LIMIT 1
         ) history ON true";
-    const READ: &str = "
-        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, count(m.session_id) AS sessions,
+    const READ: &str = concat!(
+        "
+        SELECT g.group_key, g.tenant_id, g.namespace_id, g.group_id, g.failover_timeout_ticks, count(m.session_id) AS sessions,
             coalesce(array_agg(trunc(least(3, 4 * date_part('epoch', $3 - m.received_at)
                     / nullif(date_part('epoch', m.ends - m.received_at), 0)))::smallint)
                 FILTER (WHERE m.ends > $3), '{}') AS lease_ages,
@@ -441,10 +545,13 @@ async fn read_census_page_spread(
                 WHEN g.history_id < $6 THEN greatest(g.in_doubt_until, $7
                     + greatest(g.failover_timeout_ticks / 10 * interval '1 us', max(m.lease_until - m.received_at)))
                 ELSE g.in_doubt_until
-            END > $3, false) AS is_in_doubt
+            END > $3, false) AS is_in_doubt",
+        seen_columns!("$3"),
+        "
         FROM groups g
         LEFT JOIN (
-            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,
+            SELECT s.group_key, s.session_id, s.role, s.role_changed_at, h.percent_healthy_streams, h.received_at, h.lease_until,
+                h.heartbeat_time, h.last_data_send_time, h.data_moved_at, h.late_in_a_row, h.signs_of_two,
                 CASE
                     WHEN h.received_at < $5 AND h.lease_until > $4
                         THEN greatest(h.lease_until, $5 + (h.lease_until - h.received_at))
@@ -456,7 +563,8 @@ async fn read_census_page_spread(
             WHERE s.group_key > $1 AND s.group_key <= $2
         ) m ON m.group_key = g.group_key
         WHERE g.group_key > $1 AND g.group_key <= $2
-        GROUP BY g.group_key ORDER BY g.group_key";
+        GROUP BY g.group_key ORDER BY g.group_key"
+    );
     let page: Vec<Uuid> = sqlx::query_scalar(PAGE).bind(after).bind(limit).fetch_all(&mut *connection).await?;
     let Some(last) = page.last() else { return Ok(Vec::new()) };
     #[derive(sqlx::FromRow)]

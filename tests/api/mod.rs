@@ -11,6 +11,7 @@ mod contract;
 mod deletions;
 mod description;
 mod events;
+mod field_risks;
 mod framing;
 mod generated;
 mod history;

@@ -134,7 +134,19 @@ async fn the_thresholds_of_risks_are_those_of_the_view_the_page_the_metrics_and_
         .to_owned();
     let (below, grants, span) = (risks::UNHEALTHY_BELOW, risks::FLAPPING_GRANTS, risks::FLAPPING_SPAN);
     let minutes = span.as_secs() / 60;
-    for part in [format!("({below})::numeric"), format!(">= {grants}"), format!("'00:{minutes}:00'::interval")] {
+    let time = |span: Duration| {
+        format!("'{:02}:{:02}:{:02}'::interval", span.as_secs() / 3_600, span.as_secs() / 60 % 60, span.as_secs() % 60)
+    };
+    for part in [
+        format!("({below})::numeric"),
+        format!(">= {grants}"),
+        time(span),
+        format!("signs_of_two >= {}", risks::SIGNS_OF_TWO),
+        format!("({})::double precision * t.failover_timeout), {}", risks::STILL_TIMEOUTS, time(risks::STILL_AT_LEAST)),
+        format!("(t.failover_timeout / (2)::double precision), {}", time(risks::AHEAD_AT_LEAST)),
+        format!("late_in_a_row >= {}", risks::LATE_IN_A_ROW),
+        format!("live_sessions > {}", risks::TWO_PAIRS),
+    ] {
         assert!(view.contains(&part), "{part}: {view}");
     }
     assert_eq!((grants, minutes), (4, 10), "the texts say it in words");
@@ -144,9 +156,38 @@ async fn the_thresholds_of_risks_are_those_of_the_view_the_page_the_metrics_and_
         ("src/http/page/words.js", "at least four times in ten minutes".to_owned()),
         ("src/http/status.rs", format!("below {below} per cent")),
         ("src/metrics/text.rs", format!("below {below} per cent")),
+        ("src/http/status.rs", "five timeouts, and for five minutes".to_owned()),
+        ("src/metrics/text.rs", "five timeouts and five minutes".to_owned()),
+        ("docs/operations.md", "for five timeouts, and for five minutes".to_owned()),
+        ("docs/operations.md", "by half a timeout, and by 5 s".to_owned()),
+        ("docs/operations.md", "four in a row".to_owned()),
+        ("docs/operations.md", "more than four live sessions".to_owned()),
         ("deploy/monitoring/alerts.yml", format!("below {below} per cent")),
         ("docs/operations.md", format!("less than {below} per cent")),
     ] {
         assert!(file(path).contains(&text), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn every_risk_is_known_to_the_view_the_page_the_description_and_the_manual() {
+    let database = TestDatabase::new().await;
+    let view = database.rows("SELECT pg_get_viewdef('group_risks') AS text").await[0]["text"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
+    let comment = "SELECT col_description('group_risks'::regclass, attnum) AS text FROM pg_attribute
+        WHERE attrelid = 'group_risks'::regclass AND attname = 'risk'";
+    let comment = database.rows(comment).await[0]["text"].as_str().expect("a text").to_owned();
+    let (page, manual) = (file("src/http/page/words.js"), file("docs/operations.md"));
+    let description = file("src/http/status.rs");
+    for (place, risk) in risks::Risk::ALL.into_iter().enumerate() {
+        let name = risk.name();
+        let in_order = format!("({},'{name}'::text,", place + 1);
+        assert!(view.replace(", ", ",").contains(&in_order), "{name}: {view}");
+        assert!(comment.contains(name), "{name}: {comment}");
+        assert!(page.contains(&format!("    case '{name}':")), "{name} has no words on the page");
+        assert!(description.contains(&format!("{name}: ")), "{name} is not described");
+        assert!(manual.contains(&format!("| `{name}` |")), "{name} is not in the manual");
     }
 }

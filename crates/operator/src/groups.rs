@@ -205,8 +205,9 @@ fn facts(group: &Group, status: &GroupStatus) -> Vec<(&'static str, String, Tone
         ("Description", group.description.clone().unwrap_or_else(|| NOTHING.to_owned()), Tone::Plain),
         ("Timeout", group.timeout(), Tone::Plain),
         ("At risk", status.risk(), status.tone()),
-        ("Primary", primary(status), Tone::Plain),
     ];
+    facts.extend(status.advice().into_iter().map(|advice| ("", advice, Tone::Warning)));
+    facts.push(("Primary", primary(status), Tone::Plain));
     if let Some(pending) = &status.pending_primary {
         facts.push(("Pending", pending.clone(), Tone::Plain));
     }

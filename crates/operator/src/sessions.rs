@@ -54,6 +54,19 @@ pub struct SessionStatus {
     pub percent_healthy_streams: Option<Box<RawValue>>,
     heartbeat_age_ms: Option<i64>,
     lease_left_ms: Option<i64>,
+    /// The risks of its group that are told by it; absent where the service is of an earlier
+    /// version, as what follows.
+    #[serde(default)]
+    pub risks: Vec<String>,
+    /// How long after the one before its latest heartbeat came.
+    #[serde(default)]
+    pub heartbeat_interval_ms: Option<i64>,
+    /// For how long it has reported no newer data as Primary.
+    #[serde(default)]
+    pub data_still_ms: Option<i64>,
+    /// By how much a time that it says is ahead of the service's clock.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 #[derive(Deserialize)]

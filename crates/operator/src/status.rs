@@ -87,6 +87,44 @@ impl GroupStatus {
         if self.risks.is_empty() { NOTHING.to_owned() } else { self.risks.join(", ") }
     }
 
+    /// Of each risk that is not plain from its name: which sessions it is of, and what to do.
+    pub fn advice(&self) -> Vec<String> {
+        self.risks.iter().filter_map(|risk| self.advice_on(risk)).collect()
+    }
+
+    fn advice_on(&self, risk: &str) -> Option<String> {
+        let of = || self.sessions.iter().filter(|session| session.risks.iter().any(|told| told == risk));
+        let ids: Vec<&str> = of().map(|session| session.session_id.as_str()).collect();
+        let ids = if ids.is_empty() { "a session".to_owned() } else { ids.join(", ") };
+        let most = |measure: fn(&SessionStatus) -> Option<i64>| of().filter_map(measure).max().map(duration);
+        let most = |before: &str, measure| most(measure).map_or_else(String::new, |most| format!("{before}{most}"));
+        Some(match risk {
+            "SameIdTwice" => format!(
+                "the heartbeats of {ids} look like those of two clients with one id, and both are told its role: stop one, or \
+                 give it an id of its own"
+            ),
+            "DataStandsStill" => format!(
+                "the Primary, {ids}, heartbeats but reports no newer data{}: look at its source, and at where it sends",
+                most(" for ", |session| session.data_still_ms)
+            ),
+            "ClockAhead" => format!(
+                "times that {ids} said are ahead of the service's clock{}, and standbys may drop data that nobody has sent: \
+                 set the clock of the host",
+                most(" by ", |session| session.clock_ahead_ms)
+            ),
+            "SeldomHeartbeats" => format!(
+                "heartbeats of {ids} come{} and not every half timeout: set the timeout in the client's configuration to the \
+                 group's",
+                most(" every ", |session| session.heartbeat_interval_ms)
+            ),
+            "ManySessions" => format!(
+                "{} sessions are live, more than two pairs: give each pair a group of its own, and delete what is left over",
+                self.live_sessions
+            ),
+            _ => return None,
+        })
+    }
+
     /// How long it is still in doubt who acts, if it is.
     pub fn in_doubt_for(&self) -> Option<String> {
         let until = self.in_doubt_until.as_deref()?;

@@ -9,6 +9,7 @@ use super::request::{Outcome, Request};
 use crate::access::decision::beat_bound;
 use crate::arbitration::{self, FailoverTimeout, Role, Rules};
 use crate::failover::longer_leases::LongerLeases;
+use crate::failover::rhythm;
 use crate::failover::{FailoverError, RoleChange, changes_of, no_such_group, no_such_session, session_of_another};
 use crate::store::clock::{Clock, instant};
 use crate::store::connection::Connection;
@@ -216,10 +217,12 @@ fn decide(request: &Request, loaded: &mut Loaded, clock: &Clock, rules: &Rules, 
         return Err(FailoverError::SaidInAnotherHistory(request.path.group.clone()));
     }
     let report = request.report(clock);
-    let StoredGroup { group, trace, .. } = stored;
-    let given_for_us = group.sessions[s].beat.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
+    let StoredGroup { group, trace, noted, .. } = stored;
+    let before = group.sessions[s].beat;
+    let given_for_us = before.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
     let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
     longer.given.extend(answer.lease.filter(|lease| lease.micros() > given_for_us).map(|lease| (request.key, lease)));
+    noted[s] = rhythm::follow(noted[s], before, &report, group.timeout, moment);
     stored.received.insert(s, request.times(clock));
     Ok(answer)
 }

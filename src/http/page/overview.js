@@ -287,9 +287,24 @@ function makeTiles() {
     ['Flapping', (c) => whole(c.Flapping), (c) => c.Flapping > 0 && 'warn'],
     ['Sessions live', (c) => `${whole(c.LiveSessions)} of ${whole(c.RegisteredSessions)}`],
   ];
+  // What is wrong with few installations takes no room on the others; a replica of an earlier
+  // version does not count it.
+  /** @type {[string, (counted: Counted) => number][]} */
+  const seldomKinds = [
+    ['Same id twice', (c) => c.SameIdTwice ?? 0],
+    ['Data stands still', (c) => c.DataStandsStill ?? 0],
+    ['Clock ahead', (c) => c.ClockAhead ?? 0],
+    ['Seldom heartbeats', (c) => c.SeldomHeartbeats ?? 0],
+    ['Many sessions', (c) => c.ManySessions ?? 0],
+  ];
   const tiles = kinds.map(([label, value, tone]) => {
     const number = h('dd', {}, '–');
     return { node: h('div', { class: 'tile' }, h('dt', {}, label), number), number, value, tone };
+  });
+  const seldomTiles = seldomKinds.map(([label, value]) => {
+    const number = h('dd', {});
+    const node = h('div', { class: 'tile', 'data-tone': 'warn', hidden: true }, h('dt', {}, label), number);
+    return { node, number, value };
   });
   const old = h('p', { class: 'old', hidden: true });
   return {
@@ -300,6 +315,7 @@ function makeTiles() {
         'dl',
         { class: 'tiles' },
         tiles.map((tile) => tile.node),
+        seldomTiles.map((tile) => tile.node),
       ),
       old,
     ),
@@ -308,6 +324,11 @@ function makeTiles() {
       for (const { node, number, value, tone } of tiles) {
         setText(number, counted === null ? '–' : value(counted));
         setAttribute(node, 'data-tone', counted === null ? null : tone?.(counted));
+      }
+      for (const { node, number, value } of seldomTiles) {
+        const groups = counted === null ? 0 : value(counted);
+        setAttribute(node, 'hidden', groups === 0);
+        setText(number, whole(groups));
       }
       const isOld = counted !== null && counted.AgeMs > OLD_COUNT_MS;
       setAttribute(old, 'hidden', !isOld);

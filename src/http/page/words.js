@@ -83,9 +83,59 @@ export function riskWords(risk, group) {
       return ['Primary unhealthy', 'The Primary reports less than 90 % healthy streams.'];
     case 'Flapping':
       return ['Flapping', 'Primary was granted at least four times in ten minutes.'];
+    case 'SameIdTwice':
+      return [
+        'Same id twice',
+        `The heartbeats of ${riskySessions(risk, group)} look like those of two clients with one id, and both are told its role. Stop one of them, or give it an id of its own.`,
+      ];
+    case 'DataStandsStill':
+      return [
+        'Data stands still',
+        `The Primary, ${riskySessions(risk, group)}, heartbeats but reports no newer data${atMost(risk, group, 'DataStillMs', ' for ')}. Look at its source, and at where it sends.`,
+      ];
+    case 'ClockAhead':
+      return [
+        'Clock ahead',
+        `Times that ${riskySessions(risk, group)} said are ahead of the service's clock${atMost(risk, group, 'ClockAheadMs', ' by ')}: standbys may drop data that nobody has sent. Set the clock of the host.`,
+      ];
+    case 'SeldomHeartbeats':
+      return [
+        'Seldom heartbeats',
+        `Heartbeats of ${riskySessions(risk, group)} come${atMost(risk, group, 'HeartbeatIntervalMs', ' every ')} and not every half timeout, ${duration(group.Milliseconds / 2)}. Set the timeout in the client's configuration to the group's.`,
+      ];
+    case 'ManySessions':
+      return [
+        'Many sessions',
+        `${count(group.LiveSessions, 'session')} are live, more than two pairs. Give each pair a group of its own, and delete what is left over.`,
+      ];
     default:
       return [risk, risk];
   }
+}
+
+/**
+ * The sessions that a risk is told by; of very many, only those that are listed are known.
+ *
+ * @param {import('./types').Risk} risk
+ * @param {import('./types').GroupStatus} group
+ */
+function riskySessions(risk, group) {
+  const ids = group.Sessions.filter((session) => session.Risks.includes(risk)).map((session) => session.SessionId);
+  return ids.length === 0 ? 'a session' : ids.join(', ');
+}
+
+/**
+ * The most of a measure that any of them has, in words; nothing where that is not known.
+ *
+ * @param {import('./types').Risk} risk
+ * @param {import('./types').GroupStatus} group
+ * @param {'DataStillMs' | 'ClockAheadMs' | 'HeartbeatIntervalMs'} measure
+ * @param {string} before
+ */
+function atMost(risk, group, measure, before) {
+  const known = group.Sessions.filter((session) => session.Risks.includes(risk)).map((session) => session[measure] ?? 0);
+  const most = Math.max(0, ...known);
+  return most === 0 ? '' : `${before}${age(most)}`;
 }
 
 /**

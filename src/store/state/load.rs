@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::{Found, Loaded, StoredGroup, vacancy_from};
+use super::{Found, Loaded, Noted, Rhythm, StoredGroup, vacancy_from};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, HistoryId, Instant, Role, Session, Term,
 };
@@ -42,6 +42,8 @@ row! {
         _ = "NULL::tid",
         clock_set_back: Option<i64> = "g.clock_set_back",
         history_id: i64 = "g.history_id",
+        _ = "NULL::timestamptz",
+        _ = "NULL::timestamptz",
     }
 }
 
@@ -63,6 +65,8 @@ row! {
         _ = "NULL",
         _ = "NULL",
         _ = "NULL",
+        _ = "NULL",
+        _ = "NULL",
     }
 }
 
@@ -76,14 +80,16 @@ row! {
         primary_sent_until: Option<Micros> = "h.primary_sent_until",
         heard_until: Micros = "h.heard_until",
         heard_counts_until: Option<Micros> = "h.heard_counts_until",
-        _ = "NULL",
+        signs_of_two: i16 = "h.signs_of_two",
         percent_healthy_streams: Decimal = "h.percent_healthy_streams",
-        _ = "NULL",
-        _ = "NULL",
+        interval_permille: i64 = "h.interval_permille",
+        late_in_a_row: i64 = "h.late_in_a_row",
         _ = "NULL",
         row_place: RowPlace = "h.row_place",
         _ = "NULL",
         _ = "NULL",
+        last_data_send_time: Option<Micros> = "h.last_data_send_time",
+        data_moved_at: Option<Micros> = "h.data_moved_at",
     }
 }
 
@@ -291,10 +297,12 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
     let mut read = Vec::with_capacity(sessions.len());
     let mut places = Vec::with_capacity(sessions.len());
     let mut registrants = Vec::with_capacity(sessions.len());
+    let mut noted = Vec::with_capacity(sessions.len());
     for (_, id, row) in &sessions {
         registrants.push(row.registered_by()?.map(Box::from));
         let heartbeat = rows.heartbeats.binary_search_by_key(id, |(id, _)| *id).ok().map(|at| rows.heartbeats[at].1);
         places.push(heartbeat.map(HeartbeatRow::row_place).transpose()?);
+        noted.push(heartbeat.map(read_noted).transpose()?.unwrap_or_default());
         match read_session(*row, heartbeat)? {
             Some(session) => read.push(session),
             None => return Ok(Some(Err(format!("role or health of session '{id}'")))),
@@ -346,6 +354,7 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         group,
         session_ids,
         registrants,
+        noted,
         trace: Vec::new(),
         received: BTreeMap::new(),
         found,
@@ -366,6 +375,20 @@ fn read_session(session: SessionRow<'_>, heartbeat: Option<HeartbeatRow<'_>>) ->
     let heard_counts_until = heard_counts_until.filter(|until| *until >= received_at).unwrap_or(lease_until);
     let beat = Beat { health, heard_until: ClientInstant(heard_until), heard_counts_until, received_at, lease_until };
     Ok(Some(Session { role, beat: Some(beat), sent_until: row.primary_sent_until()?.map(Instant::from) }))
+}
+
+fn read_noted(row: HeartbeatRow<'_>) -> Result<Noted, sqlx::Error> {
+    // They are of that size in the table.
+    let small = |number: i64| i16::try_from(number).unwrap_or_default();
+    Ok(Noted {
+        data_sent_until: row.last_data_send_time()?.map(Instant::from),
+        rhythm: Rhythm {
+            data_moved_at: row.data_moved_at()?.map(Instant::from),
+            interval_permille: small(row.interval_permille()?),
+            late_in_a_row: small(row.late_in_a_row()?),
+            signs_of_two: row.signs_of_two()?,
+        },
+    })
 }
 
 /// Where groups are spread: their state in rows of the same form, and after that the

@@ -49,6 +49,10 @@ struct Columns<'g> {
     sent: Vec<Option<Micros>>,
     heard: Vec<Micros>,
     heard_counts: Vec<Micros>,
+    data_moved: Vec<Option<Micros>>,
+    intervals: Vec<i16>,
+    late: Vec<i16>,
+    signs_of_two: Vec<i16>,
 }
 
 impl<'g> Columns<'g> {
@@ -75,6 +79,11 @@ impl<'g> Columns<'g> {
                 columns.sent.push(session.sent_until.map(Micros::from));
                 columns.heard.push(Micros(beat.heard_until.0));
                 columns.heard_counts.push(beat.heard_counts_until.into());
+                let rhythm = stored.noted[i].rhythm;
+                columns.data_moved.push(rhythm.data_moved_at.map(Micros::from));
+                columns.intervals.push(rhythm.interval_permille);
+                columns.late.push(rhythm.late_in_a_row);
+                columns.signs_of_two.push(rhythm.signs_of_two);
             }
         }
         (stored_before, never_stored)
@@ -91,6 +100,10 @@ impl<'g> Columns<'g> {
             .bind(&self.sent)
             .bind(&self.heard)
             .bind(&self.heard_counts)
+            .bind(&self.data_moved)
+            .bind(&self.intervals)
+            .bind(&self.late)
+            .bind(&self.signs_of_two)
     }
 
     async fn write(
@@ -114,7 +127,11 @@ macro_rules! heartbeat_values {
             lease_until = "$5::timestamptz[]",
             primary_sent_until = "$6::timestamptz[]",
             heard_until = "$7::timestamptz[]",
-            heard_counts_until = "$8::timestamptz[]"
+            heard_counts_until = "$8::timestamptz[]",
+            data_moved_at = "$9::timestamptz[]",
+            interval_permille = "$10::smallint[]",
+            late_in_a_row = "$11::smallint[]",
+            signs_of_two = "$12::smallint[]"
         )
     };
 }
@@ -150,7 +167,7 @@ const UPDATE_BY_PLACE: &str = concat!(
     heartbeat_values!(assignments),
     " FROM (SELECT ",
     heartbeat_values!(unnested),
-    "unnest($9::tid[]) AS row_place) n WHERE h.ctid = n.row_place"
+    "unnest($13::tid[]) AS row_place) n WHERE h.ctid = n.row_place"
 );
 
 /// Where groups are spread.
@@ -159,8 +176,8 @@ const UPDATE_BY_KEY: &str = concat!(
     heartbeat_values!(assignments),
     " FROM (SELECT ",
     heartbeat_values!(unnested),
-    "unnest($9::uuid[]) AS group_key, unnest($10::text[]) AS session_id) n
-    WHERE h.group_key = ANY($9) AND h.group_key = n.group_key AND h.session_id = n.session_id"
+    "unnest($13::uuid[]) AS group_key, unnest($14::text[]) AS session_id) n
+    WHERE h.group_key = ANY($13) AND h.group_key = n.group_key AND h.session_id = n.session_id"
 );
 
 const INSERT_HEARTBEATS: &str = concat!(
@@ -168,7 +185,7 @@ const INSERT_HEARTBEATS: &str = concat!(
     heartbeat_values!(names),
     "group_key, session_id) SELECT * FROM unnest(",
     heartbeat_values!(parameters),
-    "$9::uuid[], $10::text[])"
+    "$13::uuid[], $14::text[])"
 );
 
 async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
