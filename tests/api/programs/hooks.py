@@ -11,6 +11,10 @@ ONLY_IN_WORDS = (
     "in the path.",
     # A new name holds nothing that is hidden; one that is there already keeps it.
     "which is not seen, or changes the order of what is.",
+    # An id that adapters could not ask for.
+    "and adapters do not escape the",
+    # A length in bytes, and a depth, have no keyword.
+    "null or an object of at most 16 KiB",
 )
 
 
@@ -22,9 +26,12 @@ def before_call(context, case, kwargs):
         return
     if case.body.get("FailoverTimeout"):
         case.body.pop("Milliseconds", None)
-    percent = case.body.get("PercentHealthyStreams")
-    if isinstance(percent, float):
-        case.body["PercentHealthyStreams"] = round(percent, 6)
+    if case.path.endswith("/heartbeat") and case.body.get("FailoverScore") is None:
+        # One of two has to be there.
+        case.body["FailoverScore"] = 50
+    for name in ("PercentHealthyStreams", "FailoverScore", "FailoverStatus"):
+        if isinstance(case.body.get(name), float):
+            case.body[name] = round(case.body[name], 6)
     if case.method.upper() == "PUT" and case.body.get("Id"):
         case.body["Id"] = case.path_parameters["groupid"]
 

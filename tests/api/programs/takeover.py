@@ -13,6 +13,13 @@ sys.path.insert(0, folder)
 from generated.api.client_sessions import delete_session, register_session, send_heartbeat
 from generated.api.events import list_transitions
 from generated.api.groups import delete_group, get_group, put_group
+from generated.api.released_form import (
+    add_client_session_on_premises,
+    add_group_on_premises,
+    list_client_sessions_on_premises,
+    post_heartbeat_on_premises,
+    remove_client_session_on_premises,
+)
 from generated.api.status import get_status
 from generated.client import Client
 from generated.models.client_role import ClientRole
@@ -20,6 +27,7 @@ from generated.models.client_session_registration import ClientSessionRegistrati
 from generated.models.error import Error
 from generated.models.failover_heartbeat import FailoverHeartbeat
 from generated.models.group_configuration import GroupConfiguration
+from generated.models.released_heartbeat_body import ReleasedHeartbeatBody
 
 # What is odd in a name has to be encoded.
 PLACE = ("plant", "line 1", "pump &7%")
@@ -75,3 +83,34 @@ for session in ("a", "b"):
     assert delete_session.sync(*PLACE, session, client=client) == session
 assert delete_group.sync(*PLACE, client=client) == PLACE[2]
 print(f"b took over after {took:.2f} s, with term {term} after {first_term}")
+
+
+def beat_released(session):
+    """Sends a heartbeat in the released form; returns the role and the watermark."""
+    sent_until = datetime.now(timezone.utc) - timedelta(seconds=1)
+    body = ReleasedHeartbeatBody(failover_score=100, last_data_processed_time=sent_until)
+    answer = post_heartbeat_on_premises.sync(GROUP, session, client=client, body=body)
+    return answer.role, answer.last_data_processed_time
+
+
+# The same in the released form, on the premises.
+GROUP = "Pumpe 7 Süd"
+created = add_group_on_premises.sync_detailed(client=client, body=GroupConfiguration(id=GROUP, failover_timeout="00:00:01"))
+assert (created.status_code, created.parsed.failover_timeout) == (201, "00:00:01"), created
+for session in ("a", "b"):
+    registration = ClientSessionRegistration(id=session, name="an adapter")
+    registered = add_client_session_on_premises.sync_detailed(GROUP, client=client, body=registration)
+    assert (registered.status_code, registered.parsed.heartbeat_posted) == (201, False), registered
+assert beat_released("a")[0] == ClientRole.PRIMARY
+role, watermark = beat_released("b")
+assert role == ClientRole.SECONDARY and watermark.tzinfo is not None, (role, watermark)
+began = time.monotonic()
+while role != ClientRole.PRIMARY:
+    assert time.monotonic() - began < 20, "b did not take over"
+    time.sleep(0.1)
+    role, _ = beat_released("b")
+sessions = list_client_sessions_on_premises.sync(GROUP, client=client)
+assert {it.id: it.role for it in sessions} == {"a": ClientRole.SECONDARY, "b": ClientRole.PRIMARY}, sessions
+assert sessions[1].heartbeat.failover_score == 100, sessions
+assert remove_client_session_on_premises.sync_detailed(GROUP, "a", client=client).status_code == 204
+print(f"on the premises b took over after {time.monotonic() - began:.2f} s")

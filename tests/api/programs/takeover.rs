@@ -8,7 +8,12 @@ use chrono::Datelike as _;
 use failover_api::apis::client_sessions_api::{register_session, send_heartbeat};
 use failover_api::apis::configuration::Configuration;
 use failover_api::apis::groups_api::put_group;
-use failover_api::models::{ClientRole, ClientSessionRegistration, FailoverHeartbeat, GroupConfiguration};
+use failover_api::apis::released_form_api::{
+    add_client_session_on_premises, add_group_on_premises, post_heartbeat_on_premises,
+};
+use failover_api::models::{
+    ClientRole, ClientSessionRegistration, FailoverHeartbeat, GroupConfiguration, ReleasedHeartbeatBody,
+};
 
 // What is odd in a name has to be encoded. No space: this generator writes it as forms do, and in a
 // path that is a plus.
@@ -50,4 +55,34 @@ async fn main() {
     }
     assert_eq!(beat(&service, "a", ClientRole::Secondary).await, ClientRole::Secondary);
     println!("b took over after {:?}", began.elapsed());
+    take_over_in_the_released_form(&service).await;
+}
+
+/// On the premises, where there is no tenant in a path.
+async fn take_over_in_the_released_form(service: &Configuration) {
+    let configuration = GroupConfiguration {
+        id: Some(Some(GROUP.to_owned())),
+        failover_timeout: Some(Some("00:00:01".to_owned())),
+        ..GroupConfiguration::new()
+    };
+    let group = add_group_on_premises(service, configuration, None).await.expect("it is created");
+    assert_eq!(group.failover_timeout, "00:00:01");
+    for session in ["a", "b"] {
+        let registration =
+            ClientSessionRegistration { id: Some(Some(session.to_owned())), ..ClientSessionRegistration::new() };
+        let registered = add_client_session_on_premises(service, GROUP, registration, None).await;
+        assert!(!registered.expect("it is registered").heartbeat_posted);
+    }
+    let beat = async |session: &str| {
+        let body = ReleasedHeartbeatBody { failover_score: Some(Some(100.0)), ..ReleasedHeartbeatBody::new() };
+        let answer = post_heartbeat_on_premises(service, GROUP, session, body, None, None, None).await;
+        answer.expect("a heartbeat is answered").role
+    };
+    assert_eq!(beat("a").await, ClientRole::Primary);
+    let began = Instant::now();
+    while beat("b").await != ClientRole::Primary {
+        assert!(began.elapsed() < Duration::from_secs(20), "b did not take over");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("on the premises b took over after {:?}", began.elapsed());
 }

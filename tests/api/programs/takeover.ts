@@ -1,7 +1,14 @@
 // A takeover with a client that a public generator has made from the description of the API.
 // Usage: node takeover.js URL, with the generated client in the folder `generated` beside it.
 import { createClient } from './generated/client';
-import { putGroup, registerSession, sendHeartbeat } from './generated/sdk.gen';
+import {
+    addClientSessionOnPremises,
+    addGroupOnPremises,
+    postHeartbeatOnPremises,
+    putGroup,
+    registerSession,
+    sendHeartbeat,
+} from './generated/sdk.gen';
 import type { ClientRole, ServerSentEvent } from './generated/types.gen';
 
 declare const process: { argv: string[] };
@@ -57,7 +64,31 @@ async function takeover(): Promise<void> {
     console.log(`b took over after ${Date.now() - began} ms, with term ${term} after ${firstTerm}`);
 }
 
-takeover().catch((error) => {
+// In the released form, on the premises.
+async function takeoverOnPremises(): Promise<void> {
+    const groupid = 'Pumpe 7 Süd';
+    const body = { Id: groupid, FailoverTimeout: '00:00:01' };
+    const group = await addGroupOnPremises({ client, body, throwOnError: true });
+    check(group.data.FailoverTimeout === '00:00:01', group.data);
+    for (const Id of ['a', 'b']) {
+        await addClientSessionOnPremises({ client, path: { groupid }, body: { Id }, throwOnError: true });
+    }
+    const beat = async (sessionId: string): Promise<ClientRole> => {
+        const path = { groupid, sessionId };
+        const answer = await postHeartbeatOnPremises({ client, path, body: { FailoverScore: 100 }, throwOnError: true });
+        check(answer.data.LastDataProcessedTime.endsWith('Z'), answer.data);
+        return answer.data.Role;
+    };
+    check((await beat('a')) === 1, 'a is the first');
+    const began = Date.now();
+    while ((await beat('b')) !== 1) {
+        check(Date.now() - began < 20_000, 'b did not take over');
+        await new Promise((resume) => setTimeout(resume, 100));
+    }
+    console.log(`on the premises b took over after ${Date.now() - began} ms`);
+}
+
+takeover().then(takeoverOnPremises).catch((error) => {
     console.error(error);
     throw error;
 });
