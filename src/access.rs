@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::time::Instant;
 
 use crate::ids::EVERY_TENANT;
@@ -194,9 +196,20 @@ impl Authenticator {
         }
         match Credentials::of(presented.authorization?)? {
             Credentials::Key(secret) => self.api_keys.as_ref()?.recall(secret),
+            Credentials::NamedKey(pair) => {
+                let (name, secret) = pair.split_once(':')?;
+                let known = self.api_keys.as_ref()?.recall(secret)?;
+                api_keys::is_name_of(name, &known).then_some(known)
+            }
             Credentials::Token(token) => self.oidc.as_ref()?.recall(token),
             Credentials::Password(encoded) => self.users.as_ref()?.recall(encoded),
         }
+    }
+
+    /// What the issuer of tokens publishes of itself: `None` where there is no issuer.
+    pub async fn issuer_configuration(&self) -> Option<Result<Arc<str>, AuthError>> {
+        const AWAY: AuthError = AuthError::Unavailable("the configuration of the tokens' issuer cannot be had");
+        Some(self.oidc.as_ref()?.issuer_configuration().await.ok_or(AWAY))
     }
 
     /// Who is asking.
@@ -216,12 +229,25 @@ impl Authenticator {
                 _ => Err(AuthError::Missing),
             };
         };
+        const OF_ANOTHER_NAME: AuthError =
+            AuthError::Invalid("the user's name is not that of the API key which is the password");
         const NOT_ON: AuthError = AuthError::Invalid("these are credentials of a kind that is not accepted here");
         match Credentials::of(authorization) {
+            None if is_of_windows(authorization) => Err(AuthError::Invalid(
+                "a Windows account is no way in here: use Basic with the name of an API key as the user and the key \
+                 as the password, or the client credentials of the issuer",
+            )),
             None => Err(AuthError::Invalid("the header Authorization is neither 'Bearer' nor 'Basic' with a value")),
             Some(Credentials::Key(secret)) => match &self.api_keys {
                 Some(keys) => keys.recognise(secret).await,
                 None => Err(NOT_ON),
+            },
+            Some(Credentials::NamedKey(pair)) => match (&self.api_keys, pair.split_once(':')) {
+                (Some(keys), Some((name, secret))) => {
+                    let known = keys.recognise(secret).await?;
+                    if api_keys::is_name_of(name, &known) { Ok(known) } else { Err(OF_ANOTHER_NAME) }
+                }
+                _ => Err(NOT_ON),
             },
             Some(Credentials::Token(token)) => match &self.oidc {
                 Some(oidc) => oidc.recognise(token).await,
@@ -293,6 +319,9 @@ impl Authenticator {
 enum Credentials<'a> {
     /// An API key.
     Key(&'a str),
+    /// A name, a colon, and an API key as the password of that name: all that some clients can
+    /// send.
+    NamedKey(String),
     /// Another bearer token.
     Token(&'a str),
     /// Name and password in base64.
@@ -311,10 +340,26 @@ impl<'a> Credentials<'a> {
                 Some(Credentials::Key(value))
             }
             _ if scheme.eq_ignore_ascii_case("bearer") => Some(Credentials::Token(value)),
-            _ if scheme.eq_ignore_ascii_case("basic") => Some(Credentials::Password(value)),
+            _ if scheme.eq_ignore_ascii_case("basic") => Some(match named_key(value) {
+                Some(pair) => Credentials::NamedKey(pair),
+                None => Credentials::Password(value),
+            }),
             _ => None,
         }
     }
+}
+
+/// The name and the API key that were sent as name and password.
+fn named_key(encoded: &str) -> Option<String> {
+    let pair = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    let is_key = pair.split_once(':').is_some_and(|(_, password)| password.starts_with(api_keys::PREFIX));
+    is_key.then_some(pair)
+}
+
+/// Whether somebody would sign in with an account of Windows.
+fn is_of_windows(header: &[u8]) -> bool {
+    let scheme = header.split(|byte| *byte == b' ').next().unwrap_or_default();
+    [&b"negotiate"[..], b"ntlm", b"kerberos"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 /// The calendar's time, in seconds since 1970: tokens and certificates are issued for times of the

@@ -14,7 +14,7 @@ use crate::metrics;
 use crate::store::audit::{self, Action};
 use crate::store::clock::{Clock, read_moment};
 use crate::store::connection::Connection;
-use crate::store::groups::{self, GroupConfiguration};
+use crate::store::groups::{self, GroupConfiguration, Presence};
 use crate::store::reads::{self, GroupView};
 use crate::store::registrant::Registrant;
 use crate::store::state::{self, Actor, StoredGroup};
@@ -33,7 +33,7 @@ pub use options::{EventOptions, FailoverOptions};
 pub use outcome::{Creation, Removal, Replacement};
 use refusals::{OnTheirWay, Refusals};
 use room::Room;
-pub use wanted::{Deletion, ListRange, Speaker, WantedGroup};
+pub use wanted::{Deletion, ListRange, Speaker, WantedGroup, WantedSession};
 
 mod caller;
 pub mod census;
@@ -194,10 +194,10 @@ impl Failover {
         &self,
         caller: &Caller,
         path: GroupPath,
-        configuration: GroupConfiguration,
+        wanted: WantedGroup,
     ) -> Result<Replacement, FailoverError> {
         let full = self.full_tenant(&path.parent.tenant).await?;
-        let (path, configuration, full) = (&path, &configuration, &full);
+        let (path, wanted, full) = (&path, &wanted, &full);
         let done = self
             .store
             .serializable("put_group", LostCommit::Repeat, |connection, _| {
@@ -206,16 +206,17 @@ impl Failover {
                     match groups::find_configuration(connection, path.key()).await? {
                         None => {
                             may_be_created(path, full)?;
-                            insert_group(connection, caller, path, configuration, &clock).await?;
+                            insert_group(connection, caller, path, &wanted.configuration(), &clock).await?;
                             Ok(Replacement::Created)
                         }
-                        Some(found) if found == *configuration => Ok(Replacement::FoundTheSame),
+                        Some(found) if found == wanted.in_place_of(&found) => Ok(Replacement::FoundTheSame),
                         Some(found) => {
                             caller.rights.change(&path.group).map_err(FailoverError::from)?;
-                            groups::update_configuration(connection, path, configuration).await?;
+                            let configuration = wanted.in_place_of(&found);
+                            groups::update_configuration(connection, path, &configuration).await?;
                             let change = Change {
                                 before: Some(configuration_json(&found)),
-                                after: Some(configuration_json(configuration)),
+                                after: Some(configuration_json(&configuration)),
                             };
                             record(connection, caller, Action::GroupChanged, path, None, change).await?;
                             Ok(Replacement::Replaced)
@@ -306,6 +307,22 @@ impl Failover {
         found.ok_or_else(|| no_such_group(path))
     }
 
+    /// That a group or a session is not there; `None` where both are.
+    pub async fn find_absent(
+        &self,
+        path: &GroupPath,
+        session: &SessionId,
+    ) -> Result<Option<FailoverError>, FailoverError> {
+        let key = path.key();
+        let found =
+            self.store.read("find_absent", |connection, _| Box::pin(groups::find_presence(connection, key, session)));
+        Ok(match found.await? {
+            Presence::Neither => Some(no_such_group(path)),
+            Presence::GroupAlone => Some(no_such_session(path, session)),
+            Presence::Both => None,
+        })
+    }
+
     /// How many such groups a namespace has.
     pub async fn count_groups(&self, namespace: &NamespacePath, groups: &Groups) -> Result<i64, FailoverError> {
         let count = self
@@ -383,11 +400,11 @@ impl Failover {
         caller: &Caller,
         path: &GroupPath,
         session: SessionId,
-        name: Option<Option<String>>,
+        wanted: WantedSession,
     ) -> Result<Creation, FailoverError> {
         let limit = self.options.session_limit;
         let full = self.full_of_sessions(&path.parent.tenant).await?;
-        let (session, name, full) = (&session, &name, &full);
+        let (session, wanted, full) = (&session, &wanted, &full);
         let done = self
             .store
             .serializable("register_session", LostCommit::Repeat, |connection, _| {
@@ -397,10 +414,8 @@ impl Failover {
                     if groups::find_configuration(connection, key).await?.is_none() {
                         return Err(no_such_group(path).into());
                     }
-                    match groups::find_session_name(connection, key, session).await? {
-                        Some(known) if name.as_ref().is_none_or(|name| *name == known) => {
-                            return Ok(Creation::FoundTheSame);
-                        }
+                    match groups::find_session(connection, key, session).await? {
+                        Some(found) if wanted.agrees_with(&found) => return Ok(Creation::FoundTheSame),
                         Some(_) => {
                             let (group, session) = (path.group.clone(), session.clone());
                             return Err(FailoverError::SessionDiffers { group, session }.into());
@@ -416,8 +431,8 @@ impl Failover {
                     if let Some(full) = full {
                         return Err(full.clone().into());
                     }
-                    let name = name.as_ref().and_then(Option::as_deref);
-                    groups::insert_session(connection, path, session, name, &caller.identity).await?;
+                    let configuration = wanted.configuration();
+                    groups::insert_session(connection, path, session, &configuration, &caller.identity).await?;
                     Ok(Creation::Created)
                 })
             })
@@ -584,9 +599,14 @@ async fn record(
 }
 
 fn configuration_json(configuration: &GroupConfiguration) -> Value {
-    json!({
+    let mut written = json!({
         "Name": configuration.name,
         "Description": configuration.description,
         "Milliseconds": configuration.timeout.ticks() as f64 / FailoverTimeout::TICKS_PER_MS as f64,
-    })
+    });
+    if let Some(data) = &configuration.additional_data {
+        // As text: the trail shows what was sent, and takes what a value of its own could not hold.
+        written["AdditionalData"] = data.as_str().into();
+    }
+    written
 }

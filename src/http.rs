@@ -23,6 +23,7 @@ use routing::Table;
 pub use routing::{ApiPaths, TenantApi};
 pub use sites::AllowedHosts;
 
+mod absent;
 mod connection;
 mod described;
 mod description;
@@ -34,6 +35,7 @@ mod groups;
 mod guard;
 mod health;
 mod history;
+mod issuer;
 mod json;
 pub(crate) mod keys;
 mod life;

@@ -56,6 +56,11 @@ fn hash(key: &str) -> [u8; 32] {
     bytes
 }
 
+/// Whether the caller that a key stands for has that name.
+pub fn is_name_of(name: &str, caller: &Identity) -> bool {
+    caller.name.splitn(3, ':').nth(2) == Some(name)
+}
+
 /// This replica's copy of the keys.
 pub struct ApiKeys {
     store: Store,

@@ -220,6 +220,11 @@ impl Oidc {
         Some(Identity { name: format!("oidc:{name}").into(), grants })
     }
 
+    /// The issuer's configuration, as it publishes it; `None` while it cannot be had.
+    pub async fn issuer_configuration(&self) -> Option<Arc<str>> {
+        self.keys.configuration().await
+    }
+
     /// Keeps the keys fresh.
     pub async fn keep_up(&self) {
         self.keys.keep_up().await;

@@ -1,7 +1,7 @@
 //! What somebody says who asks for something.
 
 use crate::arbitration::FailoverTimeout;
-use crate::store::groups::GroupConfiguration;
+use crate::store::groups::{AdditionalData, GroupConfiguration, SessionConfiguration};
 
 /// Whether a live group may be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct WantedGroup {
     pub description: Option<Option<String>>,
     /// How long a heartbeat keeps its session live.
     pub timeout: Option<FailoverTimeout>,
+    /// What its clients keep with it, or that it is to be nothing.
+    pub additional_data: Option<Option<AdditionalData>>,
 }
 
 impl WantedGroup {
@@ -41,6 +43,16 @@ impl WantedGroup {
             name: self.name.clone().flatten(),
             description: self.description.clone().flatten(),
             timeout: self.timeout.unwrap_or(FailoverTimeout::DEFAULT),
+            additional_data: self.additional_data.clone().flatten(),
+        }
+    }
+
+    /// The configuration that takes the place of one. What clients keep stays unless it is named:
+    /// of those who replace configurations, many do not know of it.
+    pub(super) fn in_place_of(&self, found: &GroupConfiguration) -> GroupConfiguration {
+        GroupConfiguration {
+            additional_data: self.additional_data.clone().unwrap_or_else(|| found.additional_data.clone()),
+            ..self.configuration()
         }
     }
 
@@ -49,6 +61,33 @@ impl WantedGroup {
         self.name.as_ref().is_none_or(|name| *name == found.name)
             && self.description.as_ref().is_none_or(|description| *description == found.description)
             && self.timeout.is_none_or(|timeout| timeout == found.timeout)
+            && self.additional_data.as_ref().is_none_or(|data| *data == found.additional_data)
+    }
+}
+
+/// What somebody says who registers a session. What they leave out is `None`: they have no opinion
+/// on it.
+#[derive(Clone, Debug)]
+pub struct WantedSession {
+    /// A name for people, or that it is to have none.
+    pub name: Option<Option<String>>,
+    /// What its client keeps with it, or that it is to be nothing.
+    pub additional_data: Option<Option<AdditionalData>>,
+}
+
+impl WantedSession {
+    /// What a new session is registered with: what is left out is not there.
+    pub(super) fn configuration(&self) -> SessionConfiguration {
+        SessionConfiguration {
+            name: self.name.clone().flatten(),
+            additional_data: self.additional_data.clone().flatten(),
+        }
+    }
+
+    /// Whether a session is as they want it.
+    pub(super) fn agrees_with(&self, found: &SessionConfiguration) -> bool {
+        self.name.as_ref().is_none_or(|name| *name == found.name)
+            && self.additional_data.as_ref().is_none_or(|data| *data == found.additional_data)
     }
 }
 

@@ -25,7 +25,7 @@ use super::lists::{Lists, OpenList};
 use super::operation_id::OperationId;
 use super::operations::Length;
 use super::routing::{Routed, Table};
-use super::{events, guard, json, proxies, refusal};
+use super::{absent, events, guard, json, proxies, refusal};
 use crate::access::{ANONYMOUS, Authenticator};
 use crate::failover::Caller;
 use crate::{metrics, telemetry};
@@ -118,7 +118,14 @@ async fn admit(
 /// Has a request answered that was let in.
 async fn serve(request: &HttpRequest, payload: Payload, routed: &Routed) -> HttpResponse {
     let refusal = match (routed.operation(request.method()), routed.resource) {
-        (Some(operation), _) => return operation.answer(request.clone(), payload).await,
+        (Some(operation), _) => {
+            let answer = operation.answer(request.clone(), payload).await;
+            return match operation.is_heartbeat && !answer.status().is_success() {
+                // Boxed: it is rare, and every request would carry its size.
+                true => Box::pin(absent::or_answer(request, answer)).await,
+                false => answer,
+            };
+        }
         (None, Some(resource)) => ApiError::MethodNotAllowed { allow: resource.methods() },
         (None, None) => ApiError::no_such_route(request),
     };

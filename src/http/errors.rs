@@ -510,6 +510,8 @@ fn where_it_is(path: &str) -> &'static str {
          /api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover."
     } else if path.contains("/accesscontrol") {
         "There are no lists of access control: who may do what is said by the roles of callers (auth, and the settings beside it)."
+    } else if path.ends_with("/.well-known/openid-configuration") {
+        "There is no issuer of tokens here (oidc-issuer). An adapter can sign in by Basic, with the name of an API key as the user and the key as the password."
     } else {
         "Groups are at /api/v1/tenants/{tenantId}/namespaces/{namespaceId}/clientfailover/groups."
     }

@@ -18,7 +18,8 @@ use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InNamespace};
 use super::query;
 use super::values::{
-    IdText, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, Percent, RoleNumber, answer_id, optional_id_schema,
+    IdText, Kept, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, Percent, RoleNumber, answer_id,
+    optional_id_schema, read_additional_data,
 };
 use crate::arbitration::FailoverTimeout;
 use crate::failover::{
@@ -97,7 +98,7 @@ pub async fn put(
         ));
     }
     let group = path.group.clone();
-    match failover.put_group(&caller, path, wanted.configuration()).await? {
+    match failover.put_group(&caller, path, wanted).await? {
         Replacement::Created | Replacement::FoundTheSame | Replacement::Replaced => Ok(answer_id(group.as_str())),
     }
 }
@@ -128,7 +129,8 @@ pub fn read_configuration(body: &JsonBody) -> Result<(Option<GroupId>, WantedGro
     const ID: usize = 0;
     const NAME: usize = 1;
     const DESCRIPTION: usize = 2;
-    let object = body.object(["Id", "Name", "Description", "FailoverTimeout", "Milliseconds"])?;
+    const ADDITIONAL_DATA: usize = 5;
+    let object = body.object(["Id", "Name", "Description", "FailoverTimeout", "Milliseconds", "AdditionalData"])?;
     let id = object
         .text(ID)?
         .filter(|id| !id.is_empty())
@@ -138,13 +140,14 @@ pub fn read_configuration(body: &JsonBody) -> Result<(Option<GroupId>, WantedGro
         name: object.said_text_up_to(NAME, MAX_NAME_CHARS)?,
         description: object.said_text_up_to(DESCRIPTION, MAX_DESCRIPTION_CHARS)?,
         timeout: read_timeout(&object)?,
+        additional_data: read_additional_data(&object, ADDITIONAL_DATA)?,
     };
     Ok((id, wanted))
 }
 
 /// The failover timeout, which clients give as a TimeSpan, as milliseconds, or as both; zero counts
 /// as absent.
-fn read_timeout(object: &Object<'_, 5>) -> Result<Option<FailoverTimeout>, ApiError> {
+fn read_timeout(object: &Object<'_, 6>) -> Result<Option<FailoverTimeout>, ApiError> {
     const TIME_SPAN: usize = 3;
     const MILLISECONDS: usize = 4;
     const RANGE: &str = "from 100 ms to 24 h";
@@ -256,6 +259,7 @@ impl JsonSchema for Configuration {
                     "not": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": least},
                     "description": "The failover timeout in milliseconds, from 100 ms to 24 h. Zero counts as absent.",
                 },
+                "AdditionalData": Kept::input_schema(),
             },
         })
     }

@@ -15,7 +15,7 @@ use super::errors::ApiError;
 use super::operation_id::OperationId;
 use super::operations::{Length, Needs};
 use super::routing::Routed;
-use super::{proxies, sites};
+use super::{absent, proxies, sites};
 use crate::access::certificates::ClientCertificate;
 use crate::access::{ANONYMOUS, AuthError, Authenticator, Identity, Permission, Place, Presented, Rights};
 use crate::failover::refusals::Refusal;
@@ -60,8 +60,14 @@ pub async fn admit(
         None => Box::pin(authenticator.recognise(presented)).await.map_err(|error| refused(error, challenge))?,
     };
     let peer = presented.peer;
-    authenticator.count_request(&identity, peer).map_err(|error| refused(error, challenge))?;
     let place = routed.place(request.path());
+    if let Err(error) = authenticator.count_request(&identity, peer) {
+        let refusal = refused(error, challenge);
+        let is_heartbeat = routed.operation(request.method()).is_some_and(|operation| operation.is_heartbeat);
+        let may = is_heartbeat && authenticator.decide(&identity, permission, &place).is_ok();
+        // Boxed: it is rare, and every request would carry its size.
+        return Err(if may { Box::pin(absent::or(request, refusal)).await } else { refusal });
+    }
     let rights = authenticator.decide(&identity, permission, &place).map_err(|denied| {
         if &*identity.name != ANONYMOUS {
             let (operation_id, claimed_trace) = (operation_id.own.clone(), operation_id.claimed.clone());
@@ -227,7 +233,8 @@ impl FromRequest for Standing {
     }
 }
 
-fn refused(error: AuthError, challenge: &str) -> ApiError {
+/// How somebody is answered who was not recognised.
+pub fn refused(error: AuthError, challenge: &str) -> ApiError {
     match error {
         AuthError::Missing | AuthError::Invalid(_) => {
             ApiError::NotAuthenticated { reason: error.to_string(), challenge: challenge.to_owned() }

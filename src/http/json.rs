@@ -253,6 +253,11 @@ impl<'a, const N: usize> Object<'a, N> {
         Ok(self.values[place].is_some().then_some(text))
     }
 
+    /// Whether anything was said of a property, if only that it is null.
+    pub fn is_said(&self, place: usize) -> bool {
+        self.values[place].is_some()
+    }
+
     /// A number that may be rounded to a double.
     pub fn number(&self, place: usize) -> Result<Option<f64>, ApiError> {
         self.typed(place, "a number")

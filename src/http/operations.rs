@@ -48,6 +48,8 @@ pub struct Operation {
     pub write: Option<Write>,
     /// How long its answer is.
     pub length: Length,
+    /// Whether it is a client session's heartbeat.
+    pub is_heartbeat: bool,
     /// The status of a success.
     pub success: u16,
     /// How it is described; `None` for what is for people with a browser and no part of the API.
@@ -58,7 +60,7 @@ pub struct Operation {
 impl Operation {
     const fn new(method: &'static str, name: &'static str, needs: Needs, handle: Handle) -> Operation {
         let (write, length, describe) = (None, Length::Short, None);
-        Operation { method, name, needs, write, length, success: 200, describe, handle }
+        Operation { method, name, needs, write, length, is_heartbeat: false, success: 200, describe, handle }
     }
 
     /// Something to be looked at. `HEAD` is served, too.
@@ -68,7 +70,8 @@ impl Operation {
 
     /// A heartbeat, which changes what is stored and is not counted as a change.
     pub const fn heartbeat(name: &'static str, permission: Permission, handle: Handle) -> Operation {
-        Operation::new("POST", name, Needs::Permission(permission), handle)
+        let operation = Operation::new("POST", name, Needs::Permission(permission), handle);
+        Operation { is_heartbeat: true, ..operation }
     }
 
     /// A change.

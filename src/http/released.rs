@@ -17,7 +17,7 @@ use super::groups::{self, read_configuration};
 use super::json::JsonBody;
 use super::paths::{InGroup, InNamespace, InSession};
 use super::sessions::{self, read_health, read_time};
-use super::values::{IdText, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Percent, RoleNumber};
+use super::values::{IdText, Kept, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Percent, RoleNumber};
 use crate::arbitration::{Answer, Role};
 use crate::failover::{Caller, Creation, Failover, FailoverError, HeartbeatMessage, Removal};
 use crate::ids::{GroupId, GroupPath, SessionId};
@@ -87,8 +87,8 @@ pub async fn register(
     InGroup(path): InGroup,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
-    let (session, name) = sessions::read_registration(&body)?;
-    let done = failover.register(&caller, &path, session.clone(), name).await?;
+    let (session, wanted) = sessions::read_registration(&body)?;
+    let done = failover.register(&caller, &path, session.clone(), wanted).await?;
     let group = failover.find_group(&path).await?;
     let session = session_of(&group, &path, &session)?;
     Ok(HttpResponse::build(status_of(done)).json(ClientSession::of(session)))
@@ -201,6 +201,7 @@ pub struct GroupConfiguration<'a> {
     description: Option<&'a str>,
     #[schemars(with = "TimeSpanText")]
     failover_timeout: String,
+    additional_data: Option<Kept<'a>>,
 }
 
 impl<'a> GroupConfiguration<'a> {
@@ -210,6 +211,7 @@ impl<'a> GroupConfiguration<'a> {
             name: group.configuration.name.as_deref(),
             description: group.configuration.description.as_deref(),
             failover_timeout: timespan::format(group.configuration.timeout.ticks()),
+            additional_data: Kept::of(group.configuration.additional_data.as_ref()),
         }
     }
 }
@@ -228,6 +230,11 @@ pub struct ClientSession<'a> {
     role: i16,
     /// Whether it has ever sent a heartbeat.
     heartbeat_posted: bool,
+    /// Whether an operator's word decides its role: 0 no.
+    role_override: i16,
+    /// Until when it does; null where it does not, or for good.
+    role_override_expiration_time: Option<&'static str>,
+    additional_data: Option<Kept<'a>>,
 }
 
 impl<'a> ClientSession<'a> {
@@ -238,6 +245,10 @@ impl<'a> ClientSession<'a> {
             heartbeat: session.heartbeat.as_ref().map(Heartbeat),
             role: session.role.number(),
             heartbeat_posted: session.heartbeat.is_some(),
+            // Nobody can give such a word yet.
+            role_override: 0,
+            role_override_expiration_time: None,
+            additional_data: Kept::of(session.additional_data.as_ref()),
         }
     }
 }

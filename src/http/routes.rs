@@ -9,7 +9,7 @@ use super::description::DescribedPath;
 use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
-use super::{description, docs, events, groups, health, history, keys, page, released, sessions, status};
+use super::{description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status};
 use crate::access::Permission;
 use crate::access::writes::Write;
 use crate::metrics::Route;
@@ -19,7 +19,7 @@ const READ: Needs = Needs::Permission(Permission::Read);
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 35] = [
+pub static RESOURCES: [Resource; 36] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -337,6 +337,15 @@ pub static RESOURCES: [Resource; 35] = [
             asked.of(keys::revoke)
         })
         .described(description::keys::revoke_in_all)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Root, "/Identity/.well-known/openid-configuration")],
+        counted_as: Route::Description,
+        is_of_some_groups: false,
+        // Whoever asks has no token yet.
+        operations: &[Operation::get("getIssuer", Needs::Nothing, |asked| asked.of(issuer::configuration))
+            .described(description::operation::issuer)],
     },
     Resource {
         form: Form::Either,

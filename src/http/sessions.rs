@@ -14,9 +14,9 @@ use super::errors::ApiError;
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
 use super::query;
-use super::values::{MAX_NAME_CHARS, RoleNumber, answer_id, optional_id_schema};
+use super::values::{Kept, MAX_NAME_CHARS, RoleNumber, answer_id, optional_id_schema, read_additional_data};
 use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role, Term};
-use crate::failover::{Caller, Creation, Failover, HeartbeatMessage, Removal, Speaker};
+use crate::failover::{Caller, Creation, Failover, HeartbeatMessage, Removal, Speaker, WantedSession};
 use crate::ids::SessionId;
 
 /// What a session is registered by, in requests. Written by hand as [`register`] reads it.
@@ -39,6 +39,7 @@ impl JsonSchema for Registration {
                     "pattern": r"^[^\u0000]*$",
                     "description": "For people.",
                 },
+                "AdditionalData": Kept::input_schema(),
             },
         })
     }
@@ -98,8 +99,8 @@ pub async fn register(
     InGroup(path): InGroup,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
-    let (session, name) = read_registration(&body)?;
-    match failover.register(&caller, &path, session.clone(), name).await? {
+    let (session, wanted) = read_registration(&body)?;
+    match failover.register(&caller, &path, session.clone(), wanted).await? {
         Creation::Created | Creation::FoundTheSame => Ok(answer_id(session.as_str())),
     }
 }
@@ -130,14 +131,18 @@ pub async fn delete(
     }
 }
 
-/// The id of a session to be registered, and its name, where something is said of that.
-pub fn read_registration(body: &JsonBody) -> Result<(SessionId, Option<Option<String>>), ApiError> {
-    let object = body.object(["Id", "Name"])?;
+/// The id of a session to be registered, and what else is said of it.
+pub fn read_registration(body: &JsonBody) -> Result<(SessionId, WantedSession), ApiError> {
+    let object = body.object(["Id", "Name", "AdditionalData"])?;
     let session = match object.text(0)?.filter(|id| !id.is_empty()) {
         Some(id) => SessionId::parse(id).map_err(|wrong| ApiError::bad_id("Id", wrong))?,
         None => SessionId::generate(),
     };
-    Ok((session, object.said_text_up_to(1, MAX_NAME_CHARS)?))
+    let wanted = WantedSession {
+        name: object.said_text_up_to(1, MAX_NAME_CHARS)?,
+        additional_data: read_additional_data(&object, 2)?,
+    };
+    Ok((session, wanted))
 }
 
 /// For whom a deletion speaks; where it does not say so, for the client, as those of the contract's

@@ -5,9 +5,13 @@ use std::borrow::Cow;
 use actix_web::HttpResponse;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
+use super::errors::ApiError;
+use super::json::Object;
 use crate::arbitration::FailoverTimeout;
 use crate::ids::MAX_CHARS;
+use crate::store::groups::AdditionalData;
 
 /// The longest `Name`, in characters.
 pub const MAX_NAME_CHARS: usize = 260;
@@ -17,6 +21,64 @@ pub const MAX_DESCRIPTION_CHARS: usize = 4_096;
 /// The answer of whatever names one thing: its id as a JSON string.
 pub fn answer_id(id: &str) -> HttpResponse {
     HttpResponse::Ok().json(id)
+}
+
+/// What a client keeps with a group or a session: `None` where it says nothing of it.
+pub fn read_additional_data<const N: usize>(
+    object: &Object<'_, N>,
+    place: usize,
+) -> Result<Option<Option<AdditionalData>>, ApiError> {
+    if !object.is_said(place) {
+        return Ok(None);
+    }
+    let Some(text) = object.raw(place) else { return Ok(Some(None)) };
+    AdditionalData::parse(text).map(|data| Some(Some(data))).ok_or_else(|| {
+        object.wrong(place, "null or an object of at most 16 KiB in which no more than 100 are in one another")
+    })
+}
+
+/// What clients keep with a group or a session, as they sent it.
+pub struct Kept<'a>(&'a RawValue);
+
+impl Kept<'_> {
+    /// What is shown of it.
+    pub fn of(data: Option<&AdditionalData>) -> Option<Kept<'_>> {
+        // It was read as an object when it came.
+        data.and_then(|data| serde_json::from_str(data.as_str()).ok()).map(Kept)
+    }
+
+    /// What is taken, for the description of the API.
+    pub fn input_schema() -> Schema {
+        json_schema!({
+            "type": ["object", "null"],
+            "additionalProperties": true,
+            "description": "Whatever a client wants to keep here, of at most 16 KiB. It is given back as it was sent, and nothing is decided by it.",
+        })
+    }
+}
+
+impl Serialize for Kept<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl JsonSchema for Kept<'_> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AdditionalData".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "additionalProperties": true,
+            "description": "What a client keeps here, as it sent it.",
+        })
+    }
 }
 
 /// A timeout as a number of milliseconds, without a fraction where it has none.

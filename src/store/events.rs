@@ -352,6 +352,8 @@ fn read_event(row: &PgRow) -> Result<Event, WorkError> {
             name: change.name()?,
             description: change.description()?,
             timeout: timeout_of(change.failover_timeout_ticks()?)?,
+            // No event tells of it.
+            additional_data: None,
         })
     };
     let what = match event.kind()? {

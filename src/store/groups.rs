@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::clock::Clock;
 use super::columns::Micros;
-pub use super::configuration::GroupConfiguration;
 use super::configuration::timeout_of;
+pub use super::configuration::{AdditionalData, GroupConfiguration};
 use super::connection::{Connection, ReadConnection};
 use super::error::{WorkError, check_count};
 use super::events::{ConfigurationChange, record_change};
@@ -26,14 +26,21 @@ pub async fn find_configuration(
         name: Option<String>,
         description: Option<String>,
         failover_timeout_ticks: i64,
+        additional_data: Option<String>,
     }
-    let row: Option<Row> =
-        sqlx::query_as("SELECT name, description, failover_timeout_ticks FROM groups WHERE group_key = $1")
-            .bind(key.0)
-            .fetch_optional(connection)
-            .await?;
-    row.map(|Row { name, description, failover_timeout_ticks }| {
-        Ok(GroupConfiguration { name, description, timeout: timeout_of(failover_timeout_ticks)? })
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT name, description, failover_timeout_ticks, additional_data::text FROM groups WHERE group_key = $1",
+    )
+    .bind(key.0)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|Row { name, description, failover_timeout_ticks, additional_data }| {
+        Ok(GroupConfiguration {
+            name,
+            description,
+            timeout: timeout_of(failover_timeout_ticks)?,
+            additional_data: AdditionalData::stored(additional_data),
+        })
     })
     .transpose()
 }
@@ -50,8 +57,8 @@ pub async fn insert_group(
     connection.life().note_term(begins.term.0);
     let written = sqlx::query(
         "INSERT INTO groups (group_key, tenant_id, namespace_id, group_id, name, description, failover_timeout_ticks,
-             term, vacancy, handover_until, history_id, in_doubt_until)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             term, vacancy, handover_until, history_id, in_doubt_until, additional_data)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::json)",
     )
     .bind(path.key().0)
     .bind(path.parent.tenant.as_str())
@@ -65,6 +72,7 @@ pub async fn insert_group(
     .bind(begins.handover.map(|handover| Micros::from(handover.until)))
     .bind(begins.history.0)
     .bind(begins.in_doubt_until.map(Micros::from))
+    .bind(configuration.additional_data.as_ref().map(AdditionalData::as_str))
     .execute(&mut *connection)
     .await?
     .rows_affected();
@@ -97,13 +105,15 @@ pub async fn update_configuration(
 ) -> Result<(), WorkError> {
     let written = sqlx::query(
         "UPDATE groups
-         SET name = $2, description = $3, failover_timeout_ticks = $4, configured_at = statement_timestamp()
+         SET name = $2, description = $3, failover_timeout_ticks = $4, additional_data = $5::json,
+             configured_at = statement_timestamp()
          WHERE group_key = $1",
     )
     .bind(path.key().0)
     .bind(&configuration.name)
     .bind(&configuration.description)
     .bind(configuration.timeout.ticks())
+    .bind(configuration.additional_data.as_ref().map(AdditionalData::as_str))
     .execute(&mut *connection)
     .await?
     .rows_affected();
@@ -146,19 +156,55 @@ async fn keep_remains(connection: &mut Connection, path: &GroupPath, remains: Re
     check_count("former_groups", 1, written)
 }
 
-/// The name of a session, if the session exists; a session may have none.
-pub async fn find_session_name(
+/// What a session is registered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionConfiguration {
+    /// A name for people.
+    pub name: Option<String>,
+    /// What its client keeps with it.
+    pub additional_data: Option<AdditionalData>,
+}
+
+/// What a session is registered with, if it exists.
+pub async fn find_session(
     connection: &mut ReadConnection,
     key: GroupKey,
     session: &SessionId,
-) -> Result<Option<Option<String>>, WorkError> {
-    let row: Option<(Option<String>,)> =
-        sqlx::query_as("SELECT name FROM sessions WHERE group_key = $1 AND session_id = $2")
+) -> Result<Option<SessionConfiguration>, WorkError> {
+    let row: Option<(Option<String>, Option<String>)> =
+        sqlx::query_as("SELECT name, additional_data::text FROM sessions WHERE group_key = $1 AND session_id = $2")
             .bind(key.0)
             .bind(session.as_str())
             .fetch_optional(connection)
             .await?;
-    Ok(row.map(|(name,)| name))
+    Ok(row.map(|(name, data)| SessionConfiguration { name, additional_data: AdditionalData::stored(data) }))
+}
+
+/// Whether a session is there, and its group. By what the tables have had from the beginning: it is
+/// asked where other statements fail.
+pub async fn find_presence(
+    connection: &mut ReadConnection,
+    key: GroupKey,
+    session: &SessionId,
+) -> Result<Presence, WorkError> {
+    const SESSION: &str = "SELECT 1 FROM sessions WHERE group_key = $1 AND session_id = $2";
+    let found = sqlx::query(SESSION).bind(key.0).bind(session.as_str()).fetch_optional(&mut *connection).await?;
+    if found.is_some() {
+        return Ok(Presence::Both);
+    }
+    let found = sqlx::query("SELECT 1 FROM groups WHERE group_key = $1").bind(key.0).fetch_optional(connection).await?;
+    Ok(if found.is_some() { Presence::GroupAlone } else { Presence::Neither })
+}
+
+/// What is there of a group and a session in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// The group and the session.
+    Both,
+    /// The group.
+    GroupAlone,
+    /// Nothing.
+    Neither,
 }
 
 /// How many sessions a group has.
@@ -174,19 +220,23 @@ pub async fn insert_session(
     connection: &mut Connection,
     path: &GroupPath,
     session: &SessionId,
-    name: Option<&str>,
+    configuration: &SessionConfiguration,
     registered_by: &str,
 ) -> Result<(), WorkError> {
-    let written =
-        sqlx::query("INSERT INTO sessions (group_key, session_id, name, registered_by) VALUES ($1, $2, $3, $4)")
-            .bind(path.key().0)
-            .bind(session.as_str())
-            .bind(name)
-            .bind(registered_by)
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
+    let written = sqlx::query(
+        "INSERT INTO sessions (group_key, session_id, name, registered_by, additional_data)
+         VALUES ($1, $2, $3, $4, $5::json)",
+    )
+    .bind(path.key().0)
+    .bind(session.as_str())
+    .bind(&configuration.name)
+    .bind(registered_by)
+    .bind(configuration.additional_data.as_ref().map(AdditionalData::as_str))
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
     check_count("sessions", 1, written)?;
+    let name = configuration.name.as_deref();
     record_change(connection, path, ConfigurationChange::SessionRegistered(session, name)).await
 }
 

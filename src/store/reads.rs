@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::clock::{instant, moment, moment_columns, read_clock};
-use super::configuration::{GroupConfiguration, timeout_of};
+use super::configuration::{AdditionalData, GroupConfiguration, timeout_of};
 use super::connection::ReadConnection;
 use super::error::WorkError;
 use super::options::StoreOptions;
@@ -37,6 +37,8 @@ pub struct SessionView {
     pub role: Role,
     /// Its latest heartbeat as reported.
     pub heartbeat: Option<HeartbeatView>,
+    /// What its client keeps with it.
+    pub additional_data: Option<AdditionalData>,
 }
 
 /// A heartbeat as it was reported.
@@ -113,8 +115,13 @@ row! {
         group_name: Option<String> = "g.name",
         description: Option<String> = "g.description",
         failover_timeout_ticks: i64 = "g.failover_timeout_ticks",
+        // With the first of the group's rows alone: it may be long.
+        group_data: Option<String> = "CASE WHEN g.additional_data IS NOT NULL AND NOT EXISTS (
+            SELECT FROM sessions e WHERE e.group_key = g.group_key AND e.session_id < s.session_id)
+            THEN g.additional_data::text END",
         session_id: Option<String> = "s.session_id",
         session_name: Option<String> = "s.name",
+        session_data: Option<String> = "s.additional_data::text",
         role: i16 = "s.role",
         percent_healthy_streams: Option<Decimal> = "h.percent_healthy_streams",
         heartbeat_time: DateTime<Utc> = "h.heartbeat_time",
@@ -159,6 +166,7 @@ pub async fn read_groups(
                 name: row.group_name()?,
                 description: row.description()?,
                 timeout: timeout_of(row.failover_timeout_ticks()?)?,
+                additional_data: AdditionalData::stored(row.group_data()?),
             };
             groups.push(GroupView { id: id.to_owned(), configuration, sessions: Vec::new() });
         }
@@ -169,6 +177,7 @@ pub async fn read_groups(
             name: row.session_name()?,
             role: true_now(stored, read_lease(row)?, at).role,
             heartbeat: read_heartbeat(row)?,
+            additional_data: AdditionalData::stored(row.session_data()?),
             id: session,
         });
     }

@@ -1,4 +1,5 @@
-//! The published keys of an issuer: fetched from where it says they are, or read from a file.
+//! What an issuer publishes: its configuration, and its keys, fetched from where it says they are or
+//! read from a file.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -33,8 +34,9 @@ const MAX_TRIES: usize = 8;
 
 /// Where the issuer's keys come from, with those that are there.
 pub enum Keys {
-    Fetched(Box<FetchedKeys>),
-    File(WatchedFile<KeySet>),
+    Fetched(Box<Published>),
+    /// The issuer's configuration is fetched when somebody asks for it.
+    File(WatchedFile<KeySet>, Box<Published>),
 }
 
 /// Keys of an issuer.
@@ -86,16 +88,24 @@ impl Keys {
     /// From there. The issuer need not be there yet.
     pub fn open(source: &KeySource, issuer: &str) -> Result<Keys, AuthSetupError> {
         match source {
-            KeySource::Discovery => Ok(Keys::Fetched(Box::new(FetchedKeys::new(issuer)?))),
-            KeySource::File(path) => Ok(Keys::File(WatchedFile::open(path, KeySet::read)?)),
+            KeySource::Discovery => {
+                // What is missing is said at the start, and not when the first token comes.
+                if let Ok(url) = reqwest::Url::parse(issuer) {
+                    outgoing::client(&url, Published::configure_client)?;
+                }
+                Ok(Keys::Fetched(Box::new(Published::new(issuer, true))))
+            }
+            KeySource::File(path) => {
+                Ok(Keys::File(WatchedFile::open(path, KeySet::read)?, Box::new(Published::new(issuer, false))))
+            }
         }
     }
 
     /// Keeps them fresh.
     pub async fn keep_up(&self) {
         match self {
-            Keys::File(file) => file.reread_if_changed(),
-            Keys::Fetched(keys) if keys.is_due() => drop(keys.refresh(Instant::now()).await),
+            Keys::File(file, _) => file.reread_if_changed(),
+            Keys::Fetched(published) if published.is_due() => drop(published.refresh(Instant::now()).await),
             Keys::Fetched(_) => {}
         }
     }
@@ -103,26 +113,45 @@ impl Keys {
     /// Those that are here.
     pub fn current(&self) -> Arc<KeySet> {
         match self {
-            Keys::Fetched(keys) => keys.current.read().unwrap_or_else(PoisonError::into_inner).clone(),
-            Keys::File(file) => file.get(),
+            Keys::Fetched(published) => published.current().keys.clone(),
+            Keys::File(file, _) => file.get(),
         }
+    }
+
+    /// The issuer's configuration (a JSON document), as it was published last; `None` while it
+    /// cannot be had.
+    pub async fn configuration(&self) -> Option<Arc<str>> {
+        let (Keys::Fetched(published) | Keys::File(_, published)) = self;
+        if published.is_due() {
+            published.refresh(Instant::now()).await;
+        }
+        published.current().configuration.clone()
     }
 
     /// Whether the keys are now known to be those that the issuer has.
     pub async fn refresh(&self, asked_at: Instant) -> bool {
         match self {
-            Keys::Fetched(keys) => keys.refresh(asked_at).await,
-            Keys::File(_) => true,
+            Keys::Fetched(published) => published.refresh(asked_at).await,
+            Keys::File(..) => true,
         }
     }
 }
 
-/// The issuer's keys, fetched from where it says they are.
-pub struct FetchedKeys {
+/// What an issuer publishes.
+pub struct Published {
     issuer: String,
-    current: RwLock<Arc<KeySet>>,
+    /// Whether its keys are wanted, too.
+    with_keys: bool,
+    current: RwLock<Current>,
     fetching: tokio::sync::Mutex<()>,
     last: Mutex<LastFetch>,
+}
+
+/// What was fetched last.
+#[derive(Clone, Default)]
+struct Current {
+    keys: Arc<KeySet>,
+    configuration: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -131,18 +160,19 @@ struct LastFetch {
     succeeded: bool,
 }
 
-impl FetchedKeys {
-    fn new(issuer: &str) -> Result<FetchedKeys, AuthSetupError> {
-        // What is missing is said at the start, and not when the first token comes.
-        if let Ok(url) = reqwest::Url::parse(issuer) {
-            outgoing::client(&url, FetchedKeys::configure_client)?;
-        }
-        Ok(FetchedKeys {
+impl Published {
+    fn new(issuer: &str, with_keys: bool) -> Published {
+        Published {
             issuer: issuer.to_owned(),
+            with_keys,
             current: RwLock::default(),
             fetching: tokio::sync::Mutex::default(),
             last: Mutex::default(),
-        })
+        }
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn configure_client() -> reqwest::ClientBuilder {
@@ -160,7 +190,7 @@ impl FetchedKeys {
         last.began_at.is_none_or(|at| at.elapsed() >= wait)
     }
 
-    /// Fetches the keys, unless that was done a moment ago. Whoever waits for another's fetch takes
+    /// Fetches all of it, unless that was done a moment ago. Whoever waits for another's fetch takes
     /// its outcome. Whether the last fetch succeeded.
     async fn refresh(&self, asked_at: Instant) -> bool {
         let _one = self.fetching.lock().await;
@@ -176,36 +206,47 @@ impl FetchedKeys {
         let succeeded = outcome.is_ok();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = LastFetch { began_at, succeeded };
         match outcome {
-            Ok(keys) => {
-                if !last.succeeded {
-                    tracing::info!(issuer = self.issuer, keys = keys.keys.len(), "the issuer's keys are here");
+            Ok(published) => {
+                if !last.succeeded && self.with_keys {
+                    tracing::info!(
+                        issuer = self.issuer,
+                        keys = published.keys.keys.len(),
+                        "the issuer's keys are here"
+                    );
                 }
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = published;
             }
             Err(error) if last.succeeded || last.began_at.is_none() => {
-                tracing::warn!(issuer = self.issuer, error, "the issuer's keys cannot be fetched");
+                tracing::warn!(issuer = self.issuer, error, "what the issuer publishes cannot be fetched");
             }
-            Err(error) => tracing::debug!(issuer = self.issuer, error, "the issuer's keys cannot be fetched"),
+            Err(error) => {
+                tracing::debug!(issuer = self.issuer, error, "what the issuer publishes cannot be fetched");
+            }
         }
         succeeded
     }
 
-    async fn fetch(&self) -> Result<KeySet, String> {
+    async fn fetch(&self) -> Result<Current, String> {
         #[derive(Deserialize)]
         struct Discovery {
             issuer: String,
             jwks_uri: String,
         }
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let found: Discovery = serde_json::from_str(&FetchedKeys::get(&url).await?)
-            .map_err(|error| format!("{url} is not an OpenID configuration: {error}"))?;
+        let text = Published::get(&url).await?;
+        let found: Discovery =
+            serde_json::from_str(&text).map_err(|error| format!("{url} is not an OpenID configuration: {error}"))?;
         if found.issuer != self.issuer {
             return Err(format!("{url} is the configuration of another issuer, '{}'", found.issuer));
         }
         if !is_safe_url(&found.jwks_uri) {
             return Err(format!("its jwks_uri is neither https nor on this machine: {}", found.jwks_uri));
         }
-        KeySet::read(&FetchedKeys::get(&found.jwks_uri).await?)
+        let keys = match self.with_keys {
+            true => KeySet::read(&Published::get(&found.jwks_uri).await?)?,
+            false => KeySet::default(),
+        };
+        Ok(Current { keys: Arc::new(keys), configuration: Some(text.into()) })
     }
 
     async fn get(url: &str) -> Result<String, String> {
@@ -213,8 +254,7 @@ impl FetchedKeys {
         let parsed = reqwest::Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
         // Made anew for each: it is asked for rarely, and so believes the authorities that the
         // machine has now.
-        let http =
-            outgoing::client(&parsed, FetchedKeys::configure_client).map_err(|error| format!("{url}: {error}"))?;
+        let http = outgoing::client(&parsed, Published::configure_client).map_err(|error| format!("{url}: {error}"))?;
         let mut response = http.get(parsed).send().await.map_err(fault)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(format!("{url} was answered {}", response.status()));

@@ -28,6 +28,27 @@ pub fn ready(_: &mut SchemaGenerator) -> Description {
         .answers_with("application/json", json!({"type": "string", "const": "ready"}), "It can.", &[], json!("ready"))
 }
 
+pub fn issuer(_: &mut SchemaGenerator) -> Description {
+    Description::of(
+        TAG,
+        "Where tokens are to be had",
+        "The OpenID configuration of the issuer that is believed here, as the issuer publishes it. Adapters look for it at this path.",
+    )
+    .refuses_because(Refusal::NotFound, "No issuer is believed here.")
+    .refuses_because(Refusal::Unavailable, "The issuer cannot be reached.")
+    .answers_with(
+        "application/json",
+        json!({"type": "object", "required": ["issuer", "jwks_uri"]}),
+        "The configuration.",
+        &[],
+        json!({
+            "issuer": "https://login.example.org",
+            "token_endpoint": "https://login.example.org/token",
+            "jwks_uri": "https://login.example.org/keys",
+        }),
+    )
+}
+
 pub fn metrics(_: &mut SchemaGenerator) -> Description {
     Description::of(
         TAG,

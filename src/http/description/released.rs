@@ -17,7 +17,7 @@ const NO_GROUP: &str = "There is no such group.";
 const NO_SESSION: &str = "There is no such group or session.";
 
 fn a_group() -> Value {
-    json!({"Id": "pump", "Name": null, "Description": null, "FailoverTimeout": "00:01:00"})
+    json!({"Id": "pump", "Name": null, "Description": null, "FailoverTimeout": "00:01:00", "AdditionalData": null})
 }
 
 fn a_session() -> Value {
@@ -31,6 +31,9 @@ fn a_session() -> Value {
         },
         "Role": 1,
         "HeartbeatPosted": true,
+        "RoleOverride": 0,
+        "RoleOverrideExpirationTime": null,
+        "AdditionalData": null,
     })
 }
 
@@ -73,7 +76,7 @@ pub fn create_group(schemas: &mut SchemaGenerator) -> Description {
     )
     .refuses_because(
         Refusal::Conflict,
-        "The group exists with another configuration, or the tenant has as many groups as it may.",
+        "The group exists and is set to something else, or the tenant has as many groups as it may.",
     )
     .answers::<GroupConfiguration<'_>>(schemas, "The group.", &[], a_group())
     .answers_alike(200, "It is there already.")
@@ -110,7 +113,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
     Description::of(
         TAG,
         "Register a client session",
-        "Answered 201. The same Id again, with the same Name or without one, changes nothing and is answered 200.",
+        "Answered 201. The same Id again, with the same Name and AdditionalData or without them, changes nothing and is answered 200.",
     )
     .asks_the_database()
     .takes::<Registration>(
@@ -120,7 +123,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
     .refuses_because(Refusal::NotFound, NO_GROUP)
     .refuses_because(
         Refusal::Conflict,
-        "The session is registered with another Name, or the group has as many sessions as it may.",
+        "The session is registered with another Name or AdditionalData, or the group has as many sessions as it may.",
     )
     .answers::<ClientSession<'_>>(schemas, "The session.", &[], a_session())
     .answers_alike(200, "It is registered already.")
