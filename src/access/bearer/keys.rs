@@ -122,10 +122,11 @@ impl Keys {
     /// cannot be had.
     pub async fn configuration(&self) -> Option<Arc<str>> {
         let (Keys::Fetched(published) | Keys::File(_, published)) = self;
-        if published.is_due() {
+        // Where there is none yet, the first fetch may be under way: its outcome is waited for.
+        if published.is_due() || published.current().configuration.is_none() {
             published.refresh(Instant::now()).await;
         }
-        published.current().configuration.clone()
+        published.current().configuration
     }
 
     /// Whether the keys are now known to be those that the issuer has.
