@@ -1,17 +1,16 @@
 //! `adapters check`: what it says of a service, and that it leaves nothing behind that matters.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 
 use client_failover::access::AuthOptions;
 use client_failover::http::TenantApi;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::credentials::{Authority, add_user, create_key, new_dir};
 use crate::support::helpers::TestApp;
-use crate::support::issuer::{SigningKey, TokenIssuer};
 use crate::support::program::{Ran, as_operator, program, run, run_with};
+use crate::support::stranger::{CLIENT_ID, GOOD_ANSWER, Stranger, issuer_of_tokens, json_body};
 
 const ON_PREMISES: &str = "/api/v1/clientfailover";
 const BELOW_TENANT: &str = "/api/v1/Tenants/t/Namespaces/n/ClientFailover/";
@@ -222,6 +221,20 @@ async fn a_name_and_a_password_are_sent_unasked() {
     assert!(!document.to_string().contains("mule"), "{document}");
 }
 
+#[tokio::test]
+async fn an_api_key_is_the_password_of_its_name() {
+    let app = TestApp::start_with(|settings| {
+        settings.auth = AuthOptions { api_keys: true, clients_create_groups: true, ..AuthOptions::default() };
+    })
+    .await;
+    let url = format!("{}{ON_PREMISES}", app.url);
+    let (_, key) = create_key(&app.database, "adapter-7", &["--tenant", "t", "--role", "client"]).await;
+    let key = file(&new_dir(), "adapter-7.key", &key);
+    steps(&url, &["--user", "adapter-7", "--password-file", &key], 0).await;
+    let (_, document) = steps(&url, &["--user", "adapter-8", "--password-file", &key], 4).await;
+    assert!(last(&document).contains("not that of the API key"), "{document}");
+}
+
 /// The credentials of a profile that nobody named are somebody else's.
 #[tokio::test]
 async fn a_profile_counts_where_it_is_named_alone() {
@@ -292,70 +305,9 @@ async fn timeouts_that_do_not_fit_are_warned_of() {
     assert!(ran.contains("no duration such as 00:01:00"), "{ran}");
 }
 
-/// What a service of others answers to a request: a status, headers and a body.
-type Said = (u16, String, String);
-
-/// A service of others, as far as adapters see it.
-struct Stranger {
-    url: String,
-    heard: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
-}
-
-impl Stranger {
-    /// Answers each request, given as its method and path, its headers and its body.
-    fn start(answer: impl Fn(&str, &str, &str) -> Said + Send + 'static) -> Stranger {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let noted = heard.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = BufReader::new(stream.expect("it is accepted"));
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).expect("it is text") > 0 {}
-                let length =
-                    head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-                let mut body = vec![0; length.unwrap_or(0)];
-                stream.read_exact(&mut body).expect("it comes");
-                let body = String::from_utf8(body).expect("UTF-8");
-                let request = head.lines().next().and_then(|line| line.strip_suffix(" HTTP/1.1")).unwrap_or_default();
-                noted.lock().expect("nobody panics").push(format!("{request} {body}"));
-                let (status, headers, body) = answer(request, &head, &body);
-                let length = body.len();
-                let answer = format!(
-                    "HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-                );
-                // Whoever has heard enough may be gone.
-                let _ = stream.get_mut().write_all(answer.as_bytes());
-            }
-        });
-        Stranger { url, heard }
-    }
-
-    /// One that answers well but for heartbeats.
-    fn answering(heartbeat: impl Fn() -> Said + Send + 'static) -> Stranger {
-        Stranger::start(move |request, _, _| match request {
-            _ if request.contains("-nobody/") => (404, String::new(), String::new()),
-            _ if request.ends_with("/heartbeat") => heartbeat(),
-            _ if request.starts_with("DELETE") => (204, String::new(), String::new()),
-            _ => (201, String::new(), "{}".to_owned()),
-        })
-    }
-
-    fn heard(&self) -> Vec<String> {
-        self.heard.lock().expect("nobody panics").clone()
-    }
-}
-
-fn json_body(body: &str) -> Said {
-    (200, "Content-Type: application/json\r\n".to_owned(), body.to_owned())
-}
-
-const GOOD: &str = r#"{"Role":0,"LastDataProcessedTime":"0001-01-01T00:00:00Z"}"#;
-
 #[tokio::test]
 async fn another_service_is_sent_what_an_adapter_sends_and_nothing_else() {
-    let stranger = Stranger::answering(|| json_body(GOOD));
+    let stranger = Stranger::answering(|| json_body(GOOD_ANSWER));
     let url = format!("{}{BELOW_TENANT}", stranger.url);
     let (_, document) = steps(&url, &["--failover-timeout", "00:00:30"], 0).await;
     let session = document["Steps"].to_string();
@@ -396,7 +348,7 @@ async fn answers_that_an_adapter_misreads_would_not_work_and_what_was_registered
     let (_, document) = steps(&format!("{}{ON_PREMISES}", stranger.url), &[], 3).await;
     assert!(document["Steps"].to_string().contains("heartbeats are not served there"), "{document}");
     // One that answers anybody.
-    let stranger = Stranger::start(|_, _, _| json_body(GOOD));
+    let stranger = Stranger::start(|_, _, _| json_body(GOOD_ANSWER));
     let (steps, document) = steps(&format!("{}{ON_PREMISES}", stranger.url), &[], 1).await;
     assert!(steps.contains(&"unknown session WouldNotWork".to_owned()), "{document}");
 }
@@ -405,7 +357,7 @@ async fn answers_that_an_adapter_misreads_would_not_work_and_what_was_registered
 async fn a_session_that_is_made_primary_of_a_live_group_after_all_is_deleted_at_once() {
     let stranger = Stranger::start(|request, _, _| match request {
         _ if request.ends_with("/status") => json_body(r#"{"Primary":"a"}"#),
-        _ if request.ends_with("/heartbeat") => json_body(&GOOD.replace('0', "1")),
+        _ if request.ends_with("/heartbeat") => json_body(&GOOD_ANSWER.replace('0', "1")),
         _ if request.starts_with("DELETE") => (204, String::new(), String::new()),
         _ => (200, String::new(), String::new()),
     });
@@ -426,7 +378,7 @@ async fn a_clock_that_is_far_from_the_services_is_warned_of() {
     ] {
         let stranger = Stranger::start(move |request, _, _| match request {
             _ if request.contains("-nobody/") => (404, String::new(), String::new()),
-            _ if request.ends_with("/heartbeat") => json_body(GOOD),
+            _ if request.ends_with("/heartbeat") => json_body(GOOD_ANSWER),
             _ => (201, date.to_owned(), "{}".to_owned()),
         });
         let (steps, document) = steps(&format!("{}{ON_PREMISES}", stranger.url), &[], 0).await;
@@ -443,52 +395,37 @@ async fn windows_authentication_is_known_when_it_is_seen() {
     assert!(last(&document).contains("takes Windows authentication alone"), "{document}");
 }
 
-/// An issuer that hands out this token to the client `adapter-7`.
-fn token_endpoint(token: String) -> Stranger {
-    Stranger::start(move |request, _, body| match (request, body) {
-        (
-            "POST /connect/token",
-            "grant_type=client_credentials&client_id=adapter%2D7&client_secret=correct%20horse",
-        ) => json_body(&json!({"access_token": token, "expires_in": 3_600, "token_type": "Bearer"}).to_string()),
-        _ => (401, String::new(), r#"{"error":"invalid_client"}"#.to_owned()),
-    })
-}
-
 #[tokio::test]
-async fn client_credentials_are_tried_with_a_token_endpoint_and_by_discovery() {
-    let key = SigningKey::ec();
-    let issuer = TokenIssuer::start(vec![key.jwk("k")]).await;
-    let claims = issuer.claims();
+async fn client_credentials_are_tried_by_discovery_and_with_a_token_endpoint() {
+    let issuer = issuer_of_tokens("t").await;
     let app = TestApp::start_with(|settings| {
         settings.auth =
-            AuthOptions { oidc: Some(issuer.options()), clients_create_groups: true, ..AuthOptions::default() };
+            AuthOptions { oidc: Some(issuer.options.clone()), clients_create_groups: true, ..AuthOptions::default() };
     })
     .await;
-    let token = key.token(&json!({"alg": key.algorithm(), "kid": "k", "typ": "at+jwt"}), &claims);
-    let tokens = token_endpoint(token.clone());
     let dir = new_dir();
     let (secret, wrong) = (file(&dir, "secret", "correct horse\n"), file(&dir, "wrong", "incorrect mule\n"));
     let url = format!("{}{BELOW_TENANT}", app.url);
-    let endpoint = format!("{}/connect/token", tokens.url);
-    let client = ["--client-id", "adapter-7", "--token-endpoint", &endpoint, "--client-secret-file"];
-    let (_, document) = steps(&url, &[&client[..], &[&secret]].concat(), 0).await;
-    assert!(!document.to_string().contains(&token) && !document.to_string().contains("horse"), "{document}");
-    let (steps_, document) = steps(&url, &[&client[..], &[&wrong]].concat(), 4).await;
+    let client = ["--client-id", CLIENT_ID, "--client-secret-file", &secret];
+    let (_, document) = steps(&url, &client, 0).await;
+    assert!(!document.to_string().contains("horse"), "{document}");
+    // Two times: the one that was found, and the one that is given.
+    let endpoint = format!("{}/connect/token", issuer.stranger.url);
+    let given = ["--token-endpoint", &endpoint];
+    steps(&url, &[&client[..], &given].concat(), 0).await;
+    let heard = issuer.stranger.heard();
+    assert_eq!(heard.iter().filter(|request| request.starts_with("POST /connect/token")).count(), 2, "{heard:?}");
+    let client = ["--client-id", CLIENT_ID, "--client-secret-file", &wrong];
+    let (steps_, document) = steps(&url, &client, 4).await;
     assert_eq!(steps_[1..], ["login WouldNotWork"]);
     assert!(last(&document).contains("Compare ClientId and ClientSecret"), "{document}");
+    assert!(!document.to_string().contains("mule"), "{document}");
 
-    let found = Stranger::start(move |request, head, _| match request {
-        "GET /Identity/.well-known/openid-configuration" => json_body(&json!({"token_endpoint": endpoint}).to_string()),
-        _ if !head.to_lowercase().contains(&format!("authorization: bearer {}", token.to_lowercase())) => {
-            (401, String::new(), String::new())
-        }
-        _ if request.contains("-nobody/") => (404, String::new(), String::new()),
-        _ if request.ends_with("/heartbeat") => json_body(GOOD),
-        _ => (201, String::new(), "{}".to_owned()),
-    });
-    let client = ["--client-id", "adapter-7", "--client-secret-file", &secret];
-    steps(&format!("{}{BELOW_TENANT}", found.url), &client, 0).await;
-    let lost = Stranger::answering(|| json_body(GOOD));
+    // A service that has no issuer, and one that says something else.
+    let app = TestApp::start().await;
+    let (_, document) = steps(&format!("{}{BELOW_TENANT}", app.url), &client, 3).await;
+    assert!(last(&document).contains("Give the issuer's own address as TokenEndpoint"), "{document}");
+    let lost = Stranger::answering(|| json_body(GOOD_ANSWER));
     let (_, document) = steps(&format!("{}{BELOW_TENANT}", lost.url), &client, 1).await;
     assert!(last(&document).contains("names no token_endpoint"), "{document}");
 }

@@ -89,13 +89,10 @@ pub async fn exchange(request: RequestBuilder, url: &Url, timeout: Duration) -> 
         Ok(Err(error)) => cause_of(&error, url),
         Err(_) => TOO_LONG.to_owned(),
     };
-    let to_do = match cause.contains("UnknownIssuer") {
-        true => {
-            "Let the adapter's machine believe the authority of the service's certificate; here it can be given as --ca-file."
-        }
-        false => {
-            "See whether the service runs, and whether this machine reaches it: its name, its port, the firewalls in between."
-        }
+    let to_do = if cause.contains("UnknownIssuer") {
+        "Let the adapter's machine believe the authority of the service's certificate; here it can be given as --ca-file."
+    } else {
+        "See whether the service runs, and whether this machine reaches it: its name, its port, the firewalls in between."
     };
     let origin = printable(&url.origin().ascii_serialization());
     Err(Fault { said: format!("{origin} does not answer: {cause}"), to_do: to_do.to_owned(), code: NO_ANSWER })
@@ -133,10 +130,7 @@ impl Answer {
             Ok(body) => format!("{} {} {}", body.error, body.reason, body.resolution),
             Err(_) => shortened(&self.text),
         };
-        match words.is_empty() {
-            true => self.status.to_string(),
-            false => format!("{}: {words}", self.status),
-        }
+        if words.is_empty() { self.status.to_string() } else { format!("{}: {words}", self.status) }
     }
 
     /// Why that is no success to an adapter, and what to do. `what` was sent.

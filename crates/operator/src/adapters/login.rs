@@ -26,7 +26,8 @@ const NOT_KNOWN: u8 = 4;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Login of an adapter")]
 pub struct LoginArgs {
-    /// Get a bearer token for this ClientId, by client credentials. For a name and a password: --user
+    /// Get a bearer token for this ClientId, by client credentials. For a name and a password:
+    /// --user
     #[arg(long, value_name = "ID", requires = "client_secret_file", conflicts_with_all = ["user", "token_file"])]
     client_id: Option<String>,
     /// A file with its ClientSecret

@@ -157,10 +157,7 @@ impl<'a> Play<'a> {
             StatusCode::FORBIDDEN => {
                 self.group_left = Left::Nothing;
                 let mut fault = answer.fault("the registration of the group", self.has_credentials);
-                fault.to_do = match self.is_own {
-                    true => "Grant the role client for that tenant and namespace, and leave clients-create-groups on. A caller that may act in some groups alone is tried with --group.",
-                    false => "An adapter registers its group at every start, also one that is there: grant the role client for it, and leave clients-create-groups on.",
-                }
+                fault.to_do = if self.is_own { "Grant the role client for that tenant and namespace, and leave clients-create-groups on. A caller that may act in some groups alone is tried with --group." } else { "An adapter registers its group at every start, also one that is there: grant the role client for it, and leave clients-create-groups on." }
                 .to_owned();
                 return Err(fault.into());
             }
@@ -224,11 +221,8 @@ impl<'a> Play<'a> {
                 "Give all adapters of a group the group's FailoverTimeout: one that heartbeats more seldom than every half of it loses its role.",
             )?;
         }
-        let told = match self.is_own {
-            // It may be one that was left behind.
-            true => self.configured.unwrap_or(DEFAULT_TIMEOUT),
-            false => timeout,
-        };
+        // One that was left behind may have another.
+        let told = if self.is_own { self.configured.unwrap_or(DEFAULT_TIMEOUT) } else { timeout };
         let (shown, half) = (humantime::format_duration(told), humantime::format_duration(told / 2));
         if told < MIN_TIMEOUT {
             return self.report.warn(
@@ -253,10 +247,8 @@ impl<'a> Play<'a> {
             return self.report.ok("clock", "this machine and the service have the same time, as far as can be seen");
         }
         let shown = humantime::format_duration(Duration::from_secs(by.as_secs()));
-        let said = match ahead > chrono::Duration::zero() {
-            true => format!("this machine's clock is {shown} ahead of the service's"),
-            false => format!("this machine's clock is {shown} behind the service's"),
-        };
+        let where_to = if ahead > chrono::Duration::zero() { "ahead of" } else { "behind" };
+        let said = format!("this machine's clock is {shown} {where_to} the service's");
         self.report.warn(
             "clock",
             said,

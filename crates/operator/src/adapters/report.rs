@@ -138,10 +138,10 @@ impl Report {
         }
         let works = self.code == 0;
         match self.format {
-            Format::Table => self.printer.line(match works {
-                true => "An adapter would work with this endpoint.",
-                false => "An adapter would not work with this endpoint.",
-            })?,
+            Format::Table => {
+                let not = if works { "" } else { "not " };
+                self.printer.line(&format!("An adapter would {not}work with this endpoint."))?;
+            }
             Format::Json | Format::Yaml => {
                 let whole = Whole { endpoint: &self.endpoint, works, steps: &self.steps };
                 let raw = to_raw_value(&whole).map_err(OperatorError::unintelligible)?;
