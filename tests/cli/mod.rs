@@ -1,5 +1,6 @@
 //! The program: how it is called, what it says, and what it logs.
 
+mod adapters;
 mod command_line;
 mod demo;
 pub mod log_lines;

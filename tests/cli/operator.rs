@@ -537,6 +537,7 @@ async fn bash_completes_commands_and_flags() {
     };
     assert_eq!(complete("client-failover gro").await, "groups\n");
     assert_eq!(complete("client-failover groups a").await, "apply\n");
+    assert_eq!(complete("client-failover adapters c").await, "check\n");
     assert_eq!(complete("client-failover groups apply --dr").await, "--dry-run\n");
     assert_eq!(complete("client-failover status -o y").await, "yaml\n");
     for (shell, part) in [("zsh", "#compdef client-failover"), ("fish", "complete -c client-failover")] {

@@ -1,5 +1,6 @@
 //! What is around the program: the stack, the proxy, the monitoring, and the words about it.
 
+mod adapters;
 mod deployment;
 mod links;
 mod metrics;

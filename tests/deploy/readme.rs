@@ -120,7 +120,15 @@ fn blocks(page: &str) -> Vec<(&str, &str, &str)> {
 fn somebody_runs_every_command_that_the_readme_and_its_pages_show() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut marked = 0;
-    for page in ["README.md", "docs/api.md", "docs/cli.md", "docs/clients.md", "docs/database.md", "docs/settings.md"] {
+    for page in [
+        "README.md",
+        "docs/adapters.md",
+        "docs/api.md",
+        "docs/cli.md",
+        "docs/clients.md",
+        "docs/database.md",
+        "docs/settings.md",
+    ] {
         let text = std::fs::read_to_string(root.join(page)).expect("it is there");
         for (before, language, code) in blocks(&text) {
             if language == "text" {

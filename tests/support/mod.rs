@@ -14,5 +14,6 @@ pub mod program;
 pub mod proxy;
 pub mod servers;
 pub mod sse;
+pub mod stranger;
 pub mod terminal;
 pub mod wire;

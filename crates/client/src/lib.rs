@@ -13,7 +13,7 @@
 pub use clock::MachineTime;
 pub use error::{ClientError, Refusal};
 pub use member::{Answer, Heartbeat, Member};
-pub use service::{Credential, Scope, Service, parse};
+pub use service::{Credential, Scope, Service, TOO_LONG, cause_of, parse, shortened};
 pub use stream::{Block, EventStream};
 pub use trust::{Change, HeartbeatNumber, Lease, Stop, Trust};
 

@@ -24,6 +24,9 @@ const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// How much of an answer that is not the service's is shown.
 const SHOWN_CHARS: usize = 200;
 
+/// Why there is no answer where none came in time.
+pub const TOO_LONG: &str = "it takes too long";
+
 /// Who asks.
 #[derive(Clone)]
 pub enum Credential {
@@ -39,7 +42,8 @@ pub enum Credential {
 }
 
 impl Credential {
-    fn header(&self) -> Result<HeaderValue, ClientError> {
+    /// The value of the header `Authorization`.
+    pub fn header(&self) -> Result<HeaderValue, ClientError> {
         let text = match self {
             Credential::Token(token) => format!("Bearer {}", token.reveal()),
             Credential::Basic { user, password } => {
@@ -305,30 +309,34 @@ impl Service {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        // The outer words are "error sending request for url (…)"; what went wrong is said
-        // innermost.
-        let mut innermost: &dyn std::error::Error = error;
-        while let Some(source) = innermost.source() {
-            innermost = source;
-        }
-        let cause = if error.is_timeout() { "it takes too long".to_owned() } else { printable(&innermost.to_string()) };
-        let is_secure = self.base.scheme() == "https";
-        let hint = match cause.as_str() {
-            cause if is_secure && cause.contains("InvalidContentType") => {
-                " (what answers there does not speak TLS: the URL may have to begin with http://)"
-            }
-            // What TLS says to a plain request is no HTTP, or nothing at all.
-            _ if !is_secure && is_no_http(error) => {
-                " (what answers there does not speak plain HTTP: the URL may have to begin with https://)"
-            }
-            _ => "",
-        };
-        ClientError::Unreachable { server: self.name(), cause: cause + hint }
+        ClientError::Unreachable { server: self.name(), cause: cause_of(error, &self.base) }
     }
 
     fn silent(&self) -> ClientError {
-        ClientError::Unreachable { server: self.name(), cause: "it takes too long".to_owned() }
+        ClientError::Unreachable { server: self.name(), cause: TOO_LONG.to_owned() }
     }
+}
+
+/// Why there is no answer from that URL, to be shown.
+pub fn cause_of(error: &reqwest::Error, url: &Url) -> String {
+    // The outer words are "error sending request for url (…)"; what went wrong is said innermost.
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let cause = if error.is_timeout() { TOO_LONG.to_owned() } else { printable(&innermost.to_string()) };
+    let is_secure = url.scheme() == "https";
+    let hint = match cause.as_str() {
+        cause if is_secure && cause.contains("InvalidContentType") => {
+            " (what answers there does not speak TLS: the URL may have to begin with http://)"
+        }
+        // What TLS says to a plain request is no HTTP, or nothing at all.
+        _ if !is_secure && is_no_http(error) => {
+            " (what answers there does not speak plain HTTP: the URL may have to begin with https://)"
+        }
+        _ => "",
+    };
+    cause + hint
 }
 
 /// Whether somebody was reached who then said something that is not HTTP, or went away without a
@@ -357,7 +365,8 @@ fn unintelligible(text: &str) -> ClientError {
     ClientError::Unintelligible(shortened(text))
 }
 
-fn shortened(text: &str) -> String {
+/// The beginning of what somebody answered, to be shown.
+pub fn shortened(text: &str) -> String {
     let shown: String = text.trim().chars().take(SHOWN_CHARS).collect();
     printable(&shown)
 }

@@ -107,7 +107,20 @@ impl Connection {
     /// Puts together what is said in flags, environment and profile.
     pub fn settle(args: &ConnectionArgs) -> Result<Connection, OperatorError> {
         let file = given_file(args.profiles.as_ref()).map(PathBuf::as_path);
-        let mut profile = profile::find(file, given(args.profile.as_ref()).map(String::as_str))?;
+        let profile = profile::find(file, given(args.profile.as_ref()).map(String::as_str))?;
+        Connection::with_profile(args, profile)
+    }
+
+    /// The same without the profile that counts where none is named: it is of another service, and
+    /// of somebody else.
+    pub fn settle_for_others(args: &ConnectionArgs) -> Result<Connection, OperatorError> {
+        match given(args.profile.as_ref()) {
+            Some(_) => Connection::settle(args),
+            None => Connection::with_profile(args, Profile::default()),
+        }
+    }
+
+    fn with_profile(args: &ConnectionArgs, mut profile: Profile) -> Result<Connection, OperatorError> {
         let server = given(args.server.as_ref()).or(profile.server.as_ref());
         let server = server.map_or(DEFAULT_SERVER, String::as_str).to_owned();
         for (from_args, place) in [
@@ -162,15 +175,31 @@ impl Connection {
         let shown = self.server.rsplit('@').next().unwrap_or_default();
         let fault = || OperatorError::usage(format!("'{}' is not the URL of a service", printable(shown)));
         let url = Url::parse(&self.server).map_err(|_| fault())?;
-        let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or_else(fault)?;
+        if url.host_str().is_none() || !matches!(url.scheme(), "http" | "https") {
+            return Err(fault());
+        }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(OperatorError::usage("the URL of the service holds credentials: give them in a file"));
         }
-        let is_loopback =
-            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if url.scheme() == "http" && !is_loopback && self.credential.is_some() {
-            complain(&format!("warning: the credentials go to {} without encryption: use https", printable(host)));
+        if self.credential.is_some() {
+            warn_of_open_credentials(&url);
         }
+        Ok(Service::new(url.clone(), self.http(&url)?, self.credential.as_ref(), self.timeout)?)
+    }
+
+    /// Who asks.
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
+    }
+
+    /// The longest silence that is waited for.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What asks that URL over HTTP, with the certificates that were named.
+    pub fn http(&self, url: &Url) -> Result<reqwest::Client, OperatorError> {
+        let is_loopback = is_loopback(url);
         let roots = match &self.profile.ca_file {
             None => None,
             Some(path) => {
@@ -210,9 +239,21 @@ impl Connection {
             }
             http
         };
-        let http = outgoing::client(&url, configure)
-            .map_err(|error| OperatorError::usage(format!("{error}; or give the service's authority as --ca-file")))?;
-        Ok(Service::new(url, http, self.credential.as_ref(), self.timeout)?)
+        outgoing::client(url, configure)
+            .map_err(|error| OperatorError::usage(format!("{error}; or give the service's authority as --ca-file")))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let is_ip = |host: &str| host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    url.host_str().is_some_and(|host| host == "localhost" || is_ip(host))
+}
+
+/// Says so where credentials go to that URL and others can read them on the way.
+pub fn warn_of_open_credentials(url: &Url) {
+    if url.scheme() == "http" && !is_loopback(url) {
+        let host = printable(url.host_str().unwrap_or_default());
+        complain(&format!("warning: the credentials go to {host} without encryption: use https"));
     }
 }
 

@@ -15,6 +15,7 @@ use reqwest::StatusCode;
 use self::connection::{ConnectionArgs, PlaceArgs};
 use self::output::{Format, printable};
 
+mod adapters;
 mod apply;
 pub mod completion;
 mod confirmation;
@@ -77,6 +78,9 @@ pub enum OperatorCommand {
     /// List and delete the client sessions of a group, by a running service
     #[command(subcommand, after_help = EXIT_CODES)]
     Sessions(SessionsCommand),
+    /// Find out whether an adapter would work with a service
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Adapters(AdaptersCommand),
     /// Show who is Primary, since when, and which groups are at risk: those first
     #[command(after_help = CONNECTION_HELP)]
     Status(status::StatusArgs),
@@ -117,6 +121,14 @@ pub enum SessionsCommand {
     /// Delete a session; if it is the Primary, another may take over at once
     #[command(after_help = CONNECTION_HELP)]
     Delete(sessions::DeleteArgs),
+}
+
+/// What is found out for adapters.
+#[derive(Debug, Subcommand)]
+pub enum AdaptersCommand {
+    /// Play an adapter against a service, step by step, and say what would not work
+    #[command(mut_args = adapters::without_server, after_help = adapters::HELP)]
+    Check(adapters::CheckArgs),
 }
 
 /// What every command in a namespace takes.
@@ -194,19 +206,12 @@ impl OperatorError {
     pub fn exit_code(&self) -> u8 {
         match self {
             OperatorError::ClosedPipe => 0,
-            OperatorError::Io { .. } | OperatorError::Declined => 1,
-            OperatorError::Usage(_) => 2,
+            OperatorError::Io { .. } | OperatorError::Declined => FAILED,
+            OperatorError::Usage(_) => CALLED_WRONGLY,
             OperatorError::Nothing(_) => 3,
-            OperatorError::Service(ClientError::Refused(refusal)) => match refusal.status {
-                StatusCode::BAD_REQUEST => 2,
-                StatusCode::NOT_FOUND => 3,
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 4,
-                StatusCode::CONFLICT => 5,
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => 6,
-                _ => 1,
-            },
-            OperatorError::Service(ClientError::Unreachable { .. }) => 6,
-            OperatorError::Service(_) => 1,
+            OperatorError::Service(ClientError::Refused(refusal)) => code_of(refusal.status),
+            OperatorError::Service(ClientError::Unreachable { .. }) => NO_ANSWER,
+            OperatorError::Service(_) => FAILED,
         }
     }
 
@@ -225,8 +230,26 @@ impl OperatorError {
     }
 }
 
+/// The exit code where something is not as it has to be, and no other code says what.
+const FAILED: u8 = 1;
+/// The exit code of who is called wrongly.
+const CALLED_WRONGLY: u8 = 2;
+/// The exit code where nobody answers.
+const NO_ANSWER: u8 = 6;
 /// The exit code of `status --check` where a group is at risk.
 const AT_RISK: u8 = 7;
+
+/// The exit code for an answer of that status, which is no success.
+fn code_of(status: StatusCode) -> u8 {
+    match status {
+        StatusCode::BAD_REQUEST => CALLED_WRONGLY,
+        StatusCode::NOT_FOUND => 3,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 4,
+        StatusCode::CONFLICT => 5,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => NO_ANSWER,
+        _ => FAILED,
+    }
+}
 
 /// Runs a command. A closed pipe at the other end of the output is no error: its reader has what it
 /// wanted.
@@ -238,6 +261,7 @@ pub async fn run(command: OperatorCommand) -> Result<ExitCode, OperatorError> {
         OperatorCommand::Groups(GroupsCommand::Delete(args)) => groups::delete(args).await,
         OperatorCommand::Sessions(SessionsCommand::List(args)) => sessions::list(args).await,
         OperatorCommand::Sessions(SessionsCommand::Delete(args)) => sessions::delete(args).await,
+        OperatorCommand::Adapters(AdaptersCommand::Check(args)) => adapters::check(args).await,
         OperatorCommand::Status(args) => status::run(args).await,
         OperatorCommand::History(args) => history::run(args).await,
         OperatorCommand::Events(args) => events::run(args).await,
