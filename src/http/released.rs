@@ -50,6 +50,7 @@ pub async fn create_group(
 ) -> Result<HttpResponse, ApiError> {
     let (id, wanted) = read_configuration(&body)?;
     let path = GroupPath { parent, group: id.unwrap_or_else(GroupId::generate) };
+    can_be_asked_for(path.group.as_str())?;
     let done = failover.create_group(&caller, path.clone(), wanted).await?;
     let group = failover.find_group(&path).await?;
     Ok(HttpResponse::build(status_of(done)).json(GroupConfiguration::of(&group)))
@@ -88,6 +89,7 @@ pub async fn register(
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
     let (session, name) = sessions::read_registration(&body)?;
+    can_be_asked_for(session.as_str())?;
     let done = failover.register(&caller, &path, session.clone(), name).await?;
     let group = failover.find_group(&path).await?;
     let session = session_of(&group, &path, &session)?;
@@ -162,6 +164,24 @@ fn write_body(answer: &Answer) -> String {
     datetime::write(sessions::watermark_of(answer), &mut body);
     body.push_str("\"}");
     body
+}
+
+/// Refuses an id that adapters cannot ask for. They put it into a path as it is, where `#` ends the
+/// path, `?` begins the query, and what looks escaped is taken for that: such an adapter would be
+/// registered, and every heartbeat of it would go astray.
+fn can_be_asked_for(id: &str) -> Result<(), ApiError> {
+    let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    let looks_escaped = id.as_bytes().windows(3).any(|three| three[0] == b'%' && is_hex(&three[1..]));
+    let what = match id.chars().find(|c| matches!(c, '#' | '?')) {
+        Some('#') => "'#'",
+        Some(_) => "'?'",
+        None if looks_escaped => "'%' before two hexadecimal digits",
+        None => return Ok(()),
+    };
+    Err(ApiError::bad(
+        format!("Id holds {what}: adapters put it into a path as it is, where it means something else."),
+        "Use an id without '#', '?' and '%'.",
+    ))
 }
 
 fn status_of(done: Creation) -> StatusCode {

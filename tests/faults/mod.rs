@@ -3,7 +3,8 @@
 //!
 //! An *injector* starts replicas and clients as processes, with proxies between them, and from a
 //! seed kills, pauses, restarts, cuts off and delays whatever there is. *Clients* keep the trust
-//! rule and write down what they send, hear and do. A *checker* that knows neither of them looks
+//! rule and write down what they send, hear and do. Some groups are of *adapters* instead
+//! (`tests/adapters/adapter.rs`), which act in the role that they were told last. A *checker* that knows neither of them looks
 //! for breaches of the promises in those records and in the database.
 //!
 //! A short run is part of `cargo test`. The long one, with its length in minutes and its seed:
@@ -20,6 +21,7 @@
 //! cargo test --test faults faults::defects -- --ignored --nocapture --test-threads 1
 //! ```
 
+mod adapter_process;
 mod checker;
 mod client;
 mod clock;

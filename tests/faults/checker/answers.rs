@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::record::{ClientEvent, HeartbeatRow, PRIMARY};
-use super::{Beat, Findings, GroupRecord, Kind, first_instant, seconds};
-
-/// How long a heartbeat that was not answered may be on its way, and so count.
-const ON_ITS_WAY_US: i64 = 15_000_000;
+use super::super::record::{ClientEvent, HeartbeatRow, PRIMARY, SECONDARY};
+use super::{Beat, Findings, GroupRecord, Kind, ON_ITS_WAY_US, first_instant, seconds};
 
 pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
     roles(group, findings);
@@ -29,7 +26,8 @@ fn roles(group: &GroupRecord<'_>, findings: &mut Findings) {
         // The trace of what is lost is lost with it.
         let Some(ok) = beat.ok.filter(|ok| !group.is_lost(ok.at)) else { continue };
         let roles = group.trace.roles_between(beat.session, beat.sent, ok.at);
-        if !roles.contains(&ok.role) {
+        let is_told = |role: &i16| if beat.of_adapter && *role != PRIMARY { SECONDARY } else { *role };
+        if !roles.iter().any(|role| is_told(role) == ok.role) {
             let what = format!(
                 "{} was answered {} at {}, but by the trace was {roles:?}",
                 beat.session,
@@ -230,9 +228,7 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
     let mut sessions: Vec<&str> = group.beats.iter().map(|beat| beat.session).collect();
     sessions.sort_unstable();
     sessions.dedup();
-    for session in
-        sessions.into_iter().filter(|session| group.leaving.get(session).is_none_or(|left| *left > read_until))
-    {
+    for session in sessions {
         let own = || group.beats.iter().filter(|beat| beat.session == session);
         let Some(last) = own()
             .filter(|beat| beat.ok.is_some_and(|ok| ok.at < at && !group.is_lost(ok.at)))
@@ -241,6 +237,9 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
             continue;
         };
         // With its session a heartbeat goes.
+        if group.said_goodbye(session, last.sent, read_until) {
+            continue;
+        }
         if group.deletions_of(session).any(|deletion| deletion.from <= read_until && deletion.until >= last.sent) {
             continue;
         }
