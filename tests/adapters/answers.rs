@@ -126,9 +126,8 @@ async fn answer(stream: TcpStream, noted: Arc<Mutex<Vec<Asked>>>, script: Arc<Sc
 /// 201.
 fn heartbeats(answers: &[(u16, &str)]) -> impl Fn(&Asked, usize) -> (u16, String) + Send + Sync + 'static {
     let answers: Vec<(u16, String)> = answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
-    move |asked, before| match is_heartbeat(asked) {
-        true => answers[before.min(answers.len() - 1)].clone(),
-        false => (201, "not read".to_owned()),
+    move |asked, before| {
+        if is_heartbeat(asked) { answers[before.min(answers.len() - 1)].clone() } else { (201, "not read".to_owned()) }
     }
 }
 

@@ -129,7 +129,7 @@ impl World {
             };
             for place in 0..random.usize(scale.sessions.clone()) {
                 let telling = random.bool();
-                let adapter = is_of_adapters.then(|| match place {
+                let adapter = is_of_adapters.then_some(match place {
                     _ if is_cold => Mode::Cold,
                     0 | 1 => Mode::Hot,
                     // What it reports is newer than what the Primary does.

@@ -548,10 +548,9 @@ fn data_that_was_dropped_as_sent_and_was_not_is_found() {
     // Not sent before it was dropped, though later.
     let too_early = adapter_findings(|record| events(record, 1).insert(1, trimmed(1_255, 20, 520)));
     assert!(lost(&too_early), "{:?}", too_early.violations);
-    let never = adapter_findings(|record| {
-        events(record, 0)
-            .retain(|event| !matches!(event, ClientEvent::Delivered { at: sent, .. } if sent.mono == at(5).mono))
-    });
+    let without_the_first =
+        |event: &ClientEvent| !matches!(event, ClientEvent::Delivered { at: sent, .. } if *sent == at(5));
+    let never = adapter_findings(|record| events(record, 0).retain(without_the_first));
     assert!(lost(&never), "{:?}", never.violations);
 }
 
