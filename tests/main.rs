@@ -3,6 +3,7 @@
 
 mod support;
 
+mod adapters;
 mod api;
 mod cli;
 mod database;

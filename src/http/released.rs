@@ -132,23 +132,6 @@ pub async fn heartbeat(
     Ok(sessions::write_answer(&answer, write_body(&answer)))
 }
 
-/// Refuses an id that its client could not ask for: adapters put ids into paths as they are. Their
-/// platform escapes spaces and letters, but not what means something in a URL, and such an id would
-/// be cut off, or be another one.
-fn can_be_asked_for(id: &str) -> Result<(), ApiError> {
-    let is_escape = |rest: &str| rest.len() >= 3 && rest.as_bytes()[1..3].iter().all(u8::is_ascii_hexdigit);
-    let found = id.char_indices().find(|(at, c)| matches!(c, '#' | '?') || *c == '%' && is_escape(&id[*at..]));
-    match found {
-        None => Ok(()),
-        Some((_, character)) => Err(ApiError::bad(
-            format!(
-                "Id is '{id}', and adapters do not escape the '{character}' in it: they would ask for something else."
-            ),
-            "Use an id without '#', '?' and '%'.",
-        )),
-    }
-}
-
 /// What a heartbeat of this form says. It has no time of its own: the service takes that of its
 /// receipt.
 fn read_heartbeat(body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
@@ -181,6 +164,24 @@ fn write_body(answer: &Answer) -> String {
     datetime::write(sessions::watermark_of(answer), &mut body);
     body.push_str("\"}");
     body
+}
+
+/// Refuses an id that adapters cannot ask for. They put it into a path as it is, where `#` ends the
+/// path, `?` begins the query, and what looks escaped is taken for that: such an adapter would be
+/// registered, and every heartbeat of it would go astray.
+fn can_be_asked_for(id: &str) -> Result<(), ApiError> {
+    let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    let looks_escaped = id.as_bytes().windows(3).any(|three| three[0] == b'%' && is_hex(&three[1..]));
+    let what = match id.chars().find(|c| matches!(c, '#' | '?')) {
+        Some('#') => "'#'",
+        Some(_) => "'?'",
+        None if looks_escaped => "'%' before two hexadecimal digits",
+        None => return Ok(()),
+    };
+    Err(ApiError::bad(
+        format!("Id holds {what}: adapters put it into a path as it is, where it means something else."),
+        "Use an id without '#', '?' and '%'.",
+    ))
 }
 
 fn status_of(done: Creation) -> StatusCode {

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::record::{ClientEvent, ClientLog, Deletion, Fault, FaultKind, Outcome, Record};
+use super::record::{ClientEvent, ClientLog, Deletion, Fault, FaultKind, Keeps, Outcome, Record};
 
+mod adapters;
 mod answers;
 mod gaps;
 mod needless;
@@ -40,10 +41,14 @@ pub enum Kind {
     HistoryNoted,
     /// A heartbeat was refused in a way that no fault accounts for.
     WrongRefusal,
+    /// Two adapters acted at once where that is promised not to be, or for longer than that.
+    AdaptersActing,
+    /// An adapter dropped data as sent that nobody had sent.
+    DataLost,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 14] = [
         Kind::TwoGranted,
         Kind::TwoActing,
         Kind::Term,
@@ -56,6 +61,8 @@ impl Kind {
         Kind::StaleRead,
         Kind::HistoryNoted,
         Kind::WrongRefusal,
+        Kind::AdaptersActing,
+        Kind::DataLost,
     ];
 }
 
@@ -109,6 +116,40 @@ pub struct Findings {
     pub longest_gap: (f64, i64),
     /// How many such times there were.
     pub gaps: usize,
+    pub adapters: AdapterFindings,
+}
+
+/// What was found about groups of adapters.
+#[derive(Debug, Default)]
+pub struct AdapterFindings {
+    pub processes: usize,
+    /// Handovers to a healthier one, and goodbyes of a Primary.
+    pub planned: usize,
+    /// Times at which two acted at once, by why the older one was Primary no more.
+    pub overlaps: BTreeMap<Ended, Overlaps>,
+    /// Items that an adapter dropped as sent.
+    pub trimmed: usize,
+}
+
+/// How an adapter ceased to be Primary that acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ended {
+    /// Its lease ran out.
+    Lapsed,
+    /// It was to hand over, and no answer told it so before its lease was over.
+    HandedOverUnheard,
+    /// Its session was deleted, by somebody else or by a goodbye of before that arrived late.
+    Deleted,
+    /// It was stopped, and started again in the role that it had saved.
+    SavedItsRole,
+    /// Its grant was lost with a history of the database.
+    WithItsHistory,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overlaps {
+    pub count: usize,
+    pub longest_us: i64,
 }
 
 impl Findings {
@@ -126,6 +167,8 @@ struct Beat<'a> {
     data_time: Option<i64>,
     acting_as: Option<i16>,
     health: u8,
+    /// An adapter is told that it stands by while it is about to be Primary.
+    of_adapter: bool,
     /// When its end was known; `None` if the client did not live to see it.
     ended: Option<i64>,
     ok: Option<Ok>,
@@ -141,6 +184,18 @@ struct Ok {
     watermark: Option<i64>,
 }
 
+/// A session said goodbye.
+#[derive(Clone, Copy, Debug)]
+struct Goodbye<'a> {
+    session: &'a str,
+    at: i64,
+    /// Whether it is known to have been heard. One that is not may arrive later.
+    answered: bool,
+}
+
+/// How long what was not answered may be on its way, and so count.
+const ON_ITS_WAY_US: i64 = 15_000_000;
+
 /// All that concerns one group.
 struct GroupRecord<'a> {
     id: &'a str,
@@ -148,8 +203,7 @@ struct GroupRecord<'a> {
     logs: Vec<&'a ClientLog>,
     /// In order of sending.
     beats: Vec<Beat<'a>>,
-    /// By session: when it said goodbye.
-    leaving: BTreeMap<&'a str, i64>,
+    goodbyes: Vec<Goodbye<'a>>,
     /// By session: when it did not run.
     asleep: Vec<(&'a str, i64, i64)>,
     trace: trace::Trace<'a>,
@@ -166,6 +220,7 @@ pub fn check(record: &Record, tolerance: Tolerance) -> Findings {
         answers::check(&group, &mut findings);
         gaps::check(&group, tolerance, &mut findings);
         needless::check(&group, &mut findings);
+        adapters::check(&group, tolerance, &mut findings);
         group.refusals(&mut findings);
     }
     if record.histories.len() != record.promotions {
@@ -183,14 +238,19 @@ impl<'a> GroupRecord<'a> {
         let mut logs: Vec<&ClientLog> = record.clients.iter().filter(|log| log.group == id).collect();
         logs.sort_by_key(|log| first_instant(log));
         let mut beats = Vec::new();
-        let mut leaving = BTreeMap::new();
+        let mut goodbyes: Vec<Goodbye<'_>> = Vec::new();
         let mut asleep = Vec::new();
         for log in &logs {
             beats.extend(beats_of(log));
             for event in &log.events {
                 match event {
                     ClientEvent::Leaving { at } => {
-                        leaving.insert(log.session.as_str(), at.wall);
+                        goodbyes.push(Goodbye { session: &log.session, at: at.wall, answered: false });
+                    }
+                    ClientEvent::Left { .. } => {
+                        if let Some(goodbye) = goodbyes.last_mut() {
+                            goodbye.answered = true;
+                        }
                     }
                     ClientEvent::Asleep { from, until } => asleep.push((log.session.as_str(), from.wall, until.wall)),
                     _ => {}
@@ -198,7 +258,7 @@ impl<'a> GroupRecord<'a> {
             }
         }
         beats.sort_by_key(|beat| beat.sent);
-        GroupRecord { id, record, logs, beats, leaving, asleep, trace: trace::Trace::of(record, id) }
+        GroupRecord { id, record, logs, beats, goodbyes, asleep, trace: trace::Trace::of(record, id) }
     }
 
     /// Whether what was answered then may be lost with a history of the database.
@@ -255,6 +315,14 @@ impl<'a> GroupRecord<'a> {
         }
     }
 
+    /// Whether a session's goodbye may have arrived between two instants.
+    fn said_goodbye(&self, session: &str, after: i64, before: i64) -> bool {
+        self.goodbyes
+            .iter()
+            .filter(|goodbye| goodbye.session == session && goodbye.at <= before)
+            .any(|goodbye| goodbye.at >= after || (!goodbye.answered && before - goodbye.at < ON_ITS_WAY_US))
+    }
+
     /// The deletions by an operator that a session was touched by.
     fn deletions_of<'s>(&'s self, session: &'s str) -> impl Iterator<Item = &'s Deletion> {
         let touches = move |deletion: &&Deletion| deletion.session.as_deref().is_none_or(|deleted| deleted == session);
@@ -288,6 +356,7 @@ fn beats_of(log: &ClientLog) -> Vec<Beat<'_>> {
                 data_time: *data_time,
                 acting_as: *acting_as,
                 health: *health,
+                of_adapter: matches!(log.keeps, Keeps::ItsRole(_)),
                 ended: None,
                 ok: None,
             }),
@@ -307,14 +376,7 @@ fn beats_of(log: &ClientLog) -> Vec<Beat<'_>> {
 
 /// When a process first did something (monotonic).
 fn first_instant(log: &ClientLog) -> i64 {
-    let instant = |event: &ClientEvent| match event {
-        ClientEvent::Sent { at, .. } | ClientEvent::Leaving { at } => at.mono,
-        ClientEvent::Answered { at, .. } => at.mono,
-        ClientEvent::May { from, .. } => *from,
-        ClientEvent::Stopped { at } | ClientEvent::Acted { at, .. } => *at,
-        ClientEvent::Asleep { from, .. } => from.mono,
-    };
-    log.events.first().map_or(i64::MAX, instant)
+    log.events.first().map_or(i64::MAX, ClientEvent::mono)
 }
 
 /// Seconds since some time before the run, for people.

@@ -11,8 +11,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::adapter_process;
 use super::clock::Stamp;
-use super::record::{ClientEvent, LogWriter, Outcome, PRIMARY, SECONDARY};
+use super::record::{ClientEvent, Keeps, LogWriter, Outcome, PRIMARY, SECONDARY};
+use crate::adapter::Mode;
 
 /// How the injector hands a client its part.
 pub const PART_VARIABLE: &str = "CLIENT_FAILOVER_FAULTS_CLIENT";
@@ -45,6 +47,8 @@ pub struct Part {
     pub roams: bool,
     /// Reports data even when it stands by: the watermark must not take it.
     pub brags: bool,
+    /// It is an adapter of this mode, and of the rest above only what adapters have is its own.
+    pub adapter: Option<Mode>,
 }
 
 /// What the injector may tell a client, a line each.
@@ -69,7 +73,10 @@ fn runs_as_a_process_of_the_injector() {
     let Ok(part) = std::env::var(PART_VARIABLE) else { return };
     let part: Part = serde_json::from_str(&part).expect("the injector wrote it");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had");
-    runtime.block_on(Client::new(part).run());
+    match part.adapter {
+        Some(mode) => runtime.block_on(adapter_process::run(part, mode)),
+        None => runtime.block_on(Client::new(part).run()),
+    }
 }
 
 struct Answered {
@@ -102,7 +109,7 @@ struct Client {
 
 impl Client {
     fn new(part: Part) -> Client {
-        let log = LogWriter::create(&part.log, &part.group, &part.session);
+        let log = LogWriter::create(&part.log, &part.group, &part.session, Keeps::TheTrustRule);
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be had");
         let replica = fastrand::usize(0..part.ports.len());
         let (answers, _) = mpsc::unbounded_channel();

@@ -88,6 +88,7 @@ impl Replica {
             .arg("--database-password-file")
             .arg(&self.password_file)
             .args(["--pool-size", "6", "--http-workers", "1", "--log", "warn"])
+            .args(["--premises-tenant", "t", "--premises-namespace", "faults"])
             .args(&self.settings.arguments)
             .stdout(Stdio::null())
             .stderr(log)

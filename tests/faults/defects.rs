@@ -163,6 +163,8 @@ impl Scenario {
             seed,
             replicas: 3,
             groups: self.groups,
+            adapter_groups: 0,
+            adapters_lose_requests: false,
             sessions: self.sessions.clone(),
             timeouts_ms: self.timeouts_ms,
             with_standby: self.with_standby,

@@ -210,6 +210,8 @@ async fn to_a_client(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Op
             sleep(timeout.mul_f64(0.3 + 2.2 * random.f64())).await;
             slot.signal(Signal::SIGCONT);
         }
+        // No time that an adapter says matters, but that of its data.
+        ClientClockStepped if slot.part.adapter.is_some() => return None,
         ClientClockStepped => {
             let us = if random.bool() { 10_000_000 } else { 7_200_000_000 };
             slot.tell(&Command::ClockOffset { us: random.i64(-us..us) }).await;
@@ -248,6 +250,10 @@ async fn recreate_group(world: &Arc<World>, mut random: Rng) -> Option<Done> {
 async fn change_timeout(world: &Arc<World>, mut random: Rng) -> Option<Done> {
     let number = random.usize(0..world.groups.len());
     let group = &world.groups[number];
+    if group.is_of_adapters {
+        // They are not told.
+        return None;
+    }
     let _configuring = group.configuring.try_lock().ok()?;
     let before = group.timeout_ms.load(Ordering::Relaxed);
     let choices = world.scale.timeouts_ms;

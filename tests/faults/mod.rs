@@ -3,8 +3,9 @@
 //!
 //! An *injector* starts replicas and clients as processes, with proxies between them, and from a
 //! seed kills, pauses, restarts, cuts off and delays whatever there is. *Clients* keep the trust
-//! rule and write down what they send, hear and do. A *checker* that knows neither of them looks
-//! for breaches of the promises in those records and in the database.
+//! rule and write down what they send, hear and do. Some groups are of *adapters* instead
+//! (`tests/adapters/adapter.rs`), which act in the role that they were told last. A *checker* that
+//! knows neither of them looks for breaches of the promises in those records and in the database.
 //!
 //! A short run is part of `cargo test`. The long one, with its length in minutes and its seed:
 //!
@@ -13,6 +14,9 @@
 //!     cargo test --release --test faults faults::runs::long -- --ignored --nocapture
 //! ```
 //!
+//! Its groups of adapters are 4 of 14; `CLIENT_FAILOVER_FAULTS_ADAPTER_GROUPS` and
+//! `CLIENT_FAILOVER_FAULTS_GROUPS` say otherwise.
+//!
 //! And whether the checker finds defects that are put into the service on purpose
 //! (`tests/faults/defects/`):
 //!
@@ -20,6 +24,7 @@
 //! cargo test --test faults faults::defects -- --ignored --nocapture --test-threads 1
 //! ```
 
+mod adapter_process;
 mod checker;
 mod client;
 mod clock;

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Stamp;
+pub use crate::adapter::{ITEM_US, Mode};
 
 /// The roles as numbers, as on the wire.
 pub const SECONDARY: i16 = 0;
@@ -18,7 +19,17 @@ pub const PRIMARY: i16 = 1;
 pub struct ClientLog {
     pub group: String,
     pub session: String,
+    pub keeps: Keeps,
     pub events: Vec<ClientEvent>,
+}
+
+/// By what rule a client acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keeps {
+    /// It acts only while it may be trusted to.
+    TheTrustRule,
+    /// It is an adapter: it acts in the role that it was told last.
+    ItsRole(Mode),
 }
 
 /// One line of a client's record.
@@ -46,6 +57,35 @@ pub enum ClientEvent {
     Leaving { at: Stamp },
     /// It did not run in that time: it was paused, or the machine had no time for it.
     Asleep { from: Stamp, until: Stamp },
+    /// An adapter runs, and so has what its source makes from now on.
+    Started { at: Stamp },
+    /// An adapter acts from now on until it stops. Term 0 is the role that it saved.
+    Acts { from: Stamp, term: i64 },
+    /// An adapter sent these items of its source: from when the first and the last of them are, in
+    /// steps of [`ITEM_US`] (wall clock).
+    Delivered { at: Stamp, first: i64, last: i64 },
+    /// An adapter that stands by dropped these: it was told that they have been sent.
+    Trimmed { at: Stamp, first: i64, last: i64 },
+    /// Its goodbye was answered with success.
+    Left { at: Stamp },
+}
+
+impl ClientEvent {
+    /// When it was (monotonic).
+    pub fn mono(&self) -> i64 {
+        match self {
+            ClientEvent::Sent { at, .. }
+            | ClientEvent::Answered { at, .. }
+            | ClientEvent::Leaving { at }
+            | ClientEvent::Started { at }
+            | ClientEvent::Delivered { at, .. }
+            | ClientEvent::Trimmed { at, .. }
+            | ClientEvent::Left { at } => at.mono,
+            ClientEvent::Asleep { from, .. } | ClientEvent::Acts { from, .. } => from.mono,
+            ClientEvent::May { from, .. } => *from,
+            ClientEvent::Stopped { at } | ClientEvent::Acted { at, .. } => *at,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -320,9 +360,9 @@ pub struct Record {
 pub struct LogWriter(File);
 
 impl LogWriter {
-    pub fn create(path: &Path, group: &str, session: &str) -> LogWriter {
+    pub fn create(path: &Path, group: &str, session: &str, keeps: Keeps) -> LogWriter {
         let mut file = File::create(path).expect("the record's folder is there");
-        writeln!(file, "{}", serde_json::json!([group, session])).expect("the disk has room");
+        writeln!(file, "{}", serde_json::json!([group, session, keeps])).expect("the disk has room");
         LogWriter(file)
     }
 
@@ -338,9 +378,9 @@ impl ClientLog {
     pub fn read(path: &Path) -> Option<ClientLog> {
         let text = std::fs::read_to_string(path).ok()?;
         let mut lines = text.lines();
-        let (group, session) = serde_json::from_str(lines.next()?).ok()?;
+        let (group, session, keeps) = serde_json::from_str(lines.next()?).ok()?;
         let events = lines.map_while(|line| serde_json::from_str(line).ok()).collect();
-        Some(ClientLog { group, session, events })
+        Some(ClientLog { group, session, keeps, events })
     }
 }
 

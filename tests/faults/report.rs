@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::checker::Findings;
+use super::checker::{Findings, Kind};
 use super::record::{ClientEvent, FaultKind, Outcome, Record};
 
 /// The findings of a run, for people.
@@ -41,6 +41,29 @@ pub fn report(seed: u64, record: &Record, findings: &Findings) -> String {
         findings.violations.len(),
         findings.needless.len(),
     );
+    let adapters = &findings.adapters;
+    if adapters.processes > 0 {
+        let count = |kind: Kind| findings.violations.iter().filter(|violation| violation.kind == kind).count();
+        let sent = events().filter(|event| matches!(event, ClientEvent::Delivered { .. })).count();
+        let _ = writeln!(
+            text,
+            "{} adapter processes sent data {sent} times; {} handovers and goodbyes, two at once although told in \
+             time: {}; dropped as sent: {} items, data lost: {}",
+            adapters.processes,
+            adapters.planned,
+            count(Kind::AdaptersActing),
+            adapters.trimmed,
+            count(Kind::DataLost),
+        );
+        for (ended, overlaps) in &adapters.overlaps {
+            let _ = writeln!(
+                text,
+                "  two at once until the older one's next answer, {ended:?}: {}, the longest for {} ms",
+                overlaps.count,
+                overlaps.longest_us / 1_000
+            );
+        }
+    }
     for violation in findings.violations.iter().take(40) {
         let _ = writeln!(text, "  {violation}");
     }

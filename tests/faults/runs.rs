@@ -51,7 +51,9 @@ async fn a_short_run_of_all_faults_breaks_no_promise() {
     let world = World::start(Scale {
         seed: 7,
         replicas: 3,
-        groups: 5,
+        groups: 3,
+        adapter_groups: 2,
+        adapters_lose_requests: true,
         sessions: 2..=3,
         timeouts_ms: &[1_000, 1_500],
         with_standby: false,
@@ -80,7 +82,9 @@ async fn long() {
     let world = World::start(Scale {
         seed,
         replicas: 3,
-        groups: number("CLIENT_FAILOVER_FAULTS_GROUPS").unwrap_or(14) as usize,
+        groups: number("CLIENT_FAILOVER_FAULTS_GROUPS").unwrap_or(10) as usize,
+        adapter_groups: number("CLIENT_FAILOVER_FAULTS_ADAPTER_GROUPS").unwrap_or(4) as usize,
+        adapters_lose_requests: true,
         sessions: 2..=4,
         timeouts_ms: &[500, 1_000, 1_500, 2_000],
         with_standby: true,
@@ -110,7 +114,9 @@ async fn calm_world(seed: u64) -> Arc<World> {
     let world = World::start(Scale {
         seed,
         replicas: 3,
-        groups: 4,
+        groups: 3,
+        adapter_groups: 2,
+        adapters_lose_requests: false,
         sessions: 2..=3,
         timeouts_ms: &[1_000, 1_500],
         with_standby: false,

@@ -22,10 +22,13 @@ use super::clock::Stamp;
 use super::cluster::{Lines, Replica, ReplicaSettings, signal_child};
 use super::database::{Database, Way};
 use super::record::{
-    Audit, ClientLog, ClockStep, DatabaseClock, Deletion, Fault, GroupRow, HeartbeatRow, HistoryRow, OutageRow,
+    Audit, ClientLog, ClockStep, DatabaseClock, Deletion, Fault, GroupRow, HeartbeatRow, HistoryRow, Mode, OutageRow,
     PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet, Transition,
 };
 use crate::support::helpers::scratch_dir;
+
+/// Where adapters ask: either of the two bases.
+const ADAPTERS_BASES: [&str; 2] = ["/api/v1/Tenants/t/Namespaces/faults/ClientFailover/", "/api/v1/clientfailover/"];
 
 pub const GROUPS_PATH: &str = "/api/v1/tenants/t/namespaces/faults/clientfailover/groups";
 
@@ -38,6 +41,10 @@ pub struct Scale {
     pub seed: u64,
     pub replicas: usize,
     pub groups: usize,
+    /// How many groups of adapters there are besides. No group is of both.
+    pub adapter_groups: usize,
+    /// Whether some adapters are behind a balancer that does not send on what a replica breaks off.
+    pub adapters_lose_requests: bool,
     pub sessions: std::ops::RangeInclusive<usize>,
     /// The failover timeouts that groups have.
     pub timeouts_ms: &'static [u64],
@@ -62,6 +69,7 @@ pub struct World {
 pub struct GroupState {
     pub id: String,
     pub timeout_ms: AtomicU64,
+    pub is_of_adapters: bool,
     pub configuring: Mutex<()>,
 }
 
@@ -109,17 +117,27 @@ impl World {
         }
         let ports: Vec<u16> = lines.iter().map(|lines| lines.to_clients.port).collect();
         let (mut groups, mut clients) = (Vec::new(), Vec::new());
-        for number in 0..scale.groups {
+        for number in 0..scale.groups + scale.adapter_groups {
+            let is_of_adapters = number >= scale.groups;
+            let is_cold = is_of_adapters && random.u8(0..4) == 0;
             let timeout_ms = scale.timeouts_ms[random.usize(0..scale.timeouts_ms.len())];
             let group = GroupState {
                 id: format!("g{number}"),
                 timeout_ms: AtomicU64::new(timeout_ms),
+                is_of_adapters,
                 configuring: Mutex::new(()),
             };
             for place in 0..random.usize(scale.sessions.clone()) {
                 let telling = random.bool();
+                let adapter = is_of_adapters.then_some(match place {
+                    _ if is_cold => Mode::Cold,
+                    0 | 1 => Mode::Hot,
+                    // What it reports is newer than what the Primary does.
+                    _ => Mode::Warm,
+                });
+                let groups_path = if is_of_adapters { ADAPTERS_BASES[place % 2] } else { GROUPS_PATH };
                 let part = Part {
-                    groups_path: GROUPS_PATH.to_owned(),
+                    groups_path: groups_path.to_owned(),
                     group: group.id.clone(),
                     session: String::new(),
                     ports: ports.clone(),
@@ -129,8 +147,9 @@ impl World {
                     clock_offset_us: 0,
                     telling,
                     says_time: telling || random.bool(),
-                    roams: random.bool(),
+                    roams: random.bool() && (!is_of_adapters || scale.adapters_lose_requests),
                     brags: random.u8(0..3) == 0,
+                    adapter,
                 };
                 clients.push(Mutex::new(Slot {
                     group: number,
@@ -505,7 +524,10 @@ pub enum NewSession {
 impl Slot {
     /// Starts the next process of this place.
     pub fn start(&mut self, dir: &Path, new_session: NewSession) {
-        if new_session == NewSession::Yes {
+        if self.part.adapter.is_some() {
+            // It is named after its host, whatever became of it.
+            self.part.session = format!("HOST-{}1.OpcUa", self.place);
+        } else if new_session == NewSession::Yes {
             self.sessions += 1;
             self.part.session = format!("c{}-{}", self.place, self.sessions);
         }

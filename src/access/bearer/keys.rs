@@ -1,5 +1,5 @@
-//! What an issuer publishes: its configuration, and its keys, fetched from where it says they are or
-//! read from a file.
+//! What an issuer publishes: its configuration, and its keys, fetched from where it says they are
+//! or read from a file.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -191,8 +191,8 @@ impl Published {
         last.began_at.is_none_or(|at| at.elapsed() >= wait)
     }
 
-    /// Fetches all of it, unless that was done a moment ago. Whoever waits for another's fetch takes
-    /// its outcome. Whether the last fetch succeeded.
+    /// Fetches all of it, unless that was done a moment ago. Whoever waits for another's fetch
+    /// takes its outcome. Whether the last fetch succeeded.
     async fn refresh(&self, asked_at: Instant) -> bool {
         let _one = self.fetching.lock().await;
         let last = self.last();

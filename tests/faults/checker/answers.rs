@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::record::{ClientEvent, HeartbeatRow, PRIMARY};
-use super::{Beat, Findings, GroupRecord, Kind, first_instant, seconds};
-
-/// How long a heartbeat that was not answered may be on its way, and so count.
-const ON_ITS_WAY_US: i64 = 15_000_000;
+use super::super::record::{ClientEvent, HeartbeatRow, PRIMARY, SECONDARY};
+use super::{Beat, Findings, GroupRecord, Kind, ON_ITS_WAY_US, first_instant, seconds};
 
 pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
     roles(group, findings);
@@ -29,7 +26,8 @@ fn roles(group: &GroupRecord<'_>, findings: &mut Findings) {
         // The trace of what is lost is lost with it.
         let Some(ok) = beat.ok.filter(|ok| !group.is_lost(ok.at)) else { continue };
         let roles = group.trace.roles_between(beat.session, beat.sent, ok.at);
-        if !roles.contains(&ok.role) {
+        let is_told = |role: &i16| if beat.of_adapter && *role != PRIMARY { SECONDARY } else { *role };
+        if !roles.iter().any(|role| is_told(role) == ok.role) {
             let what = format!(
                 "{} was answered {} at {}, but by the trace was {roles:?}",
                 beat.session,
@@ -61,20 +59,22 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
     let mut answered: Vec<&Beat<'_>> = group.beats.iter().filter(|beat| beat.ok.is_some()).collect();
     let by_sending = answered.clone();
     answered.sort_by_key(|beat| beat.ok.map(|ok| ok.at));
-    let mut earlier = answered.into_iter().filter_map(|beat| beat.ok).peekable();
-    let (mut term, mut watermark) = (0, None);
+    let mut earlier = answered.into_iter().filter_map(|beat| Some((beat.sent, beat.ok?))).peekable();
+    let mut term = 0;
+    let mut watermarks: Vec<(i64, Option<i64>)> = Vec::new();
     for beat in by_sending {
-        while let Some(ok) = earlier.next_if(|ok| ok.at < beat.sent) {
+        while let Some((sent, ok)) = earlier.next_if(|(_, ok)| ok.at < beat.sent) {
             term = term.max(ok.term);
             if !group.is_lost(ok.at) {
-                watermark = watermark.max(ok.watermark);
+                watermarks.push((sent, ok.watermark));
             }
         }
         let Some(ok) = beat.ok else { continue };
         // With a new group a new watermark begins; the terms go on.
-        if group.deletions().any(|deletion| deletion.session.is_none() && deletion.until > beat.sent - ON_ITS_WAY_US) {
-            watermark = watermark.min(ok.watermark);
-        }
+        let began = group_began(group, ok.at);
+        watermarks.retain(|(sent, _)| began.is_none_or(|began| *sent > began));
+        let watermark = watermarks.iter().filter_map(|(_, watermark)| *watermark).max();
+        watermarks.retain(|(_, told)| *told == watermark);
         if ok.term < term {
             findings.add(Kind::Term, group.id, format!("it fell from {term} to {} at {}", ok.term, seconds(ok.at)));
         }
@@ -84,13 +84,19 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
         }
     }
     let stored = group.record.groups.iter().find(|stored| stored.group == group.id).and_then(|stored| stored.watermark);
-    let began = group.deletions().filter(|deletion| deletion.session.is_none()).map(|deletion| deletion.until).max();
+    let began = group_began(group, i64::MAX);
     let in_the_present_one = |beat: &&Beat<'_>| began.is_none_or(|began| beat.sent > began);
     let answered = group.beats.iter().filter(in_the_present_one);
     let answered = answered.filter_map(|beat| beat.ok.filter(|ok| !group.is_lost(ok.at))?.watermark).max();
     if stored < answered {
         findings.add(Kind::Watermark, group.id, format!("{answered:?} was answered, but {stored:?} is stored"));
     }
+}
+
+/// When the group that there was then had begun at the latest; `None` if it was the first.
+fn group_began(group: &GroupRecord<'_>, at: i64) -> Option<i64> {
+    let of_the_group = group.deletions().filter(|deletion| deletion.session.is_none() && deletion.from <= at);
+    of_the_group.map(|deletion| deletion.until).max()
 }
 
 /// No term is given to two sessions, whatever was lost in between.
@@ -230,9 +236,7 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
     let mut sessions: Vec<&str> = group.beats.iter().map(|beat| beat.session).collect();
     sessions.sort_unstable();
     sessions.dedup();
-    for session in
-        sessions.into_iter().filter(|session| group.leaving.get(session).is_none_or(|left| *left > read_until))
-    {
+    for session in sessions {
         let own = || group.beats.iter().filter(|beat| beat.session == session);
         let Some(last) = own()
             .filter(|beat| beat.ok.is_some_and(|ok| ok.at < at && !group.is_lost(ok.at)))
@@ -241,6 +245,9 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
             continue;
         };
         // With its session a heartbeat goes.
+        if group.said_goodbye(session, last.sent, read_until) {
+            continue;
+        }
         if group.deletions_of(session).any(|deletion| deletion.from <= read_until && deletion.until >= last.sent) {
             continue;
         }

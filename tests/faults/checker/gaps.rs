@@ -108,7 +108,7 @@ fn disturbances(group: &GroupRecord<'_>, runs: &[Run]) -> Vec<i64> {
     }
     let yields = group.trace.rows.iter().filter(|row| row.reason == "yielded" || row.reason == "session_deleted");
     all.extend(yields.map(|row| row.at));
-    all.extend(group.leaving.values());
+    all.extend(group.goodbyes.iter().map(|goodbye| goodbye.at));
     all.extend(group.deletions().flat_map(|deletion| [deletion.from, deletion.until]));
     all.extend(group.asleep.iter().map(|(_, _, until)| until));
     all.extend(group.record.starved.iter().map(|(_, until)| until));

@@ -14,7 +14,7 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
             "lease_lapsed" => fell_silent(group, tenure, end, timeout),
             "yielded" => somebody_was_healthier(group, tenure, end, timeout),
             "session_deleted" => {
-                group.leaving.get(tenure.session).is_some_and(|at| *at <= end)
+                group.said_goodbye(tenure.session, tenure.from, end)
                     || group
                         .deletions_of(tenure.session)
                         .any(|deletion| (deletion.from..=deletion.until).contains(&end))

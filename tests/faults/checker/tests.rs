@@ -2,10 +2,10 @@
 
 use super::super::clock::Stamp;
 use super::super::record::{
-    ClientEvent, ClientLog, Fault, FaultKind, GroupRow, HeartbeatRow, HistoryRow, OutageRow, Outcome, PRIMARY, Record,
-    SECONDARY, SessionRow, ShownPrimary, TimeoutSet, Transition,
+    ClientEvent, ClientLog, Fault, FaultKind, GroupRow, HeartbeatRow, HistoryRow, Keeps, Mode, OutageRow, Outcome,
+    PRIMARY, Record, SECONDARY, SessionRow, ShownPrimary, TimeoutSet, Transition,
 };
-use super::{Findings, Kind, Tolerance, check};
+use super::{Ended, Findings, Kind, Tolerance, check};
 
 const MS: i64 = 1_000;
 /// The beginning of every record, and the failover timeout.
@@ -27,7 +27,8 @@ struct Made {
 
 impl Made {
     fn client(session: &str) -> Made {
-        let log = ClientLog { group: "g".to_owned(), session: session.to_owned(), events: vec![] };
+        let keeps = Keeps::TheTrustRule;
+        let log = ClientLog { group: "g".to_owned(), session: session.to_owned(), keeps, events: vec![] };
         Made { log, n: 0, health: 100, acting_as: None, data_ms: None }
     }
 
@@ -409,4 +410,171 @@ fn a_term_that_is_given_again_after_a_loss_is_found() {
         promotion(record);
         answer(record, 1, 4, |_, term, _| *term = 2_000);
     });
+}
+
+/// The same with adapters: `a` acts until it is killed, and sends what it has at each heartbeat;
+/// `b` keeps what `a` may not have sent, and sends it when it takes over.
+fn adapters() -> Record {
+    let mut record = clean();
+    for log in &mut record.clients {
+        log.keeps = Keeps::ItsRole(Mode::Hot);
+        log.events.retain(|event| !matches!(event, ClientEvent::May { .. } | ClientEvent::Acted { .. }));
+        for event in &mut log.events {
+            if let ClientEvent::Sent { heartbeat_time, .. } = event {
+                *heartbeat_time = None;
+            }
+        }
+        log.events.insert(0, ClientEvent::Started { at: at(-10) });
+    }
+    let deliveries = [(5, 0, 440), (460, 460, 500), (2_005, 520, 2_000)];
+    events(&mut record, 0).push(acts(5, 1));
+    events(&mut record, 0).extend(deliveries.map(|(ms, first, last)| delivered(ms, first, last)));
+    events(&mut record, 1).extend([
+        trimmed(1_255, 0, 0),
+        acts(3_255, 2),
+        delivered(3_255, 20, 3_240),
+        delivered(4_400, 3_260, 4_400),
+    ]);
+    record
+}
+
+fn acts(ms: i64, term: i64) -> ClientEvent {
+    ClientEvent::Acts { from: at(ms), term }
+}
+
+fn delivered(ms: i64, first_ms: i64, last_ms: i64) -> ClientEvent {
+    ClientEvent::Delivered { at: at(ms), first: at(first_ms).wall, last: at(last_ms).wall }
+}
+
+fn trimmed(ms: i64, first_ms: i64, last_ms: i64) -> ClientEvent {
+    ClientEvent::Trimmed { at: at(ms), first: at(first_ms).wall, last: at(last_ms).wall }
+}
+
+/// `a` lives on, acts until then, and is answered at 3.5 s.
+fn acts_until(record: &mut Record, ms: i64) {
+    let mut late = Made { n: 5, ..Made::client("a") };
+    late.beat(3_500, SECONDARY, 2, Some(450));
+    events(record, 0).extend(late.log.events);
+    events(record, 0).push(ClientEvent::Stopped { at: at(ms).mono });
+    record.heartbeats[0] = stored_heartbeat("a", 3_500);
+}
+
+/// What is found in the record of adapters that was changed.
+fn adapter_findings(change: impl FnOnce(&mut Record)) -> Findings {
+    let mut record = adapters();
+    change(&mut record);
+    check(&record, Tolerance::default())
+}
+
+#[test]
+fn a_clean_record_of_adapters_passes() {
+    let found = adapter_findings(|_| {});
+    assert!(found.violations.is_empty(), "{:?}", found.violations);
+    assert!(found.needless.is_empty(), "{:?}", found.needless);
+    assert_eq!((found.adapters.processes, found.adapters.planned, found.adapters.trimmed), (2, 0, 1));
+    assert!(found.adapters.overlaps.is_empty());
+}
+
+#[test]
+fn two_adapters_may_act_after_a_lapse_until_the_next_answer_and_no_longer() {
+    let found = adapter_findings(|record| acts_until(record, 3_506));
+    assert!(found.violations.is_empty(), "{:?}", found.violations);
+    let overlaps = found.adapters.overlaps[&Ended::Lapsed];
+    assert_eq!((overlaps.count, overlaps.longest_us / MS), (1, 3_506 - 3_255));
+    let found = adapter_findings(|record| acts_until(record, 3_900));
+    assert!(found.violations.iter().any(|violation| violation.kind == Kind::AdaptersActing), "{:?}", found.violations);
+}
+
+/// `a` yields at 2 s to `b`, and is told so at that time, or not before 3.5 s; its lease is over at
+/// 2.5 s, and `b` acts from then on.
+fn handover(record: &mut Record, told_ms: Option<i64>, acts_from_ms: i64) {
+    record.transitions[1] = row(2_002, "a", 1, 0, 1, "yielded");
+    record.transitions[2] = row(acts_from_ms - 3, "b", 0, 1, 2, "handover_completed");
+    for event in events(record, 0) {
+        if let ClientEvent::Sent { health, .. } = event {
+            *health = 50;
+        }
+        if let (ClientEvent::Answered { n: 5, at: told, outcome }, Some(told_ms)) = (&mut *event, told_ms) {
+            *told = at(told_ms);
+            *outcome = Outcome::Ok { role: SECONDARY, term: 1, lease_ms: 0, watermark: None };
+        }
+    }
+    if told_ms.is_none() {
+        events(record, 0).retain(|event| !matches!(event, ClientEvent::Answered { n: 5, .. }));
+    }
+    acts_until(record, told_ms.unwrap_or(3_505));
+    for event in events(record, 1) {
+        if let ClientEvent::Acts { from, .. } = event {
+            *from = at(acts_from_ms);
+        }
+    }
+}
+
+#[test]
+fn two_adapters_that_act_at_a_handover_that_was_told_in_time_are_found() {
+    let overlaps = |found: &Findings| found.violations.iter().any(|violation| violation.kind == Kind::AdaptersActing);
+    let in_time = adapter_findings(|record| handover(record, Some(2_005), 2_600));
+    assert!(!overlaps(&in_time) && in_time.adapters.overlaps.is_empty(), "{:?}", in_time.violations);
+    assert_eq!(in_time.adapters.planned, 1);
+    let too_early = adapter_findings(|record| handover(record, Some(2_205), 2_100));
+    assert!(overlaps(&too_early), "{:?}", too_early.violations);
+    let unheard = adapter_findings(|record| handover(record, None, 2_600));
+    assert!(!overlaps(&unheard), "{:?}", unheard.violations);
+    assert_eq!(unheard.adapters.overlaps[&Ended::HandedOverUnheard].count, 1);
+}
+
+#[test]
+fn one_that_starts_in_the_role_it_saved_may_act_until_its_first_answer() {
+    let restarted = |stops_ms: i64| {
+        adapter_findings(|record| {
+            let mut again = Made::client("a");
+            again.log.keeps = Keeps::ItsRole(Mode::Hot);
+            again.log.events.extend([ClientEvent::Started { at: at(3_400) }, acts(3_400, 0)]);
+            again.beat(3_420, SECONDARY, 2, Some(450));
+            again.log.events.push(ClientEvent::Stopped { at: at(stops_ms).mono });
+            record.heartbeats[0] = stored_heartbeat("a", 3_420);
+            record.clients.push(again.log);
+        })
+    };
+    let found = restarted(3_426);
+    assert!(found.violations.is_empty(), "{:?}", found.violations);
+    assert_eq!(found.adapters.overlaps[&Ended::SavedItsRole].longest_us / MS, 26);
+    assert!(restarted(3_600).violations.iter().any(|violation| violation.kind == Kind::AdaptersActing));
+}
+
+#[test]
+fn data_that_was_dropped_as_sent_and_was_not_is_found() {
+    let lost = |found: &Findings| found.violations.iter().any(|violation| violation.kind == Kind::DataLost);
+    // Not sent before it was dropped, though later.
+    let too_early = adapter_findings(|record| events(record, 1).insert(1, trimmed(1_255, 20, 520)));
+    assert!(lost(&too_early), "{:?}", too_early.violations);
+    let without_the_first =
+        |event: &ClientEvent| !matches!(event, ClientEvent::Delivered { at: sent, .. } if *sent == at(5));
+    let never = adapter_findings(|record| events(record, 0).retain(without_the_first));
+    assert!(lost(&never), "{:?}", never.violations);
+}
+
+#[test]
+fn data_of_before_the_primary_ran_is_not_the_services_to_keep() {
+    let found = adapter_findings(|record| {
+        // It begins after what `b` dropped, which nobody has sent.
+        events(record, 0)[0] = ClientEvent::Started { at: at(4) };
+        events(record, 0)
+            .retain(|event| !matches!(event, ClientEvent::Delivered { at: sent, .. } if sent.mono == at(5).mono));
+    });
+    assert!(found.violations.is_empty(), "{:?}", found.violations);
+}
+
+#[test]
+fn an_adapter_is_told_that_it_stands_by_while_it_is_about_to_be_primary() {
+    let pending = |record: &mut Record| {
+        record.transitions.insert(2, row(3_100, "b", 0, 2, 1, "lease_lapsed"));
+        record.transitions[3].from = 2;
+        let mut waiting = Made { n: 9, ..Made::client("b") };
+        waiting.beat(3_150, SECONDARY, 1, Some(450));
+        record.clients[1].events.extend(waiting.log.events);
+    };
+    let is_wrong = |found: &Findings| found.violations.iter().any(|found| found.kind == Kind::AnswerWithoutRow);
+    assert!(!is_wrong(&adapter_findings(pending)));
+    assert!(is_wrong(&findings(pending)), "another is told the truth");
 }

@@ -174,7 +174,7 @@ fn is_set_back(group: &GroupRecord<'_>, session: &str, until: i64) -> bool {
 
 /// Whether the session said between the two instants that it does not act, or said goodbye.
 fn has_given_up(group: &GroupRecord<'_>, session: &str, after: i64, before: i64) -> bool {
-    let left = group.leaving.get(session).is_some_and(|at| *at <= before);
+    let left = group.said_goodbye(session, after, before);
     let said_so = |beat: &&super::Beat<'_>| {
         beat.session == session
             && beat.acting_as.is_some_and(|role| role != PRIMARY)
