@@ -1,5 +1,6 @@
 //! `adapters check`: what it says of a service, and that it leaves nothing behind that matters.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use client_failover::http::TenantApi;
 use serde_json::Value;
 
 use crate::support::credentials::{Authority, add_user, create_key, new_dir};
-use crate::support::helpers::TestApp;
+use crate::support::helpers::{TestApp, eventually};
 use crate::support::program::{Ran, as_operator, program, run, run_with};
 use crate::support::stranger::{CLIENT_ID, GOOD_ANSWER, Stranger, issuer_of_tokens, json_body};
 
@@ -367,6 +368,62 @@ async fn a_session_that_is_made_primary_of_a_live_group_after_all_is_deleted_at_
     let beats = heard.iter().filter(|request| request.contains("/heartbeat")).count();
     assert!(beats == 1 && heard.last().is_some_and(|request| request.starts_with("DELETE")), "{heard:?}");
     assert!(heard.iter().all(|request| !request.ends_with("groups/pump ") || !request.starts_with("DELETE")));
+}
+
+/// Two check at the same time, and one of them is done first.
+#[tokio::test]
+async fn a_group_of_its_own_that_somebody_deletes_meanwhile_is_followed_by_another() {
+    let stranger = Stranger::start(|request, _, _| match request {
+        _ if request.starts_with("POST /api/v1/clientfailover/groups/adapters-check/") => {
+            (404, String::new(), String::new())
+        }
+        "GET /api/v1/clientfailover/groups/adapters-check" => (404, String::new(), String::new()),
+        _ if request.contains("-nobody/") => (404, String::new(), String::new()),
+        _ if request.ends_with("/heartbeat") => json_body(GOOD_ANSWER),
+        _ => (201, String::new(), "{}".to_owned()),
+    });
+    let (_, document) = steps(&format!("{}{ON_PREMISES}", stranger.url), &[], 0).await;
+    let heard = stranger.heard();
+    let last = heard.last().expect("it heard something");
+    assert!(last.starts_with("DELETE /api/v1/clientfailover/groups/adapters-check-"), "{heard:?} {document}");
+}
+
+#[tokio::test]
+async fn what_is_interrupted_deletes_its_session() {
+    let (go_on, waits) = std::sync::mpsc::channel::<()>();
+    let stranger = Stranger::start(move |request, _, _| match request {
+        _ if request.ends_with("/status") => json_body(r#"{"Primary":"a"}"#),
+        _ if request.ends_with("/heartbeat") => {
+            let _ = waits.recv();
+            json_body(GOOD_ANSWER)
+        }
+        _ if request.starts_with("DELETE") => (204, String::new(), String::new()),
+        _ => (200, String::new(), "{}".to_owned()),
+    });
+    let mut command = program();
+    let url = format!("{}{ON_PREMISES}", stranger.url);
+    command.args(["adapters", "check", &url, "--group", "pump"]).env("XDG_CONFIG_HOME", "/nonexistent");
+    let mut child = command.spawn().expect("it starts");
+    eventually("it heartbeats", async || stranger.heard().iter().any(|request| request.contains("/heartbeat"))).await;
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().expect("a process id"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    let ended = tokio::task::spawn_blocking(move || {
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+        let said: Vec<String> = lines
+            .inspect(|line| {
+                // The service is free for the goodbye only after the heartbeat was given up.
+                if line.contains("it was interrupted") {
+                    let _ = go_on.send(());
+                }
+            })
+            .collect();
+        (said, child.wait().expect("it ends").code())
+    });
+    let (said, code) = ended.await.expect("no panic");
+    assert_eq!(code, Some(1), "{said:?}");
+    let heard = stranger.heard();
+    let last = heard.last().expect("it heard something");
+    assert!(last.starts_with("DELETE ") && last.contains("/clientsessions/adapters-check-"), "{heard:?} {said:?}");
 }
 
 #[tokio::test]
