@@ -87,7 +87,6 @@ impl TestApp {
     /// What the group's own status has it at risk for, and what that is told by.
     async fn risks_of(&self, group: &str) -> Vec<(String, Vec<String>)> {
         let status = self.get(&format!("/{group}/status")).await.expect_ok();
-        eprintln!("{status:#} {:?} {:?}", self.database.rows("SELECT * FROM heartbeats").await, self.database.rows("SELECT *, clock_timestamp() FROM service_outages").await);
         risks_in(&status)
     }
 
