@@ -563,6 +563,13 @@ fn data_of_before_the_primary_ran_is_not_the_services_to_keep() {
             .retain(|event| !matches!(event, ClientEvent::Delivered { at: sent, .. } if sent.mono == at(5).mono));
     });
     assert!(found.violations.is_empty(), "{:?}", found.violations);
+    let warm = adapter_findings(|record| {
+        // It was told to stand by in between, and keeps nothing then.
+        record.clients[0].keeps = Keeps::ItsRole(Mode::Warm);
+        events(record, 1).insert(1, trimmed(2_255, 500, 520));
+        events(record, 0).retain(|event| !matches!(event, ClientEvent::Delivered { at: sent, .. } if *sent == at(460)));
+    });
+    assert!(warm.violations.is_empty(), "{:?}", warm.violations);
 }
 
 #[test]
