@@ -9,7 +9,7 @@ use super::cluster::ReplicaSettings;
 use super::injector::{self, EVERYTHING, Plan};
 use super::record::FaultKind;
 use super::report::report;
-use super::world::{Scale, World};
+use super::world::{ADAPTERS_LEAST_TIMEOUT_MS, Scale, World};
 use crate::support::helpers::remove_after_the_run;
 
 /// One run at a time: they would take each other's time for a fault of the service.
@@ -42,6 +42,7 @@ fn assert_clean(findings: &Findings) {
 /// A time in which nothing is done, long enough for every promise to have come due.
 pub async fn settle(world: &World) {
     let longest = world.scale.timeouts_ms.iter().max().copied().unwrap_or_default();
+    let longest = if world.scale.adapter_groups > 0 { longest.max(ADAPTERS_LEAST_TIMEOUT_MS) } else { longest };
     tokio::time::sleep(Duration::from_millis(longest * 2)).await;
 }
 

@@ -32,6 +32,10 @@ const ADAPTERS_BASES: [&str; 2] = ["/api/v1/Tenants/t/Namespaces/faults/ClientFa
 
 pub const GROUPS_PATH: &str = "/api/v1/tenants/t/namespaces/faults/clientfailover/groups";
 
+/// The shortest timeout of adapters. They do not send again what is not answered, and leave out a
+/// heartbeat that is due while another is under way: what holds one up must not cost a lease.
+pub const ADAPTERS_LEAST_TIMEOUT_MS: u64 = 2_000;
+
 /// A thread that is woken this much too late says that the machine has no time.
 const STARVED_US: i64 = 60_000;
 
@@ -122,9 +126,7 @@ impl World {
             let is_cold = is_of_adapters && random.u8(0..4) == 0;
             let mut timeout_ms = scale.timeouts_ms[random.usize(0..scale.timeouts_ms.len())];
             if is_of_adapters {
-                // They leave out a heartbeat that is due while another is under way: with less, an
-                // answer that takes a quarter of a second would cost a lease.
-                timeout_ms = timeout_ms.max(1_000);
+                timeout_ms = timeout_ms.max(ADAPTERS_LEAST_TIMEOUT_MS);
             }
             let group = GroupState {
                 id: format!("g{number}"),

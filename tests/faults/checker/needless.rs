@@ -55,7 +55,9 @@ fn fell_silent(group: &GroupRecord<'_>, tenure: &Tenure<'_>, end: i64, timeout: 
     let failed = |beat: &&Beat<'_>| {
         // One that was answered late was held up.
         let held_up = beat.ok.is_none_or(|ok| ok.at - beat.sent > timeout / 4);
-        beat.session == tenure.session && beat.sent <= end && beat.sent >= since && held_up
+        // One that an adapter waited for may have left long before.
+        let within = beat.sent <= end && beat.ended.unwrap_or(beat.sent) >= since;
+        beat.session == tenure.session && within && held_up
     };
     let because_of_the_service = group.beats.iter().filter(failed).any(|beat| {
         let ended = beat.ended.unwrap_or(end);

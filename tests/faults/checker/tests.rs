@@ -524,6 +524,26 @@ fn two_adapters_that_act_at_a_handover_that_was_told_in_time_are_found() {
 }
 
 #[test]
+fn an_answer_that_an_adapter_waited_for_since_long_before_explains_a_lapse() {
+    let held = |until_ms: i64| {
+        adapter_findings(|record| {
+            // Sent at 500 ms, and answered when its lease has been over for long.
+            record.faults = vec![Fault { client: None, ..fault(FaultKind::ClientConnectionsHeld, "", 600, until_ms) }];
+            let is_of_later = |event: &ClientEvent| matches!(event, ClientEvent::Sent { n, .. } | ClientEvent::Answered { n, .. } if *n > 2);
+            events(record, 0).retain(|event| !is_of_later(event));
+            for event in events(record, 0) {
+                if let ClientEvent::Answered { n: 2, at: answered, .. } = event {
+                    *answered = at(2_900);
+                }
+            }
+        })
+    };
+    assert!(held(2_890).needless.is_empty(), "{:?}", held(2_890).needless);
+    let found = adapter_findings(|record| record.faults.clear());
+    assert_eq!(found.needless.len(), 1);
+}
+
+#[test]
 fn one_that_starts_in_the_role_it_saved_may_act_until_its_first_answer() {
     let restarted = |stops_ms: i64| {
         adapter_findings(|record| {
@@ -563,6 +583,13 @@ fn data_of_before_the_primary_ran_is_not_the_services_to_keep() {
             .retain(|event| !matches!(event, ClientEvent::Delivered { at: sent, .. } if sent.mono == at(5).mono));
     });
     assert!(found.violations.is_empty(), "{:?}", found.violations);
+    let warm = adapter_findings(|record| {
+        // It was told to stand by in between, and keeps nothing then.
+        record.clients[0].keeps = Keeps::ItsRole(Mode::Warm);
+        events(record, 1).insert(1, trimmed(2_255, 500, 520));
+        events(record, 0).retain(|event| !matches!(event, ClientEvent::Delivered { at: sent, .. } if *sent == at(460)));
+    });
+    assert!(warm.violations.is_empty(), "{:?}", warm.violations);
 }
 
 #[test]
