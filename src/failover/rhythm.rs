@@ -12,6 +12,9 @@ use crate::store::state::{Noted, Rhythm};
 /// timeout, and never by so little that a busy machine explains it.
 const LATE_PERMILLE: i64 = 650;
 const LATE_BY_US: i64 = 250_000;
+/// An outage of the service is of account that is longer than this part of the timeout. Shorter ones
+/// are recorded too, and many on a busy machine.
+const OF_ACCOUNT: i64 = 20;
 /// So many late ones are remembered, and each that is in time makes up for so many.
 const MOST_LATE: i16 = 8;
 const IN_TIME_COUNTS: i16 = 2;
@@ -46,7 +49,9 @@ pub(super) fn follow(
     };
     let now = at.now.max(before.received_at);
     let interval_us = now.0 - before.received_at.0;
-    let is_after_outage = at.outages.last().is_some_and(|outage| outage.recovered_at > before.received_at);
+    let since = at.outages.iter().rev().take_while(|outage| outage.recovered_at > before.received_at);
+    let mut lengths_us = since.map(|outage| outage.recovered_at.0 - outage.began_at.0);
+    let is_after_outage = lengths_us.any(|length_us| length_us > timeout.micros() / OF_ACCOUNT);
     let is_other_timeout = before.lease_until.0 - before.received_at.0 != timeout.micros();
     // Nobody sends data while it is silent: from a lease that ran out nothing is held against it.
     let begins_anew = is_after_outage || interval_us > timeout.micros();
@@ -260,6 +265,13 @@ mod tests {
             client.beats(30 * SECOND, Some(ago + 30 * SECOND), 0);
         }
         assert_eq!(client.seen, []);
+        // Short ones are of no account, however many.
+        for _ in 0..10 {
+            let (began_at, recovered_at) = (Instant(client.now + SECOND), Instant(client.now + 3 * SECOND));
+            client.outages.push(Outage { began_at, recovered_at, gap_us: 0, clock_step_us: 0 });
+            client.beats_every(&[12, 18], 1);
+        }
+        assert_eq!(client.seen, [Risk::SameIdTwice]);
     }
 
     #[test]

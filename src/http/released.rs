@@ -251,8 +251,10 @@ pub struct ClientSession<'a> {
     /// Whether it has ever sent a heartbeat.
     heartbeat_posted: bool,
     /// Whether an operator's word decides its role: 0 no.
+    #[schemars(range(min = 0, max = 1))]
     role_override: i16,
     /// Until when it does; null where it does not, or for good.
+    #[schemars(with = "Option<datetime::DateTimeText>")]
     role_override_expiration_time: Option<&'static str>,
     additional_data: Option<Kept<'a>>,
 }

@@ -36,7 +36,7 @@ async fn a_goodbye_hands_over_and_no_two_send_at_once() {
 }
 
 #[tokio::test]
-async fn a_fall_of_the_score_hands_over_and_no_two_send_at_once() {
+async fn a_fall_or_a_rise_of_the_score_hands_over_and_no_two_send_at_once() {
     at_every_site(async |site| {
         let (a, b) = site.pair(Mode::Hot).await;
         a.set_score(62.5);
@@ -44,11 +44,16 @@ async fn a_fall_of_the_score_hands_over_and_no_two_send_at_once() {
         assert!(!a.acts(), "{}", site.name);
         assert_eq!(site.destination.senders(), ["HOST-A1.OpcUa", "HOST-B1.OpcUa"], "{}", site.name);
         site.destination.assert_complete_from(a.first_item);
-        // And back, for a better score alone.
-        a.set_score(100.0);
-        a.hears().await;
+        // It is better by less than the margin: nothing changes. Then by more, while b acts.
+        b.set_score(50.0);
         b.hears().await;
-        assert!(b.acts() && !a.acts(), "nothing changes for an equal: {}", site.name);
+        b.hears().await;
+        assert!(b.acts() && !a.acts(), "{}", site.name);
+        a.set_score(100.0);
+        site.destination.hears_from(&a).await;
+        let (first, second) = ("HOST-A1.OpcUa", "HOST-B1.OpcUa");
+        assert_eq!(site.destination.senders(), [first, second, first], "{}", site.name);
+        site.destination.assert_complete_from(a.first_item);
     })
     .await;
 }

@@ -13,8 +13,8 @@ use crate::support::helpers::{Answer, TestApp, TestReplica, eventually, settings
 use crate::support::program::operate;
 
 /// Long enough for no lease to lapse, and no bound to be met, however busy the machine is. What
-/// takes so many heartbeats is given more: a busy machine may notice an outage of the service,
-/// which says nothing of a client.
+/// takes so many heartbeats is given more: a busy machine may notice an outage of the service, which
+/// says nothing of a client.
 const TIMEOUT_MS: i64 = 600_000;
 /// How often a client heartbeats.
 const HALF_MS: i64 = TIMEOUT_MS / 2;
@@ -87,11 +87,6 @@ impl TestApp {
     /// What the group's own status has it at risk for, and what that is told by.
     async fn risks_of(&self, group: &str) -> Vec<(String, Vec<String>)> {
         let status = self.get(&format!("/{group}/status")).await.expect_ok();
-        eprintln!(
-            "{status:#} {:?} {:?}",
-            self.database.rows("SELECT * FROM heartbeats").await,
-            self.database.rows("SELECT *, clock_timestamp() FROM service_outages").await
-        );
         risks_in(&status)
     }
 

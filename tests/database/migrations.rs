@@ -23,7 +23,7 @@ async fn a_database_that_no_release_made_is_refused_with_what_to_do_about_it() {
             "DELETE FROM refinery_schema_history WHERE version > 1;
              UPDATE refinery_schema_history SET name = 'groups_sessions_heartbeats', checksum = '1';
              INSERT INTO refinery_schema_history SELECT 21, 'statements_for_several_servers', applied_on, '2'
-             FROM refinery_schema_history",
+             FROM refinery_schema_history WHERE version = 1",
         )
         .await;
     for arguments in [&["migrate"][..], &["serve", "--listen", "127.0.0.1:0"]] {

@@ -128,10 +128,8 @@ async fn every_reason_for_a_change_of_a_role_is_known_to_the_table_the_page_and_
 #[tokio::test]
 async fn the_thresholds_of_risks_are_those_of_the_view_the_page_the_metrics_and_the_alerts() {
     let database = TestDatabase::new().await;
-    let view = database.rows("SELECT pg_get_viewdef('group_risks') AS text").await[0]["text"]
-        .as_str()
-        .expect("a text")
-        .to_owned();
+    let view = "SELECT pg_get_viewdef('group_risks') || pg_get_viewdef('group_status') AS text";
+    let view = database.rows(view).await[0]["text"].as_str().expect("a text").to_owned();
     let (below, grants, span) = (risks::UNHEALTHY_BELOW, risks::FLAPPING_GRANTS, risks::FLAPPING_SPAN);
     let minutes = span.as_secs() / 60;
     let time = |span: Duration| {
@@ -142,8 +140,15 @@ async fn the_thresholds_of_risks_are_those_of_the_view_the_page_the_metrics_and_
         format!(">= {grants}"),
         time(span),
         format!("signs_of_two >= {}", risks::SIGNS_OF_TWO),
-        format!("({})::double precision * t.failover_timeout), {}", risks::STILL_TIMEOUTS, time(risks::STILL_AT_LEAST)),
-        format!("(t.failover_timeout / (2)::double precision), {}", time(risks::AHEAD_AT_LEAST)),
+        format!(
+            "({})::double precision * failover_timeout(g.failover_timeout_ticks)), {}",
+            risks::STILL_TIMEOUTS,
+            time(risks::STILL_AT_LEAST)
+        ),
+        format!(
+            "(failover_timeout(g.failover_timeout_ticks) / (2)::double precision), {}",
+            time(risks::AHEAD_AT_LEAST)
+        ),
         format!("late_in_a_row >= {}", risks::LATE_IN_A_ROW),
         format!("live_sessions > {}", risks::TWO_PAIRS),
     ] {

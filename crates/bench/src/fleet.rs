@@ -28,6 +28,15 @@ const TIMEOUT: Duration = Duration::from_secs(3_600);
 /// As long as a lease of those is that are to lapse.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The form of the API that heartbeats are sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it was published first.
+    First,
+    /// As adapters speak it.
+    Released,
+}
+
 /// So many groups of so many sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Fleet {
@@ -39,6 +48,7 @@ pub struct Fleet {
     /// From one place to the next in the order of sending; has no factor in common with the number
     /// of sessions.
     step: u64,
+    form: Form,
 }
 
 /// One session of the fleet.
@@ -80,7 +90,12 @@ impl Fleet {
         // By the golden section: neighbours in time are nowhere near each other in the tables.
         let begin = (sessions as f64 * 0.618) as u64 | 1;
         let step = (begin..).find(|step| greatest_common_divisor(*step, sessions) == 1).unwrap_or(1);
-        Fleet { groups, sessions_per_group, name, timeout, step }
+        Fleet { groups, sessions_per_group, name, timeout, step, form: Form::First }
+    }
+
+    /// The same fleet, whose heartbeats have that form.
+    pub fn in_form(self, form: Form) -> Fleet {
+        Fleet { form, ..self }
     }
 
     /// How many groups there are.
@@ -105,12 +120,19 @@ impl Fleet {
         let FleetSession { group, number } = session;
         let name = self.name;
         let now = wall_clock().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-        let body =
-            format!("{{\"PercentHealthyStreams\":99.5,\"HeartbeatTime\":\"{now}\",\"LastDataSendTime\":\"{now}\"}}");
+        let (below, body) = match self.form {
+            Form::First => (
+                "",
+                format!(
+                    "{{\"PercentHealthyStreams\":99.5,\"HeartbeatTime\":\"{now}\",\"LastDataSendTime\":\"{now}\"}}"
+                ),
+            ),
+            Form::Released => ("/heartbeat", format!("{{\"FailoverScore\":99.5,\"LastDataProcessedTime\":\"{now}\"}}")),
+        };
         // Writing to memory does not fail.
         let _ = write!(
             request,
-            "POST /api/v1/tenants/{TENANT}/namespaces/{NAMESPACE}/clientfailover/groups/{name}{group}/clientsessions/s{number} \
+            "POST /api/v1/tenants/{TENANT}/namespaces/{NAMESPACE}/clientfailover/groups/{name}{group}/clientsessions/s{number}{below} \
              HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len(),
         );

@@ -17,10 +17,12 @@ use client_failover_client::{ClientError, Scope, Service};
 use client_failover_wire::ids::InvalidId;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use fleet::{Fleet, SHORT_TIMEOUT, lags_of_lapses};
+use fleet::{Fleet, Form, SHORT_TIMEOUT, lags_of_lapses};
 use load::{Load, Outcome, Pace, Progress, Spread};
 use peer::PeerOutcome;
-use report::{Costs, Idle, Lapse, Listing, LoadPoint, Replicas, Report, ScalePoint, SoakPoint, Throughput, median};
+use report::{
+    Costs, Forms, Idle, Lapse, Listing, LoadPoint, Replicas, Report, ScalePoint, SoakPoint, Throughput, median,
+};
 use site::{DatabaseServer, Site};
 
 mod fleet;
@@ -131,6 +133,8 @@ pub enum Part {
     Latency,
     /// Fleets of several sizes
     Scale,
+    /// Heartbeats in both forms of the API, in turns
+    Forms,
     /// Two replicas on one database
     Replicas,
     /// A list of all groups
@@ -244,8 +248,16 @@ impl Bench {
         } else {
             self.args.parts.clone()
         };
-        let one_site =
-            [Part::Idle, Part::Throughput, Part::Latency, Part::Replicas, Part::List, Part::Lapse, Part::Soak];
+        let one_site = [
+            Part::Idle,
+            Part::Throughput,
+            Part::Latency,
+            Part::Forms,
+            Part::Replicas,
+            Part::List,
+            Part::Lapse,
+            Part::Soak,
+        ];
         if parts.iter().any(|part| one_site.contains(part)) {
             let mut site = self.build_site(self.args.sessions, true).await?;
             for part in one_site.into_iter().filter(|part| parts.contains(part)) {
@@ -253,6 +265,7 @@ impl Bench {
                     Part::Idle => self.measure_idle(&mut site).await?,
                     Part::Throughput => self.measure_throughput(&mut site).await?,
                     Part::Latency => self.measure_latency(&mut site).await?,
+                    Part::Forms => self.measure_forms(&mut site).await?,
                     Part::Replicas => self.measure_replicas(&mut site).await?,
                     Part::List => self.measure_list(&mut site).await?,
                     Part::Lapse => self.measure_lapse(&mut site).await?,
@@ -412,6 +425,24 @@ impl Bench {
             });
             site.demolish(&self.server).await?;
         }
+        Ok(())
+    }
+
+    async fn measure_forms(&mut self, site: &mut Site) -> Result<(), BenchError> {
+        let mut pairs = Vec::new();
+        for round in 0..self.args.rounds {
+            let mut outcomes = [Outcome::default(), Outcome::default()];
+            // Each begins as often as the other: what runs second finds more in the tables.
+            let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+            for place in order {
+                let form = [Form::First, Form::Released][place];
+                let load = Load { fleet: site.fleet.in_form(form), ..self.load(site, Pace::Unbounded) };
+                outcomes[place] = self.run_load(&load, "both forms in turns").await;
+            }
+            let [first, released] = outcomes;
+            pairs.push((first, released));
+        }
+        self.report.forms = Some(Forms::of(pairs));
         Ok(())
     }
 

@@ -44,6 +44,8 @@ pub struct Report {
     pub scale: Vec<ScalePoint>,
     /// Two replicas.
     pub replicas: Option<Replicas>,
+    /// Both forms of the API.
+    pub forms: Option<Forms>,
     /// A list of all groups.
     pub list: Option<Listing>,
     /// Many groups that lapse.
@@ -147,6 +149,19 @@ pub struct Replicas {
     pub random_retries: f64,
     /// The same by group.
     pub by_group_retries: f64,
+}
+
+/// Heartbeats in both forms of the API.
+#[derive(Debug, Serialize)]
+pub struct Forms {
+    /// In the one that was published first.
+    pub first: Outcome,
+    /// In the one that adapters speak.
+    pub released: Outcome,
+    /// Of each round: heartbeats per second in the released form in those of the first.
+    pub ratios: Vec<f64>,
+    /// Their median.
+    pub ratio: f64,
 }
 
 /// A list of all groups.
@@ -264,6 +279,20 @@ impl Throughput {
     }
 }
 
+impl Forms {
+    /// The medians of rounds.
+    pub fn of(pairs: Vec<(Outcome, Outcome)>) -> Forms {
+        let ratios: Vec<f64> = pairs.iter().map(|(first, released)| released.per_second / first.per_second).collect();
+        let (first, released) = pairs.into_iter().unzip();
+        Forms {
+            first: median(first, |outcome: &Outcome| outcome.per_second),
+            released: median(released, |outcome: &Outcome| outcome.per_second),
+            ratio: median(ratios.clone(), |ratio| *ratio),
+            ratios,
+        }
+    }
+}
+
 impl Replicas {
     /// The medians of rounds.
     pub fn of(one: Vec<Outcome>, random: (Vec<Outcome>, f64), by_group: (Vec<Outcome>, f64)) -> Replicas {
@@ -295,6 +324,7 @@ impl Report {
             latency: Vec::new(),
             scale: Vec::new(),
             replicas: None,
+            forms: None,
             list: None,
             lapse: None,
             soak: Vec::new(),
@@ -367,6 +397,10 @@ impl Report {
                 point.counters.role_changes,
             );
             row(format!("{} sessions", point.sessions), &point.outcome, other);
+        }
+        if let Some(forms) = &self.forms {
+            row("the first form".into(), &forms.first, String::new());
+            row("the released form".into(), &forms.released, format!("{:.3} times the first", forms.ratio));
         }
         if let Some(replicas) = &self.replicas {
             row("one replica".into(), &replicas.one, String::new());

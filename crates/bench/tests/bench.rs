@@ -11,7 +11,7 @@ fn every_part_is_measured_and_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let (json, plot) = (folder.path().join("report.json"), folder.path().join("latency.svg"));
     let output = Command::new(env!("CARGO_BIN_EXE_client-failover-bench"))
-        .args(["--parts", "idle,throughput,latency,replicas,list,scale", "--settle", "500ms"])
+        .args(["--parts", "idle,throughput,latency,forms,replicas,list,scale", "--settle", "500ms"])
         .args(["--sessions", "400", "--sizes", "100,300", "--connections", "8", "--pgbench-clients", "2"])
         .args(["--round", "1s", "--rounds", "1", "--json"])
         .arg(&json)
@@ -27,6 +27,7 @@ fn every_part_is_measured_and_reported() {
         "one client",
         "full load, 8 clients",
         "50% of the full load",
+        "the released form",
         "two replicas",
         "300 sessions",
         "A list of 200 groups",
@@ -39,6 +40,7 @@ fn every_part_is_measured_and_reported() {
         &report["idle"]["service"],
         &report["throughput"]["service"],
         &report["latency"][2]["outcome"],
+        &report["forms"]["released"],
         &report["replicas"]["random"],
         &report["scale"][1]["outcome"],
     ];

@@ -133,7 +133,9 @@ function riskySessions(risk, group) {
  * @param {string} before
  */
 function atMost(risk, group, measure, before) {
-  const known = group.Sessions.filter((session) => session.Risks.includes(risk)).map((session) => session[measure] ?? 0);
+  const known = group.Sessions.filter((session) => session.Risks.includes(risk)).map(
+    (session) => session[measure] ?? 0,
+  );
   const most = Math.max(0, ...known);
   return most === 0 ? '' : `${before}${age(most)}`;
 }
