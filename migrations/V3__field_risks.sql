@@ -2,27 +2,22 @@
 -- told by it. Each column is computed from the heartbeat before, which a heartbeat reads anyway. A
 -- row that an older release wrote has nothing noted, which is no risk.
 
+-- Few and small, for every heartbeat writes them.
 ALTER TABLE heartbeats
-    ADD COLUMN data_moved_at timestamptz,
-    ADD COLUMN interval_permille smallint NOT NULL DEFAULT 0,
-    ADD COLUMN late_in_a_row smallint NOT NULL DEFAULT 0,
-    ADD COLUMN signs_of_two smallint NOT NULL DEFAULT 0,
-    -- Rows are read as microseconds, which have no word for what is not finite. All that are there
-    -- are null.
-    ADD CONSTRAINT heartbeats_data_moved_at_is_finite CHECK (isfinite(data_moved_at)) NOT VALID;
+    ADD COLUMN data_still_ms integer,
+    ADD COLUMN rhythm integer NOT NULL DEFAULT 0;
 
-COMMENT ON COLUMN heartbeats.data_moved_at IS
-    'When a heartbeat first said the last_data_send_time that it says; or the first one after a '
-    'silence, in which nothing could be sent. Null while it never said one.';
-COMMENT ON COLUMN heartbeats.interval_permille IS
-    'How long after the one before it came, in thousandths of the timeout; 0 where that says '
-    'nothing: it is the first, the service was away, or the timeout was another.';
-COMMENT ON COLUMN heartbeats.late_in_a_row IS
-    'How many of the latest heartbeats came clearly later than half a timeout after the one '
-    'before, eight at most; each that came in time takes two off.';
-COMMENT ON COLUMN heartbeats.signs_of_two IS
-    'Rises, up to 16, with heartbeats that come as from two clients with one id, in between one '
-    'another or with times that go back, and falls by one with each other heartbeat.';
+COMMENT ON COLUMN heartbeats.data_still_ms IS
+    'For how long it has said the last_data_send_time that it says while it was Primary, outages '
+    'of the service and silences not counted; null while it never said one.';
+COMMENT ON COLUMN heartbeats.rhythm IS
+    'Three numbers, as decimal digits. The last two: how much its heartbeats look like those of '
+    'two clients with one id, 0 to 16; it rises with those that come in between one another or '
+    'with times that go back, and falls by one with each other. The one before: how many of the '
+    'latest came clearly later than half a timeout after the one before, 8 at most; each that '
+    'came in time takes two off. The rest: how long after the one before the latest came, in '
+    'thousandths of the timeout; 0 where that says nothing, because it is the first, the service '
+    'was away, or the timeout was another.';
 
 CREATE OR REPLACE VIEW session_status AS
 SELECT
@@ -45,14 +40,13 @@ SELECT
     s.registered_at,
     g.group_key,
     s.registered_by,
-    CASE WHEN h.interval_permille > 0 THEN
-        h.interval_permille * failover_timeout(g.failover_timeout_ticks) / 1000
+    CASE WHEN h.rhythm >= 1000 THEN
+        h.rhythm / 1000 * failover_timeout(g.failover_timeout_ticks) / 1000
     END AS heartbeat_interval,
-    h.late_in_a_row,
-    h.signs_of_two,
-    -- Whoever was just made Primary has had no time to send anything.
-    CASE WHEN s.role = 1 AND statement_timestamp() < lease.ends AND h.data_moved_at IS NOT NULL
-        THEN greatest(interval '0', h.received_at - greatest(h.data_moved_at, s.role_changed_at))
+    h.rhythm / 100 % 10 AS late_in_a_row,
+    h.rhythm % 100 AS signs_of_two,
+    CASE WHEN s.role = 1 AND statement_timestamp() < lease.ends
+        THEN h.data_still_ms * interval '1 ms'
     END AS data_stands_still_for,
     greatest(h.heartbeat_time, h.last_data_send_time) - h.received_at AS clock_ahead_by
 FROM groups g
@@ -115,19 +109,17 @@ SELECT
     CASE WHEN max(d.in_doubt_until) > statement_timestamp() THEN max(d.in_doubt_until) END
         AS in_doubt_until,
     array_agg(s.session_id ORDER BY s.session_id)
-        FILTER (WHERE h.signs_of_two >= 8 AND statement_timestamp() < lease.ends) AS same_id_twice,
-    -- Whoever was just made Primary has had no time to send anything.
+        FILTER (WHERE h.rhythm % 100 >= 8 AND statement_timestamp() < lease.ends) AS same_id_twice,
     array_agg(s.session_id ORDER BY s.session_id) FILTER (
-        WHERE h.received_at - greatest(h.data_moved_at, s.role_changed_at)
+        WHERE h.data_still_ms * interval '1 ms'
             > greatest(5 * failover_timeout(g.failover_timeout_ticks), interval '5 minutes')
-        AND h.data_moved_at IS NOT NULL AND s.role = 1 AND statement_timestamp() < lease.ends)
-        AS data_stands_still,
+        AND s.role = 1 AND statement_timestamp() < lease.ends) AS data_stands_still,
     array_agg(s.session_id ORDER BY s.session_id) FILTER (
         WHERE greatest(h.heartbeat_time, h.last_data_send_time) - h.received_at
             > greatest(failover_timeout(g.failover_timeout_ticks) / 2, interval '5 seconds')
         AND statement_timestamp() < lease.ends) AS clock_ahead,
     array_agg(s.session_id ORDER BY s.session_id)
-        FILTER (WHERE h.late_in_a_row >= 4 AND statement_timestamp() < lease.ends)
+        FILTER (WHERE h.rhythm / 100 % 10 >= 4 AND statement_timestamp() < lease.ends)
         AS seldom_heartbeats
 FROM groups g
 LEFT JOIN group_doubts d ON d.group_key = g.group_key

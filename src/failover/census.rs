@@ -490,7 +490,7 @@ mod tests {
                 is_in_doubt: false,
                 signs_of_two: 0,
                 late_in_a_row: 0,
-                still_s: None,
+                still_ms: None,
                 ahead_s: 0.0,
             });
         }

@@ -5,19 +5,19 @@
 //! breaks that once; what is wrong with its configuration goes on and on. So nothing here is told
 //! by one heartbeat, and a time in which the service was away says nothing.
 
-use crate::arbitration::{Beat, FailoverTimeout, Instant, Moment, Report};
+use crate::arbitration::{Beat, FailoverTimeout, Instant, Moment, Report, Role};
 use crate::store::state::{Noted, Rhythm};
 
 /// A heartbeat is late that comes later than this after the one before: well beyond half the
 /// timeout, and never by so little that a busy machine explains it.
 const LATE_PERMILLE: i64 = 650;
 const LATE_BY_US: i64 = 250_000;
-/// An outage of the service is of account that is longer than this part of the timeout. Shorter ones
-/// are recorded too, and many on a busy machine.
+/// An outage of the service is of account that is longer than this part of the timeout. Shorter
+/// ones are recorded too, and many on a busy machine.
 const OF_ACCOUNT: i64 = 20;
 /// So many late ones are remembered, and each that is in time makes up for so many.
-const MOST_LATE: i16 = 8;
-const IN_TIME_COUNTS: i16 = 2;
+const MOST_LATE: i32 = 8;
+const IN_TIME_COUNTS: i32 = 2;
 
 /// Two clients with one id heartbeat in between one another: the one before the last came half a
 /// timeout ago, and the last one neither in the middle of that, as of a client that comes twice as
@@ -30,13 +30,14 @@ const AGAIN_PERMILLE: i64 = 20;
 const FAST_PAIR_PERMILLE: i64 = 600;
 const BACK_BY_US: i64 = 1_000_000;
 /// What each of these counts for, and how much is remembered.
-const BACK_COUNTS: i16 = 3;
-const MOST_SIGNS: i16 = 16;
+const BACK_COUNTS: i32 = 3;
+const MOST_SIGNS: i32 = 16;
 
 /// What is noted of a heartbeat, from what was noted of the one before it. `before` is that one as
-/// it was stored; this one is decided at `at`.
+/// it was stored, and `role` what the session had since then; this one is decided at `at`.
 pub(super) fn follow(
     noted: Noted,
+    role: Role,
     before: Option<Beat>,
     report: &Report,
     timeout: FailoverTimeout,
@@ -44,39 +45,40 @@ pub(super) fn follow(
 ) -> Noted {
     let said = report.data_sent_until;
     let Some(before) = before else {
-        let rhythm = Rhythm { data_moved_at: said.map(|_| at.now), ..Rhythm::default() };
+        let rhythm = Rhythm { data_still_ms: said.map(|_| 0), ..Rhythm::default() };
         return Noted { data_sent_until: said, rhythm };
     };
-    let now = at.now.max(before.received_at);
-    let interval_us = now.0 - before.received_at.0;
+    let interval_us = at.now.0.saturating_sub(before.received_at.0).max(0);
     let since = at.outages.iter().rev().take_while(|outage| outage.recovered_at > before.received_at);
     let mut lengths_us = since.map(|outage| outage.recovered_at.0 - outage.began_at.0);
     let is_after_outage = lengths_us.any(|length_us| length_us > timeout.micros() / OF_ACCOUNT);
     let is_other_timeout = before.lease_until.0 - before.received_at.0 != timeout.micros();
-    // Nobody sends data while it is silent: from a lease that ran out nothing is held against it.
-    let begins_anew = is_after_outage || interval_us > timeout.micros();
-    let rhythm =
-        Rhythm { data_moved_at: data_moved_at(noted, said, now, begins_anew), interval_permille: 0, ..noted.rhythm };
+    // Nobody sends data who does not act, or is silent for so long that its lease ran out.
+    let could_send = role == Role::Primary && !is_after_outage && interval_us <= timeout.micros();
+    let rhythm = Rhythm {
+        data_still_ms: data_still_ms(noted, said, could_send.then_some(interval_us)),
+        interval_permille: 0,
+        ..noted.rhythm
+    };
     let rhythm = match (is_other_timeout, is_after_outage) {
         // What was late by the one may be in time by the other.
         (true, _) => Rhythm { late_in_a_row: 0, signs_of_two: 0, ..rhythm },
         (false, true) => rhythm,
         (false, false) => {
-            let interval_permille = interval_us.saturating_mul(1_000) / timeout.micros();
-            let interval_permille = interval_permille.clamp(1, i64::from(i16::MAX));
+            let permille = (interval_us.saturating_mul(1_000) / timeout.micros()).clamp(1, Rhythm::MAX_PERMILLE);
             let is_late =
                 interval_us > (timeout.micros() / 1_000 * LATE_PERMILLE).max(timeout.micros() / 2 + LATE_BY_US);
             Rhythm {
-                interval_permille: i16::try_from(interval_permille).unwrap_or(i16::MAX),
-                late_in_a_row: match is_late {
-                    true => (rhythm.late_in_a_row + 1).min(MOST_LATE),
-                    false => (rhythm.late_in_a_row - IN_TIME_COUNTS).max(0),
+                interval_permille: i32::try_from(permille).unwrap_or_default(),
+                late_in_a_row: if is_late {
+                    (rhythm.late_in_a_row + 1).min(MOST_LATE)
+                } else {
+                    (rhythm.late_in_a_row - IN_TIME_COUNTS).max(0)
                 },
                 signs_of_two: match noted.rhythm.interval_permille {
                     0 => rhythm.signs_of_two,
                     last => {
-                        let goes_back = goes_back(noted, before, report);
-                        let sign = sign_of_two(i64::from(last), interval_permille, goes_back);
+                        let sign = sign_of_two(i64::from(last), permille, goes_back(noted, before, report));
                         (rhythm.signs_of_two + sign).clamp(0, MOST_SIGNS)
                     }
                 },
@@ -84,18 +86,18 @@ pub(super) fn follow(
             }
         }
     };
-    // Without a time it says nothing of what it sent.
     Noted { data_sent_until: said, rhythm }
 }
 
-/// Since when the data that a heartbeat says stands where it is.
-fn data_moved_at(noted: Noted, said: Option<Instant>, now: Instant, begins_anew: bool) -> Option<Instant> {
-    let before = noted.rhythm.data_moved_at;
-    if said.is_some() && said != noted.data_sent_until || before.is_some() && begins_anew {
-        return Some(now);
+/// For how long the data that a heartbeat says has stood where it is, of which so much has passed
+/// since the one before; `None` where it could not move in that time.
+fn data_still_ms(noted: Noted, said: Option<Instant>, passed_us: Option<i64>) -> Option<i32> {
+    if said.is_some() && said != noted.data_sent_until {
+        return Some(0);
     }
-    // A clock that was set back must not leave it in the future.
-    before.map(|moved_at| moved_at.min(now))
+    let before_ms = noted.rhythm.data_still_ms?;
+    let Some(passed_us) = passed_us else { return Some(0) };
+    Some(before_ms.saturating_add(i32::try_from(passed_us / 1_000).unwrap_or(i32::MAX)))
 }
 
 /// Whether a time that it says is earlier than before.
@@ -109,7 +111,7 @@ fn goes_back(noted: Noted, before: Beat, report: &Report) -> bool {
 
 /// How much a heartbeat counts for or against two clients, by how long after the one before it
 /// came, and that one after the one before that.
-fn sign_of_two(last_permille: i64, permille: i64, goes_back: bool) -> i16 {
+fn sign_of_two(last_permille: i64, permille: i64, goes_back: bool) -> i32 {
     let pair = last_permille + permille;
     let is_in_between = PAIR_PERMILLE.contains(&pair)
         && (last_permille - permille).abs() > UNEVEN_PERMILLE
@@ -166,7 +168,7 @@ mod tests {
                 term_seen: None,
             };
             let at = Moment { now, outages: &self.outages, history: None };
-            self.noted = follow(self.noted, self.beat, &report, self.timeout, at);
+            self.noted = follow(self.noted, Role::Primary, self.beat, &report, self.timeout, at);
             let heard_until = self.beat.map_or(report.sent_at, |beat| beat.heard_until.max(report.sent_at));
             self.beat = Some(Beat {
                 health: report.health,
@@ -176,7 +178,7 @@ mod tests {
                 lease_until: now.plus(self.timeout),
             });
             let rhythm = self.noted.rhythm;
-            let still_us = rhythm.data_moved_at.map(|moved_at| now.0 - moved_at.0);
+            let still_us = rhythm.data_still_ms.map(|ms| i64::from(ms) * 1_000);
             let seen =
                 Seen { late_in_a_row: rhythm.late_in_a_row, signs_of_two: rhythm.signs_of_two, still_us, ahead_us: 0 };
             for risk in risks::of_session(seen, self.timeout) {

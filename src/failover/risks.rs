@@ -14,8 +14,8 @@ pub const UNHEALTHY_BELOW: f64 = 90.0;
 pub const FLAPPING_GRANTS: i64 = 4;
 /// See [`FLAPPING_GRANTS`].
 pub const FLAPPING_SPAN: Duration = Duration::from_secs(600);
-/// From so many signs on a session counts as two clients: see `signs_of_two` in the table.
-pub const SIGNS_OF_TWO: i16 = 8;
+/// From so many signs on a session counts as two clients: see `rhythm` in the table.
+pub const SIGNS_OF_TWO: i32 = 8;
 /// A Primary's data stands still that has not moved for so many timeouts, and for so long.
 pub const STILL_TIMEOUTS: i64 = 5;
 /// See [`STILL_TIMEOUTS`].
@@ -24,7 +24,7 @@ pub const STILL_AT_LEAST: Duration = Duration::from_secs(300);
 /// data of as long, and drops what is older.
 pub const AHEAD_AT_LEAST: Duration = Duration::from_secs(5);
 /// Heartbeats are seldom if so many in a row were late.
-pub const LATE_IN_A_ROW: i16 = 4;
+pub const LATE_IN_A_ROW: i32 = 4;
 /// More live sessions than this are more than two pairs.
 pub const TWO_PAIRS: i64 = 4;
 

@@ -120,11 +120,11 @@ async fn serve(request: &HttpRequest, payload: Payload, routed: &Routed) -> Http
     let refusal = match (routed.operation(request.method()), routed.resource) {
         (Some(operation), _) => {
             let answer = operation.answer(request.clone(), payload).await;
-            return match operation.is_heartbeat && !answer.status().is_success() {
-                // Boxed: it is rare, and every request would carry its size.
-                true => Box::pin(absent::or_answer(request, answer)).await,
-                false => answer,
-            };
+            if !operation.is_heartbeat || answer.status().is_success() {
+                return answer;
+            }
+            // Boxed: it is rare, and every request would carry its size.
+            return Box::pin(absent::or_answer(request, answer)).await;
         }
         (None, Some(resource)) => ApiError::MethodNotAllowed { allow: resource.methods() },
         (None, None) => ApiError::no_such_route(request),

@@ -62,15 +62,36 @@ pub struct Noted {
 /// kept with the latest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rhythm {
-    /// When the data that it said was first said; `None` while it never said any.
-    pub data_moved_at: Option<Instant>,
-    /// How long after the one before it came, in thousandths of the timeout; 0 where that says
-    /// nothing.
-    pub interval_permille: i16,
-    /// How many of the latest came late.
-    pub late_in_a_row: i16,
-    /// How much they look like those of two clients with one id.
-    pub signs_of_two: i16,
+    /// For how long it has said the data that it says while it was Primary, in milliseconds; `None`
+    /// while it never said any.
+    pub data_still_ms: Option<i32>,
+    /// How long after the one before the latest came, in thousandths of the timeout; 0 where that
+    /// says nothing.
+    pub interval_permille: i32,
+    /// How many of the latest came late: one digit.
+    pub late_in_a_row: i32,
+    /// How much they look like those of two clients with one id: two digits.
+    pub signs_of_two: i32,
+}
+
+impl Rhythm {
+    /// The longest interval that there is room for.
+    pub const MAX_PERMILLE: i64 = 1_000_000;
+
+    /// The last three as one number: a column less in every heartbeat.
+    fn packed(self) -> i32 {
+        self.interval_permille * 1_000 + self.late_in_a_row * 100 + self.signs_of_two
+    }
+
+    /// From what is stored.
+    pub(super) fn unpacked(packed: i32, data_still_ms: Option<i32>) -> Rhythm {
+        Rhythm {
+            data_still_ms,
+            interval_permille: packed / 1_000,
+            late_in_a_row: packed / 100 % 10,
+            signs_of_two: packed % 100,
+        }
+    }
 }
 
 /// What was there before, to tell what changed.

@@ -12,6 +12,7 @@ use super::connection::ReadConnection;
 use super::error::WorkError;
 use super::options::StoreOptions;
 use super::rows::row;
+use super::state::Rhythm;
 use crate::arbitration::{FailoverTimeout, Lease, Role, true_now};
 use crate::ids::{Groups, NamespacePath};
 
@@ -105,10 +106,8 @@ row! {
         primary_sent_until: Option<DateTime<Utc>> = "h.primary_sent_until",
         heartbeat_time: DateTime<Utc> = "h.heartbeat_time",
         last_data_send_time: Option<DateTime<Utc>> = "h.last_data_send_time",
-        data_moved_at: Option<DateTime<Utc>> = "h.data_moved_at",
-        interval_permille: i16 = "h.interval_permille",
-        late_in_a_row: i16 = "h.late_in_a_row",
-        signs_of_two: i16 = "h.signs_of_two",
+        data_still_ms: Option<i32> = "h.data_still_ms",
+        rhythm: i32 = "h.rhythm",
     }
 }
 
@@ -161,7 +160,7 @@ pub async fn read_status(
         let beat = match beat {
             None => None,
             Some((health, received_at, _)) => {
-                let interval_us = i64::from(row.interval_permille()?) * group.timeout.micros() / 1_000;
+                let interval_us = i64::from(read_rhythm(row)?.interval_permille) * group.timeout.micros() / 1_000;
                 Some(BeatStatus {
                     health,
                     received_at,
@@ -193,22 +192,21 @@ pub async fn read_status(
     Ok(groups)
 }
 
+fn read_rhythm(row: StatusRow<'_>) -> Result<Rhythm, WorkError> {
+    Ok(Rhythm::unpacked(row.rhythm()?, row.data_still_ms()?))
+}
+
 /// What is seen of a session with a heartbeat.
 fn read_seen(row: StatusRow<'_>, role: Role) -> Result<Seen, WorkError> {
-    let received_at = instant(row.received_at()?);
-    let since = |then: DateTime<Utc>| received_at.0.saturating_sub(instant(then).0);
-    // Whoever was just made Primary has had no time to send anything.
-    let stands_since = row.data_moved_at()?.filter(|_| role == Role::Primary);
-    let stands_since = match stands_since {
-        None => None,
-        Some(moved_at) => Some(moved_at.max(row.role_changed_at()?)),
-    };
+    let rhythm = read_rhythm(row)?;
+    let still_ms = rhythm.data_still_ms.filter(|_| role == Role::Primary);
     let said = row.last_data_send_time()?.max(Some(row.heartbeat_time()?));
+    let received_at = instant(row.received_at()?);
     Ok(Seen {
-        signs_of_two: row.signs_of_two()?,
-        late_in_a_row: row.late_in_a_row()?,
-        still_us: stands_since.map(|then| since(then).max(0)),
-        ahead_us: said.map_or(0, |said| since(said).saturating_neg().max(0)),
+        signs_of_two: rhythm.signs_of_two,
+        late_in_a_row: rhythm.late_in_a_row,
+        still_us: still_ms.map(|ms| i64::from(ms) * 1_000),
+        ahead_us: said.map_or(0, |said| instant(said).0.saturating_sub(received_at.0).max(0)),
     })
 }
 
@@ -329,9 +327,9 @@ pub async fn find_changed_since(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// How much its heartbeats look like those of two clients.
-    pub signs_of_two: i16,
+    pub signs_of_two: i32,
     /// How many of them were late in a row.
-    pub late_in_a_row: i16,
+    pub late_in_a_row: i32,
     /// Of the Primary: for how long it has reported no newer data, in microseconds; `None` where it
     /// never reported any.
     pub still_us: Option<i64>,
@@ -364,11 +362,11 @@ pub struct CensusRow {
     /// Whether somebody may act on a lease that was lost with a history of the database.
     pub is_in_doubt: bool,
     /// Of its live sessions the most of each of what is [`Seen`].
-    pub signs_of_two: i16,
+    pub signs_of_two: i32,
     /// See there.
-    pub late_in_a_row: i16,
-    /// See there; in seconds.
-    pub still_s: Option<f64>,
+    pub late_in_a_row: i32,
+    /// See there; in milliseconds.
+    pub still_ms: Option<i32>,
     /// See there; in seconds.
     pub ahead_s: f64,
 }
@@ -380,7 +378,7 @@ impl CensusRow {
         Seen {
             signs_of_two: self.signs_of_two,
             late_in_a_row: self.late_in_a_row,
-            still_us: self.still_s.map(micros),
+            still_us: self.still_ms.map(|ms| i64::from(ms) * 1_000),
             ahead_us: micros(self.ahead_s),
         }
     }
@@ -390,16 +388,15 @@ impl CensusRow {
 macro_rules! seen_columns {
     ($now:literal) => {
         concat!(
-            ", coalesce(max(m.signs_of_two) FILTER (WHERE m.ends > ",
+            ", coalesce(max(m.rhythm % 100) FILTER (WHERE m.ends > ",
             $now,
-            "), 0::smallint) AS signs_of_two,
-            coalesce(max(m.late_in_a_row) FILTER (WHERE m.ends > ",
+            "), 0) AS signs_of_two,
+            coalesce(max(m.rhythm / 100 % 10) FILTER (WHERE m.ends > ",
             $now,
-            "), 0::smallint) AS late_in_a_row,
-            date_part('epoch', max(greatest(interval '0', m.received_at - greatest(m.data_moved_at, m.role_changed_at)))
-                FILTER (WHERE m.role = 1 AND m.data_moved_at IS NOT NULL AND m.ends > ",
+            "), 0) AS late_in_a_row,
+            max(m.data_still_ms) FILTER (WHERE m.role = 1 AND m.ends > ",
             $now,
-            ")) AS still_s,
+            ") AS still_ms,
             coalesce(greatest(0, date_part('epoch', max(greatest(m.heartbeat_time, m.last_data_send_time) - m.received_at)
                 FILTER (WHERE m.ends > ",
             $now,
@@ -446,8 +443,8 @@ pub async fn read_census_page(
         "
         FROM groups g
         LEFT JOIN (
-            SELECT s.group_key, s.session_id, s.role, s.role_changed_at, h.percent_healthy_streams, h.received_at, h.lease_until,
-                h.heartbeat_time, h.last_data_send_time, h.data_moved_at, h.late_in_a_row, h.signs_of_two,
+            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,
+                h.heartbeat_time, h.last_data_send_time, h.data_still_ms, h.rhythm,
                 CASE
                     WHEN h.lease_until > statement_timestamp()
                         OR h.received_at >= (SELECT max(recovered_at) FROM service_outages) THEN h.lease_until
@@ -550,8 +547,8 @@ async fn read_census_page_spread(
         "
         FROM groups g
         LEFT JOIN (
-            SELECT s.group_key, s.session_id, s.role, s.role_changed_at, h.percent_healthy_streams, h.received_at, h.lease_until,
-                h.heartbeat_time, h.last_data_send_time, h.data_moved_at, h.late_in_a_row, h.signs_of_two,
+            SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,
+                h.heartbeat_time, h.last_data_send_time, h.data_still_ms, h.rhythm,
                 CASE
                     WHEN h.received_at < $5 AND h.lease_until > $4
                         THEN greatest(h.lease_until, $5 + (h.lease_until - h.received_at))

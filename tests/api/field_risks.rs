@@ -13,8 +13,8 @@ use crate::support::helpers::{Answer, TestApp, TestReplica, eventually, settings
 use crate::support::program::operate;
 
 /// Long enough for no lease to lapse, and no bound to be met, however busy the machine is. What
-/// takes so many heartbeats is given more: a busy machine may notice an outage of the service, which
-/// says nothing of a client.
+/// takes so many heartbeats is given more: a busy machine may notice an outage of the service,
+/// which says nothing of a client.
 const TIMEOUT_MS: i64 = 600_000;
 /// How often a client heartbeats.
 const HALF_MS: i64 = TIMEOUT_MS / 2;
@@ -25,6 +25,7 @@ async fn start() -> TestApp {
 }
 
 /// The database's clock: that of this machine.
+#[expect(clippy::disallowed_methods, reason = "a client's own clock")]
 fn now() -> DateTime<Utc> {
     Utc::now()
 }
@@ -37,13 +38,6 @@ enum Form {
 }
 
 impl TestApp {
-    /// Time passes, for roles too.
-    async fn wait(&self, ms: i64) {
-        self.database.let_time_pass(ms).await;
-        let roles = format!("UPDATE sessions SET role_changed_at = role_changed_at - interval '{ms} ms'");
-        self.database.execute(&roles).await;
-    }
-
     /// A heartbeat that says up to when data was sent.
     async fn says(&self, form: Form, group: &str, session: &str, sent_until: Option<DateTime<Utc>>) {
         let sent_until = sent_until.map(|at| at.to_rfc3339());
@@ -64,12 +58,12 @@ impl TestApp {
     async fn beats(&self, form: Form, group: &str, every_ms: &[i64], rounds: usize) {
         for _ in 0..rounds {
             for ms in every_ms {
-                self.wait(*ms).await;
+                self.database.let_time_pass(*ms).await;
                 self.says(form, group, "a", Some(now())).await;
                 self.database
                     .execute(
                         "UPDATE heartbeats SET received_at = clock_timestamp(), lease_until = clock_timestamp() + (lease_until - received_at),
-                             heartbeat_time = clock_timestamp(), data_moved_at = CASE WHEN data_moved_at IS NOT NULL THEN clock_timestamp() END
+                             heartbeat_time = clock_timestamp()
                          WHERE session_id <> 'a'",
                     )
                     .await;
@@ -173,14 +167,14 @@ async fn a_primary_whose_data_stands_still_is_at_risk_by_either_form() {
         let still = now();
         // Five timeouts.
         for _ in 0..10 {
-            app.wait(HALF_MS).await;
+            app.database.let_time_pass(HALF_MS).await;
             app.says(form, "g", "a", Some(still)).await;
             app.says(form, "g", "b", None).await;
         }
         is_fine(&app, "g").await;
         // From the end of an outage on it is counted anew: a busy machine may have noticed one.
         for _ in 0..20 {
-            app.wait(HALF_MS).await;
+            app.database.let_time_pass(HALF_MS).await;
             app.says(form, "g", "a", Some(still)).await;
             app.says(form, "g", "b", None).await;
         }
@@ -191,7 +185,7 @@ async fn a_primary_whose_data_stands_still_is_at_risk_by_either_form() {
             advice: "the Primary, a, heartbeats but reports no newer data for ",
         };
         is_shown(&app, "g", expected).await;
-        app.wait(HALF_MS).await;
+        app.database.let_time_pass(HALF_MS).await;
         app.says(form, "g", "a", Some(now())).await;
         app.says(form, "g", "b", None).await;
         is_fine(&app, "g").await;
@@ -208,7 +202,7 @@ async fn data_that_could_not_move_does_not_stand_still() {
     let before = now();
     app.says(Form::Released, "taken-over", "a", Some(before)).await;
     for _ in 0..14 {
-        app.wait(HALF_MS).await;
+        app.database.let_time_pass(HALF_MS).await;
         for (group, session, said) in [
             ("taken-over", "a", Some(now())),
             ("taken-over", "b", Some(before)),
@@ -230,8 +224,6 @@ async fn data_that_could_not_move_does_not_stand_still() {
     app.says(Form::Released, "outage", "a", Some(before)).await;
     for _ in 0..2 {
         app.database.let_an_outage_pass(4 * TIMEOUT_MS).await;
-        let roles = format!("UPDATE sessions SET role_changed_at = role_changed_at - interval '{} ms'", 4 * TIMEOUT_MS);
-        app.database.execute(&roles).await;
         eventually("the service is back", async || app.is_ready().await).await;
         for session in ["a", "b"] {
             app.says(Form::Released, "outage", session, Some(before)).await;
@@ -289,7 +281,7 @@ async fn one_id_for_two_clients_is_told_by_times_that_jump_back_and_forth() {
     let app = start().await;
     app.two("g").await;
     for round in 0..16 {
-        app.wait(HALF_MS / 2).await;
+        app.database.let_time_pass(HALF_MS / 2).await;
         let sent_until = now() - TimeDelta::minutes(round % 2 * 30);
         app.says(Form::Released, "g", "a", Some(sent_until)).await;
         app.says(Form::Released, "g", "b", None).await;
@@ -298,7 +290,7 @@ async fn one_id_for_two_clients_is_told_by_times_that_jump_back_and_forth() {
     // A client's streams may be of different ages.
     app.two("one").await;
     for round in 0..20 {
-        app.wait(HALF_MS).await;
+        app.database.let_time_pass(HALF_MS).await;
         app.says(Form::Released, "one", "a", Some(now() - TimeDelta::minutes(round % 2 * 30))).await;
         app.says(Form::Released, "one", "b", None).await;
     }
@@ -327,7 +319,7 @@ async fn a_session_whose_clock_is_ahead_is_at_risk_by_either_form() {
         let body = json!({"PercentHealthyStreams": 100, "HeartbeatTime": (now() + TimeDelta::hours(1)).to_rfc3339()});
         app.heartbeat("g", "b", body).await.expect_ok();
         assert_eq!(app.risks_of("g").await, [("ClockAhead".to_owned(), vec!["b".to_owned()])]);
-        app.wait(TIMEOUT_MS + 1).await;
+        app.database.let_time_pass(TIMEOUT_MS + 1).await;
         app.says(form, "g", "a", None).await;
         assert_eq!(app.risks_of("g").await, [("NoStandby".to_owned(), vec![])]);
     }
@@ -390,7 +382,7 @@ async fn what_one_replica_has_seen_counts_at_the_others() {
     app.two("g").await;
     for round in 0..24 {
         let ms = [HALF_MS / 4, HALF_MS * 3 / 4][round % 2];
-        app.wait(ms).await;
+        app.database.let_time_pass(ms).await;
         let replica: &TestReplica = if round % 3 == 0 { &other } else { &app };
         for session in ["a", "b"] {
             let body = json!({"FailoverScore": 100});
@@ -431,7 +423,7 @@ async fn the_page_says_which_session_it_is_and_what_to_do() {
     browser.shows(".risks", "5 sessions are live, more than two pairs.").await;
     let still = now();
     for _ in 0..24 {
-        app.wait(HALF_MS).await;
+        app.database.let_time_pass(HALF_MS).await;
         for session in ["a", "b", "c", "d", "e"] {
             app.says(Form::Released, "g", session, Some(still)).await;
         }

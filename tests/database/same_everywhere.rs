@@ -139,7 +139,7 @@ async fn the_thresholds_of_risks_are_those_of_the_view_the_page_the_metrics_and_
         format!("({below})::numeric"),
         format!(">= {grants}"),
         time(span),
-        format!("signs_of_two >= {}", risks::SIGNS_OF_TWO),
+        format!("((h.rhythm % 100) >= {})", risks::SIGNS_OF_TWO),
         format!(
             "({})::double precision * failover_timeout(g.failover_timeout_ticks)), {}",
             risks::STILL_TIMEOUTS,
@@ -149,7 +149,7 @@ async fn the_thresholds_of_risks_are_those_of_the_view_the_page_the_metrics_and_
             "(failover_timeout(g.failover_timeout_ticks) / (2)::double precision), {}",
             time(risks::AHEAD_AT_LEAST)
         ),
-        format!("late_in_a_row >= {}", risks::LATE_IN_A_ROW),
+        format!("(((h.rhythm / 100) % 10) >= {})", risks::LATE_IN_A_ROW),
         format!("live_sessions > {}", risks::TWO_PAIRS),
     ] {
         assert!(view.contains(&part), "{part}: {view}");

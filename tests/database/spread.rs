@@ -71,7 +71,7 @@ impl Said {
     }
 
     fn names_its_groups(&self) -> bool {
-        let named = ["group_key = ANY($1)", "group_key = ANY($13)", "group_key = $1", "INSERT INTO"];
+        let named = ["group_key = ANY($1)", "group_key = ANY($11)", "group_key = $1", "INSERT INTO"];
         named.iter().any(|named| self.text.contains(named))
     }
 }

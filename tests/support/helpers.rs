@@ -238,7 +238,7 @@ impl TestDatabase {
         format!(
             "UPDATE heartbeats SET received_at = received_at - interval '{ms} ms', lease_until = lease_until - interval '{ms} ms',
                  heard_counts_until = heard_counts_until - interval '{ms} ms',
-                 heartbeat_time = heartbeat_time - interval '{ms} ms', data_moved_at = data_moved_at - interval '{ms} ms';
+                 heartbeat_time = heartbeat_time - interval '{ms} ms';
              UPDATE former_groups SET acted_on_until = acted_on_until - interval '{ms} ms';
              UPDATE groups SET handover_until = handover_until - interval '{ms} ms';
              UPDATE service_outages SET began_at = began_at - interval '{ms} ms', recovered_at = recovered_at - interval '{ms} ms'"

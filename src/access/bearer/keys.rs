@@ -243,10 +243,8 @@ impl Published {
         if !is_safe_url(&found.jwks_uri) {
             return Err(format!("its jwks_uri is neither https nor on this machine: {}", found.jwks_uri));
         }
-        let keys = match self.with_keys {
-            true => KeySet::read(&Published::get(&found.jwks_uri).await?)?,
-            false => KeySet::default(),
-        };
+        let keys =
+            if self.with_keys { KeySet::read(&Published::get(&found.jwks_uri).await?)? } else { KeySet::default() };
         Ok(Current { keys: Arc::new(keys), configuration: Some(text.into()) })
     }
 

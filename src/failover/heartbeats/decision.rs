@@ -218,11 +218,11 @@ fn decide(request: &Request, loaded: &mut Loaded, clock: &Clock, rules: &Rules, 
     }
     let report = request.report(clock);
     let StoredGroup { group, trace, noted, .. } = stored;
-    let before = group.sessions[s].beat;
+    let (role, before) = (group.sessions[s].role, group.sessions[s].beat);
     let given_for_us = before.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
     let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
     longer.given.extend(answer.lease.filter(|lease| lease.micros() > given_for_us).map(|lease| (request.key, lease)));
-    noted[s] = rhythm::follow(noted[s], before, &report, group.timeout, moment);
+    noted[s] = rhythm::follow(noted[s], role, before, &report, group.timeout, moment);
     stored.received.insert(s, request.times(clock));
     Ok(answer)
 }

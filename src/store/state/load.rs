@@ -42,8 +42,6 @@ row! {
         _ = "NULL::tid",
         clock_set_back: Option<i64> = "g.clock_set_back",
         history_id: i64 = "g.history_id",
-        _ = "NULL::timestamptz",
-        _ = "NULL::timestamptz",
     }
 }
 
@@ -65,14 +63,12 @@ row! {
         _ = "NULL",
         _ = "NULL",
         _ = "NULL",
-        _ = "NULL",
-        _ = "NULL",
     }
 }
 
 row! {
     /// A session's latest heartbeat.
-    struct HeartbeatRow after (place, sent_until), heartbeat_columns! {
+    struct HeartbeatRow after (place, last_data_send_time: Option<Micros>), heartbeat_columns! {
         _ = "2::smallint",
         session_id: &'r str = "h.session_id",
         received_at: Micros = "h.received_at",
@@ -80,16 +76,14 @@ row! {
         primary_sent_until: Option<Micros> = "h.primary_sent_until",
         heard_until: Micros = "h.heard_until",
         heard_counts_until: Option<Micros> = "h.heard_counts_until",
-        signs_of_two: i16 = "h.signs_of_two",
+        _ = "NULL",
         percent_healthy_streams: Decimal = "h.percent_healthy_streams",
-        interval_permille: i64 = "h.interval_permille",
-        late_in_a_row: i64 = "h.late_in_a_row",
+        data_still_ms: Option<i64> = "h.data_still_ms",
+        rhythm: i64 = "h.rhythm",
         _ = "NULL",
         row_place: RowPlace = "h.row_place",
         _ = "NULL",
         _ = "NULL",
-        last_data_send_time: Option<Micros> = "h.last_data_send_time",
-        data_moved_at: Option<Micros> = "h.data_moved_at",
     }
 }
 
@@ -151,7 +145,7 @@ pub async fn load_in_part(
         no_moment!(),
         ", NULL FROM s
         UNION ALL
-        SELECT 1, NULL, ",
+        SELECT 1, h.last_data_send_time, ",
         heartbeat_columns!(),
         no_moment!(),
         ", NULL FROM s CROSS JOIN LATERAL (
@@ -208,7 +202,7 @@ async fn read_state(
             SELECT * FROM sessions s WHERE s.group_key = k.group_key OFFSET 0
         ) s
         UNION ALL
-        SELECT k.place, NULL, ",
+        SELECT k.place, h.last_data_send_time, ",
         heartbeat_columns!(),
         no_moment!(),
         ", NULL FROM k CROSS JOIN LATERAL (
@@ -379,15 +373,10 @@ fn read_session(session: SessionRow<'_>, heartbeat: Option<HeartbeatRow<'_>>) ->
 
 fn read_noted(row: HeartbeatRow<'_>) -> Result<Noted, sqlx::Error> {
     // They are of that size in the table.
-    let small = |number: i64| i16::try_from(number).unwrap_or_default();
+    let small = |number: i64| i32::try_from(number).unwrap_or_default();
     Ok(Noted {
         data_sent_until: row.last_data_send_time()?.map(Instant::from),
-        rhythm: Rhythm {
-            data_moved_at: row.data_moved_at()?.map(Instant::from),
-            interval_permille: small(row.interval_permille()?),
-            late_in_a_row: small(row.late_in_a_row()?),
-            signs_of_two: row.signs_of_two()?,
-        },
+        rhythm: Rhythm::unpacked(small(row.rhythm()?), row.data_still_ms()?.map(small)),
     })
 }
 
@@ -419,7 +408,7 @@ async fn load_spread(
         session_columns!(),
         ", NULL FROM sessions s WHERE s.group_key = ANY($1)
         UNION ALL
-        SELECT array_position($1::uuid[], h.group_key)::bigint, NULL, ",
+        SELECT array_position($1::uuid[], h.group_key)::bigint, h.last_data_send_time, ",
         heartbeat_columns!(),
         ", NULL FROM (SELECT *, '(0,1)'::tid AS row_place FROM heartbeats WHERE group_key = ANY($1)) h"
     );

@@ -49,10 +49,8 @@ struct Columns<'g> {
     sent: Vec<Option<Micros>>,
     heard: Vec<Micros>,
     heard_counts: Vec<Micros>,
-    data_moved: Vec<Option<Micros>>,
-    intervals: Vec<i16>,
-    late: Vec<i16>,
-    signs_of_two: Vec<i16>,
+    data_still: Vec<Option<i32>>,
+    rhythms: Vec<i32>,
 }
 
 impl<'g> Columns<'g> {
@@ -80,10 +78,8 @@ impl<'g> Columns<'g> {
                 columns.heard.push(Micros(beat.heard_until.0));
                 columns.heard_counts.push(beat.heard_counts_until.into());
                 let rhythm = stored.noted[i].rhythm;
-                columns.data_moved.push(rhythm.data_moved_at.map(Micros::from));
-                columns.intervals.push(rhythm.interval_permille);
-                columns.late.push(rhythm.late_in_a_row);
-                columns.signs_of_two.push(rhythm.signs_of_two);
+                columns.data_still.push(rhythm.data_still_ms);
+                columns.rhythms.push(rhythm.packed());
             }
         }
         (stored_before, never_stored)
@@ -100,10 +96,8 @@ impl<'g> Columns<'g> {
             .bind(&self.sent)
             .bind(&self.heard)
             .bind(&self.heard_counts)
-            .bind(&self.data_moved)
-            .bind(&self.intervals)
-            .bind(&self.late)
-            .bind(&self.signs_of_two)
+            .bind(&self.data_still)
+            .bind(&self.rhythms)
     }
 
     async fn write(
@@ -128,10 +122,8 @@ macro_rules! heartbeat_values {
             primary_sent_until = "$6::timestamptz[]",
             heard_until = "$7::timestamptz[]",
             heard_counts_until = "$8::timestamptz[]",
-            data_moved_at = "$9::timestamptz[]",
-            interval_permille = "$10::smallint[]",
-            late_in_a_row = "$11::smallint[]",
-            signs_of_two = "$12::smallint[]"
+            data_still_ms = "$9::integer[]",
+            rhythm = "$10::integer[]"
         )
     };
 }
@@ -167,7 +159,7 @@ const UPDATE_BY_PLACE: &str = concat!(
     heartbeat_values!(assignments),
     " FROM (SELECT ",
     heartbeat_values!(unnested),
-    "unnest($13::tid[]) AS row_place) n WHERE h.ctid = n.row_place"
+    "unnest($11::tid[]) AS row_place) n WHERE h.ctid = n.row_place"
 );
 
 /// Where groups are spread.
@@ -176,8 +168,8 @@ const UPDATE_BY_KEY: &str = concat!(
     heartbeat_values!(assignments),
     " FROM (SELECT ",
     heartbeat_values!(unnested),
-    "unnest($13::uuid[]) AS group_key, unnest($14::text[]) AS session_id) n
-    WHERE h.group_key = ANY($13) AND h.group_key = n.group_key AND h.session_id = n.session_id"
+    "unnest($11::uuid[]) AS group_key, unnest($12::text[]) AS session_id) n
+    WHERE h.group_key = ANY($11) AND h.group_key = n.group_key AND h.session_id = n.session_id"
 );
 
 const INSERT_HEARTBEATS: &str = concat!(
@@ -185,7 +177,7 @@ const INSERT_HEARTBEATS: &str = concat!(
     heartbeat_values!(names),
     "group_key, session_id) SELECT * FROM unnest(",
     heartbeat_values!(parameters),
-    "$13::uuid[], $14::text[])"
+    "$11::uuid[], $12::text[])"
 );
 
 async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
