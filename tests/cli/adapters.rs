@@ -496,6 +496,7 @@ async fn its_help_is_for_strangers_and_the_flags_of_adapters_belong_together() {
     {
         assert!(help.contains(part), "{part} in {help}");
     }
+    assert!(help.contains("without this none counts") && !help.contains("the one named default"), "{help}");
     assert!(!help.contains("--server") && !help.contains("secret-in-the-environment"), "{help}");
     let url = "http://127.0.0.1:9/api/v1/clientfailover";
     for arguments in [

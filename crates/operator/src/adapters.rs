@@ -68,10 +68,14 @@ pub struct CheckArgs {
     connection: ConnectionArgs,
 }
 
-/// Takes away the flag that names a service: the endpoint does.
+/// Takes away the flag that names a service, which the endpoint does, and the default of the
+/// profile.
 pub fn without_server(argument: clap::Arg) -> clap::Arg {
     match argument.get_id().as_str() {
         "server" => argument.hide(true).env(None::<&str>).conflicts_with("endpoint"),
+        "profile" => argument
+            .help("A profile that has what is not given otherwise; without this none counts")
+            .long_help(None::<&str>),
         _ => argument,
     }
 }
