@@ -70,9 +70,10 @@ pub(super) fn follow(
                 interval_us > (timeout.micros() / 1_000 * LATE_PERMILLE).max(timeout.micros() / 2 + LATE_BY_US);
             Rhythm {
                 interval_permille: i32::try_from(permille).unwrap_or_default(),
-                late_in_a_row: match is_late {
-                    true => (rhythm.late_in_a_row + 1).min(MOST_LATE),
-                    false => (rhythm.late_in_a_row - IN_TIME_COUNTS).max(0),
+                late_in_a_row: if is_late {
+                    (rhythm.late_in_a_row + 1).min(MOST_LATE)
+                } else {
+                    (rhythm.late_in_a_row - IN_TIME_COUNTS).max(0)
                 },
                 signs_of_two: match noted.rhythm.interval_permille {
                     0 => rhythm.signs_of_two,
