@@ -25,7 +25,7 @@ async fn start() -> TestApp {
 }
 
 /// The clock of this machine, which is the database's too.
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "a client's own clock")]
 fn now() -> DateTime<Utc> {
     Utc::now()
 }
