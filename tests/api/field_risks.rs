@@ -24,7 +24,7 @@ async fn start() -> TestApp {
     TestApp::start_with(|settings| settings.failover.census_interval = Duration::from_millis(100)).await
 }
 
-/// The database's clock: that of this machine.
+/// The clock of this machine, which is the database's too.
 #[expect(clippy::disallowed_methods, reason = "a client's own clock")]
 fn now() -> DateTime<Utc> {
     Utc::now()

@@ -23,6 +23,10 @@ fn a_group() -> Value {
             "PercentHealthyStreams": 100,
             "HeartbeatAgeMs": 4_200,
             "LeaseLeftMs": 25_800,
+            "Risks": [],
+            "HeartbeatIntervalMs": 15_000,
+            "DataStillMs": if role == 1 { json!(0) } else { Value::Null },
+            "ClockAheadMs": 0,
         })
     };
     json!({
@@ -77,6 +81,11 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
                     "NoStandby": 0,
                     "PrimaryUnhealthy": 0,
                     "Flapping": 0,
+                    "SameIdTwice": 0,
+                    "DataStandsStill": 0,
+                    "ClockAhead": 0,
+                    "SeldomHeartbeats": 0,
+                    "ManySessions": 0,
                     "InDoubt": 0,
                     "RegisteredSessions": 2,
                     "LiveSessions": 2,
