@@ -460,8 +460,13 @@ mod tests {
             let templates = RESOURCES.iter().flat_map(|resource| resource.templates_in(tenant_api));
             let paths: Vec<String> = templates.map(Template::text).collect();
             assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), paths.len());
+            let described = |resource: &'static Resource| {
+                let of_path =
+                    move |template| resource.operations.iter().filter_map(move |one| of_operation(one, template));
+                resource.templates_in(tenant_api).flat_map(of_path)
+            };
+            let names: Vec<String> = RESOURCES.iter().flat_map(described).map(|operation| operation.name).collect();
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         }
-        let operations = || RESOURCES.iter().flat_map(|resource| resource.operations);
-        assert_eq!(operations().map(|one| one.name).collect::<BTreeSet<_>>().len(), operations().count());
     }
 }
