@@ -24,7 +24,7 @@ use crate::ids::{GroupId, GroupPath, SessionId};
 use crate::store::reads::{GroupView, HeartbeatView, SessionView};
 
 /// `GET …/clientfailover`
-pub async fn version() -> HttpResponse {
+pub async fn version(InNamespace(_): InNamespace) -> HttpResponse {
     HttpResponse::Ok().json(Version { version: env!("CARGO_PKG_VERSION") })
 }
 
@@ -139,12 +139,10 @@ fn read_heartbeat(body: &JsonBody) -> Result<HeartbeatMessage, ApiError> {
     const STATUS: usize = 1;
     const SENT_UNTIL: usize = 2;
     let object = body.object(["FailoverScore", "FailoverStatus", "LastDataProcessedTime"])?;
-    let health = match read_health(&object, SCORE)? {
-        Some(health) => Some(health),
-        None => read_health(&object, STATUS)?,
-    };
+    // Both are looked at: one that is there and makes no sense says that something is wrong.
+    let (score, status) = (read_health(&object, SCORE)?, read_health(&object, STATUS)?);
     Ok(HeartbeatMessage {
-        health: health.ok_or_else(|| object.wrong(SCORE, "a number from 0 to 100"))?,
+        health: score.or(status).ok_or_else(|| object.wrong(SCORE, "a number from 0 to 100"))?,
         heartbeat_time: None,
         last_data_send_time: read_time(&object, SENT_UNTIL)?,
         acting_as: None,

@@ -150,6 +150,7 @@ async fn a_score_that_is_none_is_refused_by_its_name() {
         json!({"FailoverScore": "100"}),
         json!({"FailoverScore": -1}),
         json!({"FailoverScore": 101}),
+        json!({"FailoverScore": null, "FailoverStatus": null}),
     ] {
         let (status, answer) =
             ask(&app, ON_PREMISES, "POST", "/groups/G/clientsessions/s/heartbeat", Some(body.clone())).await;
