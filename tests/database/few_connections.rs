@@ -149,8 +149,7 @@ async fn a_replica_that_got_its_connections_one_by_one_says_that_it_is_ready() {
         server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'failover'").await;
         let asked = (0..8).map(|_| replica.is_ready());
         let heartbeats = (0..8).map(|_| replica.heartbeat("g", "a", json!({"PercentHealthyStreams": 100})));
-        futures_util::future::join(futures_util::future::join_all(asked), futures_util::future::join_all(heartbeats))
-            .await;
+        tokio::join!(futures_util::future::join_all(asked), futures_util::future::join_all(heartbeats));
         server.execute("ALTER ROLE failover CONNECTION LIMIT 8").await;
         replica.wait_until_ready().await;
     }

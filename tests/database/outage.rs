@@ -6,6 +6,7 @@ use client_failover::arbitration::{FailoverTimeout, Instant, Outage, lease_end};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
+use sqlx::PgConnection;
 
 use crate::support::helpers::{TestApp, TestDatabase, TestReplica, settings, without_sweeps};
 
@@ -201,30 +202,34 @@ async fn a_sign_of_life_records_an_outage_only_after_more_than_the_shortest() {
     assert_eq!(database.rows(step).await, [json!({"seconds": 60})], "but a clock that was set back");
 }
 
+/// Whether a sign of life is noted: not where the row is held, and then a replica tries again.
+async fn notes_alive(connection: &mut PgConnection) -> bool {
+    let Err(error) = sqlx::query(SIGN_OF_LIFE).execute(connection).await else { return true };
+    let code = error.as_database_error().and_then(|error| error.code());
+    assert_eq!(code.as_deref(), Some("55P03"), "who finds the row held gives way: {error}");
+    false
+}
+
 #[tokio::test]
 async fn replicas_that_come_back_together_record_one_outage() {
+    const REPLICAS: usize = 8;
     let database = TestDatabase::new().await;
     database.execute("UPDATE service_liveness SET alive_at = clock_timestamp() - interval '1 h'").await;
-    // Each is refused at least once, and then they go for it together, as replicas do.
-    let mut first = database.connect().await;
-    sqlx::raw_sql("BEGIN; SELECT FROM service_liveness FOR UPDATE").execute(&mut first).await.expect("it locks");
-    let refused = tokio::sync::Barrier::new(9);
+    // Each is refused once, and then all go for it together.
+    let mut holder = database.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM service_liveness FOR UPDATE").execute(&mut holder).await.expect("it locks");
+    let refused = tokio::sync::Barrier::new(REPLICAS + 1);
     let note = async || {
         let mut connection = database.connect().await;
-        let mut is_first = true;
-        while let Err(error) = sqlx::query(SIGN_OF_LIFE).execute(&mut connection).await {
-            let code = error.as_database_error().and_then(|error| error.code().map(String::from));
-            assert_eq!(code.as_deref(), Some("55P03"), "who finds the row held gives way: {error}");
-            if std::mem::take(&mut is_first) {
-                refused.wait().await;
-            }
-        }
+        assert!(!notes_alive(&mut connection).await, "the row is held");
+        refused.wait().await;
+        while !notes_alive(&mut connection).await {}
     };
     let let_go = async {
         refused.wait().await;
-        sqlx::raw_sql("COMMIT").execute(&mut first).await.expect("it lets go");
+        sqlx::raw_sql("COMMIT").execute(&mut holder).await.expect("it lets go");
     };
-    futures_util::future::join(futures_util::future::join_all((0..8).map(|_| note())), let_go).await;
+    tokio::join!(futures_util::future::join_all((0..REPLICAS).map(|_| note())), let_go);
     assert_eq!(outages(&database).await, [json!({"minutes": 60})]);
 }
 
