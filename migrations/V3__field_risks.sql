@@ -172,7 +172,7 @@ CROSS JOIN LATERAL (VALUES
         AND NOT (g.handover_from IS NOT NULL AND g.live_sessions > 0), NULL::text[] COLLATE "C"),
     (2, 'NoStandby', g.primary_session IS NOT NULL AND g.live_sessions < 2, NULL),
     (3, 'PrimaryUnhealthy', g.primary_health < 90, NULL),
-    (4, 'Flapping', f.grants >= 4, NULL),
+    (4, 'Flapping', f.grants >= 4 AND g.registered_sessions > 0, NULL),
     (5, 'SameIdTwice', g.same_id_twice IS NOT NULL, g.same_id_twice),
     (6, 'DataStandsStill', g.data_stands_still IS NOT NULL, g.data_stands_still),
     (7, 'ClockAhead', g.clock_ahead IS NOT NULL, g.clock_ahead),

@@ -110,7 +110,6 @@ impl Census {
 
     fn note(&mut self, row: CensusRow) {
         let live = row.lease_ages.len() as i64;
-        let is_flapping = self.flapping.contains(&row.group_key);
         let risks = risks(Looked {
             // One that is out of bounds is nobody's: nothing is decided on its group.
             timeout: FailoverTimeout::from_ticks(row.failover_timeout_ticks).unwrap_or(FailoverTimeout::DEFAULT),
@@ -118,7 +117,7 @@ impl Census {
             live,
             primary_health: row.primary_health,
             is_handing_over: row.is_handing_over,
-            is_flapping,
+            is_flapping: self.flapping.contains(&row.group_key),
             seen: row.seen(),
         });
         let counted = &mut self.counted;
@@ -127,7 +126,7 @@ impl Census {
         counted.groups_without_standby += i64::from(risks.contains(&Risk::NoStandby));
         counted.groups_without_live_session += i64::from(live == 0);
         counted.groups_with_unhealthy_primary += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
-        counted.groups_flapping += i64::from(is_flapping);
+        counted.groups_flapping += i64::from(risks.contains(&Risk::Flapping));
         for (count, risk) in [
             (&mut counted.groups_with_same_id_twice, Risk::SameIdTwice),
             (&mut counted.groups_with_data_standing_still, Risk::DataStandsStill),

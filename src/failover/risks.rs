@@ -135,7 +135,8 @@ pub(super) fn risks(looked: Looked) -> Vec<Risk> {
             }
         }
     }
-    if is_flapping {
+    // Of grants to sessions that are all gone nobody is disturbed any more.
+    if is_flapping && sessions > 0 {
         risks.push(Risk::Flapping);
     }
     risks.extend(of_session(seen, timeout));
@@ -167,6 +168,7 @@ mod tests {
     fn a_group_is_at_risk_for_what_it_lacks() {
         for (sessions, live, primary_health, is_handing_over, is_flapping, expected) in [
             (0, 0, None, false, false, vec![]),
+            (0, 0, None, false, true, vec![]),
             (2, 0, None, false, false, vec![Risk::NoPrimary]),
             (2, 2, None, false, true, vec![Risk::NoPrimary, Risk::Flapping]),
             (2, 2, None, true, false, vec![]),
