@@ -6,20 +6,26 @@
 //! place in [`Group::sessions`], which is their order of registration, so that a decision compares
 //! numbers and not names.
 //!
-//! Five entries: [`heartbeat`] decides (and [`changes_nothing`] tells where it need not see the
+//! Seven entries: [`heartbeat`] decides (and [`changes_nothing`] tells where it need not see the
 //! whole group), [`lapse`] takes away what has run out, [`remove`] deletes a session, and [`end`] a
-//! group, [`doubt_for`] holds back grants; [`Group::begin`] makes the one that follows it.
+//! group, [`doubt_for`] holds back grants, [`wish`] and [`withdraw`] are an operator's word;
+//! [`Group::begin`] makes the one that follows it. [`foresee`] plays decisions ahead, on a copy.
 //! Whichever comes first in a new history of the database leads the group over into it.
+
+use std::cmp::Reverse;
 
 use rust_decimal::Decimal;
 
+mod foresight;
 mod shown;
 mod state;
 mod values;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::foresight::{Clients, Foreseen, foresee, without_primary_us};
 pub use self::shown::{Lease, TrueNow, true_now};
 use self::state::acted_on_until;
 pub use self::state::{
@@ -27,6 +33,7 @@ pub use self::state::{
     Transition, Vacancy, lease_end,
 };
 pub use self::values::{ClientInstant, FailoverTimeout, Health, History, HistoryId, Instant, Role, Term};
+pub use self::wishes::{Unwishable, WhenSilent, Wish, WishEnd, Wished, how_ended, wish, withdraw};
 
 /// One heartbeat from session `s`: takes away what has run out, records the report, ranks the live
 /// sessions, and decides. Appends every change of a role to `trace`, in the order in which they
@@ -58,23 +65,25 @@ pub fn heartbeat(
 
     let best = first_in_rank(group, s, at, rules);
     match group.holder(Role::Primary) {
-        Some(p) if best == p => replace_pending(group, None, Reason::Healthier, trace),
+        Some(p) if best == Some(p) => replace_pending(group, None, Reason::Healthier, trace),
         Some(p) => {
-            replace_pending(group, Some(best), Reason::Healthier, trace);
+            let is_wished = is_wished(group, p, best);
+            replace_pending(group, best, if is_wished { Reason::Override } else { Reason::Healthier }, trace);
             if s == p {
-                set_role(group, p, Role::Secondary, Reason::Yielded, trace);
+                let reason = if is_wished { Reason::Override } else { Reason::Yielded };
+                set_role(group, p, Role::Secondary, reason, trace);
                 group.vacancy = Vacancy::Yielded;
                 group.handover = open_handover(group, p, lease_before, at, rules);
             }
         }
-        None if best != s || in_doubt => {
-            let reason = why_pending(group);
-            replace_pending(group, Some(best), reason, trace);
+        None if best != Some(s) || in_doubt => {
+            let reason = why_pending(group, best);
+            replace_pending(group, best, reason, trace);
         }
         None => match group.handover {
             Some(handover) if !handover.is_from(s) => {
-                let reason = why_pending(group);
-                replace_pending(group, Some(s), reason, trace);
+                let reason = why_pending(group, best);
+                replace_pending(group, best, reason, trace);
             }
             // Either nobody can still be acting, or only S itself can.
             _ => grant(group, s, why_granted(group), trace),
@@ -96,8 +105,8 @@ fn answer(group: &Group, s: usize) -> Answer {
 }
 
 /// Whether a heartbeat renews its session's lease and changes nothing else, whatever other sessions
-/// the group has, as can be told from `s` and the holders of roles alone: `group` need have no
-/// others.
+/// the group has, as can be told from `s`, the holders of roles and those of whom something is
+/// wished: `group` need have no others.
 ///
 /// The Primary lives and stays: nobody is about to take over, it does not fall behind itself, and
 /// `s` does not overtake it. A third session that is healthier than the Primary would have become
@@ -106,16 +115,25 @@ fn answer(group: &Group, s: usize) -> Answer {
 pub fn changes_nothing(group: &Group, s: usize, report: &Report, at: Moment<'_>, rules: &Rules) -> bool {
     let Some(p) = group.holder(Role::Primary).filter(|p| group.is_live(*p, at)) else { return false };
     let Some(primary) = group.sessions[p].beat else { return false };
-    let stays = if s == p { report.health >= primary.health } else { !overtakes(report.health, primary.health, rules) };
+    if group.sessions.iter().any(|session| session.wish.is_some_and(|wished| wished.is_over(at))) {
+        return false;
+    }
+    let stays = match (group.first_by_wish(), group.wish_of(p)) {
+        (Some((first, wish)), _) => first == p && !wish.is_once(),
+        (None, Some(_)) => false,
+        (None, None) if s == p => report.health >= primary.health,
+        (None, None) => group.wish_of(s).is_some() || !overtakes(report.health, primary.health, rules),
+    };
     let is_settled = at.history.is_none_or(|history| history.id == group.history) && group.in_doubt_until.is_none();
     let is_news = report.term_seen.is_some_and(|seen| seen > group.term);
     stays && is_settled && !is_news && group.holder(Role::PendingPrimary).is_none() && group.handover.is_none()
 }
 
-/// Makes every session whose lease has run out Secondary. Never grants. A group of an earlier
-/// history begins anew.
+/// Makes every session whose lease has run out Secondary, and ends the wishes whose time is over.
+/// Never grants. A group of an earlier history begins anew.
 pub fn lapse(group: &mut Group, at: Moment<'_>, trace: &mut Vec<Transition>) {
     group.begin_anew(at);
+    wishes::expire(group, at, trace);
     for i in 0..group.sessions.len() {
         let role = group.sessions[i].role;
         if role == Role::Secondary || group.is_live(i, at) {
@@ -159,8 +177,7 @@ pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut V
         _ => {}
     }
     group.watermark_base = group.watermark_base.max(group.sessions[s].sent_until);
-    group.sessions[s].sent_until = None;
-    group.sessions[s].beat = None;
+    group.sessions[s] = Session { role: Role::Secondary, beat: None, sent_until: None, wish: None };
 }
 
 /// Takes all roles from a group that is about to be deleted with its sessions, none of which knows
@@ -308,12 +325,20 @@ fn wait_for(group: &Group, p: usize, lease_before: Option<Instant>, at: Moment<'
     Some(Handover { from: Former::Yielding { session: p, heard_until }, until })
 }
 
-/// The first of the live sessions: by health; then the Primary, the PendingPrimary, the one that is
-/// heartbeating, the one registered first. A live Primary is outranked only by more than the
-/// margin.
+/// The first of the live sessions: by an operator's wish; by health; then the Primary, the
+/// PendingPrimary, the one that is heartbeating, the one registered first. A live Primary is
+/// outranked only by more than the margin.
 ///
-/// `s` has just been recorded and so is live: there always is a first.
-fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> usize {
+/// Nobody, where all that are live are kept out, or the place is held for one that is silent.
+fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> Option<usize> {
+    let is_kept_out = |i: usize| group.wish_of(i) == Some(Wish::Excluded);
+    let primary = group.holder(Role::Primary);
+    match group.first_by_wish() {
+        Some((first, _)) if group.is_live(first, at) => return Some(first),
+        Some((_, Wish::Forced(WhenSilent::Hold))) => return primary.filter(|p| !is_kept_out(*p)),
+        _ => {}
+    }
+    let is_to_go = |i: usize| group.wish_of(i) == Some(Wish::SwitchAway);
     let health = |i: usize| group.sessions[i].beat.map_or(Health::default(), |beat| beat.health);
     let preference = |i: usize| match group.sessions[i].role {
         Role::Primary => 0,
@@ -321,18 +346,19 @@ fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> usiz
         Role::Secondary if i == s => 2,
         Role::Secondary => 3,
     };
-    let mut best = s;
-    for i in (0..group.sessions.len()).filter(|i| *i != s && group.is_live(*i, at)) {
-        let order =
-            health(i).cmp(&health(best)).then_with(|| preference(best).cmp(&preference(i))).then_with(|| best.cmp(&i));
-        if order.is_gt() {
-            best = i;
-        }
+    // The greatest is first: of equals in all else, who registered first.
+    let rank = |i: usize| (!is_to_go(i), health(i), Reverse(preference(i)), Reverse(i));
+    let best = (0..group.sessions.len()).filter(|i| group.is_live(*i, at) && !is_kept_out(*i)).max_by_key(|i| rank(*i))?;
+    match primary {
+        Some(p) if group.wish_of(p).is_none() && !overtakes(health(best), health(p), rules) => Some(p),
+        _ => Some(best),
     }
-    match group.holder(Role::Primary) {
-        Some(p) if !overtakes(health(best), health(p), rules) => p,
-        _ => best,
-    }
+}
+
+/// Whether it is by a wish that `p` is not first any more, and `best` is.
+fn is_wished(group: &Group, p: usize, best: Option<usize>) -> bool {
+    let is_first = |best: usize| group.wish_of(best).is_some_and(Wish::puts_first);
+    group.wish_of(p).is_some() || best.is_none_or(is_first)
 }
 
 /// Whether one of that health outranks a live Primary of another: by more than the margin, or by
@@ -359,6 +385,7 @@ fn grant(group: &mut Group, s: usize, reason: Reason, trace: &mut Vec<Transition
     group.handover = None;
     group.term = Term(group.term.0 + 1);
     set_role(group, s, Role::Primary, reason, trace);
+    wishes::fulfil(group, s);
 }
 
 /// Makes `next` the PendingPrimary, and whoever else was it Secondary.
@@ -375,8 +402,9 @@ fn replace_pending(group: &mut Group, next: Option<usize>, reason: Reason, trace
     }
 }
 
-fn why_pending(group: &Group) -> Reason {
+fn why_pending(group: &Group, best: Option<usize>) -> Reason {
     match group.vacancy {
+        _ if best.is_some_and(|best| group.wish_of(best).is_some_and(Wish::puts_first)) => Reason::Override,
         Vacancy::NeverHeld => Reason::FirstHeartbeat,
         Vacancy::Lapsed => Reason::LeaseLapsed,
         Vacancy::Deleted => Reason::SessionDeleted,

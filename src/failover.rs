@@ -55,6 +55,7 @@ mod room;
 mod turns;
 pub mod upkeep;
 mod wanted;
+pub mod wishes;
 
 /// How many groups are read at a time for a list, and from how many of their sessions on fewer are:
 /// what bounds its memory.

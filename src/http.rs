@@ -55,6 +55,7 @@ mod sessions;
 mod sites;
 mod status;
 mod values;
+mod wishes;
 
 /// A heartbeat's body read, and an answer's written, as the handlers do it: for the
 /// micro-benchmarks.

@@ -33,6 +33,8 @@ pub enum Route {
     GroupEvents,
     /// The state of a group.
     GroupStatus,
+    /// What is wished of sessions, and switch-overs.
+    Wishes,
     /// The events of a namespace.
     NamespaceEvents,
     /// The state of the groups of a namespace.
@@ -53,7 +55,7 @@ pub enum Route {
     Other,
 }
 
-const ROUTES: [(Route, &str); 16] = [
+const ROUTES: [(Route, &str); 17] = [
     (Route::Groups, "groups"),
     (Route::Group, "groups/{groupid}"),
     (Route::Sessions, "groups/{groupid}/clientsessions"),
@@ -61,6 +63,7 @@ const ROUTES: [(Route, &str); 16] = [
     (Route::Transitions, "groups/{groupid}/transitions"),
     (Route::GroupEvents, "groups/{groupid}/events"),
     (Route::GroupStatus, "groups/{groupid}/status"),
+    (Route::Wishes, "groups/{groupid}/wishes"),
     (Route::NamespaceEvents, "events"),
     (Route::NamespaceStatus, "status"),
     (Route::Overview, "overview"),

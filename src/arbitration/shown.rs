@@ -5,7 +5,7 @@ use super::{Instant, Moment, Reason, Role, lease_end};
 
 impl Reason {
     /// All of them, each at the place of its number.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 10] = [
         Reason::FirstHeartbeat,
         Reason::LeaseLapsed,
         Reason::Healthier,
@@ -14,6 +14,8 @@ impl Reason {
         Reason::Recovered,
         Reason::SessionDeleted,
         Reason::Superseded,
+        Reason::Override,
+        Reason::OverrideEnded,
     ];
 
     /// The name that rows, events, metrics and the log have for it.
@@ -27,6 +29,8 @@ impl Reason {
             Reason::Recovered => "recovered",
             Reason::SessionDeleted => "session_deleted",
             Reason::Superseded => "superseded",
+            Reason::Override => "override",
+            Reason::OverrideEnded => "override_ended",
         }
     }
 }

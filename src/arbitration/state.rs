@@ -3,6 +3,7 @@
 
 use rust_decimal::Decimal;
 
+use super::wishes::Wished;
 use super::values::{ClientInstant, FailoverTimeout, Health, History, HistoryId, Instant, Role, Term};
 
 /// Why nobody holds Primary, so that the next grant can say what it follows from.
@@ -39,6 +40,10 @@ pub enum Reason {
     SessionDeleted,
     /// Another session is now first in rank.
     Superseded,
+    /// An operator wished it so.
+    Override,
+    /// An operator's wish ended, by which alone it was to take over.
+    OverrideEnded,
 }
 
 /// A time in which nobody is granted Primary, because whoever held it last may not have heard that
@@ -176,6 +181,8 @@ pub struct Session {
     pub beat: Option<Beat>,
     /// The latest time of data sent that it reported while Primary.
     pub sent_until: Option<Instant>,
+    /// What an operator wishes of it.
+    pub wish: Option<Wished>,
 }
 
 /// The whole state that roles in a group are decided on.

@@ -13,6 +13,7 @@ mod groups_that_follow;
 mod histories;
 mod known_traps;
 mod one_heartbeat;
+mod operators_word;
 mod when_the_service_was_away;
 mod words;
 
@@ -96,7 +97,7 @@ impl Table {
             received_at: Instant(lease_until.0 - self.group.timeout.micros()),
             lease_until,
         };
-        self.group.sessions.push(Session { role, beat: Some(beat), sent_until: None });
+        self.group.sessions.push(Session { role, beat: Some(beat), sent_until: None, wish: None });
         self
     }
 
@@ -115,7 +116,7 @@ impl Table {
 
     /// One more session that has registered and never sent a heartbeat.
     fn unheard(mut self) -> Table {
-        self.group.sessions.push(Session { role: Secondary, beat: None, sent_until: None });
+        self.group.sessions.push(Session { role: Secondary, beat: None, sent_until: None, wish: None });
         self
     }
 

@@ -2,6 +2,7 @@
 //! there are on the line is the business of whoever answers.
 
 use crate::access::Denied;
+use crate::arbitration::Unwishable;
 use crate::ids::{GroupId, NamespacePath, SessionId, TenantId};
 use crate::store::{Stop, StoreError};
 
@@ -78,6 +79,16 @@ pub enum FailoverError {
         /// How many.
         live: usize,
     },
+    /// A switch-over that would not come about.
+    #[error("{}", unwishable_text(group, session, *why))]
+    CannotSwitchOver {
+        /// The group.
+        group: GroupId,
+        /// The session that the reason is about.
+        session: String,
+        /// Why.
+        why: Unwishable,
+    },
     /// As many streams of events are open as there may be.
     #[error("{limit} streams of events are open at this replica, which is its limit")]
     TooManyStreams {
@@ -96,6 +107,17 @@ pub enum FailoverError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn unwishable_text(group: &GroupId, session: &str, why: Unwishable) -> String {
+    match why {
+        Unwishable::NotLive => format!("client session '{session}' of group '{group}' is not live"),
+        Unwishable::IsExcluded => format!("client session '{session}' of group '{group}' is excluded"),
+        Unwishable::AnotherIsForced(_) => format!("client session '{session}' of group '{group}' is forced"),
+        Unwishable::IsForced => format!("client session '{session}' of group '{group}' is Primary, and forced"),
+        Unwishable::NoPrimary => format!("group '{group}' has no Primary to switch away from"),
+        Unwishable::NobodyElse => format!("nobody in group '{group}' could take the place of '{session}'"),
+    }
 }
 
 impl From<FailoverError> for Stop<FailoverError> {

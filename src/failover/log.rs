@@ -34,6 +34,8 @@ pub const GROUP_CHANGED: Lines = Lines::new("group changed", Level::INFO).at_mos
 pub const GROUP_DELETED: Lines = Lines::new("group deleted", Level::INFO).at_most(100, 1_000);
 pub const SESSION_REGISTERED: Lines = Lines::new("session registered", Level::INFO).at_most(100, 1_000);
 pub const SESSION_DELETED: Lines = Lines::new("session deleted", Level::INFO).at_most(100, 1_000);
+/// A wish that was set, or taken back.
+pub const WISH_CHANGED: Lines = Lines::new("wish changed", Level::INFO).at_most(100, 1_000);
 
 /// Says who did something, where something was done.
 pub fn log_deed(deed: Option<Lines>, caller: &Caller, group: &str, session: Option<&SessionId>) {

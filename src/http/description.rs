@@ -22,6 +22,7 @@ pub mod operation;
 pub mod released;
 pub mod sessions;
 pub mod status;
+pub mod wishes;
 
 const ABOUT: &str = "Redundant clients register as client sessions of a failover group and send heartbeats; each is answered with its role, so that \
 exactly one of a group acts and another takes over when it falls silent or falls ill.\n\n\

@@ -11,6 +11,7 @@ use super::limits::MAX_TARGET_BYTES;
 use crate::access::Denied;
 use crate::access::api_keys::issue::IssueError;
 use crate::access::writes::TooManyWrites;
+use crate::arbitration::Unwishable;
 use crate::failover::FailoverError;
 use crate::ids::InvalidId;
 use crate::store::StoreError;
@@ -163,7 +164,8 @@ impl ApiError {
                 | FailoverError::TooManySessions { .. }
                 | FailoverError::TooManyGroups { .. }
                 | FailoverError::TooManySessionsOfTenant { .. }
-                | FailoverError::GroupIsLive { .. } => StatusCode::CONFLICT,
+                | FailoverError::GroupIsLive { .. }
+                | FailoverError::CannotSwitchOver { .. } => StatusCode::CONFLICT,
                 FailoverError::HiddenCharacter { .. } => StatusCode::BAD_REQUEST,
                 FailoverError::Denied(_) => StatusCode::FORBIDDEN,
                 FailoverError::Overloaded(_)
@@ -375,6 +377,7 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
         FailoverError::GroupIsLive { .. } => {
             ("The group is in use.", reason, "Stop its clients and wait for one failover timeout, or add ?force=true.")
         }
+        FailoverError::CannotSwitchOver { why, .. } => ("The switch-over would not come about.", reason, what_helps(*why)),
         FailoverError::SaidInAnotherHistory(_) => (
             "The database has changed.",
             reason,
@@ -389,6 +392,19 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
             "Close streams that are not needed, try again after the time in the Retry-After header, or raise the service's limit.",
         ),
         FailoverError::Store(error) => store_texts(error),
+    }
+}
+
+/// What lets a switch-over come about.
+fn what_helps(why: Unwishable) -> &'static str {
+    match why {
+        Unwishable::NotLive => {
+            "Start its client, or switch over to another. To have it be Primary when it comes, force it."
+        }
+        Unwishable::IsExcluded => "End its exclusion first, or switch over to another.",
+        Unwishable::AnotherIsForced(_) | Unwishable::IsForced => "Withdraw that wish first.",
+        Unwishable::NoPrimary => "Name the client session that is to be Primary.",
+        Unwishable::NobodyElse => "Start another client, or end the exclusion of one that is live.",
     }
 }
 

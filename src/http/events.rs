@@ -21,13 +21,14 @@ use super::guard::Standing;
 use super::life::Life;
 use super::paths::{InGroup, InNamespace};
 use super::query;
+use super::wishes::{shown_when_silent, shown_wish};
 use super::values::{IdText, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, RoleNumber};
 use crate::access::Authenticator;
 use crate::arbitration::Reason;
 use crate::failover::feed::{Listener, Published};
 use crate::failover::{Failover, FailoverError};
 use crate::metrics;
-use crate::store::events::{Event, EventScope, Happening};
+use crate::store::events::{Event, EventScope, Happening, WishChange};
 use crate::store::groups::GroupConfiguration;
 
 /// How often a silent stream says that it is there, in seconds: less than proxies wait for.
@@ -230,6 +231,7 @@ pub fn describe(event: &Event) -> (&'static str, EventBody<'_>) {
         configuration: None,
         name: None,
         history: None,
+        wish: None,
     };
     let name = match &event.what {
         Happening::RoleChanged(change) => {
@@ -256,6 +258,10 @@ pub fn describe(event: &Event) -> (&'static str, EventBody<'_>) {
             "SessionRegistered"
         }
         Happening::SessionDeleted => "SessionDeleted",
+        Happening::Wish(change) => {
+            body.wish = Some(WishChangeBody::of(change));
+            if change.ended.is_some() { "WishEnded" } else { "WishSet" }
+        }
         Happening::DatabaseHistoryChanged(new) => {
             body.history = Some(NewHistoryBody {
                 history: new.history.to_string(),
@@ -298,6 +304,41 @@ pub struct EventBody<'a> {
     #[serde(flatten)]
     #[schemars(skip)]
     history: Option<NewHistoryBody<'a>>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    wish: Option<WishChangeBody<'a>>,
+}
+
+/// What an operator wishes of a session, or does not any more.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct WishChangeBody<'a> {
+    /// What is wished of it, or was.
+    #[schemars(extend("enum" = ["Forced", "Excluded", "SwitchTo", "SwitchAway"]))]
+    wish: &'static str,
+    /// What happens while a forced session is silent: the best of the others takes its place, or
+    /// nobody does.
+    #[schemars(extend("enum" = ["Replace", "Hold", null]))]
+    when_silent: Option<&'static str>,
+    /// Until when; null until it is withdrawn.
+    #[schemars(with = "Option<DateTimeText>")]
+    until: Option<String>,
+    /// How it ended: it was fulfilled, its time was over, somebody took it back, or a newer one
+    /// took its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["done", "expired", "withdrawn", "replaced"]))]
+    ended: Option<&'a str>,
+}
+
+impl<'a> WishChangeBody<'a> {
+    fn of(change: &'a WishChange) -> WishChangeBody<'a> {
+        WishChangeBody {
+            wish: shown_wish(&change.wish),
+            when_silent: change.when_silent.as_deref().map(shown_when_silent),
+            until: change.until.map(|until| datetime::format(Some(until))),
+            ended: change.ended.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -406,7 +447,7 @@ pub fn event_of_stream<'a>(kinds: impl Iterator<Item = &'a str>) -> Schema {
 }
 
 /// The data of every kind of event by its name, for the description of the API.
-pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema); 7] {
+pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema); 9] {
     let session = json_schema!({
         "properties": {"SessionId": schemas.subschema_for::<IdText>()},
         "required": ["SessionId"],
@@ -419,6 +460,7 @@ pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema)
     let role = RoleBody::json_schema(schemas);
     let configuration = ConfigurationBody::json_schema(schemas);
     let history = NewHistoryBody::json_schema(schemas);
+    let wish = WishChangeBody::json_schema(schemas);
     let mut of_group = |description, more: &[&Schema]| {
         kind_of_event(schemas, description, std::iter::once(&place).chain(more.iter().copied()).cloned())
     };
@@ -429,6 +471,8 @@ pub fn kinds_of_events(schemas: &mut SchemaGenerator) -> [(&'static str, Schema)
         ("GroupDeleted", of_group("A group was deleted, and its sessions with it.", &[])),
         ("SessionRegistered", of_group("A session was registered.", &[&session, &name])),
         ("SessionDeleted", of_group("A session was deleted.", &[&session])),
+        ("WishSet", of_group("An operator wishes something of a session.", &[&session, &wish])),
+        ("WishEnded", of_group("An operator's wish is over.", &[&session, &wish])),
         ("DatabaseHistoryChanged", kind_of_event(schemas, NEW_HISTORY_DESCRIPTION, [history])),
     ]
 }

@@ -9,7 +9,7 @@ use super::description::DescribedPath;
 use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
-use super::{description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status};
+use super::{description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, wishes};
 use crate::access::Permission;
 use crate::access::writes::Write;
 use crate::metrics::Route;
@@ -19,7 +19,7 @@ const READ: Needs = Needs::Permission(Permission::Read);
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 36] = [
+pub static RESOURCES: [Resource; 39] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -171,6 +171,59 @@ pub static RESOURCES: [Resource; 36] = [
             .succeeds_with(201)
             .described(description::released::register),
         ],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[
+            Template(Namespace, "/groups/{groupid}/clientsessions/{sessionId}/wish"),
+            Template(Premises, "/groups/{groupid}/clientsessions/{sessionId}/wish"),
+        ],
+        counted_as: Route::Wishes,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::change("DELETE", "withdrawWish", Permission::Administer, Write::Other, |asked| {
+                asked.of(wishes::withdraw)
+            })
+            .succeeds_with(202)
+            .described(description::wishes::withdraw),
+            Operation::change("POST", "setWish", Permission::Administer, Write::Other, |asked| asked.of(wishes::set))
+                .succeeds_with(202)
+                .described(description::wishes::set),
+        ],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[
+            Template(Namespace, "/groups/{groupid}/switchover"),
+            Template(Premises, "/groups/{groupid}/switchover"),
+        ],
+        counted_as: Route::Wishes,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::change("DELETE", "cancelSwitchOver", Permission::Administer, Write::Other, |asked| {
+                asked.of(wishes::cancel_switch_over)
+            })
+            .succeeds_with(202)
+            .described(description::wishes::cancel_switch_over),
+            Operation::change("POST", "switchOver", Permission::Administer, Write::Other, |asked| {
+                asked.of(wishes::switch_over)
+            })
+            .succeeds_with(202)
+            .described(description::wishes::switch_over),
+        ],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[
+            Template(Namespace, "/groups/{groupid}/clientsessions/{sessionId}/roleoverride"),
+            Template(Premises, "/groups/{groupid}/clientsessions/{sessionId}/roleoverride"),
+        ],
+        counted_as: Route::Wishes,
+        is_of_some_groups: false,
+        operations: &[Operation::change("POST", "postRoleOverride", Permission::Administer, Write::Other, |asked| {
+            asked.of(wishes::override_role)
+        })
+        .described(description::wishes::override_role)],
     },
     Resource {
         form: Form::Either,

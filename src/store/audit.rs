@@ -23,6 +23,10 @@ pub enum Action {
     KeyCreated,
     /// An API key was revoked.
     KeyRevoked,
+    /// A wish of a session was set.
+    WishSet,
+    /// A wish of a session ended.
+    WishEnded,
     /// A known caller was refused.
     RequestRefused,
 }
@@ -37,6 +41,8 @@ impl Action {
             Action::LiveSessionDeleted => "live_session_deleted",
             Action::KeyCreated => "key_created",
             Action::KeyRevoked => "key_revoked",
+            Action::WishSet => "wish_set",
+            Action::WishEnded => "wish_ended",
             Action::RequestRefused => "request_refused",
         }
     }

@@ -8,8 +8,15 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use super::Store;
 
 /// The tables that are cut up: those with a group's key.
-pub const OF_GROUPS: [&str; 6] =
-    ["groups", "sessions", "heartbeats", "role_transitions", "configuration_changes", "former_groups"];
+pub const OF_GROUPS: [&str; 7] = [
+    "groups",
+    "sessions",
+    "heartbeats",
+    "session_wishes",
+    "role_transitions",
+    "configuration_changes",
+    "former_groups",
+];
 
 /// The oldest extension that hands on the isolation of a transaction and takes these statements, as
 /// far as that was tried.

@@ -12,12 +12,14 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::columns::Micros;
 use super::configuration::{GroupConfiguration, timeout_of};
 use super::connection::{Connection, ReadConnection};
 use super::error::{WorkError, check_count};
 use super::notify::{CHANNEL, wake_readers};
 use super::rows::row;
-use crate::arbitration::Role;
+use super::state::{when_silent_text, wish_end_text, wish_text};
+use crate::arbitration::{Role, WishEnd, Wished};
 use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId};
 
 /// A change of a role or of configuration, as its row tells it.
@@ -63,6 +65,8 @@ pub enum Happening {
     SessionRegistered(Option<String>),
     /// A session was deleted.
     SessionDeleted,
+    /// An operator wishes something of a session, or does not any more.
+    Wish(WishChange),
     /// The database has a new history: what follows may lack the end of what went before.
     DatabaseHistoryChanged(NewHistory),
 }
@@ -80,6 +84,19 @@ pub struct NewHistory {
     /// The highest id of before that it has: an event with a later one below the base was lost, if
     /// there was one.
     pub last_id_before: i64,
+}
+
+/// A wish that was set, or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WishChange {
+    /// What is wished, or was.
+    pub wish: String,
+    /// What happens while a forced session is silent.
+    pub when_silent: Option<String>,
+    /// Until when; `None` until it is withdrawn.
+    pub until: Option<DateTime<Utc>>,
+    /// How it ended, if it did.
+    pub ended: Option<String>,
 }
 
 /// A change of a role.
@@ -110,6 +127,28 @@ pub enum ConfigurationChange<'a> {
     SessionRegistered(&'a SessionId, Option<&'a str>),
     /// The session is gone.
     SessionDeleted(&'a SessionId),
+    /// Something is wished of the session, or is not any more.
+    Wish {
+        /// The session.
+        session: &'a str,
+        /// What.
+        wished: Wished,
+        /// How it ended, if it did.
+        ended: Option<WishEnd>,
+    },
+}
+
+/// Where a group is found.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Place {
+    /// Its key.
+    pub key: Uuid,
+    /// The tenant.
+    pub tenant: String,
+    /// The namespace.
+    pub namespace: String,
+    /// Its id.
+    pub group: String,
 }
 
 /// Writes a change of configuration down, in the transaction that makes it, and has its commit wake
@@ -119,18 +158,33 @@ pub async fn record_change(
     path: &GroupPath,
     change: ConfigurationChange<'_>,
 ) -> Result<(), WorkError> {
+    let place = Place {
+        key: path.key().0,
+        tenant: path.parent.tenant.as_str().to_owned(),
+        namespace: path.parent.namespace.as_str().to_owned(),
+        group: path.group.as_str().to_owned(),
+    };
+    record_change_at(connection, &place, change).await
+}
+
+/// As [`record_change`], of the group that is found there.
+pub async fn record_change_at(
+    connection: &mut Connection,
+    place: &Place,
+    change: ConfigurationChange<'_>,
+) -> Result<(), WorkError> {
     macro_rules! insert {
         () => {
             "INSERT INTO configuration_changes (group_key, tenant_id, namespace_id, group_id, session_id, kind,
-                name, description, failover_timeout_ticks)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING change_id"
+                name, description, failover_timeout_ticks, wish, when_silent, wished_until, wish_ended)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING change_id"
         };
     }
     let statement = if !connection.is_spread() {
         concat!(
             "WITH written AS (",
             insert!(),
-            ") SELECT count(*) AS written, max(change_id) AS newest, pg_notify($10, '') FROM written"
+            ") SELECT count(*) AS written, max(change_id) AS newest, pg_notify($14, '') FROM written"
         )
     } else {
         insert!()
@@ -140,20 +194,30 @@ pub async fn record_change(
         Change::GroupCreated(configuration) => ("group_created", None, None, Some(configuration)),
         Change::GroupChanged(configuration) => ("group_changed", None, None, Some(configuration)),
         Change::GroupDeleted => ("group_deleted", None, None, None),
-        Change::SessionRegistered(session, name) => ("session_registered", Some(session), name, None),
-        Change::SessionDeleted(session) => ("session_deleted", Some(session), None, None),
+        Change::SessionRegistered(session, name) => ("session_registered", Some(session.as_str()), name, None),
+        Change::SessionDeleted(session) => ("session_deleted", Some(session.as_str()), None, None),
+        Change::Wish { session, ended: None, .. } => ("wish_set", Some(session), None, None),
+        Change::Wish { session, ended: Some(_), .. } => ("wish_ended", Some(session), None, None),
+    };
+    let (wished, ended) = match change {
+        Change::Wish { wished, ended, .. } => (Some(wished), ended),
+        _ => (None, None),
     };
     let life = connection.life();
     let query = sqlx::query(statement)
-        .bind(path.key().0)
-        .bind(path.parent.tenant.as_str())
-        .bind(path.parent.namespace.as_str())
-        .bind(path.group.as_str())
-        .bind(session.map(SessionId::as_str))
+        .bind(place.key)
+        .bind(&place.tenant)
+        .bind(&place.namespace)
+        .bind(&place.group)
+        .bind(session)
         .bind(kind)
         .bind(name.or(configuration.and_then(|configuration| configuration.name.as_deref())))
         .bind(configuration.and_then(|configuration| configuration.description.as_deref()))
-        .bind(configuration.map(|configuration| configuration.timeout.ticks()));
+        .bind(configuration.map(|configuration| configuration.timeout.ticks()))
+        .bind(wished.map(|wished| wish_text(wished.wish)))
+        .bind(wished.and_then(|wished| when_silent_text(wished.wish)))
+        .bind(wished.and_then(|wished| wished.until).map(Micros::from))
+        .bind(ended.map(wish_end_text));
     if connection.is_spread() {
         let written = query.fetch_one(&mut *connection).await?;
         life.note_event(written.try_get("change_id")?);
@@ -203,6 +267,8 @@ row! {
         _ = "NULL::uuid",
         _ = "NULL::timestamptz",
         _ = "NULL::bigint",
+        _ = "NULL::text",
+        _ = "NULL::text",
     }
 }
 
@@ -222,12 +288,15 @@ row! {
         _ = "NULL",
         _ = "NULL",
         _ = "NULL",
-        name: Option<String> = "name",
+        // Of a wish: what is wished.
+        name: Option<String> = "coalesce(wish, name)",
         description: Option<String> = "description",
         failover_timeout_ticks: i64 = "failover_timeout_ticks",
         _ = "NULL",
+        wished_until: Option<DateTime<Utc>> = "wished_until",
         _ = "NULL",
-        _ = "NULL",
+        when_silent: Option<String> = "when_silent",
+        wish_ended: Option<String> = "wish_ended",
     }
 }
 
@@ -255,6 +324,8 @@ row! {
         last_id_before: i64 = "greatest(0, (SELECT max(transition_id) FROM role_transitions WHERE transition_id < base),
             (SELECT max(change_id) FROM configuration_changes WHERE change_id < base),
             (SELECT max(b.base) FROM service_histories b WHERE b.base < h.base))",
+        _ = "NULL",
+        _ = "NULL",
     }
 }
 
@@ -369,6 +440,12 @@ fn read_event(row: &PgRow) -> Result<Event, WorkError> {
         "group_deleted" => Happening::GroupDeleted,
         "session_registered" => Happening::SessionRegistered(change.name()?),
         "session_deleted" => Happening::SessionDeleted,
+        "wish_set" | "wish_ended" => Happening::Wish(WishChange {
+            wish: change.name()?.unwrap_or_default(),
+            when_silent: change.when_silent()?,
+            until: change.wished_until()?,
+            ended: change.wish_ended()?,
+        }),
         "database_history_changed" => {
             let new = HistoryRow::of(row);
             Happening::DatabaseHistoryChanged(NewHistory {

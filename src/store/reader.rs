@@ -14,10 +14,11 @@ use super::Store;
 /// What is read. A test compares it with what there is: whoever adds a relation decides here.
 /// Relations of later migrations are readable by default for readers made before, so one with
 /// secrets has to be revoked in the migration that makes it.
-const READABLE: [&str; 20] = [
+const READABLE: [&str; 21] = [
     "groups",
     "sessions",
     "heartbeats",
+    "session_wishes",
     "former_groups",
     "role_transitions",
     "configuration_changes",

@@ -10,14 +10,16 @@ use chrono::{DateTime, Utc};
 
 use super::columns::RowPlace;
 use super::registrant::Registrant;
-use crate::arbitration::{Group, Handover, HistoryId, Instant, Role, Term, Transition, Vacancy};
+use crate::arbitration::{Group, Handover, HistoryId, Instant, Role, Term, Transition, Vacancy, Wished};
 use crate::ids::GroupKey;
 
 pub use load::{load, load_in_part};
 pub use save::save;
+pub use wishes::{Wisher, when_silent_text, wish_end_text, wish_from, wish_text};
 
 mod load;
 mod save;
+mod wishes;
 
 /// A group as a transaction found it, and what it has done to it since.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct StoredGroup {
     pub trace: Vec<Transition>,
     /// Heartbeats to be written, by session: the latest counts.
     pub received: BTreeMap<usize, ReportedTimes>,
+    /// Who asked for what is done to its wishes, where somebody did.
+    pub wisher: Option<Wisher>,
     found: Found,
 }
 
@@ -104,6 +108,9 @@ struct Found {
     history: HistoryId,
     in_doubt_until: Option<Instant>,
     roles: Vec<Role>,
+    /// Whether the group's row says that something is wished of its sessions, and what is.
+    has_wishes: bool,
+    wishes: Vec<Option<Wished>>,
     /// Where each session's heartbeat lies, if it has one.
     heartbeats: Vec<Option<RowPlace>>,
 }
@@ -130,8 +137,19 @@ impl StoredGroup {
         Registrant::seen_by(self.registrants[s].as_deref(), identity)
     }
 
+    fn wish(&self, s: usize) -> Option<Wished> {
+        self.group.sessions[s].wish
+    }
+
+    /// What its row has to say. Of a group that was read in part all are read of whom something is
+    /// wished.
+    fn has_wishes(&self) -> bool {
+        self.group.sessions.iter().any(|session| session.wish.is_some())
+    }
+
     fn shared_changed(&self) -> bool {
-        self.group.term != self.found.term
+        self.has_wishes() != self.found.has_wishes
+            || self.group.term != self.found.term
             || self.group.vacancy != self.found.vacancy
             || self.group.handover != self.found.handover
             || self.group.watermark_base != self.found.watermark_base

@@ -315,4 +315,4 @@ pub const LONG_AGO: Instant = Instant(-1_000 * TICK_US);
 
 pub const BEGINNING: Moment<'static> = Moment { now: Instant(0), outages: &[], history: None };
 
-pub const NEW_SESSION: Session = Session { role: Role::Secondary, beat: None, sent_until: None };
+pub const NEW_SESSION: Session = Session { role: Role::Secondary, beat: None, sent_until: None, wish: None };

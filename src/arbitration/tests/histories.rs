@@ -17,6 +17,20 @@ enum Event {
     Recreation,
     Timeout(i64),
     Outage(i64),
+    /// What an operator wishes of a session, and for how many seconds.
+    Wish(usize, Wish, Option<i64>),
+    Withdrawal(usize),
+}
+
+fn a_wish() -> impl Strategy<Value = Event> {
+    let wish = prop_oneof![
+        Just(Wish::Forced(WhenSilent::Replace)),
+        Just(Wish::Forced(WhenSilent::Hold)),
+        Just(Wish::Excluded),
+        Just(Wish::SwitchTo),
+        Just(Wish::SwitchAway),
+    ];
+    (0..SESSIONS, wish, prop::option::of(1..30_i64)).prop_map(|(session, wish, lasts)| Event::Wish(session, wish, lasts))
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -42,6 +56,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Recreation),
         1 => prop_oneof![Just(5_i64), Just(10), Just(20)].prop_map(Event::Timeout),
         1 => (1..40_i64).prop_map(Event::Outage),
+        2 => a_wish(),
+        1 => (0..SESSIONS).prop_map(Event::Withdrawal),
     ]
 }
 
@@ -88,6 +104,11 @@ impl Step<'_> {
     }
 }
 
+/// Whether a session is read where a group is read in part, whoever heartbeats.
+fn is_read_in_part(session: &Session) -> bool {
+    session.role != Secondary || session.wish.is_some()
+}
+
 /// Plays a history and shows every step to the check; removed sessions come back as new ones,
 /// under the same ids.
 fn play(events: &[(i64, Event)], mut check: impl FnMut(&Step<'_>)) {
@@ -128,6 +149,16 @@ fn play(events: &[(i64, Event)], mut check: impl FnMut(&Step<'_>)) {
                 is_recreated = true;
             }
             Event::Timeout(timeout) => table.timeout(*timeout),
+            Event::Wish(session, what, lasts) => {
+                let wished = Wished { wish: *what, until: lasts.map(|lasts| at(now + lasts)) };
+                let moment = moment(at(now), &table.outages);
+                let unwishable = wish(&mut table.group, place(*session), wished, moment, &mut table.trace).err();
+                assert!(unwishable.is_none() || what.is_once(), "{unwishable:?}");
+            }
+            Event::Withdrawal(session) => {
+                let moment = moment(at(now), &table.outages);
+                withdraw(&mut table.group, place(*session), moment, &mut table.trace);
+            }
             Event::Outage(length) => {
                 table = table.away(now, now + length);
                 now += length;
@@ -255,6 +286,11 @@ proptest! {
     fn a_heartbeat_repeated_at_the_same_moment_changes_nothing(events in history()) {
         play(&events, |step| {
             let Some((s, report, answer)) = step.heartbeat else { return };
+            // What was wished once is over with the grant, and whoever is healthier is first again.
+            let was_once = step.before.sessions.iter().any(|s| s.wish.is_some_and(|wished| wished.wish.is_once()));
+            if was_once && !step.grants().is_empty() {
+                return;
+            }
             let mut group = step.after.clone();
             let mut trace = Vec::new();
             let moment = moment(step.now, step.outages);
@@ -274,7 +310,7 @@ proptest! {
         play(&events, |step| {
             let Some((s, report, answer)) = step.heartbeat else { return };
             let kept: Vec<usize> =
-                (0..SESSIONS).filter(|i| *i == s || step.before.sessions[*i].role != Secondary).collect();
+                (0..SESSIONS).filter(|i| *i == s || is_read_in_part(&step.before.sessions[*i])).collect();
             let sessions: Vec<Session> = kept.iter().map(|i| step.before.sessions[*i].clone()).collect();
             let place = kept.iter().position(|i| *i == s).expect("it is kept");
             let of_others = step.before.watermark();
@@ -295,6 +331,35 @@ proptest! {
             if !step.before.sessions.iter().any(is_outranked) {
                 assert_eq!(told, answer);
                 assert!(step.trace.is_empty(), "{:?}", step.trace);
+            }
+        });
+    }
+
+    #[test]
+    fn wishes_are_heeded_by_every_grant(events in history()) {
+        play(&events, |step| {
+            let [s] = step.grants()[..] else { return };
+            let moment = moment(step.now, step.outages);
+            for (i, session) in step.before.sessions.iter().enumerate() {
+                let wish = session.wish.filter(|wished| !wished.is_over(moment)).map(|wished| wished.wish);
+                match wish {
+                    Some(Wish::Excluded) => assert_ne!(i, s),
+                    Some(Wish::Forced(WhenSilent::Hold)) => assert_eq!(i, s),
+                    Some(wish) if wish.puts_first() => assert!(i == s || !step.before.is_live(i, moment)),
+                    _ => {}
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_wish_takes_no_lease_from_a_primary(events in history()) {
+        play(&events, |step| {
+            if step.heartbeat.is_none() {
+                let demoted = step.trace.iter().filter(|change| change.from == Primary);
+                for change in demoted {
+                    assert!(matches!(change.reason, Reason::LeaseLapsed | Reason::SessionDeleted), "{change:?}");
+                }
             }
         });
     }

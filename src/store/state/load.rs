@@ -8,6 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::wishes::read_wishes;
 use super::{Found, Loaded, Noted, Rhythm, StoredGroup, vacancy_from};
 use crate::arbitration::{
     Beat, ClientInstant, FailoverTimeout, Former, Group, Handover, Health, HistoryId, Instant, Role, Session, Term,
@@ -34,7 +35,7 @@ row! {
         handover_heard_until: Option<Micros> = "g.handover_heard_until",
         in_doubt_until: Option<Micros> = "g.in_doubt_until",
         _ = "NULL::timestamptz",
-        _ = "NULL::smallint",
+        has_wishes: Option<i16> = "g.has_wishes::integer::smallint",
         _ = "NULL::numeric",
         failover_timeout_ticks: Option<i64> = "g.failover_timeout_ticks",
         term: i64 = "g.term",
@@ -108,8 +109,8 @@ pub async fn load(
     Ok((read.clock, read.groups))
 }
 
-/// As [`load`], for one group of many sessions: only these sessions of it and those that hold a
-/// role, which is all that most heartbeats are decided on (`arbitration::changes_nothing`). The
+/// As [`load`], for one group of many sessions: only these sessions of it, those that hold a role,
+/// and those of whom something is wished, which is all that most heartbeats are decided on (`arbitration::changes_nothing`). The
 /// watermark is that of all. Nothing where that is not enough: where a handover is open, or leases
 /// have to be based anew. What is read whole after that is decided on by this clock.
 pub async fn load_in_part(
@@ -130,6 +131,9 @@ pub async fn load_in_part(
             SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND role = 1
             UNION
             SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND role = 2
+            UNION
+            SELECT session_id, registered_at, role, registered_by FROM session_wishes JOIN sessions USING (group_key, session_id)
+            WHERE group_key = $1
         )
         SELECT k.place, (SELECT max(primary_sent_until) FROM heartbeats WHERE group_key = $1) AS sent_until, ",
         group_columns!(),
@@ -153,8 +157,9 @@ pub async fn load_in_part(
         ) h"
     );
     let witness = connection.call_witness();
-    let rows = sqlx::query(LOAD).bind(key).bind(session_ids).bind(witness.asks()).fetch_all(connection).await?;
+    let rows = sqlx::query(LOAD).bind(key).bind(session_ids).bind(witness.asks()).fetch_all(&mut *connection).await?;
     let mut read = read_rows(&rows, None, &[key], &witness, options)?;
+    read_wishes(connection, &mut read.groups).await?;
     let is_of_an_old_clock = !read.of_an_old_clock.is_empty();
     let loaded = read.groups.pop().flatten();
     let is_enough = !is_of_an_old_clock
@@ -212,10 +217,14 @@ async fn read_state(
     let witness = connection.call_witness();
     if connection.is_spread() {
         let (rows, moment) = load_spread(connection, keys, &witness).await?;
-        return read_rows(&rows, moment.as_ref(), keys, &witness, options);
+        let mut read = read_rows(&rows, moment.as_ref(), keys, &witness, options)?;
+        read_wishes(connection, &mut read.groups).await?;
+        return Ok(read);
     }
-    let rows = sqlx::query(LOAD).bind(keys).bind(witness.asks()).fetch_all(connection).await?;
-    read_rows(&rows, None, keys, &witness, options)
+    let rows = sqlx::query(LOAD).bind(keys).bind(witness.asks()).fetch_all(&mut *connection).await?;
+    let mut read = read_rows(&rows, None, keys, &witness, options)?;
+    read_wishes(connection, &mut read.groups).await?;
+    Ok(read)
 }
 
 /// The moment is a row of its own where groups are spread, and otherwise within the first of the
@@ -341,6 +350,8 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         history: group.history,
         in_doubt_until: group.in_doubt_until,
         roles: group.sessions.iter().map(|session| session.role).collect(),
+        has_wishes: row.has_wishes()? == Some(1),
+        wishes: vec![None; group.sessions.len()],
         heartbeats: places,
     };
     Ok(Some(Ok(StoredGroup {
@@ -351,13 +362,14 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         noted,
         trace: Vec::new(),
         received: BTreeMap::new(),
+        wisher: None,
         found,
     })))
 }
 
 fn read_session(session: SessionRow<'_>, heartbeat: Option<HeartbeatRow<'_>>) -> Result<Option<Session>, sqlx::Error> {
     let Some(role) = Role::from_number(session.role()?) else { return Ok(None) };
-    let Some(row) = heartbeat else { return Ok(Some(Session { role, beat: None, sent_until: None })) };
+    let Some(row) = heartbeat else { return Ok(Some(Session { role, beat: None, sent_until: None, wish: None })) };
     let Some(health) = Health::new(row.percent_healthy_streams()?) else { return Ok(None) };
     let Micros(heard_until) = row.heard_until()?;
     let received_at = row.received_at()?.into();
@@ -368,7 +380,7 @@ fn read_session(session: SessionRow<'_>, heartbeat: Option<HeartbeatRow<'_>>) ->
     let heard_counts_until = row.heard_counts_until()?.map(Instant::from);
     let heard_counts_until = heard_counts_until.filter(|until| *until >= received_at).unwrap_or(lease_until);
     let beat = Beat { health, heard_until: ClientInstant(heard_until), heard_counts_until, received_at, lease_until };
-    Ok(Some(Session { role, beat: Some(beat), sent_until: row.primary_sent_until()?.map(Instant::from) }))
+    Ok(Some(Session { role, beat: Some(beat), sent_until: row.primary_sent_until()?.map(Instant::from), wish: None }))
 }
 
 fn read_noted(row: HeartbeatRow<'_>) -> Result<Noted, sqlx::Error> {

@@ -9,6 +9,7 @@ use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use uuid::Uuid;
 
+use super::wishes::save_wishes;
 use super::{Actor, StoredGroup, vacancy_text};
 use crate::arbitration::{Former, Role, Transition};
 use crate::store::clock::Clock;
@@ -17,8 +18,8 @@ use crate::store::connection::Connection;
 use crate::store::error::{WorkError, check_count};
 use crate::store::notify::{CHANNEL, wake_readers};
 
-/// Writes what was done to these groups: heartbeats, roles, what their sessions share, and the
-/// trace.
+/// Writes what was done to these groups: heartbeats, roles, what their sessions share, wishes, and
+/// the trace.
 ///
 /// Each statement runs only where something of its kind changed. Rows are in order of key, so that
 /// two that write the same rows wait for each other instead of locking each other out.
@@ -32,6 +33,7 @@ pub async fn save(
     save_heartbeats(connection, groups).await?;
     save_shared(connection, groups).await?;
     save_roles(connection, clock, groups).await?;
+    save_wishes(connection, clock, groups).await?;
     save_trace(connection, clock, groups, actor).await
 }
 
@@ -204,11 +206,12 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
                 "UPDATE groups g
                 SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
                     handover_from = n.handover_from, handover_until = n.handover_until,
-                    handover_heard_until = n.handover_heard_until, history_id = n.history_id, in_doubt_until = n.in_doubt_until
+                    handover_heard_until = n.handover_heard_until, history_id = n.history_id, in_doubt_until = n.in_doubt_until,
+                    has_wishes = n.has_wishes
                 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[],
-                    $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::timestamptz[])
+                    $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::timestamptz[], $10::boolean[])
                     AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until,
-                        history_id, in_doubt_until)
+                        history_id, in_doubt_until, has_wishes)
                 WHERE g.group_key = n.group_key",
                 $of_these
             )
@@ -243,6 +246,7 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         .bind(changed.iter().map(|stored| yielding(stored).map(|(_, heard)| Micros(heard.0))).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| stored.group.history.0).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| stored.group.in_doubt_until.map(Micros::from)).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.has_wishes()).collect::<Vec<_>>())
         .execute(connection)
         .await?
         .rows_affected();
