@@ -5,6 +5,7 @@
 //! fault is never another's: a batch that cannot be committed is split until the one at fault
 //! stands alone.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,17 @@ impl HeartbeatQueue {
         let key = path.key().0;
         let tenant = path.parent.tenant.as_str().into();
         let (caller, arrived_at) = (caller.identity.clone(), caller.arrived_at);
-        let request = Box::new(Request { path, key, session, message, tenant, caller, arrived_at, is_bound });
+        let request = Box::new(Request {
+            path,
+            key,
+            session,
+            message,
+            tenant,
+            caller,
+            arrived_at,
+            is_bound,
+            was_granted: AtomicBool::new(false),
+        });
         let waiting = Waiting { request, deadline, reply };
         if self.entrance.0.push(waiting).is_err() {
             return Err(FailoverError::Overloaded("too many heartbeats are waiting to be written"));

@@ -26,6 +26,10 @@ use crate::metrics;
 /// needless.
 const FRESH: Duration = Duration::from_millis(30);
 
+/// From when on after this replica's last sign of life its next one is late, beyond the time that
+/// commits take. Something may have happened meanwhile that it has not met yet.
+const LATE: Duration = Duration::from_millis(100);
+
 /// What is said where a sign of life waits for its own commit.
 const NOT_COMMITTED: &str = "no heartbeat can be committed: a commit is waited for";
 
@@ -160,9 +164,12 @@ impl Store {
             Box::pin(async move {
                 let life = connection.life();
                 // A sign whose wait was ended, however that came, can be seen and may not last.
-                // Whoever found it fresh would go by it without having waited for anything, so one
-                // more commit is waited for first.
-                if life.is_sign_uncertain.load(Ordering::Acquire)
+                // Whoever found it fresh would go by it without having waited for anything. So one
+                // more commit is waited for first; and also where this one comes late: of several
+                // replicas, each would give such a sign once, the last of them when the others
+                // have known for long.
+                let is_late = life.age().is_none_or(|age| age > LATE + 3 * life.commit_time());
+                if (is_late || life.is_sign_uncertain.load(Ordering::Acquire))
                     && let Err(unsure) = commit(connection, WRITE_SOMETHING.to_owned()).await?
                 {
                     return Ok(Err(unsure));

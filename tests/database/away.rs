@@ -168,10 +168,13 @@ async fn a_heartbeat_whose_commit_is_not_confirmed_is_repeated_and_counts_once()
     assert_eq!(proxy.gate(), Gate::Open, "it was lost, or nothing was tried");
     replica.delete("/g/clientsessions/a").await.expect_ok();
     proxy.set_gate(LOSES_COMMIT);
-    let answer = replica.heartbeat("g", "b", json!({"PercentHealthyStreams": 100})).await;
+    // A standby may say a time of data, too. It has sent none, however often that is decided.
+    let as_standby = json!({"PercentHealthyStreams": 100, "LastDataSendTime": "2026-08-24T14:15:22Z"});
+    let answer = replica.heartbeat("g", "b", as_standby).await;
     assert_eq!(proxy.gate(), Gate::Open);
     assert_eq!(answer.header("Failover-Term"), "2");
-    assert_eq!(answer.expect_ok()["Role"], 1);
+    let answer = answer.expect_ok();
+    assert_eq!((&answer["Role"], &answer["LastDataSendTime"]), (&json!(1), &json!("0001-01-01T00:00:00Z")));
     assert_eq!(
         database.trace("g").await[1..],
         ["a 1>0 session_deleted operator 1", "b 0>1 session_deleted heartbeat 2"]

@@ -104,6 +104,29 @@ async fn a_sign_of_life_that_nobody_waits_for_any_more_is_none() {
     replica.stop().await;
 }
 
+/// Each replica would give one such sign before it knew better, the last of them long after the
+/// others knew, and leases would be judged by it.
+#[tokio::test]
+async fn the_first_sign_of_a_replica_that_meets_an_outage_late_is_none_either() {
+    let server = Server::start(&[]).await;
+    let replica = TestReplica::start(settings(server.connect_options())).await;
+    replica.wait_until_ready().await;
+    replica.stop().await;
+    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'").await;
+    server.execute("SELECT pg_reload_conf()").await;
+    let alive_at = "SELECT alive_at::text FROM service_liveness";
+    let before = server.value(alive_at).await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", server.port);
+    let store = Store::open(Hosts::parse(&url).expect("it is a URL"), store_options());
+    let sign = tokio::select! {
+        sign = store.note_alive() => sign,
+        () = cancel_waits(&server) => unreachable!("it goes on for ever"),
+    };
+    assert!(sign.is_err(), "it is not known to last");
+    assert_eq!(server.value(alive_at).await, before, "and nobody goes by it");
+    store.close().await;
+}
+
 async fn synchronous_commit(server: &Server, role: &str, options: StoreOptions) -> String {
     let url = format!("postgres://{role}@127.0.0.1:{}/postgres?sslmode=disable", server.port);
     let store = Store::open(Hosts::parse(&url).expect("it is a URL"), options);

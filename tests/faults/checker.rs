@@ -189,8 +189,8 @@ struct Ok {
 struct Goodbye<'a> {
     session: &'a str,
     at: i64,
-    /// Whether it is known to have been heard. One that is not may arrive later.
-    answered: bool,
+    /// When it was known to have been heard. One that is not may arrive later.
+    answered: Option<i64>,
 }
 
 /// How long what was not answered may be on its way, and so count.
@@ -245,11 +245,11 @@ impl<'a> GroupRecord<'a> {
             for event in &log.events {
                 match event {
                     ClientEvent::Leaving { at } => {
-                        goodbyes.push(Goodbye { session: &log.session, at: at.wall, answered: false });
+                        goodbyes.push(Goodbye { session: &log.session, at: at.wall, answered: None });
                     }
-                    ClientEvent::Left { .. } => {
+                    ClientEvent::Left { at } => {
                         if let Some(goodbye) = goodbyes.last_mut() {
-                            goodbye.answered = true;
+                            goodbye.answered = Some(at.wall);
                         }
                     }
                     ClientEvent::Asleep { from, until } => asleep.push((log.session.as_str(), from.wall, until.wall)),
@@ -261,10 +261,11 @@ impl<'a> GroupRecord<'a> {
         GroupRecord { id, record, logs, beats, goodbyes, asleep, trace: trace::Trace::of(record, id) }
     }
 
-    /// Whether what was answered then may be lost with a history of the database.
-    fn is_lost(&self, at: i64) -> bool {
-        // An answer is on its way for a moment when the server is gone already.
-        self.record.losses.iter().any(|(from, until)| (*from..*until + ANSWERED_LATE_US).contains(&at))
+    /// Whether what was asked and answered then may be lost with a history of the database. An
+    /// answer may be held up until long after, and is on its way for a moment when the server is
+    /// gone already.
+    fn may_be_lost(&self, sent: i64, answered: i64) -> bool {
+        self.record.losses.iter().any(|(from, until)| sent < *until + ANSWERED_LATE_US && answered >= *from)
     }
 
     /// Whether it was in doubt then who acts: for one lease after the service noticed that the
@@ -317,10 +318,13 @@ impl<'a> GroupRecord<'a> {
 
     /// Whether a session's goodbye may have arrived between two instants.
     fn said_goodbye(&self, session: &str, after: i64, before: i64) -> bool {
-        self.goodbyes
-            .iter()
-            .filter(|goodbye| goodbye.session == session && goodbye.at <= before)
-            .any(|goodbye| goodbye.at >= after || (!goodbye.answered && before - goodbye.at < ON_ITS_WAY_US))
+        self.goodbyes.iter().filter(|goodbye| goodbye.session == session && goodbye.at <= before).any(|goodbye| {
+            match goodbye.answered {
+                // A heartbeat that was sent before it may have been granted meanwhile.
+                Some(answered) => answered >= after,
+                None => goodbye.at >= after || before - goodbye.at < ON_ITS_WAY_US,
+            }
+        })
     }
 
     /// The deletions by an operator that a session was touched by.

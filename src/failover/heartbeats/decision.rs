@@ -1,13 +1,14 @@
 //! What one transaction decides of many heartbeats.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use uuid::Uuid;
 
 use super::request::{Outcome, Request};
 use crate::access::decision::beat_bound;
-use crate::arbitration::{self, FailoverTimeout, Role, Rules};
+use crate::arbitration::{self, FailoverTimeout, Report, Role, Rules};
 use crate::failover::longer_leases::LongerLeases;
 use crate::failover::rhythm;
 use crate::failover::{FailoverError, RoleChange, changes_of, no_such_group, no_such_session, session_of_another};
@@ -220,7 +221,14 @@ fn decide(request: &Request, loaded: &mut Loaded, clock: &Clock, rules: &Rules, 
     let StoredGroup { group, trace, noted, .. } = stored;
     let (role, before) = (group.sessions[s].role, group.sessions[s].beat);
     let given_for_us = before.map_or(0, |beat| beat.lease_until.0 - beat.received_at.0);
-    let answer = arbitration::heartbeat(group, s, &report, moment, rules, trace);
+    let as_primary = !request.was_granted.load(Ordering::Relaxed);
+    let counted = Report { data_sent_until: report.data_sent_until.filter(|_| as_primary), ..report };
+    let changes_before = trace.len();
+    let answer = arbitration::heartbeat(group, s, &counted, moment, rules, trace);
+    let is_grant = |change: &arbitration::Transition| change.session == s && change.to == Role::Primary;
+    if trace[changes_before..].iter().any(is_grant) {
+        request.was_granted.store(true, Ordering::Relaxed);
+    }
     longer.given.extend(answer.lease.filter(|lease| lease.micros() > given_for_us).map(|lease| (request.key, lease)));
     noted[s] = rhythm::follow(noted[s], role, before, &report, group.timeout, moment);
     stored.received.insert(s, request.times(clock));

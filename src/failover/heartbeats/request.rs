@@ -1,6 +1,7 @@
 //! A heartbeat on its way to a transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -49,6 +50,9 @@ pub(super) struct Request {
     pub(super) arrived_at: Instant,
     /// Whether it counts only if they registered the session.
     pub(super) is_bound: bool,
+    /// Whether Primary was granted by it. It is decided on again where it cannot be told whether
+    /// that was committed, and says what it said as a standby.
+    pub(super) was_granted: AtomicBool,
 }
 
 impl Request {

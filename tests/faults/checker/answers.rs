@@ -24,7 +24,7 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
 fn roles(group: &GroupRecord<'_>, findings: &mut Findings) {
     for beat in &group.beats {
         // The trace of what is lost is lost with it.
-        let Some(ok) = beat.ok.filter(|ok| !group.is_lost(ok.at)) else { continue };
+        let Some(ok) = beat.ok.filter(|ok| !group.may_be_lost(beat.sent, ok.at)) else { continue };
         let roles = group.trace.roles_between(beat.session, beat.sent, ok.at);
         let is_told = |role: &i16| if beat.of_adapter && *role != PRIMARY { SECONDARY } else { *role };
         if !roles.iter().any(|role| is_told(role) == ok.role) {
@@ -65,7 +65,7 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
     for beat in by_sending {
         while let Some((sent, ok)) = earlier.next_if(|(_, ok)| ok.at < beat.sent) {
             term = term.max(ok.term);
-            if !group.is_lost(ok.at) {
+            if !group.may_be_lost(sent, ok.at) {
                 watermarks.push((sent, ok.watermark));
             }
         }
@@ -87,7 +87,8 @@ fn nothing_falls(group: &GroupRecord<'_>, findings: &mut Findings) {
     let began = group_began(group, i64::MAX);
     let in_the_present_one = |beat: &&Beat<'_>| began.is_none_or(|began| beat.sent > began);
     let answered = group.beats.iter().filter(in_the_present_one);
-    let answered = answered.filter_map(|beat| beat.ok.filter(|ok| !group.is_lost(ok.at))?.watermark).max();
+    let answered =
+        answered.filter_map(|beat| beat.ok.filter(|ok| !group.may_be_lost(beat.sent, ok.at))?.watermark).max();
     if stored < answered {
         findings.add(Kind::Watermark, group.id, format!("{answered:?} was answered, but {stored:?} is stored"));
     }
@@ -117,13 +118,14 @@ fn terms_are_given_once(group: &GroupRecord<'_>, findings: &mut Findings) {
 fn watermarks(group: &GroupRecord<'_>, findings: &mut Findings) {
     let mut seen = std::collections::BTreeSet::new();
     for beat in &group.beats {
-        let Some(ok) = beat.ok.filter(|ok| !group.is_lost(ok.at)) else { continue };
+        let Some(ok) = beat.ok.filter(|ok| !group.may_be_lost(beat.sent, ok.at)) else { continue };
         let Some(watermark) = ok.watermark.filter(|watermark| seen.insert(*watermark)) else { continue };
         let mut reporters = group.beats.iter().filter(|beat| beat.data_time == Some(watermark)).peekable();
         let from_nobody = reporters.peek().is_none();
         let counts = |beat: &Beat<'_>| {
             let until = beat.ok.map_or(beat.sent + ON_ITS_WAY_US, |ok| ok.at);
-            group.trace.roles_between(beat.session, beat.sent, until).contains(&PRIMARY) || group.is_lost(until)
+            group.trace.roles_between(beat.session, beat.sent, until).contains(&PRIMARY)
+                || group.may_be_lost(beat.sent, until)
         };
         // By the database's clock, however far it was behind.
         let present = |beat: &Beat<'_>| beat.sent + group.record.clock.least_off_between(beat.sent, ok.at).min(0);
@@ -239,7 +241,7 @@ fn stored(group: &GroupRecord<'_>, at: i64, read_until: i64, rows: &[HeartbeatRo
     for session in sessions {
         let own = || group.beats.iter().filter(|beat| beat.session == session);
         let Some(last) = own()
-            .filter(|beat| beat.ok.is_some_and(|ok| ok.at < at && !group.is_lost(ok.at)))
+            .filter(|beat| beat.ok.is_some_and(|ok| ok.at < at && !group.may_be_lost(beat.sent, ok.at)))
             .max_by_key(|beat| beat.sent)
         else {
             continue;

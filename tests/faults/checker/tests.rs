@@ -317,6 +317,21 @@ fn a_failover_that_nothing_explains_is_needless() {
 }
 
 #[test]
+fn a_goodbye_is_not_needless_whose_client_was_granted_while_it_was_on_its_way() {
+    let leaves = |answered_ms: i64| {
+        findings(move |record| {
+            record.faults.clear();
+            record.transitions[1] = row(3_010, "a", 1, 0, 1, "session_deleted");
+            record.transitions[0] = row(1_990, "a", 0, 1, 1, "first_heartbeat");
+            events(record, 0).push(ClientEvent::Leaving { at: at(1_900) });
+            events(record, 0).push(ClientEvent::Left { at: at(answered_ms) });
+        })
+    };
+    assert!(leaves(3_015).needless.is_empty(), "{:?}", leaves(3_015).needless);
+    assert_eq!(leaves(1_950).needless.len(), 1, "it was over before");
+}
+
+#[test]
 fn a_failover_to_a_healthier_session_is_not_needless() {
     let found = findings(|record| {
         record.transitions[1] = row(3_010, "a", 1, 0, 1, "yielded");
@@ -389,6 +404,22 @@ fn what_a_promotion_lost_is_allowed_for_and_nothing_else() {
         promotion(record);
         record.heartbeats[0] = stored_heartbeat("a", 1_000);
     });
+}
+
+#[test]
+fn an_answer_that_was_held_up_until_after_a_loss_is_allowed_for() {
+    let held_up = |record: &mut Record| {
+        promotion(record);
+        // Sent before anything is lost, and committed to what is.
+        let answered = events(record, 0).iter_mut().find_map(|event| match event {
+            ClientEvent::Answered { n: 4, at, .. } => Some(at),
+            _ => None,
+        });
+        *answered.expect("it was answered") = at(3_900);
+        record.heartbeats[0] = stored_heartbeat("a", 1_000);
+    };
+    let found = findings(held_up).violations;
+    assert!(found.iter().all(|violation| violation.kind != Kind::HeartbeatLost), "{found:?}");
 }
 
 #[test]
