@@ -184,7 +184,10 @@ impl Sweeper {
         self.base_leases_anew().await?;
         let primaries = self.find_lapsed(HeldRole::Primary, self.primaries).await?;
         let pending = self.find_lapsed(HeldRole::PendingPrimary, self.pending).await?;
-        let mut lapsed = [primaries.lapsed, pending.lapsed].concat();
+        let ended = self.store.read("find_ended_wishes", |connection, _| {
+            Box::pin(groups::find_ended_wishes(connection, LAPSE_BATCH as i64))
+        });
+        let mut lapsed = [primaries.lapsed, pending.lapsed, ended.await?].concat();
         lapsed.sort_unstable();
         lapsed.dedup();
         lapse_all(&self.store, &lapsed).await?;

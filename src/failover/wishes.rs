@@ -12,7 +12,6 @@ use crate::arbitration::{
 };
 use crate::ids::{GroupPath, SessionId};
 use crate::store::LostCommit;
-use crate::store::WorkError;
 use crate::store::clock::Clock;
 use crate::store::state::{self, Actor, StoredGroup, Wisher};
 
@@ -196,7 +195,7 @@ impl Failover {
                     }
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    Ok::<_, WorkError>((changes_of(&path.label(), &stored[0]), outlook, session))
+                    Ok((changes_of(&path.label(), &stored[0]), outlook, session))
                 })
             })
             .await?;

@@ -18,7 +18,8 @@ use super::json::JsonBody;
 use super::paths::{InGroup, InNamespace, InSession};
 use super::sessions::{self, read_health, read_time};
 use super::values::{IdText, Kept, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Percent, RoleNumber};
-use crate::arbitration::{Answer, Role};
+use super::wishes;
+use crate::arbitration::{Answer, Role, Wish};
 use crate::failover::{Caller, Creation, Failover, FailoverError, HeartbeatMessage, Removal};
 use crate::ids::{GroupId, GroupPath, SessionId};
 use crate::store::reads::{GroupView, HeartbeatView, SessionView};
@@ -253,21 +254,25 @@ pub struct ClientSession<'a> {
     role_override: i16,
     /// Until when it does; null where it does not, or for good.
     #[schemars(with = "Option<datetime::DateTimeText>")]
-    role_override_expiration_time: Option<&'static str>,
+    role_override_expiration_time: Option<String>,
     additional_data: Option<Kept<'a>>,
 }
 
 impl<'a> ClientSession<'a> {
     fn of(session: &'a SessionView) -> ClientSession<'a> {
+        // A switch-over is over by itself, and of an exclusion this form does not know.
+        let forced = session.wish.filter(|wished| matches!(wished.wish, Wish::Forced(_)));
         ClientSession {
             id: &session.id,
             name: session.name.as_deref(),
             heartbeat: session.heartbeat.as_ref().map(Heartbeat),
             role: session.role.number(),
             heartbeat_posted: session.heartbeat.is_some(),
-            // Nobody can give such a word yet.
-            role_override: 0,
-            role_override_expiration_time: None,
+            role_override: i16::from(forced.is_some()),
+            role_override_expiration_time: forced
+                .and_then(|wished| wished.until)
+                .and_then(wishes::time_of)
+                .map(|until| datetime::format(Some(until))),
             additional_data: Kept::of(session.additional_data.as_ref()),
         }
     }

@@ -16,7 +16,8 @@ use super::errors::ApiError;
 use super::paths::{InGroup, InNamespace};
 use super::query;
 use super::values::{IdText, MAX_DESCRIPTION_CHARS, Milliseconds, Percent, RoleNumber};
-use crate::arbitration::Role;
+use super::wishes::WishBody;
+use crate::arbitration::{Role, WhenSilent, Wish};
 use crate::failover::census::{CountedThere, StatusPage, StatusQuery};
 use crate::failover::risks::{self, Risk};
 use crate::failover::{Caller, Failover, FailoverError};
@@ -333,6 +334,10 @@ pub struct GroupBody<'a> {
     /// How many sessions have a lease that has not run out.
     #[schemars(with = "u32")]
     live_sessions: usize,
+    /// Why nobody is Primary, where an operator wishes it so: the place is held for a forced session
+    /// that is silent, or all live sessions are excluded.
+    #[schemars(extend("enum" = ["Held", "Excluded", null]))]
+    vacant_by_wish: Option<&'static str>,
     /// The sessions; in a list of groups the first few of them.
     sessions: Vec<SessionBody<'a>>,
     /// The service's clock at the moment of reading.
@@ -377,6 +382,20 @@ struct SessionBody<'a> {
     /// and null until the first.
     #[schemars(range(min = 0))]
     clock_ahead_ms: Option<i64>,
+    /// What an operator wishes of it; null for nothing.
+    wish: Option<SessionWishBody>,
+}
+
+/// What an operator wishes of a session.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schemars(rename = "SessionWish")]
+struct SessionWishBody {
+    #[serde(flatten)]
+    wish: WishBody,
+    /// Since when.
+    #[schemars(with = "DateTimeText")]
+    since: String,
 }
 
 /// A risk, for the description of the API.
@@ -424,7 +443,8 @@ impl<'a> GroupBody<'a> {
             last_data_send_age_ms: group.watermark.map(|watermark| age_ms(group.now, watermark)),
             standbys_ready: live.clone().filter(|session| session.role != Role::Primary).count(),
             registered_sessions: group.sessions.len(),
-            live_sessions: live.count(),
+            live_sessions: live.clone().count(),
+            vacant_by_wish: vacant_by_wish(group),
             sessions: sessions.map(|session| SessionBody::of(session, group)).collect::<Result<_, _>>()?,
             time: datetime::format(Some(group.now)),
         })
@@ -448,7 +468,24 @@ impl<'a> SessionBody<'a> {
             heartbeat_interval_ms: session.beat.and_then(|beat| beat.interval_ms),
             data_still_ms: session.beat.and_then(|beat| beat.seen.still_us).map(|us| us / 1_000),
             clock_ahead_ms: session.beat.map(|beat| beat.seen.ahead_us / 1_000),
+            wish: session.wish.as_ref().map(|wish| SessionWishBody {
+                wish: WishBody::of(wish.wished),
+                since: datetime::format(Some(wish.at)),
+            }),
         })
+    }
+}
+
+fn vacant_by_wish(group: &GroupStatus) -> Option<&'static str> {
+    let wish = |session: &SessionStatus| session.wish.as_ref().map(|wish| wish.wished.wish);
+    let is_held = |session: &SessionStatus| !session.live && wish(session) == Some(Wish::Forced(WhenSilent::Hold));
+    let mut live = group.sessions.iter().filter(|session| session.live).peekable();
+    if group.sessions.iter().any(|session| session.role == Role::Primary) {
+        None
+    } else if group.sessions.iter().any(is_held) {
+        Some("Held")
+    } else {
+        (live.peek().is_some() && live.all(|session| wish(session) == Some(Wish::Excluded))).then_some("Excluded")
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
+use chrono::{DateTime, Utc};
 use client_failover_wire::datetime::{self, DateTimeText, Reading};
-use client_failover_wire::timespan::{self, TimeSpanText};
+use client_failover_wire::timespan;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
@@ -17,14 +18,14 @@ use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
 use super::query;
 use super::values::{IdText, RoleNumber};
-use crate::arbitration::{Reason, WhenSilent, Wish, Wished};
+use crate::arbitration::{Instant, Reason, WhenSilent, Wish, Wished};
 use crate::failover::wishes::{Foresight, Lasts, Mode, Outlook, SwitchTo};
 use crate::failover::{Caller, Failover};
 use crate::ids::SessionId;
 use crate::store::state;
 
-/// The longest that a wish can be made for, or a switch-over be waited for to come about.
-const LONGEST_DAYS: u64 = 3_650;
+/// A wish is for less than so many days, or until it is withdrawn.
+const DAYS: u64 = 1_000;
 /// For how many timeouts a switch-over is tried.
 const SWITCH_OVER_TIMEOUTS: u8 = 2;
 
@@ -132,8 +133,9 @@ pub async fn override_role(
     }))
 }
 
-fn time_of(instant: crate::arbitration::Instant) -> Option<chrono::DateTime<chrono::Utc>> {
-    chrono::DateTime::from_timestamp_micros(instant.0)
+/// An instant of the database's clock as a time.
+pub fn time_of(instant: Instant) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(instant.0)
 }
 
 fn read_mode(request: &HttpRequest) -> Result<Mode, ApiError> {
@@ -165,8 +167,8 @@ fn read_span<const N: usize>(object: &Object<'_, N>, place: usize) -> Result<Opt
     let Some(text) = object.text(place)? else { return Ok(None) };
     let ticks = timespan::parse(&text).and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0);
     let duration = Duration::from_nanos(ticks.ok_or_else(|| object.wrong(place, WANTED))?.saturating_mul(100));
-    if duration.as_secs() > LONGEST_DAYS * 86_400 {
-        return Err(object.wrong(place, "ten years at most"));
+    if duration.as_secs() >= DAYS * 86_400 {
+        return Err(object.wrong(place, "less than 1000 days"));
     }
     Ok(Some(duration))
 }
@@ -381,7 +383,11 @@ impl JsonSchema for WantedOverride {
 }
 
 fn lasts_for() -> Schema {
-    let mut schema = TimeSpanText::input_schema();
-    schema.insert("description".to_owned(), "For how long, as [d.]hh:mm[:ss[.fffffff]].".into());
-    schema
+    json_schema!({
+        "type": ["string", "null"],
+        "pattern": r"^(\d{1,3}\.)?([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,7})?)?$",
+        "not": {"type": "string", "pattern": r"^(0+\.)?00?:00(:00(\.0+)?)?$"},
+        "description": "For how long, as [d.]hh:mm[:ss[.fffffff]]: above zero, and less than 1000 days.",
+        "examples": ["02:00:00"],
+    })
 }

@@ -366,6 +366,12 @@ pub async fn find_lapsed_holders(
     Ok(HolderPage { lapsed: page.lapsed, next_after: page.last.filter(|_| page.scanned == page_size) })
 }
 
+/// Groups with a wish whose time is over, some of them.
+pub async fn find_ended_wishes(connection: &mut ReadConnection, limit: i64) -> Result<Vec<Uuid>, WorkError> {
+    let ended = "SELECT DISTINCT group_key FROM session_wishes WHERE wished_until <= clock_timestamp() LIMIT $1";
+    Ok(sqlx::query_scalar(ended).bind(limit).fetch_all(connection).await?)
+}
+
 /// How long the leases of those who hold a role in a group still last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct LeaseLeft {

@@ -11,7 +11,8 @@ use super::connection::ReadConnection;
 use super::error::WorkError;
 use super::options::StoreOptions;
 use super::rows::row;
-use crate::arbitration::{Lease, Role, true_now};
+use super::state::wished;
+use crate::arbitration::{Lease, Role, Wished, true_now};
 use crate::ids::{Groups, NamespacePath};
 
 /// A group as it is shown.
@@ -39,6 +40,8 @@ pub struct SessionView {
     pub heartbeat: Option<HeartbeatView>,
     /// What its client keeps with it.
     pub additional_data: Option<AdditionalData>,
+    /// What an operator wishes of it now.
+    pub wish: Option<Wished>,
 }
 
 /// A heartbeat as it was reported.
@@ -128,6 +131,9 @@ row! {
         last_data_send_time: Option<DateTime<Utc>> = "h.last_data_send_time",
         received_at: Option<DateTime<Utc>> = "h.received_at",
         lease_until: DateTime<Utc> = "h.lease_until",
+        wish: Option<&'r str> = "w.wish",
+        when_silent: Option<&'r str> = "w.when_silent",
+        wished_until: Option<DateTime<Utc>> = "w.wished_until",
     }
 }
 
@@ -150,6 +156,8 @@ pub async fn read_groups(
         CROSS JOIN groups g
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        LEFT JOIN session_wishes w ON w.group_key = s.group_key AND w.session_id = s.session_id
+            AND (w.wished_until IS NULL OR w.wished_until > m.now)
         WHERE g.group_key = ANY($1)
         ORDER BY g.group_id, s.session_id"
     );
@@ -178,6 +186,7 @@ pub async fn read_groups(
             role: true_now(stored, read_lease(row)?, at).role,
             heartbeat: read_heartbeat(row)?,
             additional_data: AdditionalData::stored(row.session_data()?),
+            wish: wished(row.wish()?, row.when_silent()?, row.wished_until()?),
             id: session,
         });
     }

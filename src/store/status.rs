@@ -12,8 +12,8 @@ use super::connection::ReadConnection;
 use super::error::WorkError;
 use super::options::StoreOptions;
 use super::rows::row;
-use super::state::Rhythm;
-use crate::arbitration::{FailoverTimeout, Lease, Role, true_now};
+use super::state::{Rhythm, wished};
+use crate::arbitration::{FailoverTimeout, Lease, Role, Wished, true_now};
 use crate::ids::{Groups, NamespacePath};
 
 /// A group with what is true now.
@@ -65,6 +65,17 @@ pub struct SessionStatus {
     pub beat: Option<BeatStatus>,
     /// Up to when it sent data while it was Primary.
     pub sent_until: Option<DateTime<Utc>>,
+    /// What an operator wishes of it now.
+    pub wish: Option<SessionWish>,
+}
+
+/// What an operator wishes of a session.
+#[derive(Clone, Debug)]
+pub struct SessionWish {
+    /// What, and until when.
+    pub wished: Wished,
+    /// Since when.
+    pub at: DateTime<Utc>,
 }
 
 /// A session's latest heartbeat.
@@ -108,6 +119,10 @@ row! {
         last_data_send_time: Option<DateTime<Utc>> = "h.last_data_send_time",
         data_still_ms: Option<i32> = "h.data_still_ms",
         rhythm: i32 = "h.rhythm",
+        wish: Option<&'r str> = "w.wish",
+        when_silent: Option<&'r str> = "w.when_silent",
+        wished_at: Option<DateTime<Utc>> = "w.wished_at",
+        wished_until: Option<DateTime<Utc>> = "w.wished_until",
     }
 }
 
@@ -132,6 +147,8 @@ pub async fn read_status(
         LEFT JOIN group_doubts d ON d.group_key = g.group_key
         LEFT JOIN sessions s ON s.group_key = g.group_key
         LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        LEFT JOIN session_wishes w ON w.group_key = s.group_key AND w.session_id = s.session_id
+            AND (w.wished_until IS NULL OR w.wished_until > m.now)
         ORDER BY k.place, s.session_id"
     );
     let witness = connection.call_witness();
@@ -178,6 +195,7 @@ pub async fn read_status(
             live: now.is_live(),
             sent_until,
             beat,
+            wish: read_wish(row)?,
         });
     }
     for group in &mut groups {
@@ -190,6 +208,12 @@ pub async fn read_status(
         group.sessions.sort_by_key(|session| (rank(session), session.beat.map(|beat| std::cmp::Reverse(beat.health))));
     }
     Ok(groups)
+}
+
+fn read_wish(row: StatusRow<'_>) -> Result<Option<SessionWish>, WorkError> {
+    let wished = wished(row.wish()?, row.when_silent()?, row.wished_until()?);
+    let (Some(wished), Some(at)) = (wished, row.wished_at()?) else { return Ok(None) };
+    Ok(Some(SessionWish { wished, at }))
 }
 
 fn read_rhythm(row: StatusRow<'_>) -> Result<Rhythm, WorkError> {

@@ -74,6 +74,12 @@ pub fn wish_from(wish: &str, when_silent: Option<&str>) -> Option<Wish> {
     ALL.into_iter().find(|known| wish_text(*known) == wish && when_silent_text(*known) == when_silent)
 }
 
+/// A wish as three columns have it, if there is one.
+pub fn wished(wish: Option<&str>, when_silent: Option<&str>, until: Option<DateTime<Utc>>) -> Option<Wished> {
+    let until = until.map(|until| Instant(until.timestamp_micros()));
+    Some(Wished { wish: wish_from(wish?, when_silent)?, until })
+}
+
 /// Adds to these groups what is wished of their sessions. In the snapshot that they were read in:
 /// their rows say whether there is anything.
 pub(super) async fn read_wishes(connection: &mut ReadConnection, loaded: &mut [Loaded]) -> Result<(), WorkError> {
