@@ -1,7 +1,8 @@
 //! Which steps are possible from a state, and what must be true in every one.
 
 use client_failover::arbitration::{
-    Answer, Group, History, HistoryId, Instant, Moment, Outage, Reason, Remains, Role, Term, Transition, lapse,
+    Answer, Group, History, HistoryId, Instant, Moment, Outage, Reason, Remains, Role, Term, Transition, WhenSilent, Wish,
+    lapse,
 };
 use stateright::{Model, Property};
 
@@ -45,6 +46,7 @@ impl State {
         trace: &[Transition],
     ) {
         let mut granted = None;
+        self.wishings.retain(|wishing| wishing.until > read_at);
         // Whoever is Primary in a history that lost commits, and does not act, need not be the one
         // that acts.
         let in_doubt =
@@ -63,6 +65,13 @@ impl State {
                 Reason::SessionDeleted => {
                     [Work::Serve(Request::Goodbye { session }), Work::Delete(session), Work::Recreate].contains(work)
                 }
+                Reason::Override => self.wishings.iter().any(|wishing| match wishing.wish {
+                    Wish::Excluded | Wish::SwitchAway => wishing.session == session,
+                    Wish::Forced(_) | Wish::SwitchTo => {
+                        let lives = self.leases.iter().any(|l| l.session == wishing.session && l.until > read_at);
+                        wishing.session != session && lives
+                    }
+                }),
                 Reason::Yielded => {
                     let group = &after.group;
                     let own = group.sessions[change.session].beat.map(|beat| beat.health);
@@ -86,6 +95,11 @@ impl State {
         if after.group.sessions.iter().filter(|session| session.role == Role::Primary).count() > 1 {
             self.breach(ONE_GRANTED);
         }
+        // In doubt, whoever says that it acts is believed.
+        if let Some(granted) = granted.filter(|_| !in_doubt) {
+            self.judge_wishes(granted, read_at);
+        }
+        self.keep_wishes(after, work, read_at, granted);
 
         if let Some(history) = self.history.filter(|_| read.group.history != after.group.history) {
             self.highest_term = self.highest_term.max(history.base.0);
@@ -141,6 +155,53 @@ impl State {
     }
 }
 
+impl State {
+    /// Whoever is granted is not kept out, nor is the place anybody else's by a wish.
+    fn judge_wishes(&mut self, granted: u8, read_at: u8) {
+        let lives = |session: u8| self.leases.iter().any(|lease| lease.session == session && lease.until > read_at);
+        let is_against = |wishing: &Wishing| match wishing.wish {
+            Wish::Excluded => wishing.session == granted,
+            Wish::Forced(WhenSilent::Hold) => wishing.session != granted,
+            Wish::Forced(WhenSilent::Replace) | Wish::SwitchTo => wishing.session != granted && lives(wishing.session),
+            Wish::SwitchAway => false,
+        };
+        if self.wishings.iter().any(is_against) {
+            self.breach(WISHES_HEEDED);
+        }
+    }
+
+    /// Keeps the books of what is wished.
+    fn keep_wishes(&mut self, after: &Stored, work: &Work, read_at: u8, granted: Option<u8>) {
+        let wishings = &mut self.wishings;
+        match work {
+            Work::Wish(session, wish) => {
+                let s = after.sessions.iter().position(|known| known == session);
+                // A switch-over may be refused, or need not be.
+                if s.is_some_and(|s| after.group.wish_of(s) == Some(*wish)) {
+                    wishings.retain(|kept| kept.session != *session && !(wish.puts_first() && kept.wish.puts_first()));
+                    let until = if self.wishes_last == 0 { FOREVER } else { read_at + self.wishes_last };
+                    wishings.push(Wishing { session: *session, wish: *wish, until });
+                } else if s.is_some_and(|s| after.group.sessions[s].role == Role::Primary) {
+                    wishings.retain(|kept| !kept.wish.is_once());
+                }
+            }
+            Work::Withdraw(session) | Work::Delete(session) | Work::Serve(Request::Goodbye { session }) => {
+                wishings.retain(|kept| kept.session != *session);
+            }
+            Work::Recreate => wishings.clear(),
+            Work::Serve(Request::Heartbeat { .. }) | Work::Sweep | Work::ChangeTimeout(_) => {}
+        }
+        if let Some(granted) = granted {
+            wishings.retain(|kept| match kept.wish {
+                Wish::SwitchTo => kept.session != granted,
+                Wish::SwitchAway => kept.session == granted,
+                Wish::Forced(_) | Wish::Excluded => true,
+            });
+        }
+        wishings.sort_by_key(|wishing| wishing.session);
+    }
+}
+
 impl Model for Protocol {
     type State = State;
     type Action = Action;
@@ -187,6 +248,10 @@ impl Model for Protocol {
             timeout_changes_left: self.timeout_changes,
             outages_left: self.outages,
             losses_left: self.losses,
+            wishes_left: self.wishes,
+            wishes_last: self.wishes_last,
+            withdrawals_left: self.withdrawals,
+            wishings: Vec::new(),
             history: None,
             earlier: Vec::new(),
             leases,
@@ -268,6 +333,15 @@ impl Model for Protocol {
         if state.recreations_left > 0 {
             actions.push(Action::BeginRecreate);
         }
+        if state.wishes_left > 0 {
+            for session in &state.stored.sessions {
+                actions.extend(self.kinds_of_wishes.iter().map(|wish| Action::BeginWish(*session, *wish)));
+            }
+        }
+        if state.withdrawals_left > 0 {
+            let wished = (0..state.stored.sessions.len()).filter(|s| state.stored.group.wish_of(*s).is_some());
+            actions.extend(wished.map(|s| Action::BeginWithdraw(state.stored.sessions[s])));
+        }
         if state.timeout_changes_left > 0 {
             let others = self.timeouts.iter().filter(|ticks| timeout(**ticks) != state.stored.group.timeout);
             actions.extend(others.map(|ticks| Action::BeginChangeTimeout(*ticks)));
@@ -336,6 +410,14 @@ impl Model for Protocol {
                 state.deletions_left -= 1;
                 self.begin(&mut state, Work::Delete(session), 0);
             }
+            Action::BeginWish(session, wish) => {
+                state.wishes_left -= 1;
+                self.begin(&mut state, Work::Wish(session, wish), 0);
+            }
+            Action::BeginWithdraw(session) => {
+                state.withdrawals_left -= 1;
+                self.begin(&mut state, Work::Withdraw(session), 0);
+            }
             Action::BeginRecreate => {
                 state.recreations_left -= 1;
                 self.begin(&mut state, Work::Recreate, 0);
@@ -375,6 +457,7 @@ impl Model for Protocol {
                     base: Term(state.highest_term + 1),
                 });
                 state.highest_watermark = state.stored.group.watermark();
+                state.wishings = wishings_of(&state.stored);
                 state.earlier.clear();
             }
             Action::ServiceReturns => {
@@ -400,9 +483,24 @@ impl Model for Protocol {
             Property::always(TERM_NAMES_ONE, |_, state: &State| !state.breached.contains(&TERM_NAMES_ONE)),
             Property::always(WATERMARK_STAYS, |_, state: &State| !state.breached.contains(&WATERMARK_STAYS)),
             Property::always(NO_NEEDLESS_CHANGE, |_, state: &State| !state.breached.contains(&NO_NEEDLESS_CHANGE)),
+            Property::always(WISHES_HEEDED, |_, state: &State| !state.breached.contains(&WISHES_HEEDED)),
             Property::always(TAKEN_OVER, |protocol: &Protocol, state: &State| {
                 protocol.somebody_always_can_take_over(state)
             }),
         ]
     }
+}
+
+/// What is wished by what is stored: after commits were lost, that is what counts.
+fn wishings_of(stored: &Stored) -> Vec<Wishing> {
+    let tick = |until: Instant| u8::try_from(until.0 / TICK_US).unwrap_or(FOREVER);
+    let sessions = std::iter::zip(&stored.sessions, &stored.group.sessions);
+    let mut wishings: Vec<Wishing> = sessions
+        .filter_map(|(session, kept)| {
+            let wished = kept.wish?;
+            Some(Wishing { session: *session, wish: wished.wish, until: wished.until.map_or(FOREVER, tick) })
+        })
+        .collect();
+    wishings.sort_by_key(|wishing| wishing.session);
+    wishings
 }

@@ -4,8 +4,9 @@
 //! What is checked is every interleaving within stated bounds, not a sample: heartbeats and answers
 //! that are lost, late, reordered and repeated; clients that fall silent, come back, restart under
 //! a new session, or say goodbye; an operator who deletes a session that does not know of it, or
-//! the whole group by force to create it again; two replicas whose transactions overlap; sweeps,
-//! changes of the timeout, outages of the service, a database that loses its last commits. The
+//! the whole group by force to create it again, or who wishes somebody to be Primary or not to be;
+//! two replicas whose transactions overlap; sweeps, changes of the timeout, outages of the service,
+//! a database that loses its last commits. The
 //! decisions are [`client_failover::arbitration`]'s own; the model adds what surrounds them.
 //!
 //! What the model assumes:
@@ -46,7 +47,7 @@ mod world;
 
 use std::collections::HashMap;
 
-use client_failover::arbitration::HandoverMode;
+use client_failover::arbitration::{HandoverMode, WhenSilent, Wish};
 use stateright::{Checker, HasDiscoveries, Model, Path, UniformChooser};
 
 use crate::world::*;
@@ -309,6 +310,78 @@ fn groups_that_are_deleted_and_created_again() {
     );
 }
 
+const ALL_WISHES: &[Wish] = &[
+    Wish::Forced(WhenSilent::Replace),
+    Wish::Forced(WhenSilent::Hold),
+    Wish::Excluded,
+    Wish::SwitchTo,
+    Wish::SwitchAway,
+];
+
+#[test]
+fn wishes_of_an_operator() {
+    holds(
+        "wishes",
+        Protocol {
+            clients: vec![client(Telling, &[50], 3), client(Silent, &[60], 2)],
+            wishes: 1,
+            kinds_of_wishes: ALL_WISHES,
+            withdrawals: 1,
+            last_tick: 2,
+            checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn wishes_that_end_and_sweeps() {
+    holds(
+        "wishes that end",
+        Protocol {
+            clients: vec![client(Silent, &[50], 2), client(Silent, &[50], 2)],
+            wishes: 2,
+            kinds_of_wishes: &[Wish::Forced(WhenSilent::Hold), Wish::Excluded, Wish::SwitchTo],
+            wishes_last: 1,
+            sweeps: true,
+            last_tick: 3,
+            checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn wishes_and_transactions_that_overlap() {
+    holds(
+        "wishes, overlap",
+        Protocol {
+            clients: vec![client(Silent, &[50], 2), client(Telling, &[60], 1)],
+            wishes: 1,
+            kinds_of_wishes: ALL_WISHES,
+            transactions_overlap: true,
+            last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+}
+
+#[test]
+fn wishes_deletions_and_a_database_that_loses_its_last_commits() {
+    holds(
+        "wishes, lost commits",
+        Protocol {
+            clients: vec![client(Telling, &[50], 2), client(Silent, &[50], 1)],
+            wishes: 1,
+            kinds_of_wishes: &[Wish::Forced(WhenSilent::Replace), Wish::Excluded],
+            deletions: 1,
+            losses: 1,
+            last_tick: 2,
+            ..Protocol::default()
+        },
+    );
+}
+
 #[test]
 fn clocks_of_clients_that_are_ahead() {
     holds(
@@ -406,6 +479,21 @@ fn every_broken_rule_is_noticed() {
         Protocol { clients: vec![client(Telling, &[50], 2), client(Telling, &[50], 1)], last_tick: 2, ..losing };
     finds(ONE_ACTING, with(Defect::OldClaimBelieved, &claiming));
 
+    let wishing = |kind: &'static [Wish]| Protocol {
+        clients: vec![silent(&[50]), client(Silent, &[50], 3)],
+        wishes: 1,
+        kinds_of_wishes: kind,
+        ..Protocol::default()
+    };
+    let forced = wishing(&[Wish::Forced(WhenSilent::Replace)]);
+    finds(ONE_ACTING, with(Defect::ForcedOneDoesNotWait, &forced));
+    finds(ONE_GRANTED, with(Defect::ForcedOneDoesNotWait, &forced));
+    finds(WISHES_HEEDED, with(Defect::ExclusionForgotten, &wishing(&[Wish::Excluded])));
+    let held = wishing(&[Wish::Forced(WhenSilent::Hold)]);
+    finds(WISHES_HEEDED, with(Defect::HeldPlaceGivenAway, &held));
+    let ending = Protocol { wishes_last: 1, checks_takeover: true, ..held };
+    finds(TAKEN_OVER, with(Defect::WishOutlivesItsEnd, &ending));
+
     let ahead = Protocol {
         clients: vec![silent(&[90]), client(Telling, &[50], 4)],
         clocks_ahead: 2,
@@ -446,6 +534,10 @@ fn everything(heartbeats: u8) -> Protocol {
         goodbyes: 1,
         deletions: 2,
         recreations: 1,
+        wishes: 4,
+        kinds_of_wishes: ALL_WISHES,
+        wishes_last: 3,
+        withdrawals: 2,
         clocks_ahead: 1,
         last_tick: 24,
         transactions_overlap: true,

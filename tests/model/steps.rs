@@ -3,7 +3,7 @@
 
 use client_failover::arbitration::{
     Answer, By, ClientInstant, Former, Group, History, Instant, Moment, Outage, Remains, Report, Role, Rules, Term,
-    Transition, end, heartbeat, lapse, remove,
+    Transition, WhenSilent, Wish, Wished, end, heartbeat, lapse, remove, wish, withdraw,
 };
 
 use crate::world::*;
@@ -59,6 +59,18 @@ impl Protocol {
                     }
                 }
             }
+            Work::Wish(session, wanted) => {
+                let s = place(*session)?;
+                let before = group.clone();
+                let ends = self.wishes_last > 0 && !self.breaks(Defect::WishOutlivesItsEnd);
+                let until = ends.then(|| Instant(now.0 + i64::from(self.wishes_last) * TICK_US));
+                // One that is refused changes nothing.
+                if wish(group, s, Wished { wish: *wanted, until }, at, trace).is_err() {
+                    *group = before;
+                    trace.clear();
+                }
+            }
+            Work::Withdraw(session) => withdraw(group, place(*session)?, at, trace),
             Work::Recreate => {
                 let remains = match end(group, at, trace) {
                     _ if self.breaks(Defect::TermBeginsAgain) => Remains::default(),
@@ -124,7 +136,25 @@ impl Protocol {
                     beat.lease_until = beat.lease_until.max(Instant(now.0 + 1));
                 }
                 let term = group.term;
+                if self.breaks(Defect::ForcedOneDoesNotWait) && group.wish_of(s).is_some_and(Wish::puts_first) {
+                    group.handover = None;
+                }
+                let stored_wishes: Vec<Option<Wished>> = group.sessions.iter().map(|session| session.wish).collect();
+                for session in &mut group.sessions {
+                    match session.wish.map(|wished| wished.wish) {
+                        Some(Wish::Excluded) if self.breaks(Defect::ExclusionForgotten) => session.wish = None,
+                        Some(Wish::Forced(WhenSilent::Hold)) if self.breaks(Defect::HeldPlaceGivenAway) => {
+                            session.wish = None;
+                        }
+                        _ => {}
+                    }
+                }
                 let answer = heartbeat(group, s, &report, at, &self.rules(), trace);
+                if self.breaks(Defect::ExclusionForgotten) || self.breaks(Defect::HeldPlaceGivenAway) {
+                    for (session, wished) in std::iter::zip(&mut group.sessions, stored_wishes) {
+                        session.wish = wished;
+                    }
+                }
                 if self.breaks(Defect::HandoverNotOpened) {
                     group.handover = None;
                 }
@@ -256,6 +286,7 @@ impl Protocol {
                 lease.primary_until = 0;
             }
         }
+        state.wishings.retain(|wishing| wishing.until > now);
         let State { requests, replies, clients, stored, .. } = state;
         replies.retain(|reply| clients.iter().any(|client| self.heeds(client, reply)));
         // One that meets no session is answered so, which matters to whoever still goes by that
@@ -279,8 +310,24 @@ impl Protocol {
         let noticed_at =
             state.history.map_or(0, |history| u8::try_from(history.noticed_at.0 / TICK_US).unwrap_or(u8::MAX));
         let doubt = if state.history.is_some() { noticed_at + longest } else { 0 };
-        let in_time = state.now.max(doubt) + longest + longest / 2;
-        let settled = in_time + longest;
+        let survives = |session: u8| survivors.iter().any(|i| state.clients[*i].session == session);
+        let wished = || state.wishings.iter().filter(|wishing| wishing.until > state.now);
+        let is_excluded = |i: &usize| {
+            wished().any(|wishing| wishing.wish == Wish::Excluded && wishing.session == state.clients[*i].session)
+        };
+        // Nobody takes over while a wish is in the way.
+        let in_the_way = |wishing: &&Wishing| match wishing.wish {
+            Wish::Excluded => survivors.iter().all(is_excluded),
+            Wish::Forced(WhenSilent::Hold) => !survives(wishing.session),
+            _ => false,
+        };
+        let kept_until = wished().filter(in_the_way).map(|wishing| wishing.until).max().unwrap_or(0);
+        if kept_until == FOREVER {
+            return true;
+        }
+        let in_time = state.now.max(doubt).max(kept_until) + longest + longest / 2;
+        let last_end = wished().map(|wishing| wishing.until).filter(|until| *until != FOREVER).max().unwrap_or(0);
+        let settled = in_time.max(last_end + longest) + longest;
 
         let mut stored = state.stored.clone();
         let mut outages = state.outages.clone();

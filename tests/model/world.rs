@@ -2,7 +2,7 @@
 //! happen next.
 
 use client_failover::arbitration::{
-    FailoverTimeout, Former, Group, Handover, HandoverMode, Health, History, Instant, Moment, Outage, Role, Session,
+    FailoverTimeout, Former, Group, Handover, HandoverMode, Health, History, Instant, Moment, Outage, Role, Session, Wish,
 };
 use rust_decimal::Decimal;
 
@@ -13,6 +13,7 @@ pub const ONE_ACTING: &str = "no two acting Primaries";
 pub const TERM_NAMES_ONE: &str = "the term never falls and names one holder";
 pub const WATERMARK_STAYS: &str = "the watermark never falls";
 pub const NO_NEEDLESS_CHANGE: &str = "no Primary is replaced without need";
+pub const WISHES_HEEDED: &str = "an operator's wish is heeded by every grant";
 pub const TAKEN_OVER: &str = "whoever survives takes over in time and stays";
 
 /// Whether a client says in its heartbeats in which role it acts.
@@ -59,6 +60,10 @@ pub enum Defect {
     TermsNotLifted,
     DoubtIgnored,
     OldClaimBelieved,
+    ForcedOneDoesNotWait,
+    ExclusionForgotten,
+    HeldPlaceGivenAway,
+    WishOutlivesItsEnd,
 }
 
 /// The bounds of one check, and the rules under which it runs.
@@ -83,6 +88,12 @@ pub struct Protocol {
     /// How often the database loses commits: up to so many of the last ones.
     pub losses: u8,
     pub lost_commits: usize,
+    /// How often an operator wishes something of a session, what, and for how many ticks; until it
+    /// is withdrawn where that is 0.
+    pub wishes: u8,
+    pub kinds_of_wishes: &'static [Wish],
+    pub wishes_last: u8,
+    pub withdrawals: u8,
     /// How many heartbeats are dated far in the future.
     pub wrong_dates: u8,
     /// By how many ticks the clock of each odd session is ahead of the database's.
@@ -112,6 +123,10 @@ impl Default for Protocol {
             outages: 0,
             losses: 0,
             lost_commits: 2,
+            wishes: 0,
+            kinds_of_wishes: &[],
+            wishes_last: 0,
+            withdrawals: 0,
             wrong_dates: 0,
             clocks_ahead: 0,
             sweeps: false,
@@ -185,6 +200,10 @@ pub enum Work {
     Delete(u8),
     /// The group is deleted by force, and another created at its path.
     Recreate,
+    /// What an operator wishes of a session.
+    Wish(u8, Wish),
+    /// An operator takes a wish back.
+    Withdraw(u8),
 }
 
 /// What the database holds of the group: its state, and whose session stands at which place.
@@ -224,6 +243,15 @@ pub struct Transaction {
     pub snapshot: Option<Stored>,
 }
 
+/// What an operator wishes of a session, kept without looking at what the decisions stored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wishing {
+    pub session: u8,
+    pub wish: Wish,
+    /// It holds before this tick.
+    pub until: u8,
+}
+
 /// What must be true of a session's lease, kept without looking at what the decisions stored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
@@ -254,6 +282,10 @@ pub struct State {
     pub timeout_changes_left: u8,
     pub outages_left: u8,
     pub losses_left: u8,
+    pub wishes_left: u8,
+    pub wishes_last: u8,
+    pub withdrawals_left: u8,
+    pub wishings: Vec<Wishing>,
     /// The present history, if it is not the first.
     pub history: Option<History>,
     /// What the database was before its last commits, the latest first, and when it was still that.
@@ -288,6 +320,8 @@ pub enum Action {
     SayGoodbye(usize),
     BeginDelete(u8),
     BeginRecreate,
+    BeginWish(u8, Wish),
+    BeginWithdraw(u8),
     ServiceGoes,
     ServiceReturns,
     /// The database is what it was before so many commits.
@@ -309,6 +343,9 @@ pub fn whole_ticks(timeout: FailoverTimeout) -> u8 {
 pub fn health(percent: u8) -> Health {
     Health::new(Decimal::from(percent)).expect("between 0 and 100")
 }
+
+/// The end of a wish that has none.
+pub const FOREVER: u8 = u8::MAX;
 
 /// A time before which everything was lost long ago.
 pub const LONG_AGO: Instant = Instant(-1_000 * TICK_US);
