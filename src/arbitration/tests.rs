@@ -9,6 +9,7 @@ mod another_history;
 mod between_heartbeats;
 mod clocks_of_clients;
 mod deletion_by_another;
+mod foresight_of_wishes;
 mod groups_that_follow;
 mod histories;
 mod known_traps;

@@ -29,3 +29,4 @@ mod takeover;
 mod takeover_times;
 mod tls;
 mod values;
+mod wishes;

@@ -239,6 +239,7 @@ impl TestDatabase {
             "UPDATE heartbeats SET received_at = received_at - interval '{ms} ms', lease_until = lease_until - interval '{ms} ms',
                  heard_counts_until = heard_counts_until - interval '{ms} ms',
                  heartbeat_time = heartbeat_time - interval '{ms} ms';
+             UPDATE session_wishes SET wished_at = wished_at - interval '{ms} ms', wished_until = wished_until - interval '{ms} ms';
              UPDATE former_groups SET acted_on_until = acted_on_until - interval '{ms} ms';
              UPDATE groups SET handover_until = handover_until - interval '{ms} ms';
              UPDATE service_outages SET began_at = began_at - interval '{ms} ms', recovered_at = recovered_at - interval '{ms} ms'"
@@ -499,6 +500,13 @@ impl Answer {
     #[track_caller]
     pub fn expect_ok(self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+
+    /// The body of what is accepted.
+    #[track_caller]
+    pub fn expect_accepted(self) -> Value {
+        assert_eq!(self.status, StatusCode::ACCEPTED, "{}", self.body);
         self.body
     }
 

@@ -19,6 +19,7 @@ import {
   time,
   whole,
   zone,
+  wishSentences,
 } from './words.js';
 
 /** @typedef {import('./types').RoleChanged} RoleChanged */
@@ -262,7 +263,11 @@ export function group(route, context) {
     setText(description.firstChild, shown.Description ?? '');
     setText(name.firstChild, shown.Name ?? '');
     const inDoubt = doubtWords(shown, clock.now());
-    const sentences = [...(inDoubt === null ? [] : [inDoubt]), ...shown.Risks.map((risk) => riskWords(risk, shown)[1])];
+    const sentences = [
+      ...(inDoubt === null ? [] : [inDoubt]),
+      ...shown.Risks.map((risk) => riskWords(risk, shown)[1]),
+      ...wishSentences(shown, clock.now()),
+    ];
     setAttribute(risks, 'hidden', sentences.length === 0);
     if (risks.textContent !== sentences.join(''))
       risks.replaceChildren(...sentences.map((sentence) => h('li', {}, sentence)));

@@ -38,6 +38,8 @@ const REASONS = {
   recovered: 'recovered before the handover',
   session_deleted: 'a session was deleted',
   superseded: 'another ranks higher',
+  override: 'an operator wished it so',
+  override_ended: 'an operator’s wish ended',
 };
 
 /**
@@ -156,11 +158,36 @@ export function handoverWords({ HandoverFrom: from, PendingPrimary: to }) {
 }
 
 /** @param {import('./types').GroupStatus} group */
-function vacancyWords({ LiveSessions: live, RegisteredSessions: all }) {
+function vacancyWords({ LiveSessions: live, RegisteredSessions: all, VacantByWish: wish }) {
+  if (wish === 'Held') return 'Nobody acts: an operator holds the place for a session that is silent.';
+  if (wish === 'Excluded') return 'Nobody acts: an operator has excluded all sessions that are live.';
   if (live > 0)
     return `Nobody acts, though ${whole(live)} of ${count(all, 'session')} ${live === 1 ? 'is' : 'are'} live.`;
   return `Nobody acts: ${all === 1 ? 'its only session is' : 'all its sessions are'} silent.`;
 }
+
+/**
+ * What operators wish of a group's sessions, a sentence each.
+ *
+ * @param {import('./types').GroupStatus} group
+ * @param {number | null} now
+ */
+export function wishSentences(group, now) {
+  return group.Sessions.flatMap(({ SessionId: id, Wish: wish }) => {
+    if (wish === null) return [];
+    const until = parseTime(wish.Until);
+    const end = until === null ? 'until that is withdrawn' : `until ${time(until, now)}`;
+    return [`${WISHES[wish.Wish]?.(id) ?? `${id}: ${wish.Wish}`}, ${end}.`];
+  });
+}
+
+/** @type {Record<string, (id: string) => string>} */
+const WISHES = {
+  Forced: (id) => `An operator has forced ${id}: it is Primary before all others while it is live`,
+  Excluded: (id) => `An operator has excluded ${id}: it is not Primary`,
+  SwitchTo: (id) => `An operator switches over to ${id}`,
+  SwitchAway: (id) => `An operator switches over from ${id} to another`,
+};
 
 /** @type {Record<string, string>} */
 const HISTORIES = {
