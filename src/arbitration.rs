@@ -348,7 +348,8 @@ fn first_in_rank(group: &Group, s: usize, at: Moment<'_>, rules: &Rules) -> Opti
     };
     // The greatest is first: of equals in all else, who registered first.
     let rank = |i: usize| (!is_to_go(i), health(i), Reverse(preference(i)), Reverse(i));
-    let best = (0..group.sessions.len()).filter(|i| group.is_live(*i, at) && !is_kept_out(*i)).max_by_key(|i| rank(*i))?;
+    let best =
+        (0..group.sessions.len()).filter(|i| group.is_live(*i, at) && !is_kept_out(*i)).max_by_key(|i| rank(*i))?;
     match primary {
         Some(p) if group.wish_of(p).is_none() && !overtakes(health(best), health(p), rules) => Some(p),
         _ => Some(best),

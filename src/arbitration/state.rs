@@ -3,8 +3,8 @@
 
 use rust_decimal::Decimal;
 
-use super::wishes::Wished;
 use super::values::{ClientInstant, FailoverTimeout, Health, History, HistoryId, Instant, Role, Term};
+use super::wishes::Wished;
 
 /// Why nobody holds Primary, so that the next grant can say what it follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

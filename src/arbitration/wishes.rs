@@ -3,9 +3,9 @@
 //! A wish never takes a role from anybody who may act on it: it changes who is first in rank, and
 //! the Primary yields as it would to a healthier session.
 
+use super::set_role;
 use super::state::{Group, Moment, Reason, Transition};
 use super::values::{Instant, Role};
-use super::set_role;
 
 /// What an operator wishes of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

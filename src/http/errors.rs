@@ -377,7 +377,9 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
         FailoverError::GroupIsLive { .. } => {
             ("The group is in use.", reason, "Stop its clients and wait for one failover timeout, or add ?force=true.")
         }
-        FailoverError::CannotSwitchOver { why, .. } => ("The switch-over would not come about.", reason, what_helps(*why)),
+        FailoverError::CannotSwitchOver { why, .. } => {
+            ("The switch-over would not come about.", reason, what_helps(*why))
+        }
         FailoverError::SaidInAnotherHistory(_) => (
             "The database has changed.",
             reason,

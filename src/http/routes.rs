@@ -9,7 +9,9 @@ use super::description::DescribedPath;
 use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
-use super::{description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, wishes};
+use super::{
+    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, wishes,
+};
 use crate::access::Permission;
 use crate::access::writes::Write;
 use crate::metrics::Route;

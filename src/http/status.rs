@@ -334,8 +334,8 @@ pub struct GroupBody<'a> {
     /// How many sessions have a lease that has not run out.
     #[schemars(with = "u32")]
     live_sessions: usize,
-    /// Why nobody is Primary, where an operator wishes it so: the place is held for a forced session
-    /// that is silent, or all live sessions are excluded.
+    /// Why nobody is Primary, where an operator wishes it so: the place is held for a forced
+    /// session that is silent, or all live sessions are excluded.
     #[schemars(extend("enum" = ["Held", "Excluded", null]))]
     vacant_by_wish: Option<&'static str>,
     /// The sessions; in a list of groups the first few of them.

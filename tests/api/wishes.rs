@@ -172,7 +172,9 @@ async fn a_switch_over_is_given_up_after_two_timeouts_or_taken_back() {
         app.database.let_time_pass(MINUTE / 2).await;
         assert_ne!(app.beat("g", "b", 90.0).await, PRIMARY);
         // `a` is not heard: what it may act on is waited for.
-        app.database.execute("UPDATE heartbeats SET lease_until = clock_timestamp() + interval '1 min' WHERE session_id = 'a'").await;
+        app.database
+            .execute("UPDATE heartbeats SET lease_until = clock_timestamp() + interval '1 min' WHERE session_id = 'a'")
+            .await;
     }
     assert_eq!(app.beat("g", "a", 100.0).await, PRIMARY);
     let ends = "SELECT wish_ended FROM configuration_changes WHERE kind = 'wish_ended' ORDER BY change_id";
@@ -185,7 +187,10 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
     let outlook = app.post("/g/clientsessions/b/wish?dry-run=true", json!({"Wish": "Forced"})).await.expect_ok();
     let changes = |outlook: &Value, clients: &str| {
         let changes = outlook[clients]["Changes"].as_array().expect("a list").clone();
-        changes.iter().map(|change| format!("{} {}>{}", change["SessionId"], change["From"], change["To"])).collect::<Vec<_>>()
+        changes
+            .iter()
+            .map(|change| format!("{} {}>{}", change["SessionId"], change["From"], change["To"]))
+            .collect::<Vec<_>>()
     };
     assert_eq!(changes(&outlook, "IfAttentive"), [r#""b" 0>2"#, r#""a" 1>0"#, r#""b" 2>1"#]);
     assert_eq!(changes(&outlook, "IfSilent"), [r#""b" 0>2"#, r#""a" 1>0"#, r#""b" 2>1"#]);
@@ -267,7 +272,10 @@ async fn a_role_override_of_the_released_form_holds_the_place() {
     assert_eq!(ask("POST", "/", json!({"Id": "g"})).await.0, 201);
     for id in ["a", "b"] {
         assert_eq!(ask("POST", "/g/clientsessions", json!({"Id": id})).await.0, 201);
-        assert_eq!(ask("POST", &format!("/g/clientsessions/{id}/heartbeat"), json!({"FailoverScore": 100})).await.0, 200);
+        assert_eq!(
+            ask("POST", &format!("/g/clientsessions/{id}/heartbeat"), json!({"FailoverScore": 100})).await.0,
+            200
+        );
     }
     let (status, answer) = ask("POST", "/g/clientsessions/b/roleoverride", json!({"Value": "primary"})).await;
     assert_eq!((status, answer), (200, json!({"Value": 1, "RoleOverrideExpirationTime": null})));
@@ -299,7 +307,10 @@ async fn whoever_listens_is_told_of_wishes() {
         }
     }
     assert_eq!((told[0].0.as_str(), told[1].0.as_str()), ("WishSet", "WishEnded"));
-    assert_eq!((&told[0].1["SessionId"], &told[0].1["Wish"], &told[0].1["WhenSilent"]), (&json!("b"), &json!("Forced"), &json!("Hold")));
+    assert_eq!(
+        (&told[0].1["SessionId"], &told[0].1["Wish"], &told[0].1["WhenSilent"]),
+        (&json!("b"), &json!("Forced"), &json!("Hold"))
+    );
     assert_eq!(told[1].1["Ended"], "withdrawn");
 }
 

@@ -1,8 +1,8 @@
 //! Which steps are possible from a state, and what must be true in every one.
 
 use client_failover::arbitration::{
-    Answer, Group, History, HistoryId, Instant, Moment, Outage, Reason, Remains, Role, Term, Transition, WhenSilent, Wish,
-    lapse,
+    Answer, Group, History, HistoryId, Instant, Moment, Outage, Reason, Remains, Role, Term, Transition, WhenSilent,
+    Wish, lapse,
 };
 use stateright::{Model, Property};
 

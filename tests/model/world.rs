@@ -2,7 +2,8 @@
 //! happen next.
 
 use client_failover::arbitration::{
-    FailoverTimeout, Former, Group, Handover, HandoverMode, Health, History, Instant, Moment, Outage, Role, Session, Wish,
+    FailoverTimeout, Former, Group, Handover, HandoverMode, Health, History, Instant, Moment, Outage, Role, Session,
+    Wish,
 };
 use rust_decimal::Decimal;
 

@@ -30,7 +30,8 @@ fn a_wish() -> impl Strategy<Value = Event> {
         Just(Wish::SwitchTo),
         Just(Wish::SwitchAway),
     ];
-    (0..SESSIONS, wish, prop::option::of(1..30_i64)).prop_map(|(session, wish, lasts)| Event::Wish(session, wish, lasts))
+    (0..SESSIONS, wish, prop::option::of(1..30_i64))
+        .prop_map(|(session, wish, lasts)| Event::Wish(session, wish, lasts))
 }
 
 fn event() -> impl Strategy<Value = Event> {

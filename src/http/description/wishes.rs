@@ -14,9 +14,7 @@ const NO_GROUP: &str = "There is no such group.";
 const NO_SESSION: &str = "There is no such group or session.";
 
 fn an_outlook(wish: Value) -> Value {
-    let change = |after_ms: i64, session: &str, from: i64, to: i64, reason: &str| {
-        json!({"AfterMs": after_ms, "SessionId": session, "From": from, "To": to, "Reason": reason})
-    };
+    let change = |after_ms: i64, session: &str, from: i64, to: i64, reason: &str| json!({"AfterMs": after_ms, "SessionId": session, "From": from, "To": to, "Reason": reason});
     json!({
         "Time": "2026-11-23T03:12:04.251Z",
         "SessionId": "b",
@@ -105,7 +103,12 @@ pub fn cancel_switch_over(schemas: &mut SchemaGenerator) -> Description {
     ))
     .asks_the_database()
     .refuses_because(Refusal::NotFound, NO_GROUP)
-    .answers::<OutlookBody<'_>>(schemas, "None is under way any more.", &["Cache-Control"], an_outlook(Value::Null))
+    .answers::<OutlookBody<'_>>(
+        schemas,
+        "None is under way any more.",
+        &["Cache-Control"],
+        an_outlook(Value::Null),
+    )
 }
 
 pub fn override_role(schemas: &mut SchemaGenerator) -> Description {

@@ -110,9 +110,10 @@ pub async fn load(
 }
 
 /// As [`load`], for one group of many sessions: only these sessions of it, those that hold a role,
-/// and those of whom something is wished, which is all that most heartbeats are decided on (`arbitration::changes_nothing`). The
-/// watermark is that of all. Nothing where that is not enough: where a handover is open, or leases
-/// have to be based anew. What is read whole after that is decided on by this clock.
+/// and those of whom something is wished, which is all that most heartbeats are decided on
+/// (`arbitration::changes_nothing`). The watermark is that of all. Nothing where that is not
+/// enough: where a handover is open, or leases have to be based anew. What is read whole after that
+/// is decided on by this clock.
 pub async fn load_in_part(
     connection: &mut ReadConnection,
     key: Uuid,
