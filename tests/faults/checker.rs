@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::record::{ClientEvent, ClientLog, Deletion, Fault, FaultKind, Keeps, Outcome, Record};
+use super::record::{ClientEvent, ClientLog, Deletion, Fault, FaultKind, Keeps, Outcome, Record, WishMade};
 
 mod adapters;
 mod answers;
@@ -45,10 +45,12 @@ pub enum Kind {
     AdaptersActing,
     /// An adapter dropped data as sent that nobody had sent.
     DataLost,
+    /// A session was granted Primary while an operator had excluded it.
+    WishIgnored,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::TwoGranted,
         Kind::TwoActing,
         Kind::Term,
@@ -63,6 +65,7 @@ impl Kind {
         Kind::WrongRefusal,
         Kind::AdaptersActing,
         Kind::DataLost,
+        Kind::WishIgnored,
     ];
 }
 
@@ -222,6 +225,7 @@ pub fn check(record: &Record, tolerance: Tolerance) -> Findings {
         needless::check(&group, &mut findings);
         adapters::check(&group, tolerance, &mut findings);
         group.refusals(&mut findings);
+        group.exclusions(&mut findings);
     }
     if record.histories.len() != record.promotions {
         let what = format!("{} histories were noted for {} promotions", record.histories.len(), record.promotions);
@@ -331,6 +335,42 @@ impl<'a> GroupRecord<'a> {
     fn deletions_of<'s>(&'s self, session: &'s str) -> impl Iterator<Item = &'s Deletion> {
         let touches = move |deletion: &&Deletion| deletion.session.as_deref().is_none_or(|deleted| deleted == session);
         self.deletions().filter(touches)
+    }
+
+    /// Whether an operator may have wished something of a session of the group between two
+    /// instants.
+    fn is_wished(&self, from: i64, until: i64) -> bool {
+        let meets = |wish: &&WishMade| wish.group == self.id && wish.from <= until && wish.until >= from;
+        self.record.wishes.iter().any(|wish| meets(&wish))
+    }
+
+    /// Nobody is granted whom an operator has excluded, for as long as that is known to hold: while
+    /// nothing was lost, no clock was set, and the session was the same.
+    fn exclusions(&self, findings: &mut Findings) {
+        let excluded = self.record.wishes.iter().filter(|wish| wish.group == self.id && wish.excluded);
+        for wish in excluded {
+            let Some((from, until)) = wish.certain else { continue };
+            let meets = |(f, u): (i64, i64)| f <= until && u >= from;
+            let others =
+                self.record.wishes.iter().filter(|other| {
+                    other.group == self.id && other.from != wish.from && meets((other.from, other.until))
+                });
+            if others.count() > 0
+                || self.record.losses.iter().any(|loss| meets(*loss))
+                || self.record.clock.least_off_between(from, until) != 0
+                || self.deletions().any(|deletion| meets((deletion.from, deletion.until)))
+                || self.goodbyes.iter().any(|goodbye| goodbye.session == wish.session && goodbye.at <= until)
+            {
+                continue;
+            }
+            let granted = |tenure: &&trace::Tenure<'_>| {
+                tenure.session == wish.session && tenure.from > from && tenure.from < until
+            };
+            for tenure in self.trace.tenures.iter().filter(granted).filter(|tenure| !self.is_in_doubt(tenure.from)) {
+                let what = format!("{} was granted at {}, and excluded", wish.session, seconds(tenure.from));
+                findings.add(Kind::WishIgnored, self.id, what);
+            }
+        }
     }
 
     /// All of the group's deletions by an operator.

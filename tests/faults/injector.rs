@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use nix::sys::signal::Signal;
+use reqwest::Method;
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::client::Command;
 use super::clock::Stamp;
-use super::record::{Fault, FaultKind};
+use super::record::{Fault, FaultKind, WishMade};
 use super::world::{NewSession, World};
 use crate::support::proxy::{Gate, Proxy};
 
@@ -29,6 +31,7 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (SessionDeleted, 5),
     (GroupRecreated, 3),
     (TimeoutChanged, 6),
+    (Wished, 10),
     (ReplicaKilled, 4),
     (ReplicaPaused, 4),
     (ReplicaRestarted, 3),
@@ -120,6 +123,7 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
         }
         GroupRecreated => return recreate_group(world, random).await,
         TimeoutChanged => return change_timeout(world, random).await,
+        Wished => return wish(world, random).await,
         ReplicaKilled | ReplicaRestarted => {
             let mut replica = world.replicas[replica].try_lock().ok()?;
             let (signal, away) = match kind {
@@ -243,6 +247,50 @@ async fn recreate_group(world: &Arc<World>, mut random: Rng) -> Option<Done> {
     // Without it the group would have no clients from here on.
     while !world.put_timeout(group, group.timeout_ms.load(Ordering::Relaxed)).await {}
     Some(Done(Some((group.id.clone(), String::new()))))
+}
+
+/// For how long after the end of its time a wish may hold by this machine's clock: the database's
+/// may have been set back, and a history that is lost may have had its withdrawal.
+const WISH_OUTLASTS_US: i64 = 15_000_000;
+
+/// Has an operator wish something of a session, for a while, and take it back now and then.
+async fn wish(world: &Arc<World>, mut random: Rng) -> Option<Done> {
+    let (group, session) = {
+        let slot = world.clients[random.usize(0..world.clients.len())].try_lock().ok()?;
+        (slot.part.group.clone(), slot.part.session.clone())
+    };
+    let lasts = ms(500..4_000, &mut random);
+    let lasts_text = format!("00:00:{:02}.{:03}0000", lasts.as_secs(), lasts.subsec_millis());
+    let of_session = format!("{group}/clientsessions/{session}/wish");
+    let of_group = format!("{group}/switchover");
+    let kind = random.usize(0..5);
+    let (path, body) = match kind {
+        0 => (of_session, json!({"Wish": "Forced", "For": lasts_text})),
+        1 => (of_session, json!({"Wish": "Forced", "WhenSilent": "Hold", "For": lasts_text})),
+        2 => (of_session, json!({"Wish": "Excluded", "For": lasts_text})),
+        3 => (of_group, json!({"To": session, "For": lasts_text})),
+        _ => (of_group, json!({"For": lasts_text})),
+    };
+    let from = Stamp::now().wall;
+    let made = world.operate(Method::POST, &path, Some(&body)).await;
+    let end = Stamp::now().wall + i64::try_from(lasts.as_micros()).expect("a few seconds");
+    sleep(lasts.mul_f64(0.3 + random.f64())).await;
+    let withdrawn_from = Stamp::now().wall;
+    if random.bool() {
+        world.operate(Method::DELETE, &path, None).await;
+    }
+    // By a clock that was set forward it may be over early.
+    let certain = made.filter(|(.., status)| *status == 202).map(|(_, known, _)| (known, withdrawn_from.min(end)));
+    let until = end + WISH_OUTLASTS_US;
+    world.note_wish(WishMade {
+        group: group.clone(),
+        session: session.clone(),
+        excluded: kind == 2,
+        from,
+        until,
+        certain,
+    });
+    Some(Done(Some((group, session))))
 }
 
 /// Changes a group's timeout. Its clients are told so that none of them ever trusts for longer than

@@ -118,6 +118,8 @@ pub enum FaultKind {
     /// An operator deleted the group by force, and created it again.
     GroupRecreated,
     TimeoutChanged,
+    /// An operator forced a session, excluded one, or switched over.
+    Wished,
     ReplicaKilled,
     ReplicaPaused,
     ReplicaRestarted,
@@ -327,6 +329,19 @@ pub struct Deletion {
     pub until: i64,
 }
 
+/// What an operator wished of a session, for a while.
+#[derive(Clone, Debug)]
+pub struct WishMade {
+    pub group: String,
+    pub session: String,
+    pub excluded: bool,
+    /// Wall clock: from before it was asked for, and until it cannot hold any more.
+    pub from: i64,
+    pub until: i64,
+    /// When it holds for certain; `None` where it was never known to.
+    pub certain: Option<(i64, i64)>,
+}
+
 /// Everything that the checker looks at.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
@@ -334,6 +349,7 @@ pub struct Record {
     pub faults: Vec<Fault>,
     pub timeouts: Vec<TimeoutSet>,
     pub deletions: Vec<Deletion>,
+    pub wishes: Vec<WishMade>,
     pub clock: DatabaseClock,
     /// How often a standby became the primary, and when what was committed was lost by that (wall
     /// clock).

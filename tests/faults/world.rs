@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex as Notebook, Weak};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines as TextLines};
@@ -23,7 +23,7 @@ use super::cluster::{Lines, Replica, ReplicaSettings, signal_child};
 use super::database::{Database, Way};
 use super::record::{
     Audit, ClientLog, ClockStep, DatabaseClock, Deletion, Fault, GroupRow, HeartbeatRow, HistoryRow, Mode, OutageRow,
-    PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet, Transition,
+    PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet, Transition, WishMade,
 };
 use crate::support::helpers::scratch_dir;
 
@@ -93,6 +93,7 @@ pub struct Notes {
     pub faults: Vec<Fault>,
     pub timeouts: Vec<TimeoutSet>,
     deletions: Vec<Deletion>,
+    wishes: Vec<WishMade>,
     starved: Vec<(i64, i64)>,
     audits: Vec<Audit>,
     shown: Vec<ShownPrimary>,
@@ -336,6 +337,32 @@ impl World {
         }
     }
 
+    /// Asks for something as an operator does, past the proxies: when it was asked for last, and
+    /// when that was answered with success or a refusal; `None` where nobody answered.
+    pub async fn operate(&self, method: reqwest::Method, below: &str, body: Option<&Value>) -> Option<(i64, i64, u16)> {
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be had");
+        for attempt in 0..10 {
+            let Ok(replica) = self.replicas[attempt % self.replicas.len()].try_lock() else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let url = format!("http://127.0.0.1:{}{GROUPS_PATH}/{below}", replica.port());
+            let from = Stamp::now().wall;
+            let request = http.request(method.clone(), url).timeout(Duration::from_secs(3));
+            let request = body.iter().fold(request, |request, body| request.json(body));
+            if let Ok(answer) = request.send().await
+                && answer.status() != 503
+            {
+                return Some((from, Stamp::now().wall, answer.status().as_u16()));
+            }
+        }
+        None
+    }
+
+    pub fn note_wish(&self, wish: WishMade) {
+        self.notes.lock().expect("nobody panics over the notes").wishes.push(wish);
+    }
+
     pub async fn tell_group(&self, group: usize, command: &Command) {
         for slot in &self.clients {
             let mut slot = slot.lock().await;
@@ -414,6 +441,7 @@ impl World {
         record.faults = notes.faults;
         record.timeouts = notes.timeouts;
         record.deletions = notes.deletions;
+        record.wishes = notes.wishes;
         record.starved = notes.starved;
         record.audits = notes.audits;
         record.shown = notes.shown;

@@ -92,7 +92,7 @@ fn why(group: &GroupRecord<'_>, own: &[Beat<'_>], older: &Spell<'_>) -> Option<E
     };
     match reason {
         _ if group.is_in_doubt(end) => Some(Ended::WithItsHistory),
-        "yielded" => {
+        "yielded" | "override" => {
             let with_its_term =
                 |beat: &&Beat<'_>| beat.ok.is_some_and(|ok| ok.role == PRIMARY && ok.term == older.term);
             let lease_until =

@@ -21,7 +21,8 @@ pub fn check(group: &GroupRecord<'_>, tolerance: Tolerance, findings: &mut Findi
             let timeout = timeout(group, since, end);
             let slack = timeout / 2 + tolerance.beat_us;
             let is_regular = runs.iter().any(|run| run.first <= since + slack && run.last >= end - slack);
-            if !is_regular {
+            // Some wishes are that nobody be Primary.
+            if !is_regular || group.is_wished(since, end) {
                 continue;
             }
             let lasted = end - since;
@@ -106,7 +107,8 @@ fn disturbances(group: &GroupRecord<'_>, runs: &[Run]) -> Vec<i64> {
             }
         }
     }
-    let yields = group.trace.rows.iter().filter(|row| row.reason == "yielded" || row.reason == "session_deleted");
+    let yields =
+        group.trace.rows.iter().filter(|row| ["yielded", "override", "session_deleted"].contains(&row.reason.as_str()));
     all.extend(yields.map(|row| row.at));
     all.extend(group.goodbyes.iter().map(|goodbye| goodbye.at));
     all.extend(group.deletions().flat_map(|deletion| [deletion.from, deletion.until]));

@@ -19,6 +19,7 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
                         .deletions_of(tenure.session)
                         .any(|deletion| (deletion.from..=deletion.until).contains(&end))
             }
+            "override" => group.is_wished(end, end),
             // What it was granted may be known no more, and nobody but the one that acts says that
             // it does.
             "superseded" => group.is_in_doubt(end),
