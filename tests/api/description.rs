@@ -38,7 +38,7 @@ async fn every_path_has_the_methods_that_are_described_and_no_others() {
     let app = TestApp::start().await;
     let described = Described::of(&app).await;
     let operations = described.operations();
-    assert_eq!(operations.len(), 47);
+    assert_eq!(operations.len(), 57);
     let mut ids: Vec<&str> = operations.iter().map(|operation| operation.id()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -148,9 +148,48 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
         ask(Method::GET, &target, None).await;
     }
     the_released_form(described, app).await;
+    the_operators_word(described, app, &format!("{groups}/g")).await;
     ask(Method::DELETE, &format!("{groups}/g/clientsessions/a"), None).await;
     ask(Method::DELETE, &format!("{groups}/g?force=true"), None).await;
     assert_ne!(ask(Method::GET, &format!("{groups}/g/transitions"), None).await, json!([]));
+}
+
+/// What operators wish in a group, and what they are refused.
+async fn the_operators_word(described: &Described, app: &TestReplica, group: &str) {
+    let session = if group.ends_with("/g") { "b" } else { "s" };
+    let of_session = format!("{group}/clientsessions/{session}");
+    let long = "x".repeat(261);
+    for (status, method, target, body) in [
+        (200, Method::POST, format!("{of_session}/wish?dry-run=true"), Some(json!({"Wish": "Forced"}))),
+        (202, Method::POST, format!("{of_session}/wish"), Some(json!({"Wish": "Excluded", "For": "1.02:03:04.5"}))),
+        (409, Method::POST, format!("{group}/switchover"), Some(json!({"To": session}))),
+        (200, Method::DELETE, format!("{of_session}/wish?dry-run=true"), None),
+        (202, Method::DELETE, format!("{of_session}/wish"), None),
+        (200, Method::POST, format!("{group}/switchover?dry-run=true"), Some(json!({"To": session}))),
+        (
+            202,
+            Method::POST,
+            format!("{group}/switchover"),
+            Some(json!({"To": session, "Until": "2999-01-01T00:00:00Z"})),
+        ),
+        (200, Method::DELETE, format!("{group}/switchover?dry-run=true"), None),
+        (202, Method::DELETE, format!("{group}/switchover"), None),
+        (200, Method::POST, format!("{of_session}/roleoverride"), Some(json!({"Value": 1}))),
+        (200, Method::POST, format!("{of_session}/roleoverride"), Some(json!({"Value": "Off"}))),
+        (400, Method::POST, format!("{of_session}/roleoverride"), Some(json!({"Value": 2}))),
+        (400, Method::POST, format!("{of_session}/wish"), Some(json!({"Wish": "Forced", "For": "00:00:00"}))),
+        (400, Method::DELETE, format!("{group}/clientsessions/{long}/wish"), None),
+        (400, Method::POST, format!("{group}/switchover"), Some(json!({"To": long}))),
+        (400, Method::DELETE, format!("{group}/switchover?dry-run=perhaps"), None),
+        (404, Method::POST, format!("{group}/clientsessions/none/wish"), Some(json!({"Wish": "Forced"}))),
+        (404, Method::DELETE, format!("{group}/clientsessions/none/wish"), None),
+        (404, Method::POST, format!("{group}/clientsessions/none/roleoverride"), Some(json!({"Value": 1}))),
+        (404, Method::POST, format!("{group}/switchover"), Some(json!({"To": "none"}))),
+        (404, Method::DELETE, format!("{group}-none/switchover"), None),
+    ] {
+        let answer = described.exchange(app, method, &target, body).await;
+        assert_eq!(answer.status, status, "{target}: {}", answer.text);
+    }
 }
 
 /// Every operation of the released form, on the premises, with what it is answered.
@@ -193,6 +232,12 @@ async fn the_released_form(described: &Described, app: &TestReplica) {
         let answer = described.exchange(app, method.clone(), &format!("{PREMISES}{below}"), body).await;
         assert_eq!(answer.status, status, "{method} {below}: {}", answer.text);
     }
+    let wished = format!("{PREMISES}/groups/wished");
+    described.exchange(app, Method::POST, &format!("{PREMISES}/groups"), Some(json!({"Id": "wished"}))).await;
+    described.exchange(app, Method::POST, &format!("{wished}/clientsessions"), Some(json!({"Id": "s"}))).await;
+    let beat = Some(json!({"FailoverScore": 1}));
+    described.exchange(app, Method::POST, &format!("{wished}/clientsessions/s/heartbeat"), beat).await;
+    the_operators_word(described, app, &wished).await;
     let below_tenant = format!("{NAMESPACE}/groups/g/clientsessions/b/heartbeat");
     described.exchange(app, Method::GET, NAMESPACE, None).await.expect_ok();
     described.exchange(app, Method::POST, &below_tenant, Some(json!({"FailoverScore": 1}))).await.expect_ok();
@@ -372,6 +417,12 @@ async fn errors_of_an_open_service(described: &Described, app: &TestApp) {
         (Method::POST, format!("{groups}/live/clientsessions")),
         (Method::POST, format!("{groups}/live/clientsessions/s")),
         (Method::POST, format!("{groups}/live/clientsessions/s/heartbeat")),
+        (Method::POST, format!("{groups}/live/switchover")),
+        (Method::POST, format!("{groups}/live/clientsessions/s/wish")),
+        (Method::POST, format!("{groups}/live/clientsessions/s/roleoverride")),
+        (Method::POST, format!("{PREMISES}/groups/live/switchover")),
+        (Method::POST, format!("{PREMISES}/groups/live/clientsessions/s/wish")),
+        (Method::POST, format!("{PREMISES}/groups/live/clientsessions/s/roleoverride")),
         (Method::POST, format!("{PREMISES}/groups")),
         (Method::PUT, format!("{PREMISES}/groups/g")),
         (Method::POST, format!("{PREMISES}/groups/live/clientsessions")),
@@ -450,7 +501,9 @@ async fn errors_of_the_database(described: &Described) {
             }
             let target = operation.path.replace("{groupid}", "g").replace("{sessionId}", "s");
             let target = target.replace("{tenantId}", "t").replace("{namespaceId}", "n");
-            let body = operation.value["requestBody"].is_object().then(|| json!({"FailoverScore": 1}));
+            let body = operation.value["requestBody"]
+                .is_object()
+                .then(|| json!({"FailoverScore": 1, "Wish": "Forced", "Value": 1}));
             let answer = described.exchange(&app, operation.method.clone(), &target, body).await;
             assert!(answer.status.is_server_error(), "{}: {}", operation.id(), answer.text);
         }

@@ -153,7 +153,7 @@ async fn a_switch_over_that_would_not_come_about_is_refused_and_says_why() {
     }
     wish(&app, "b", json!({"Wish": "Excluded"})).await;
     assert!(app.post("/g/switchover", json!({"To": "b"})).await.expect_error(409).contains("excluded"));
-    assert!(app.post("/g/switchover", json!({})).await.expect_error(409).contains("nobody"));
+    assert!(app.post("/g/switchover", json!({})).await.expect_error(409).contains("Nobody"));
     wish(&app, "a", json!({"Wish": "Forced"})).await;
     app.delete("/g/clientsessions/b/wish").await.expect_accepted();
     assert!(app.post("/g/switchover", json!({"To": "b"})).await.expect_error(409).contains("forced"));

@@ -12,6 +12,15 @@ use crate::http::status::{
 /// What these operations are listed under.
 pub const TAG: &str = "Status";
 
+fn a_wish() -> Value {
+    json!({
+        "Wish": "Excluded",
+        "WhenSilent": null,
+        "Until": "2026-11-23T05:00:00Z",
+        "Since": "2026-11-23T03:00:00Z",
+    })
+}
+
 fn a_group() -> Value {
     let session = |id: &str, role: i16| {
         json!({
@@ -27,6 +36,7 @@ fn a_group() -> Value {
             "HeartbeatIntervalMs": 15_000,
             "DataStillMs": if role == 1 { json!(0) } else { Value::Null },
             "ClockAheadMs": 0,
+            "Wish": if role == 1 { Value::Null } else { a_wish() },
         })
     };
     json!({
@@ -49,6 +59,7 @@ fn a_group() -> Value {
         "StandbysReady": 1,
         "RegisteredSessions": 2,
         "LiveSessions": 2,
+        "VacantByWish": null,
         "Sessions": [session("a", 1), session("b", 0)],
         "Time": "2026-11-23T03:15:15.3Z",
     })

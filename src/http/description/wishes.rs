@@ -10,6 +10,7 @@ use crate::http::wishes::{OutlookBody, RoleOverride, WantedOverride, WantedSwitc
 /// What these operations are listed under.
 const TAG: &str = "Operators";
 
+const DRY: &str = "This would come of it. Nothing was changed.";
 const NO_GROUP: &str = "There is no such group.";
 const NO_SESSION: &str = "There is no such group or session.";
 
@@ -63,6 +64,7 @@ pub fn set(schemas: &mut SchemaGenerator) -> Description {
         &["Cache-Control"],
         an_outlook(json!({"Wish": "Forced", "WhenSilent": "Replace", "Until": null})),
     )
+    .answers_alike(200, DRY)
 }
 
 pub fn withdraw(schemas: &mut SchemaGenerator) -> Description {
@@ -74,6 +76,7 @@ pub fn withdraw(schemas: &mut SchemaGenerator) -> Description {
     .asks_the_database()
     .refuses_because(Refusal::NotFound, NO_SESSION)
     .answers::<OutlookBody<'_>>(schemas, "It is withdrawn.", &["Cache-Control"], an_outlook(Value::Null))
+    .answers_alike(200, DRY)
 }
 
 pub fn switch_over(schemas: &mut SchemaGenerator) -> Description {
@@ -93,6 +96,7 @@ pub fn switch_over(schemas: &mut SchemaGenerator) -> Description {
         &["Cache-Control"],
         an_outlook(json!({"Wish": "SwitchTo", "WhenSilent": null, "Until": "2026-11-23T03:14:04.251Z"})),
     )
+    .answers_alike(200, DRY)
 }
 
 pub fn cancel_switch_over(schemas: &mut SchemaGenerator) -> Description {
@@ -103,12 +107,8 @@ pub fn cancel_switch_over(schemas: &mut SchemaGenerator) -> Description {
     ))
     .asks_the_database()
     .refuses_because(Refusal::NotFound, NO_GROUP)
-    .answers::<OutlookBody<'_>>(
-        schemas,
-        "None is under way any more.",
-        &["Cache-Control"],
-        an_outlook(Value::Null),
-    )
+    .answers::<OutlookBody<'_>>(schemas, "None is under way any more.", &["Cache-Control"], an_outlook(Value::Null))
+    .answers_alike(200, DRY)
 }
 
 pub fn override_role(schemas: &mut SchemaGenerator) -> Description {
