@@ -147,8 +147,8 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
     ] {
         ask(Method::GET, &target, None).await;
     }
-    the_released_form(described, app).await;
     the_operators_word(described, app, &format!("{groups}/g")).await;
+    the_released_form(described, app).await;
     ask(Method::DELETE, &format!("{groups}/g/clientsessions/a"), None).await;
     ask(Method::DELETE, &format!("{groups}/g?force=true"), None).await;
     assert_ne!(ask(Method::GET, &format!("{groups}/g/transitions"), None).await, json!([]));
@@ -284,8 +284,16 @@ async fn streams(described: &Described, app: &TestReplica) {
         }
         kinds.sort_unstable();
         kinds.dedup();
-        let expected =
-            ["GroupCreated", "GroupDeleted", "RoleChanged", "SessionDeleted", "SessionRegistered"].map(str::to_owned);
+        let expected = [
+            "GroupCreated",
+            "GroupDeleted",
+            "RoleChanged",
+            "SessionDeleted",
+            "SessionRegistered",
+            "WishEnded",
+            "WishSet",
+        ]
+        .map(str::to_owned);
         assert_eq!(kinds, expected);
     }
 }
