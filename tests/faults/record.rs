@@ -241,10 +241,12 @@ pub struct TimeoutSet {
     pub held_at: Option<i64>,
 }
 
-/// The database's clock was set: from then on (wall clock) it was off by so much.
+/// The database's clock was set: from then on (wall clock) it was off by so much. A machine that is
+/// busy may have done it some time after it was told to.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockStep {
     pub at: i64,
+    pub done_at: i64,
     pub off_us: i64,
     /// The last change of a role that was noted before, or a moment after.
     pub last_change: i64,
@@ -269,10 +271,10 @@ impl DatabaseClock {
         }
     }
 
-    /// All times between two steps: from when to when, and by how much the clock was off.
+    /// All times between two steps: from when to when at most, and by how much the clock was off.
     fn spells(&self) -> impl DoubleEndedIterator<Item = (i64, i64, i64)> {
         let begins = std::iter::once((i64::MIN, 0)).chain(self.0.iter().map(|step| (step.at, step.off_us)));
-        let ends = self.0.iter().map(|step| step.at).chain([i64::MAX]);
+        let ends = self.0.iter().map(|step| step.done_at).chain([i64::MAX]);
         begins.zip(ends).map(|((from, off_us), until)| (from, until, off_us)).collect::<Vec<_>>().into_iter()
     }
 
@@ -406,8 +408,12 @@ mod tests {
 
     /// Set forward by 100 at 1,000, and back by 300 at 2,000; all in milliseconds.
     fn clock() -> DatabaseClock {
-        let step =
-            |at: i64, off_ms: i64, last_change| ClockStep { at: at * 1_000, off_us: off_ms * 1_000, last_change };
+        let step = |at: i64, off_ms: i64, last_change| ClockStep {
+            at: at * 1_000,
+            done_at: at * 1_000,
+            off_us: off_ms * 1_000,
+            last_change,
+        };
         DatabaseClock(vec![step(1_000, 100, 10), step(2_000, -200, 20)])
     }
 
@@ -418,6 +424,14 @@ mod tests {
         assert_eq!(shown(1_500, 1_600), 1_400);
         assert_eq!(shown(2_000, 1_950), 1_900, "it is not set back yet");
         assert_eq!(shown(2_000, 2_500), 2_200);
+    }
+
+    #[test]
+    fn a_time_that_was_shown_while_the_clock_was_being_set_is_neither_cut_nor_moved() {
+        let step = ClockStep { at: 1_000_000, done_at: 1_500_000, off_us: 10_000_000, last_change: 10 };
+        let shown = |ms: i64| DatabaseClock(vec![step]).last_shown(ms * 1_000, 9_000_000) / 1_000;
+        assert_eq!(shown(1_400), 1_400, "by the clock as it was before");
+        assert_eq!(shown(11_450), 1_450, "and after");
     }
 
     #[test]

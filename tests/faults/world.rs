@@ -246,13 +246,13 @@ impl World {
 
     /// Sets the database's clock by so much.
     pub async fn step_clock(&self, database: &mut Database, ms: i64, connection: &mut PgConnection) {
-        let step = |at| ClockStep { at, off_us: 0, last_change: i64::MAX };
-        let from = Stamp::now().wall;
         {
             // Nobody reads a time of the database while it is not known how far off its clock is.
             let mut notes = self.notes.lock().expect("nobody panics over the notes");
+            let at = Stamp::now().wall;
             database.step_clock(ms);
-            notes.clock.step(ClockStep { off_us: database.clock_off_ms * 1_000, ..step(from) });
+            let (off_us, done_at) = (database.clock_off_ms * 1_000, Stamp::now().wall);
+            notes.clock.step(ClockStep { at, done_at, off_us, last_change: i64::MAX });
         }
         let last = sqlx::query_scalar("SELECT coalesce(max(transition_id), 0) FROM role_transitions");
         let last_change: i64 = last.fetch_one(connection).await.expect("the database is there");
