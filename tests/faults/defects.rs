@@ -62,7 +62,7 @@ const CONTENTION: Scenario = Scenario {
 const CHANGES: Scenario = Scenario { kinds: &[(ClientKilled, 1), (ClientHealthChanged, 1)], ..USUAL };
 
 /// The defects that break a promise, each a patch of that name.
-const SCENARIOS: [(&str, Scenario); 21] = [
+const SCENARIOS: [(&str, Scenario); 22] = [
     ("read-committed", CONTENTION),
     ("answered-before-commit", CONTENTION),
     ("commit-conflict-ignored", CONTENTION),
@@ -104,6 +104,7 @@ const SCENARIOS: [(&str, Scenario); 21] = [
             ..USUAL
         },
     ),
+    ("wishes-not-read", Scenario { kinds: &[(Wished, 3), (ClientHealthChanged, 1)], every_ms: 100, ..USUAL }),
     ("outage-forgotten", Scenario { kinds: &[(DatabaseKilled, 1)], every_ms: 5_000, ..USUAL }),
     ("term-begins-again", Scenario { kinds: &[(GroupRecreated, 1)], every_ms: 1_000, ..USUAL }),
     ("deletion-taken-for-goodbye", Scenario { kinds: &[(SessionDeleted, 1)], every_ms: 150, ..USUAL }),
