@@ -98,7 +98,7 @@ ALTER TABLE audit_log
     ADD CONSTRAINT audit_log_action_is_known CHECK (action IN (
         'group_created', 'group_changed', 'group_deleted', 'group_deleted_by_force',
         'live_session_deleted', 'key_created', 'key_revoked', 'history_noted', 'request_refused',
-        'wish_set', 'wish_ended')) NOT VALID;
+        'wish_set', 'wish_ended', 'silent_session_deleted')) NOT VALID;
 
 CREATE OR REPLACE VIEW session_status AS
 SELECT

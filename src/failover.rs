@@ -52,6 +52,7 @@ pub mod refusals;
 mod rhythm;
 pub mod risks;
 mod room;
+pub mod silent_sessions;
 mod turns;
 pub mod upkeep;
 mod wanted;
@@ -428,7 +429,8 @@ impl Failover {
                         return Err(hidden.into());
                     }
                     if groups::count_sessions(connection, key).await? >= i64::from(limit) {
-                        return Err(FailoverError::TooManySessions { group: path.group.clone(), limit }.into());
+                        let silent = groups::count_silent_sessions(connection, key).await?;
+                        return Err(FailoverError::TooManySessions { group: path.group.clone(), limit, silent }.into());
                     }
                     if let Some(full) = full {
                         return Err(full.clone().into());

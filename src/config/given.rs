@@ -147,6 +147,10 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_HISTORY_RETENTION", value_name = "TIME")]
     pub(super) history_retention: Option<Span>,
 
+    /// How long a session is kept whose client is silent; 0 for good [default: 30d]
+    #[arg(long, env = "CLIENT_FAILOVER_SESSION_RETENTION", value_name = "TIME")]
+    pub(super) session_retention: Option<Span>,
+
     /// How long the audit trail is kept [default: 400d]
     #[arg(long, env = "CLIENT_FAILOVER_AUDIT_RETENTION", value_name = "TIME")]
     pub(super) audit_retention: Option<Span>,
@@ -401,6 +405,7 @@ impl Given {
             prompt_lapses: self.prompt_lapses.or(file.prompt_lapses),
             event_streams: self.event_streams.or(file.event_streams),
             history_retention: self.history_retention.or(file.history_retention),
+            session_retention: self.session_retention.or(file.session_retention),
             audit_retention: self.audit_retention.or(file.audit_retention),
             handover: self.handover.or(file.handover),
             database_history: self.database_history.or(file.database_history),

@@ -135,6 +135,7 @@ impl Given {
                 heartbeat_queue: bounded("heartbeat-queue", self.heartbeat_queue.unwrap_or(10_000), 1, 1_000_000)?,
                 sweep_interval: span("sweep-interval", self.sweep_interval, 500, 10)?,
                 prompt_lapses: self.prompt_lapses.unwrap_or(true),
+                session_retention: session_retention(self.session_retention)?,
                 census_interval: CENSUS_INTERVAL,
                 events: EventOptions {
                     max_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,
@@ -472,6 +473,14 @@ fn trusted_proxies(given: &[String]) -> Result<Proxies, ConfigError> {
         value: format!("'{wrong}'"),
         wanted: "it must be addresses or networks, such as 192.0.2.7 or 10.0.0.0/8".to_owned(),
     })
+}
+
+/// As [`retention`], or none for 0.
+fn session_retention(given: Option<Span>) -> Result<Option<Duration>, ConfigError> {
+    match given {
+        Some(Span(Duration::ZERO)) => Ok(None),
+        given => retention("session-retention", given, 30).map(Some),
+    }
 }
 
 fn retention(setting: &'static str, given: Option<Span>, default_days: u64) -> Result<Duration, ConfigError> {

@@ -45,12 +45,14 @@ pub enum FailoverError {
         session: SessionId,
     },
     /// The group holds as many sessions as it may.
-    #[error("group '{group}' holds {limit} client sessions, which is its limit")]
+    #[error("group '{group}' holds {limit} client sessions, which is its limit; {silent} of them are silent")]
     TooManySessions {
         /// The group.
         group: GroupId,
         /// The limit.
         limit: u32,
+        /// How many of them have no lease.
+        silent: i64,
     },
     /// The tenant has as many groups as it may.
     #[error("tenant '{tenant}' has {limit} groups, which is its limit")]

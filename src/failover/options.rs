@@ -27,6 +27,8 @@ pub struct FailoverOptions {
     pub sweep_interval: Duration,
     /// Whether they are also looked for when the leases that this replica knows of end.
     pub prompt_lapses: bool,
+    /// How long a session is kept that is silent; `None` for good.
+    pub session_retention: Option<Duration>,
     /// How often all groups and sessions are counted, if that is quick.
     pub census_interval: Duration,
     /// How events are streamed and kept.

@@ -356,7 +356,7 @@ fn failover_texts(error: &FailoverError) -> (&'static str, String, &'static str)
         FailoverError::TooManySessions { .. } => (
             "The group is full.",
             reason,
-            "Delete client sessions that are no longer used, or raise the service's session limit.",
+            "Delete client sessions that are no longer used (client-failover sessions prune), register with the same Id at each start, or raise the service's session limit.",
         ),
         FailoverError::TooManySessionsOfTenant { .. } => (
             "The tenant is full.",

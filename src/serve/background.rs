@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{ServeError, flatten};
 use crate::access::Authenticator;
-use crate::failover::{Failover, census, history, upkeep};
+use crate::failover::{Failover, census, history, silent_sessions, upkeep};
 use crate::log_limits;
 use crate::store::Store;
 use crate::store::migrate::Readiness;
@@ -73,6 +73,7 @@ async fn work_on_database(failover: Failover, direct: Store) -> Result<(), Serve
         apart.spawn(upkeep::watch_leases(failover.clone()));
     }
     apart.spawn(history::prune(failover.clone(), direct.clone()));
+    apart.spawn(silent_sessions::remove(failover.clone(), direct.clone()));
     apart.spawn(failover.clone().record_refusals(direct.clone()));
     apart.spawn(census::keep_counting(failover.clone(), direct));
     tokio::select! {

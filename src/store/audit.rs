@@ -23,6 +23,8 @@ pub enum Action {
     KeyCreated,
     /// An API key was revoked.
     KeyRevoked,
+    /// A session was deleted because its client had been silent for long.
+    SilentSessionDeleted,
     /// A wish of a session was set.
     WishSet,
     /// A wish of a session ended.
@@ -41,6 +43,7 @@ impl Action {
             Action::LiveSessionDeleted => "live_session_deleted",
             Action::KeyCreated => "key_created",
             Action::KeyRevoked => "key_revoked",
+            Action::SilentSessionDeleted => "silent_session_deleted",
             Action::WishSet => "wish_set",
             Action::WishEnded => "wish_ended",
             Action::RequestRefused => "request_refused",

@@ -126,7 +126,7 @@ pub enum ConfigurationChange<'a> {
     /// The session is new, with this name for people.
     SessionRegistered(&'a SessionId, Option<&'a str>),
     /// The session is gone.
-    SessionDeleted(&'a SessionId),
+    SessionDeleted(&'a str),
     /// Something is wished of the session, or is not any more.
     Wish {
         /// The session.
@@ -151,6 +151,25 @@ pub struct Place {
     pub group: String,
 }
 
+impl Place {
+    /// Of the group of that path.
+    pub fn of(path: &GroupPath) -> Place {
+        Place {
+            key: path.key().0,
+            tenant: path.parent.tenant.as_str().to_owned(),
+            namespace: path.parent.namespace.as_str().to_owned(),
+            group: path.group.as_str().to_owned(),
+        }
+    }
+}
+
+/// Where a group is found that is there.
+pub async fn find_place(connection: &mut Connection, key: Uuid) -> Result<Place, WorkError> {
+    const FIND: &str = r#"SELECT group_key AS key, tenant_id AS tenant, namespace_id AS namespace, group_id AS "group"
+        FROM groups WHERE group_key = $1"#;
+    Ok(sqlx::query_as(FIND).bind(key).fetch_one(connection).await?)
+}
+
 /// Writes a change of configuration down, in the transaction that makes it, and has its commit wake
 /// the readers.
 pub async fn record_change(
@@ -158,13 +177,7 @@ pub async fn record_change(
     path: &GroupPath,
     change: ConfigurationChange<'_>,
 ) -> Result<(), WorkError> {
-    let place = Place {
-        key: path.key().0,
-        tenant: path.parent.tenant.as_str().to_owned(),
-        namespace: path.parent.namespace.as_str().to_owned(),
-        group: path.group.as_str().to_owned(),
-    };
-    record_change_at(connection, &place, change).await
+    record_change_at(connection, &Place::of(path), change).await
 }
 
 /// As [`record_change`], of the group that is found there.
@@ -195,7 +208,7 @@ pub async fn record_change_at(
         Change::GroupChanged(configuration) => ("group_changed", None, None, Some(configuration)),
         Change::GroupDeleted => ("group_deleted", None, None, None),
         Change::SessionRegistered(session, name) => ("session_registered", Some(session.as_str()), name, None),
-        Change::SessionDeleted(session) => ("session_deleted", Some(session.as_str()), None, None),
+        Change::SessionDeleted(session) => ("session_deleted", Some(session), None, None),
         Change::Wish { session, ended: None, .. } => ("wish_set", Some(session), None, None),
         Change::Wish { session, ended: Some(_), .. } => ("wish_ended", Some(session), None, None),
     };

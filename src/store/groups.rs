@@ -2,6 +2,7 @@
 //! transaction; one that changes something writes that down as well.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use super::configuration::timeout_of;
 pub use super::configuration::{AdditionalData, GroupConfiguration};
 use super::connection::{Connection, ReadConnection};
 use super::error::{WorkError, check_count};
-use super::events::{ConfigurationChange, record_change};
+use super::events::{ConfigurationChange, Place, record_change, record_change_at};
 use super::state::vacancy_text;
 use crate::arbitration::{Group, Remains, Term};
 use crate::ids::{GroupKey, GroupPath, SessionId, TenantId};
@@ -215,6 +216,14 @@ pub async fn count_sessions(connection: &mut ReadConnection, key: GroupKey) -> R
         .await?)
 }
 
+/// How many sessions of a group have no lease that runs, outages left out of account.
+pub async fn count_silent_sessions(connection: &mut ReadConnection, key: GroupKey) -> Result<i64, WorkError> {
+    const COUNT: &str = "SELECT count(*) FROM sessions s
+        LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        WHERE s.group_key = $1 AND (h.lease_until > clock_timestamp()) IS NOT TRUE";
+    Ok(sqlx::query_scalar(COUNT).bind(key.0).fetch_one(connection).await?)
+}
+
 /// A new session: Secondary, without a lease.
 pub async fn insert_session(
     connection: &mut Connection,
@@ -297,14 +306,62 @@ pub async fn delete_session(
     path: &GroupPath,
     session: &SessionId,
 ) -> Result<(), WorkError> {
+    delete_session_at(connection, &Place::of(path), session.as_str()).await
+}
+
+/// As [`delete_session`], of the group that is found there.
+pub async fn delete_session_at(connection: &mut Connection, place: &Place, session: &str) -> Result<(), WorkError> {
     let written = sqlx::query("DELETE FROM sessions WHERE group_key = $1 AND session_id = $2")
-        .bind(path.key().0)
-        .bind(session.as_str())
+        .bind(place.key)
+        .bind(session)
         .execute(&mut *connection)
         .await?
         .rows_affected();
     check_count("sessions", 1, written)?;
-    record_change(connection, path, ConfigurationChange::SessionDeleted(session)).await
+    record_change_at(connection, place, ConfigurationChange::SessionDeleted(session)).await
+}
+
+/// Some of the sessions in order of their groups' keys: which of them are silent, and which is the
+/// last that was looked at; `None` at the end.
+#[derive(Debug)]
+pub struct SessionPage {
+    /// The group's key, and the session.
+    pub silent: Vec<(Uuid, String)>,
+    /// Where the next page begins.
+    pub last: Option<(Uuid, String)>,
+}
+
+/// The next sessions after one, and those among them that have not been heard of for so long. None
+/// is silent within a day of an outage in which nobody could be heard.
+pub async fn find_silent_sessions(
+    connection: &mut ReadConnection,
+    silence: Duration,
+    after_key: Uuid,
+    after_id: &str,
+    page_size: i64,
+) -> Result<SessionPage, WorkError> {
+    // A page of sessions first: each heartbeat is then looked up by its key, whatever the planner
+    // thinks of the tables.
+    const FIND: &str = "
+        WITH page AS MATERIALIZED (
+            SELECT group_key, session_id, registered_at FROM sessions
+            WHERE (group_key, session_id) > ($1, $2) ORDER BY group_key, session_id LIMIT $3
+        )
+        SELECT p.group_key, p.session_id,
+            greatest(h.received_at, p.registered_at) < statement_timestamp() - make_interval(secs => $4)
+                AND NOT EXISTS (
+                    SELECT FROM service_outages o
+                    WHERE o.recovered_at > statement_timestamp() - interval '1 day'
+                        AND o.recovered_at - o.began_at > interval '10 minutes') AS is_silent
+        FROM page p
+        LEFT JOIN heartbeats h ON h.group_key = p.group_key AND h.session_id = p.session_id
+        ORDER BY p.group_key, p.session_id";
+    let query = sqlx::query_as(FIND).bind(after_key).bind(after_id).bind(page_size).bind(silence.as_secs_f64());
+    let page: Vec<(Uuid, String, bool)> = query.fetch_all(connection).await?;
+    let is_full = i64::try_from(page.len()).is_ok_and(|count| count == page_size);
+    let last = page.last().filter(|_| is_full).map(|(key, id, _)| (*key, id.clone()));
+    let silent = page.into_iter().filter(|(.., is_silent)| *is_silent).map(|(key, id, _)| (key, id)).collect();
+    Ok(SessionPage { silent, last })
 }
 
 /// A role of which a group has at most one holder, for the sweep to look through.

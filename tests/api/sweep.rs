@@ -215,3 +215,30 @@ async fn a_lease_that_an_outage_extended_lapses_at_its_new_end() {
         .await;
     assert_eq!(late, [json!({"in_time": true, "soon": true, "extended": true})]);
 }
+
+#[tokio::test]
+async fn a_session_that_is_silent_for_longer_than_it_is_kept_is_deleted() {
+    const DAY: i64 = 24 * 60 * 60_000;
+    let app = TestApp::start_with(|settings| {
+        settings.failover.session_retention = Some(Duration::from_millis(DAY as u64));
+        settings.failover.events.prune_interval = Duration::from_millis(100);
+    })
+    .await;
+    app.group_of("g", 60_000, &["old", "young", "unheard"]).await;
+    assert_eq!(app.beat("g", "old", 100.0).await, 1);
+    app.database.let_time_pass(DAY - 60_000).await;
+    app.database.execute("UPDATE sessions SET registered_at = registered_at - interval '23 h 59 min'").await;
+    app.beat("g", "young", 100.0).await;
+    app.database.let_time_pass(120_000).await;
+    app.database.execute("UPDATE sessions SET registered_at = registered_at - interval '2 min'").await;
+    eventually("those are gone", async || {
+        let left = app.database.rows("SELECT session_id FROM sessions").await;
+        left == [json!({"session_id": "young"})]
+    })
+    .await;
+    let told = "SELECT session_id, identity FROM audit_log WHERE action = 'silent_session_deleted' ORDER BY session_id";
+    let service = |id: &str| json!({"session_id": id, "identity": "service"});
+    assert_eq!(app.database.rows(told).await, [service("old"), service("unheard")]);
+    let events = "SELECT count(*) AS count FROM configuration_changes WHERE kind = 'session_deleted'";
+    assert_eq!(app.database.rows(events).await, [json!({"count": 2})]);
+}

@@ -303,6 +303,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
             heartbeat_queue: 10_000,
             sweep_interval: Duration::from_millis(50),
             prompt_lapses: true,
+            session_retention: None,
             census_interval: Duration::from_secs(2),
             events: EventOptions {
                 max_streams: 2_000,

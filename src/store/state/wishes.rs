@@ -13,7 +13,7 @@ use crate::store::clock::Clock;
 use crate::store::columns::Micros;
 use crate::store::connection::{Connection, ReadConnection};
 use crate::store::error::{WorkError, check_count};
-use crate::store::events::{ConfigurationChange, Place, record_change_at};
+use crate::store::events::{ConfigurationChange, Place, find_place, record_change_at};
 
 /// Who wishes something, where a transaction sets or withdraws a wish by request.
 #[derive(Clone, Debug)]
@@ -142,12 +142,6 @@ pub(super) async fn save_wishes(
         }
     }
     Ok(())
-}
-
-async fn find_place(connection: &mut Connection, key: Uuid) -> Result<Place, WorkError> {
-    let find = "SELECT group_key AS key, tenant_id AS tenant, namespace_id AS namespace, group_id AS group FROM groups
-        WHERE group_key = $1";
-    Ok(sqlx::query_as(find).bind(key).fetch_one(connection).await?)
 }
 
 async fn set(
