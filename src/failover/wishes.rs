@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::history::HistoryRange;
 use super::log::{self, changes_of, log_changes, log_deed};
 use super::{Caller, Failover, FailoverError, no_such_group, no_such_session, one_group};
 use crate::arbitration::{
@@ -13,6 +14,7 @@ use crate::arbitration::{
 use crate::ids::{GroupPath, SessionId};
 use crate::store::LostCommit;
 use crate::store::clock::Clock;
+use crate::store::events::{Event, Happening};
 use crate::store::state::{self, Actor, StoredGroup, Wisher};
 
 /// How long a wish is to last.
@@ -62,6 +64,20 @@ pub struct Outlook {
     /// And if they follow the group's events, and say it.
     pub if_attentive: Foresight,
 }
+
+/// What came of a switch-over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchedOver {
+    /// Who is Primary.
+    pub session: String,
+    /// How long after it was asked for, in milliseconds.
+    pub took_ms: i64,
+    /// For how long nobody was.
+    pub without_primary_ms: i64,
+}
+
+/// How often it is looked whether a switch-over has come about.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What is foreseen.
 #[derive(Clone, Debug)]
@@ -151,6 +167,27 @@ impl Failover {
         self.change_wishes(caller, path, mode, lost, &change).await
     }
 
+    /// Waits until a switch-over has come about; `None` where it has not by then, or was given up.
+    pub async fn wait_for_switch_over(
+        &self,
+        path: &GroupPath,
+        outlook: &Outlook,
+        limit: Duration,
+    ) -> Result<Option<SwitchedOver>, FailoverError> {
+        let until = tokio::time::Instant::now() + limit;
+        loop {
+            let range = HistoryRange { since: Some(outlook.now), until: None, skip: 0, count: 50 };
+            let changes = self.list_transitions(path, range).await?;
+            if let Some(done) = switched_over(outlook, &changes) {
+                return Ok(Some(done));
+            }
+            if outlook.wished.is_none() || tokio::time::Instant::now() >= until {
+                return Ok(None);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Takes a switch-over back that has not come about. Where there is none, nothing changes.
     pub async fn cancel_switch_over(
         &self,
@@ -231,6 +268,22 @@ impl Failover {
             if_attentive: foresight(Clients::Attentive),
         }
     }
+}
+
+/// The first grant among changes of roles, the latest of which come first.
+fn switched_over(outlook: &Outlook, changes: &[Event]) -> Option<SwitchedOver> {
+    let of_role = |event: &Event| match &event.what {
+        Happening::RoleChanged(change) => Some((change.from, change.to)),
+        _ => None,
+    };
+    let granted = changes.iter().rev().find(|event| of_role(event).is_some_and(|(_, to)| to == Role::Primary))?;
+    let yielded = changes.iter().rev().find(|event| of_role(event).is_some_and(|(from, _)| from == Role::Primary));
+    let since = yielded.map_or(outlook.now, |event| event.recorded_at).min(granted.recorded_at);
+    Some(SwitchedOver {
+        session: granted.session.clone()?,
+        took_ms: (granted.recorded_at - outlook.now).num_milliseconds().max(0),
+        without_primary_ms: (granted.recorded_at - since).num_milliseconds().max(0),
+    })
 }
 
 fn set(stored: &mut StoredGroup, s: usize, wish: Wish, lasts: Lasts, clock: &Clock) -> Result<(), Unwishable> {

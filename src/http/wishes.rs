@@ -19,13 +19,15 @@ use super::paths::{InGroup, InSession};
 use super::query;
 use super::values::{IdText, RoleNumber};
 use crate::arbitration::{Instant, Reason, WhenSilent, Wish, Wished};
-use crate::failover::wishes::{Foresight, Lasts, Mode, Outlook, SwitchTo};
+use crate::failover::wishes::{Foresight, Lasts, Mode, Outlook, SwitchTo, SwitchedOver};
 use crate::failover::{Caller, Failover};
 use crate::ids::SessionId;
 use crate::store::state;
 
 /// A wish is for less than so many days, or until it is withdrawn.
 const DAYS: u64 = 1_000;
+/// For how long, in seconds, an answer waits at most for a switch-over to come about.
+pub const LONGEST_WAIT_S: i64 = 120;
 /// For how many timeouts a switch-over is tried.
 const SWITCH_OVER_TIMEOUTS: u8 = 2;
 
@@ -85,8 +87,14 @@ pub async fn switch_over(
     };
     let lasts = read_lasts(&object, 1, 2)?.unwrap_or(Lasts::Timeouts(SWITCH_OVER_TIMEOUTS));
     let mode = read_mode(&request)?;
+    let wait = query::number_up_to(&request, "wait", LONGEST_WAIT_S)?;
     let outlook = failover.switch_over(&caller, &path, &to, lasts, mode).await?;
-    Ok(answer(mode, &outlook))
+    let (Some(wait), Mode::Done) = (wait, mode) else { return Ok(answer(mode, &outlook)) };
+    let limit = Duration::from_secs(u64::try_from(wait).unwrap_or(0));
+    let outcome = failover.wait_for_switch_over(&path, &outlook, limit).await?;
+    let body = OutlookBody { outcome: outcome.as_ref().map(OutcomeBody::of), ..OutlookBody::of(&outlook) };
+    let status = if outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 
 /// `DELETE …/groups/{groupid}/switchover`
@@ -256,6 +264,35 @@ pub struct OutlookBody<'a> {
     if_silent: ForesightBody<'a>,
     /// The same where they follow the group's events, tell it, and do so at once.
     if_attentive: ForesightBody<'a>,
+    /// What came of a switch-over that was waited for; null where it has not come about, or was not
+    /// waited for.
+    outcome: Option<OutcomeBody<'a>>,
+}
+
+/// What came of a switch-over.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schemars(rename = "SwitchedOver")]
+struct OutcomeBody<'a> {
+    /// Who is Primary.
+    #[schemars(with = "IdText")]
+    primary: &'a str,
+    /// How long after it was asked for.
+    #[schemars(range(min = 0))]
+    took_ms: i64,
+    /// For how long nobody was.
+    #[schemars(range(min = 0))]
+    without_primary_ms: i64,
+}
+
+impl<'a> OutcomeBody<'a> {
+    fn of(outcome: &'a SwitchedOver) -> OutcomeBody<'a> {
+        OutcomeBody {
+            primary: &outcome.session,
+            took_ms: outcome.took_ms,
+            without_primary_ms: outcome.without_primary_ms,
+        }
+    }
 }
 
 impl<'a> OutlookBody<'a> {
@@ -267,6 +304,7 @@ impl<'a> OutlookBody<'a> {
             primary: outlook.primary.as_deref(),
             if_silent: ForesightBody::of(&outlook.if_silent),
             if_attentive: ForesightBody::of(&outlook.if_attentive),
+            outcome: None,
         }
     }
 }

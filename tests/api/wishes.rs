@@ -321,3 +321,29 @@ async fn where_handovers_are_prompt_a_wish_does_not_wait_either() {
     assert_eq!(app.beat("g", "a", 100.0).await, SECONDARY);
     assert_eq!(app.beat("g", "b", 90.0).await, PRIMARY);
 }
+
+#[tokio::test]
+async fn a_switch_over_can_be_waited_for_and_says_for_how_long_nobody_was_primary() {
+    let app = start().await;
+    app.beat("g", "b", 100.0).await;
+    let nothing = app.post("/g/switchover?wait=0", json!({"To": "b"})).await.expect_accepted();
+    assert_eq!(nothing["Outcome"], Value::Null);
+    let clients = async {
+        eventually("b takes over", async || {
+            app.beat("g", "a", 100.0).await;
+            app.beat_acting_as("g", "a", 100.0, SECONDARY).await;
+            app.beat("g", "b", 100.0).await == PRIMARY
+        })
+        .await;
+    };
+    let (answer, ()) = tokio::join!(app.post("/g/switchover?wait=60", json!({"To": "b"})), clients);
+    let outcome = answer.expect_ok()["Outcome"].clone();
+    assert_eq!(outcome["Primary"], "b");
+    let without = outcome["WithoutPrimaryMs"].as_i64().expect("a number");
+    assert!(
+        (0..MINUTE / 2).contains(&without) && without <= outcome["TookMs"].as_i64().expect("a number"),
+        "{outcome}"
+    );
+    assert_eq!(app.post("/g/switchover?wait=60", json!({"To": "b"})).await.expect_accepted()["Wish"], Value::Null);
+    assert!(app.post("/g/switchover?wait=121", json!({})).await.expect_error(400).contains("wait"));
+}

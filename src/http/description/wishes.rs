@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use crate::http::described::Description;
 use crate::http::described::refusals::Refusal;
-use crate::http::wishes::{OutlookBody, RoleOverride, WantedOverride, WantedSwitchOver, WantedWish};
+use crate::http::wishes::{LONGEST_WAIT_S, OutlookBody, RoleOverride, WantedOverride, WantedSwitchOver, WantedWish};
 
 /// What these operations are listed under.
 const TAG: &str = "Operators";
 
-const DRY: &str = "This would come of it. Nothing was changed.";
+const DRY: &str = "This would come of it, and nothing was changed; or it has come about.";
 const NO_GROUP: &str = "There is no such group.";
 const NO_SESSION: &str = "There is no such group or session.";
 
@@ -31,6 +31,7 @@ fn an_outlook(wish: Value) -> Value {
             change(20_000, "a", 1, 0, "override"),
             change(20_002, "b", 2, 1, "handover_completed"),
         ]},
+        "Outcome": null,
     })
 }
 
@@ -87,6 +88,11 @@ pub fn switch_over(schemas: &mut SchemaGenerator) -> Description {
          healthier by more than the margin, it takes over again afterwards: exclude it to prevent that. Given up after two timeouts.",
     ))
     .asks_the_database()
+    .query(
+        "wait",
+        json!({"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT_S}),
+        "For how many seconds to wait for it. If it has come about by then it is answered 200, with what came of it.",
+    )
     .takes::<WantedSwitchOver>(schemas, &[("To one of them", json!({"To": "b"})), ("To the best of the others", json!({}))])
     .refuses_because(Refusal::NotFound, NO_SESSION)
     .refuses_because(Refusal::Conflict, "It would not come about: the reason says why.")
