@@ -1,6 +1,7 @@
 //! The command line for operators: the program itself, against a service over real sockets.
 
 mod at_a_terminal;
+mod wishes;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};

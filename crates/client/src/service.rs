@@ -225,6 +225,22 @@ impl Service {
         serde_json::from_str(&text).map_err(|_| ClientError::Unintelligible("its body is another".to_owned()))
     }
 
+    /// Asks for a change, with a body if it has one; the answer as it comes.
+    pub async fn change_raw(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<String>,
+    ) -> Result<Box<RawValue>, ClientError> {
+        let mut request = self.request(method, path, query);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let text = self.read_text(self.send(request).await?).await?;
+        serde_json::from_str(&text).map_err(|_| unintelligible(&text))
+    }
+
     /// Deletes what is at a path.
     pub async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<(), ClientError> {
         self.send(self.request(Method::DELETE, path, query)).await.map(drop)

@@ -1,4 +1,4 @@
-//! Asks before something is deleted.
+//! Asks before something is deleted, or somebody else is to be Primary.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
@@ -20,8 +20,17 @@ impl ConfirmArgs {
         !self.yes && io::stdin().is_terminal()
     }
 
-    /// Asks whoever sits at the terminal.
+    /// Asks whoever sits at the terminal whether to delete something.
     pub fn ask(self, question: &str) -> Result<(), OperatorError> {
+        self.ask_whether("deleted", question)
+    }
+
+    /// The same of another change.
+    pub fn ask_to_change(self, question: &str) -> Result<(), OperatorError> {
+        self.ask_whether("changed", question)
+    }
+
+    fn ask_whether(self, to_be: &'static str, question: &str) -> Result<(), OperatorError> {
         if !self.asks() {
             return Ok(());
         }
@@ -31,7 +40,7 @@ impl ConfirmArgs {
         io::stdin().lock().read_line(&mut line).map_err(fault)?;
         match line.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),
-            _ => Err(OperatorError::Declined),
+            _ => Err(OperatorError::Declined(to_be)),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::groups::timeout;
 use super::history::parse_time;
 use super::missing::{self, Existence};
 use super::output::{Format, NOTHING, Printer, Tone, complain, instant, printable, role};
-use super::{Common, OperatorError, group_id};
+use super::{Common, OperatorError, group_id, wish};
 
 /// How long to wait before a connection is made again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -62,6 +62,10 @@ struct Event {
     milliseconds: Option<f64>,
     last_id_before: Option<i64>,
     last_sign_at: Option<String>,
+    wish: Option<String>,
+    when_silent: Option<String>,
+    until: Option<String>,
+    ended: Option<String>,
 }
 
 /// Prints events until there is no more to print.
@@ -274,6 +278,12 @@ impl Event {
         let mut details: Vec<String> = self.reason.iter().cloned().collect();
         details.extend(self.term.map(|term| format!("term {term}")));
         details.extend(self.name.as_ref().map(|name| format!("name {name}")));
+        details.extend(self.wish.as_ref().map(|wish| wish::words(wish, self.when_silent.as_deref())));
+        details.extend(match (&self.ended, &self.until) {
+            (Some(ended), _) => Some(ended.clone()),
+            (None, Some(until)) => Some(format!("until {}", instant(until))),
+            (None, None) => None,
+        });
         details.extend(self.milliseconds.map(|ms| format!("timeout {}", timeout(ms))));
         details.extend(self.last_sign_at.as_ref().map(|at| format!("what came after {} may be lost", instant(at))));
         details.extend(self.last_id_before.map(|id| format!("no event from {} to {}", id + 1, self.id - 1)));

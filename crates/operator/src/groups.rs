@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use client_failover_client::{ClientError, Scope, Service, parse};
-use client_failover_wire::ids::NamespacePath;
+use client_failover_wire::ids::{GroupId, NamespacePath};
 use client_failover_wire::timeout::TICKS_PER_MS;
 use client_failover_wire::timespan;
 use reqwest::{Response, StatusCode};
@@ -150,6 +150,18 @@ pub async fn list(args: ListArgs) -> Result<ExitCode, OperatorError> {
     }
 }
 
+/// The ids of all groups of a namespace, in their order.
+pub async fn ids(service: &Service, namespace: &NamespacePath) -> Result<Vec<GroupId>, OperatorError> {
+    let path = Scope::Namespace(namespace).path(&["groups"]);
+    let mut elements = Elements::of(service, service.open(&path, &[], None).await?);
+    let mut ids = Vec::new();
+    while let Some(raw) = elements.next().await? {
+        let group: Group = parse(raw.get())?;
+        ids.push(GroupId::parse(group.id.as_str()).map_err(|_| broken(&printable(&group.id)))?);
+    }
+    Ok(ids)
+}
+
 /// The end of a list without a group: the part that was asked for is empty, or the namespace is.
 async fn nothing_listed(service: &Service, namespace: &NamespacePath) -> Result<ExitCode, OperatorError> {
     if missing::has_groups(service, Scope::Namespace(namespace)).await? {
@@ -211,6 +223,10 @@ fn facts(group: &Group, status: &GroupStatus) -> Vec<(&'static str, String, Tone
     if let Some(pending) = &status.pending_primary {
         facts.push(("Pending", pending.clone(), Tone::Plain));
     }
+    facts.extend(status.sessions.iter().filter_map(|session| {
+        let wish = session.wish.as_ref()?;
+        Some(("Wished", format!("{} is {}", session.session_id, wish.told_with_begin(&status.time)), Tone::Plain))
+    }));
     if let (Some(until), Some(left)) = (&status.in_doubt_until, status.in_doubt_for()) {
         let why = "the database has a new history, and somebody may act on a lease that was lost with the one before";
         let text =
@@ -236,7 +252,7 @@ fn facts(group: &Group, status: &GroupStatus) -> Vec<(&'static str, String, Tone
 
 fn primary(status: &GroupStatus) -> String {
     match (&status.primary, &status.primary_since) {
-        (None, _) => NOTHING.to_owned(),
+        (None, _) => status.vacancy().map_or_else(|| NOTHING.to_owned(), |(_, sentence)| sentence),
         (Some(primary), None) => primary.clone(),
         (Some(primary), Some(since)) => {
             format!("{primary}, for {}, since {} UTC", status.primary_for(), instant(since))

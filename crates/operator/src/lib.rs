@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use client_failover_client::{ClientError, Refusal};
-use client_failover_wire::ids::GroupId;
+use client_failover_wire::ids::{GroupId, SessionId};
 use reqwest::StatusCode;
 
 use self::connection::{ConnectionArgs, PlaceArgs};
@@ -30,10 +30,14 @@ pub mod keys;
 mod missing;
 pub mod output;
 mod profile;
+mod prune;
 mod sessions;
 mod status;
 pub mod suggest;
+mod switch_over;
 mod watch;
+mod wish;
+mod wishes;
 
 /// What the codes mean. On one line each: they are wrapped for whoever reads them.
 macro_rules! exit_codes {
@@ -75,9 +79,21 @@ pub enum OperatorCommand {
     /// List, show, create, change and delete groups, by a running service
     #[command(subcommand, after_help = EXIT_CODES)]
     Groups(GroupsCommand),
-    /// List and delete the client sessions of a group, by a running service
+    /// List, delete and prune the client sessions of a group, by a running service
     #[command(subcommand, after_help = EXIT_CODES)]
     Sessions(SessionsCommand),
+    /// Have another session of a group be Primary, once, and wait until it is
+    #[command(name = "switchover", after_help = CONNECTION_HELP)]
+    SwitchOver(switch_over::SwitchOverArgs),
+    /// Have a session be Primary while it is live, whatever its health
+    #[command(after_help = CONNECTION_HELP)]
+    Force(wishes::ForceArgs),
+    /// Have a session not be Primary, such as while its machine is worked on
+    #[command(after_help = CONNECTION_HELP)]
+    Exclude(wishes::ExcludeArgs),
+    /// Take back that a session is forced or excluded
+    #[command(after_help = CONNECTION_HELP)]
+    Withdraw(wishes::WithdrawArgs),
     /// Find out whether an adapter would work with a service
     #[command(subcommand, after_help = EXIT_CODES)]
     Adapters(AdaptersCommand),
@@ -121,6 +137,9 @@ pub enum SessionsCommand {
     /// Delete a session; if it is the Primary, another may take over at once
     #[command(after_help = CONNECTION_HELP)]
     Delete(sessions::DeleteArgs),
+    /// Delete the sessions that have been silent for long
+    #[command(after_help = CONNECTION_HELP)]
+    Prune(prune::PruneArgs),
 }
 
 /// What is found out for adapters.
@@ -167,8 +186,11 @@ pub enum OperatorError {
     #[error("nobody reads the output")]
     ClosedPipe,
     /// A question was answered with no.
-    #[error("nothing was deleted")]
-    Declined,
+    #[error("nothing was {0}")]
+    Declined(&'static str),
+    /// What was asked for has not come about.
+    #[error("{0}")]
+    Unfulfilled(String),
 }
 
 /// The service's words with a sentence of ours.
@@ -182,6 +204,12 @@ fn with_sentence(mut refusal: Box<Refusal>, sentence: &str) -> OperatorError {
 fn group_id(text: &str) -> Result<GroupId, OperatorError> {
     GroupId::parse(text)
         .map_err(|error| OperatorError::usage(format!("the group '{}' is not valid: {error}", printable(text))))
+}
+
+/// The name of a session that was given as an argument.
+fn session_id(text: &str) -> Result<SessionId, OperatorError> {
+    SessionId::parse(text)
+        .map_err(|error| OperatorError::usage(format!("the session '{}' is not valid: {error}", printable(text))))
 }
 
 impl From<ClientError> for OperatorError {
@@ -206,7 +234,7 @@ impl OperatorError {
     pub fn exit_code(&self) -> u8 {
         match self {
             OperatorError::ClosedPipe => 0,
-            OperatorError::Io { .. } | OperatorError::Declined => FAILED,
+            OperatorError::Io { .. } | OperatorError::Declined(_) | OperatorError::Unfulfilled(_) => FAILED,
             OperatorError::Usage(_) => CALLED_WRONGLY,
             OperatorError::Nothing(_) => 3,
             OperatorError::Service(ClientError::Refused(refusal)) => code_of(refusal.status),
@@ -261,6 +289,11 @@ pub async fn run(command: OperatorCommand) -> Result<ExitCode, OperatorError> {
         OperatorCommand::Groups(GroupsCommand::Delete(args)) => groups::delete(args).await,
         OperatorCommand::Sessions(SessionsCommand::List(args)) => sessions::list(args).await,
         OperatorCommand::Sessions(SessionsCommand::Delete(args)) => sessions::delete(args).await,
+        OperatorCommand::Sessions(SessionsCommand::Prune(args)) => prune::run(args).await,
+        OperatorCommand::SwitchOver(args) => switch_over::run(args).await,
+        OperatorCommand::Force(args) => wishes::force(args).await,
+        OperatorCommand::Exclude(args) => wishes::exclude(args).await,
+        OperatorCommand::Withdraw(args) => wishes::withdraw(args).await,
         OperatorCommand::Adapters(AdaptersCommand::Check(args)) => adapters::check(args).await,
         OperatorCommand::Status(args) => status::run(args).await,
         OperatorCommand::History(args) => history::run(args).await,

@@ -338,6 +338,14 @@ pub fn duration(ms: i64) -> String {
     }
 }
 
+/// The same where a part of a second counts.
+pub fn exact_duration(ms: i64) -> String {
+    match ms {
+        1_000..120_000 => format!("{:.1} s", ms as f64 / 1_000.0).replace(".0 s", " s"),
+        _ => duration(ms),
+    }
+}
+
 /// A date-time of the wire as tables have it, in UTC: to the millisecond where that says something.
 pub fn instant(wire: &str) -> String {
     let Ok(time) = chrono::DateTime::parse_from_rfc3339(wire) else { return printable(wire) };
@@ -391,5 +399,7 @@ mod tests {
     fn durations_are_short() {
         let said = [0, 999, 1_000, 119_999, 120_000, 7_199_999, 7_200_000, 172_800_000].map(duration);
         assert_eq!(said, ["0 ms", "999 ms", "1 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
+        let said = [2, 1_000, 1_549, 30_000, 119_999, 120_000].map(exact_duration);
+        assert_eq!(said, ["2 ms", "1 s", "1.5 s", "30 s", "120 s", "2 min"]);
     }
 }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use client_failover_client::{ClientError, Scope, parse};
-use client_failover_wire::ids::SessionId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -12,7 +11,8 @@ use super::confirmation::ConfirmArgs;
 use super::connection::{Connection, ConnectionArgs, PlaceArgs};
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration, printable, role};
 use super::status::{GroupStatus, elapsed_ms};
-use super::{Common, OperatorError, group_id, missing};
+use super::wish::Wish;
+use super::{Common, OperatorError, group_id, missing, session_id};
 
 /// Whose sessions.
 #[derive(Debug, Args)]
@@ -47,12 +47,14 @@ pub struct SessionStatus {
     pub session_id: String,
     name: Option<String>,
     role: i64,
-    role_since: String,
+    /// Since when it has its role.
+    pub role_since: String,
     /// Whether its lease has not run out.
     pub live: bool,
     /// How healthy it says it is, digit by digit.
     pub percent_healthy_streams: Option<Box<RawValue>>,
-    heartbeat_age_ms: Option<i64>,
+    /// How long ago its latest heartbeat came.
+    pub heartbeat_age_ms: Option<i64>,
     lease_left_ms: Option<i64>,
     /// The risks of its group that are told by it; absent where the service is of an earlier
     /// version, as what follows.
@@ -67,6 +69,9 @@ pub struct SessionStatus {
     /// By how much a time that it says is ahead of the service's clock.
     #[serde(default)]
     pub clock_ahead_ms: Option<i64>,
+    /// What an operator wishes of it.
+    #[serde(default)]
+    pub wish: Option<Wish>,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +102,10 @@ impl SessionStatus {
         };
         let cells = [
             self.session_id.clone(),
-            role(self.role).to_owned(),
+            match &self.wish {
+                None => role(self.role).to_owned(),
+                Some(wish) => format!("{} ({})", role(self.role), wish.told(now)),
+            },
             elapsed_ms(&self.role_since, now).map_or_else(nothing, duration),
             self.percent_healthy_streams.as_ref().map_or_else(nothing, |health| format!("{health} %")),
             self.heartbeat_age_ms.map_or_else(nothing, |age| format!("{} ago", duration(age))),
@@ -160,9 +168,7 @@ pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.connection)?;
     let namespace = connection.namespace(&args.place)?;
     let group = group_id(&args.group)?;
-    let session = SessionId::parse(args.session.as_str()).map_err(|error| {
-        OperatorError::usage(format!("the session '{}' is not valid: {error}", printable(&args.session)))
-    })?;
+    let session = session_id(&args.session)?;
     let service = connection.service()?;
     let shown = format!("{session} of the group {}/{}/{group}", namespace.tenant, namespace.namespace);
     let scope = Scope::Namespace(&namespace);

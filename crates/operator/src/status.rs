@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::histories::History;
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration};
 use super::sessions::SessionStatus;
+use super::wish::Wish;
 use super::{AT_RISK, Common, OperatorError, missing, watch};
 
 /// How many groups are asked for at once: the most that the service gives.
@@ -73,8 +74,15 @@ pub struct GroupStatus {
     pub standbys_ready: usize,
     /// How many there are.
     pub registered_sessions: usize,
+    /// Its failover timeout; absent where the service is of an earlier version.
+    #[serde(default)]
+    pub milliseconds: f64,
     /// How many have a lease.
     pub live_sessions: usize,
+    /// Why nobody is Primary, where an operator wishes it so; absent where the service is of an
+    /// earlier version.
+    #[serde(default)]
+    vacant_by_wish: Option<String>,
     /// Some of them, in a list; all of them where it is shown alone.
     pub sessions: Vec<SessionStatus>,
     /// The service's clock when it was read.
@@ -131,6 +139,19 @@ impl GroupStatus {
         elapsed_ms(&self.time, until).map(duration)
     }
 
+    /// Why nobody is Primary, where an operator wishes it so: in a few words, and in a sentence.
+    pub fn vacancy(&self) -> Option<(String, String)> {
+        let held_for = || self.sessions.iter().find(|session| session.wish.as_ref().is_some_and(Wish::is_held));
+        Some(match self.vacant_by_wish.as_deref()? {
+            "Held" => {
+                let id = held_for().map_or("another", |session| session.session_id.as_str());
+                (format!("held for {id}"), format!("nobody: the place is held for {id}, which is forced and silent"))
+            }
+            "Excluded" => ("all are excluded".to_owned(), "nobody: all sessions that are live are excluded".to_owned()),
+            other => (other.to_owned(), other.to_owned()),
+        })
+    }
+
     /// How it is shown.
     pub fn tone(&self) -> Tone {
         match self.risks.first().map(String::as_str) {
@@ -158,9 +179,12 @@ impl GroupStatus {
             group,
             self.risk(),
             match (&self.primary, self.in_doubt_for()) {
-                (Some(primary), _) => primary.clone(),
+                (Some(primary), _) => match holder.and_then(|holder| holder.wish.as_ref()) {
+                    None => primary.clone(),
+                    Some(wish) => format!("{primary} ({})", wish.told(&self.time)),
+                },
                 (None, Some(left)) => format!("in doubt for {left}"),
-                (None, None) => NOTHING.to_owned(),
+                (None, None) => self.vacancy().map_or_else(|| NOTHING.to_owned(), |(short, _)| short),
             },
             self.primary_for(),
             health.map_or_else(|| NOTHING.to_owned(), |health| format!("{health} %")),
