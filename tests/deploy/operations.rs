@@ -84,6 +84,12 @@ async fn every_query_of_the_page_runs_as_a_reader_and_finds_something() {
     assert_eq!(plant_beat(&app, "late", "a").await, 1);
     app.database.let_time_pass(50_000).await;
     assert_eq!(plant_beat(&app, "pump", "a").await, 1);
+    // One whose only live session is kept out.
+    plant_group(&app, "kept-out").await;
+    let path = "/api/v1/tenants/plant/namespaces/line1/clientfailover/groups/kept-out/clientsessions/a/wish";
+    let exclude = app.http.post(format!("{}{path}", app.url)).json(&json!({"Wish": "Excluded"}));
+    Answer::of(exclude).await.expect_accepted();
+    assert_eq!(plant_beat(&app, "kept-out", "a").await, 0);
     create_key(&app.database, "adapter-7", &["--tenant", "plant", "--role", "client", "--expires-in", "10days"]).await;
     app.database
         .execute("INSERT INTO service_outages (began_at, recovered_at) VALUES (now() - interval '2 h', now() - interval '1 h')")

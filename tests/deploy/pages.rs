@@ -93,6 +93,40 @@ async fn the_command_line_goes_as_its_page_says() {
     assert!(output.contains("FailoverTimeout: 00:00:02") && output.contains("{\"Event\":\"GroupCreated\""), "{output}");
 }
 
+#[tokio::test]
+async fn maintenance_goes_as_the_page_of_the_command_line_says() {
+    let app = TestApp::start().await;
+    app.group_of("pump", 60_000, &["a", "b"]).await;
+    assert_eq!(app.beat("pump", "a", 100.0).await, 1);
+    let mark = "<!-- run by tests/deploy/pages.rs, with two live clients -->\n```sh\n";
+    let script = COMMAND_LINE.split(mark).nth(1).and_then(|rest| rest.split("```").next()).expect("it is there");
+    let folder = Path::new(PROGRAM).parent().expect("it is in one").display();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut bash = tokio::process::Command::new("bash");
+    bash.args(["-euc", script]).env("PATH", path).env("CLIENT_FAILOVER_SERVER", &app.url);
+    bash.env("CLIENT_FAILOVER_TENANT", "t").env("CLIENT_FAILOVER_NAMESPACE", "n");
+    let commands = bash.env("XDG_CONFIG_HOME", "/nonexistent").output();
+    let clients = async {
+        let mut roles = [("a", 1), ("b", 0)];
+        loop {
+            for (session, role) in &mut roles {
+                *role = app.beat_acting_as("pump", session, 100.0, i64::from(*role == 1)).await;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let run = tokio::select! {
+        run = commands => run.expect("bash is there"),
+        () = clients => unreachable!("they go on for ever"),
+    };
+    let output = String::from_utf8(run.stdout).expect("UTF-8");
+    assert!(run.status.success(), "{output}{}", String::from_utf8_lossy(&run.stderr));
+    for said in ["a yields to b", "b took over from a", "session a is excluded until", "nothing is wished of session a"]
+    {
+        assert!(output.contains(said), "{said} in {output}");
+    }
+}
+
 #[test]
 fn the_profile_of_the_command_lines_page_is_one() {
     let profile =
