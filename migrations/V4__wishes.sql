@@ -68,23 +68,24 @@ COMMENT ON COLUMN session_wishes.wished_until IS
     'Until when; null until it is withdrawn. Who decides next after that takes the row away, or '
     'the sweep does.';
 
--- Each wish that is set or ends is an event.
+-- Each wish that is set or ends is an event. One step a statement: a cluster takes no more.
+ALTER TABLE configuration_changes ADD COLUMN wish text;
+ALTER TABLE configuration_changes ADD COLUMN when_silent text;
+ALTER TABLE configuration_changes ADD COLUMN wished_until timestamptz;
+ALTER TABLE configuration_changes ADD COLUMN wish_ended text;
+ALTER TABLE configuration_changes DROP CONSTRAINT configuration_changes_kind_is_known;
 ALTER TABLE configuration_changes
-    ADD COLUMN wish text,
-    ADD COLUMN when_silent text,
-    ADD COLUMN wished_until timestamptz,
-    ADD COLUMN wish_ended text,
-    DROP CONSTRAINT configuration_changes_kind_is_known,
-    DROP CONSTRAINT configuration_changes_name_a_session_where_one_changed,
-    ADD CONSTRAINT configuration_changes_kind_is_known CHECK (kind IN (
-        'group_created', 'group_changed', 'group_deleted', 'session_registered',
-        'session_deleted', 'wish_set', 'wish_ended')) NOT VALID,
+    DROP CONSTRAINT configuration_changes_name_a_session_where_one_changed;
+ALTER TABLE configuration_changes ADD CONSTRAINT configuration_changes_kind_is_known CHECK (
+    kind IN ('group_created', 'group_changed', 'group_deleted', 'session_registered',
+        'session_deleted', 'wish_set', 'wish_ended')) NOT VALID;
+ALTER TABLE configuration_changes
     ADD CONSTRAINT configuration_changes_name_a_session_where_one_changed CHECK (
         (session_id IS NOT NULL) = (kind NOT IN ('group_created', 'group_changed', 'group_deleted'))
-    ) NOT VALID,
-    ADD CONSTRAINT configuration_changes_of_a_wish_name_it CHECK (
-        (wish IS NOT NULL) = (kind IN ('wish_set', 'wish_ended'))
-        AND (wish_ended IS NOT NULL) = (kind = 'wish_ended')) NOT VALID;
+    ) NOT VALID;
+ALTER TABLE configuration_changes ADD CONSTRAINT configuration_changes_of_a_wish_name_it CHECK (
+    (wish IS NOT NULL) = (kind IN ('wish_set', 'wish_ended'))
+    AND (wish_ended IS NOT NULL) = (kind = 'wish_ended')) NOT VALID;
 
 COMMENT ON COLUMN configuration_changes.wish IS
     'What is wished of the session, or was: as in session_wishes; null where no wish changed.';
@@ -93,12 +94,11 @@ COMMENT ON COLUMN configuration_changes.wished_until IS 'As in session_wishes.';
 COMMENT ON COLUMN configuration_changes.wish_ended IS
     'How the wish ended: done, expired, withdrawn, replaced; null where none did.';
 
-ALTER TABLE audit_log
-    DROP CONSTRAINT audit_log_action_is_known,
-    ADD CONSTRAINT audit_log_action_is_known CHECK (action IN (
-        'group_created', 'group_changed', 'group_deleted', 'group_deleted_by_force',
-        'live_session_deleted', 'key_created', 'key_revoked', 'history_noted', 'request_refused',
-        'wish_set', 'wish_ended', 'silent_session_deleted')) NOT VALID;
+ALTER TABLE audit_log DROP CONSTRAINT audit_log_action_is_known;
+ALTER TABLE audit_log ADD CONSTRAINT audit_log_action_is_known CHECK (action IN (
+    'group_created', 'group_changed', 'group_deleted', 'group_deleted_by_force',
+    'live_session_deleted', 'key_created', 'key_revoked', 'history_noted', 'request_refused',
+    'wish_set', 'wish_ended', 'silent_session_deleted')) NOT VALID;
 
 CREATE OR REPLACE VIEW session_status AS
 SELECT

@@ -34,6 +34,7 @@ pub use outcome::{Creation, Removal, Replacement};
 use refusals::{OnTheirWay, Refusals};
 use room::Room;
 pub use wanted::{Deletion, ListRange, Speaker, WantedGroup, WantedSession};
+use wishes::wisher_of;
 
 mod caller;
 pub mod census;
@@ -279,6 +280,7 @@ impl Failover {
                     let keys = [path.key().0];
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    stored.wisher = Some(wisher_of(caller));
                     let sessions = 0..stored.group.sessions.len();
                     let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
                     if live > 0 && deletion == Deletion::OnlyIdle {
@@ -465,6 +467,7 @@ impl Failover {
                     let keys = [path.key().0];
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    stored.wisher = Some(wisher_of(caller));
                     let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
                     let registrant = stored.registrant(i, &caller.identity);
                     if is_bound {

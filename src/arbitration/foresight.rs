@@ -1,5 +1,7 @@
 //! What would come of a change: the decisions of the next heartbeats, played on a copy.
 
+use std::cmp::Reverse;
+
 use super::heartbeat;
 use super::state::{Beat, Group, Moment, Reason, Report, Rules, Transition};
 use super::values::{ClientInstant, Instant, Role};
@@ -31,6 +33,9 @@ pub enum Clients {
 
 /// For how many timeouts is looked ahead.
 const TIMEOUTS: i64 = 4;
+/// Of so many sessions, those of account and the healthiest, the heartbeats are played: the others
+/// of a large group would not come to be Primary.
+const MOST_PLAYED: usize = 64;
 /// How soon an attentive client sends what it sends at once.
 const AT_ONCE_US: i64 = 1_000;
 
@@ -40,9 +45,15 @@ pub fn foresee(group: &Group, at: Moment<'_>, rules: &Rules, clients: Clients) -
     let mut group = group.clone();
     let half_us = (group.timeout.micros() / 2).max(1);
     let first_us = |beat: Beat| beat.received_at.0.saturating_add(half_us).max(at.now.0.saturating_add(1));
-    let live = (0..group.sessions.len()).filter(|s| group.is_live(*s, at));
-    let mut next: Vec<(i64, usize)> =
-        live.filter_map(|s| group.sessions[s].beat.map(|beat| (first_us(beat), s))).collect();
+    let mut live: Vec<usize> = (0..group.sessions.len()).filter(|s| group.is_live(*s, at)).collect();
+    live.sort_by_key(|s| {
+        let session = &group.sessions[*s];
+        let is_of_account = session.role != Role::Secondary || session.wish.is_some();
+        Reverse((is_of_account, session.beat.map(|beat| beat.health), Reverse(*s)))
+    });
+    live.truncate(MOST_PLAYED);
+    let next = live.iter().filter_map(|s| group.sessions[*s].beat.map(|beat| (first_us(beat), *s)));
+    let mut next: Vec<(i64, usize)> = next.collect();
     let end = at.now.0.saturating_add(group.timeout.micros().saturating_mul(TIMEOUTS));
     let mut foreseen = Vec::new();
     let mut trace: Vec<Transition> = Vec::new();

@@ -102,6 +102,10 @@ pub fn wish(
     trace: &mut Vec<Transition>,
 ) -> Result<(), Unwishable> {
     super::lapse(group, at, trace);
+    if wished.is_over(at) {
+        // It is nothing any more, and takes no other's place.
+        return Ok(());
+    }
     match wished.wish {
         Wish::SwitchTo => can_switch_to(group, s, at)?,
         Wish::SwitchAway => can_switch_away(group, s, at)?,
@@ -116,7 +120,7 @@ pub fn wish(
     }
     match (wished.wish, group.wish_of(s)) {
         // It is already, and more: for longer.
-        (Wish::SwitchTo, Some(Wish::Forced(_))) => return Ok(()),
+        (Wish::SwitchTo, Some(Wish::Forced(_))) | (Wish::SwitchAway, Some(Wish::Excluded)) => return Ok(()),
         (Wish::SwitchTo, _) if group.sessions[s].role == Role::Primary => group.sessions[s].wish = None,
         _ => group.sessions[s].wish = Some(wished),
     }

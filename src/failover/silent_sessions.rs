@@ -18,6 +18,11 @@ use crate::store::{LostCommit, Store, StoreError};
 /// How many sessions one look passes over, and the pause after it: nobody waits for this.
 const PAGE: i64 = 500;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How many sessions of a group go in one transaction.
+const AT_ONCE: usize = 16;
+/// How much of the time that they are kept passes between two walks, within bounds.
+const WALKS: u32 = 100;
+const MOST_SELDOM: Duration = Duration::from_secs(3_600);
 
 /// Whom the audit trail names.
 const IDENTITY: &str = "service";
@@ -27,7 +32,8 @@ const IDENTITY: &str = "service";
 pub async fn remove(failover: Failover, direct: Store) {
     let Some(retention) = failover.options.session_retention else { return std::future::pending().await };
     let store = direct.background();
-    let interval = failover.options.events.prune_interval;
+    let shortest = failover.options.events.prune_interval;
+    let interval = (retention / WALKS).clamp(shortest, MOST_SELDOM.max(shortest));
     loop {
         tokio::time::sleep(interval.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         match walk(&store, retention).await {
@@ -54,7 +60,13 @@ async fn walk(store: &Store, retention: Duration) -> Result<usize, StoreError> {
             of_groups.entry(key).or_default().push(id);
         }
         for (key, ids) in &of_groups {
-            removed += remove_from(store, *key, ids, retention).await?;
+            for ids in ids.chunks(AT_ONCE) {
+                match remove_from(store, *key, ids, retention).await {
+                    Ok(sessions) => removed += sessions,
+                    // Others are not the worse for it.
+                    Err(error) => tracing::debug!(%error, group = %key, "silent sessions of a group are left"),
+                }
+            }
         }
         let Some(last) = last else { return Ok(removed) };
         after = last;
@@ -71,10 +83,14 @@ async fn remove_from(store: &Store, key: Uuid, ids: &[String], retention: Durati
                 // A group with bad rows is left to the heartbeats, which say so.
                 let Some(Ok(mut stored)) = loaded.pop().flatten() else { return Ok((0, Vec::new())) };
                 let at = clock.moment();
+                // With a session goes what an operator wishes of it, which may be for longer.
                 let is_silent = |stored: &StoredGroup, s: usize| {
                     let since = stored.group.sessions[s].beat.map(|beat| beat.received_at);
-                    !stored.group.is_live(s, at) && since.is_none_or(|since| is_over(since, retention, at.now))
+                    let is_heard = since.is_some_and(|since| !is_over(since, retention, at.now));
+                    !is_heard && !stored.group.is_live(s, at) && stored.group.wish_of(s).is_none()
                 };
+                // One may have registered anew since it was looked at.
+                let ids = groups::find_registered_before(connection, key, ids, retention).await?;
                 let places: Vec<usize> = ids.iter().filter_map(|id| stored.find_session(id)).collect();
                 let places: Vec<usize> = places.into_iter().filter(|s| is_silent(&stored, *s)).collect();
                 if places.is_empty() {

@@ -9,13 +9,13 @@ use super::history::HistoryRange;
 use super::log::{self, changes_of, log_changes, log_deed};
 use super::{Caller, Failover, FailoverError, no_such_group, no_such_session, one_group};
 use crate::arbitration::{
-    self, Clients, Foreseen, Instant, Reason, Role, Unwishable, Wish, Wished, foresee, without_primary_us,
+    self, Clients, Foreseen, Instant, Reason, Role, Rules, Unwishable, Wish, Wished, foresee, without_primary_us,
 };
 use crate::ids::{GroupPath, SessionId};
-use crate::store::LostCommit;
 use crate::store::clock::Clock;
 use crate::store::events::{Event, Happening};
 use crate::store::state::{self, Actor, StoredGroup, Wisher};
+use crate::store::{LostCommit, StoreError};
 
 /// How long a wish is to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub struct SwitchedOver {
 }
 
 /// How often it is looked whether a switch-over has come about.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What is foreseen.
 #[derive(Clone, Debug)]
@@ -138,6 +138,23 @@ impl Failover {
         self.change_wishes(caller, path, mode, LostCommit::Repeat, &change).await
     }
 
+    /// Takes back that a session is forced. What else is wished of it stays.
+    pub async fn withdraw_force(
+        &self,
+        caller: &Caller,
+        path: &GroupPath,
+        session: &SessionId,
+    ) -> Result<Outlook, FailoverError> {
+        let change = |stored: &mut StoredGroup, clock: &Clock| {
+            let s = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
+            if matches!(stored.group.wish_of(s), Some(Wish::Forced(_))) {
+                arbitration::withdraw(&mut stored.group, s, clock.moment(), &mut stored.trace);
+            }
+            Ok(None)
+        };
+        self.change_wishes(caller, path, Mode::Done, LostCommit::Repeat, &change).await
+    }
+
     /// Has another session be Primary, once. Given up where that has not come about in time.
     pub async fn switch_over(
         &self,
@@ -174,14 +191,31 @@ impl Failover {
         outlook: &Outlook,
         limit: Duration,
     ) -> Result<Option<SwitchedOver>, FailoverError> {
-        let until = tokio::time::Instant::now() + limit;
+        if outlook.session == outlook.primary
+            && outlook.wished.is_none_or(|wished| wished.wish.puts_first())
+            && let Some(session) = outlook.session.clone()
+        {
+            return Ok(Some(SwitchedOver { session, took_ms: 0, without_primary_ms: 0 }));
+        }
+        // It is given up then, and what comes later is not its doing.
+        let ends_in = outlook.wished.and_then(|wished| wished.until).map(|until| {
+            let left_us = until.0.saturating_sub(outlook.now.timestamp_micros());
+            Duration::from_micros(u64::try_from(left_us).unwrap_or(0)) + LOOK
+        });
+        let until = tokio::time::Instant::now() + ends_in.map_or(limit, |ends_in| ends_in.min(limit));
         loop {
             let range = HistoryRange { since: Some(outlook.now), until: None, skip: 0, count: 50 };
-            let changes = self.list_transitions(path, range).await?;
-            if let Some(done) = switched_over(outlook, &changes) {
-                return Ok(Some(done));
+            match self.list_transitions(path, range).await {
+                Ok(changes) => {
+                    if let Some(done) = switched_over(outlook, &changes) {
+                        return Ok(Some(done));
+                    }
+                }
+                // What was asked for is wished, whatever can be read meanwhile: nobody is to ask
+                // for it again.
+                Err(error) => tracing::debug!(%error, "a switch-over that is waited for cannot be looked at"),
             }
-            if outlook.wished.is_none() || tokio::time::Instant::now() >= until {
+            if tokio::time::Instant::now() >= until {
                 return Ok(None);
             }
             tokio::time::sleep(LOOK).await;
@@ -196,6 +230,7 @@ impl Failover {
         mode: Mode,
     ) -> Result<Outlook, FailoverError> {
         let change = |stored: &mut StoredGroup, clock: &Clock| {
+            arbitration::lapse(&mut stored.group, clock.moment(), &mut stored.trace);
             for s in 0..stored.group.sessions.len() {
                 if stored.group.wish_of(s).is_some_and(Wish::is_once) {
                     arbitration::withdraw(&mut stored.group, s, clock.moment(), &mut stored.trace);
@@ -216,7 +251,7 @@ impl Failover {
         lost: LostCommit,
         change: &(dyn Fn(&mut StoredGroup, &Clock) -> Result<Option<usize>, FailoverError> + Sync),
     ) -> Result<Outlook, FailoverError> {
-        let (changes, outlook, session) = self
+        let (stored, clock, s, changes) = self
             .store
             .serializable("change_wishes", lost, |connection, _| {
                 Box::pin(async move {
@@ -225,28 +260,35 @@ impl Failover {
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
                     let s = change(&mut stored, &clock)?;
-                    let outlook = self.outlook(&stored, s, &clock);
-                    let session = s.map(|s| stored.session_ids[s].clone());
                     if mode == Mode::DryRun {
-                        return Ok((Vec::new(), outlook, session));
+                        return Ok((stored, clock, s, Vec::new()));
                     }
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    Ok((changes_of(&path.label(), &stored[0]), outlook, session))
+                    let changes = changes_of(&path.label(), &stored[0]);
+                    let [stored] = stored;
+                    Ok((stored, clock, s, changes))
                 })
             })
             .await?;
-        if mode == Mode::Done {
-            log_changes(&changes);
-            let session = session.and_then(|session| SessionId::parse(&session).ok());
+        log_changes(&changes);
+        if mode == Mode::Done && stored.has_other_wishes() {
+            let session = s.and_then(|s| SessionId::parse(stored.session_ids[s].as_str()).ok());
             log_deed(Some(log::WISH_CHANGED), caller, &path.label(), session.as_ref());
         }
-        Ok(outlook)
+        // Not while the database waits, nor where others wait for this thread: a group may be
+        // large.
+        let rules = self.options.rules;
+        let played = tokio::task::spawn_blocking(move || Outlook::of(&stored, s, &clock, &rules));
+        played.await.map_err(|error| StoreError::Inconsistent(error.to_string()).into())
     }
+}
 
-    fn outlook(&self, stored: &StoredGroup, s: Option<usize>, clock: &Clock) -> Outlook {
+impl Outlook {
+    /// What comes of what is decided on a group.
+    fn of(stored: &StoredGroup, s: Option<usize>, clock: &Clock, rules: &Rules) -> Outlook {
         let foresight = |clients: Clients| {
-            let foreseen = foresee(&stored.group, clock.moment(), &self.options.rules, clients);
+            let foreseen = foresee(&stored.group, clock.moment(), rules, clients);
             let change = |change: &Foreseen| ForeseenChange {
                 after_ms: change.after_us / 1_000,
                 session: stored.session_ids[change.session].clone(),
@@ -270,13 +312,19 @@ impl Failover {
     }
 }
 
-/// The first grant among changes of roles, the latest of which come first.
+/// The first grant that is what was asked for, among changes of roles, the latest of which come
+/// first.
 fn switched_over(outlook: &Outlook, changes: &[Event]) -> Option<SwitchedOver> {
     let of_role = |event: &Event| match &event.what {
         Happening::RoleChanged(change) => Some((change.from, change.to)),
         _ => None,
     };
-    let granted = changes.iter().rev().find(|event| of_role(event).is_some_and(|(_, to)| to == Role::Primary))?;
+    let is_asked_for = |event: &Event| match outlook.wished.map(|wished| wished.wish) {
+        Some(Wish::SwitchAway) => event.session != outlook.primary,
+        _ => event.session == outlook.session,
+    };
+    let is_grant = |event: &Event| of_role(event).is_some_and(|(_, to)| to == Role::Primary);
+    let granted = changes.iter().rev().find(|event| is_grant(event) && is_asked_for(event))?;
     let yielded = changes.iter().rev().find(|event| of_role(event).is_some_and(|(from, _)| from == Role::Primary));
     let since = yielded.map_or(outlook.now, |event| event.recorded_at).min(granted.recorded_at);
     Some(SwitchedOver {
@@ -298,7 +346,8 @@ fn set(stored: &mut StoredGroup, s: usize, wish: Wish, lasts: Lasts, clock: &Clo
     arbitration::wish(&mut stored.group, s, Wished { wish, until }, clock.moment(), &mut stored.trace)
 }
 
-fn wisher_of(caller: &Caller) -> Wisher {
+/// Who is named for what a request does to wishes.
+pub(super) fn wisher_of(caller: &Caller) -> Wisher {
     Wisher {
         identity: caller.identity.to_string(),
         operation_id: caller.operation_id.to_string(),

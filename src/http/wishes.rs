@@ -132,7 +132,7 @@ pub async fn override_role(
         let wish = Wish::Forced(WhenSilent::Hold);
         failover.wish(&caller, &path, &session, wish, lasts, Mode::Done).await?
     } else {
-        failover.withdraw_wish(&caller, &path, &session, Mode::Done).await?
+        failover.withdraw_force(&caller, &path, &session).await?
     };
     let until = outlook.wished.and_then(|wished| wished.until).and_then(time_of);
     Ok(HttpResponse::Ok().json(RoleOverride {

@@ -340,28 +340,35 @@ pub async fn find_silent_sessions(
     after_id: &str,
     page_size: i64,
 ) -> Result<SessionPage, WorkError> {
-    // A page of sessions first: each heartbeat is then looked up by its key, whatever the planner
-    // thinks of the tables.
+    // Joined before the page is cut: on a cluster both are in one place, and only so.
     const FIND: &str = "
-        WITH page AS MATERIALIZED (
-            SELECT group_key, session_id, registered_at FROM sessions
-            WHERE (group_key, session_id) > ($1, $2) ORDER BY group_key, session_id LIMIT $3
-        )
-        SELECT p.group_key, p.session_id,
-            greatest(h.received_at, p.registered_at) < statement_timestamp() - make_interval(secs => $4)
-                AND NOT EXISTS (
-                    SELECT FROM service_outages o
-                    WHERE o.recovered_at > statement_timestamp() - interval '1 day'
-                        AND o.recovered_at - o.began_at > interval '10 minutes') AS is_silent
-        FROM page p
-        LEFT JOIN heartbeats h ON h.group_key = p.group_key AND h.session_id = p.session_id
-        ORDER BY p.group_key, p.session_id";
+        SELECT s.group_key, s.session_id,
+            greatest(h.received_at, s.registered_at) < clock_timestamp() - make_interval(secs => $4) AS is_silent
+        FROM sessions s
+        LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+        WHERE (s.group_key, s.session_id) > ($1, $2) ORDER BY s.group_key, s.session_id LIMIT $3";
+    const WAS_AWAY: &str = "SELECT EXISTS (
+        SELECT FROM service_outages
+        WHERE recovered_at > clock_timestamp() - interval '1 day' AND recovered_at - began_at > interval '10 minutes')";
+    let was_away: bool = sqlx::query_scalar(WAS_AWAY).fetch_one(&mut *connection).await?;
     let query = sqlx::query_as(FIND).bind(after_key).bind(after_id).bind(page_size).bind(silence.as_secs_f64());
     let page: Vec<(Uuid, String, bool)> = query.fetch_all(connection).await?;
     let is_full = i64::try_from(page.len()).is_ok_and(|count| count == page_size);
     let last = page.last().filter(|_| is_full).map(|(key, id, _)| (*key, id.clone()));
-    let silent = page.into_iter().filter(|(.., is_silent)| *is_silent).map(|(key, id, _)| (key, id)).collect();
-    Ok(SessionPage { silent, last })
+    let silent = page.into_iter().filter(|(.., is_silent)| *is_silent && !was_away);
+    Ok(SessionPage { silent: silent.map(|(key, id, _)| (key, id)).collect(), last })
+}
+
+/// Those of a group's sessions that registered so long ago.
+pub async fn find_registered_before(
+    connection: &mut ReadConnection,
+    key: Uuid,
+    ids: &[String],
+    silence: Duration,
+) -> Result<Vec<String>, WorkError> {
+    const FIND: &str = "SELECT session_id FROM sessions WHERE group_key = $1 AND session_id = ANY ($2)
+        AND registered_at < statement_timestamp() - make_interval(secs => $3)";
+    Ok(sqlx::query_scalar(FIND).bind(key).bind(ids).bind(silence.as_secs_f64()).fetch_all(connection).await?)
 }
 
 /// A role of which a group has at most one holder, for the sweep to look through.

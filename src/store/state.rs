@@ -141,6 +141,11 @@ impl StoredGroup {
         self.group.sessions[s].wish
     }
 
+    /// Whether what is wished of its sessions is something else than what was found.
+    pub fn has_other_wishes(&self) -> bool {
+        (0..self.found.wishes.len()).any(|s| self.found.wishes[s] != self.wish(s))
+    }
+
     /// What its row has to say. Of a group that was read in part all are read of whom something is
     /// wished.
     fn has_wishes(&self) -> bool {

@@ -255,8 +255,11 @@ async fn what_is_not_understood_is_refused() {
     app.post("/g/clientsessions/x/wish", json!({"Wish": "Forced"})).await.expect_error(404);
     app.delete("/g/clientsessions/x/wish").await.expect_error(404);
     app.delete("/h/switchover").await.expect_error(404);
-    // Over before it began: it changes nothing.
+    // Over before it began: it changes nothing, and takes no other's place.
+    wish(&app, "b", json!({"Wish": "Excluded"})).await;
     wish(&app, "b", json!({"Wish": "Forced", "Until": "2020-01-01T00:00:00Z"})).await;
+    assert_eq!(shown(&app, "b").await["Wish"], "Excluded");
+    app.delete("/g/clientsessions/b/wish").await.expect_accepted();
     assert_eq!(app.beat("g", "b", 90.0).await, SECONDARY);
     assert_eq!(app.send(Method::PUT, "/g/switchover", Some(json!({}))).await.status, 405);
 }
@@ -344,6 +347,7 @@ async fn a_switch_over_can_be_waited_for_and_says_for_how_long_nobody_was_primar
         (0..MINUTE / 2).contains(&without) && without <= outcome["TookMs"].as_i64().expect("a number"),
         "{outcome}"
     );
-    assert_eq!(app.post("/g/switchover?wait=60", json!({"To": "b"})).await.expect_accepted()["Wish"], Value::Null);
+    let again = app.post("/g/switchover?wait=60", json!({"To": "b"})).await.expect_ok();
+    assert_eq!(again["Outcome"], json!({"Primary": "b", "TookMs": 0, "WithoutPrimaryMs": 0}), "it is already");
     assert!(app.post("/g/switchover?wait=121", json!({})).await.expect_error(400).contains("wait"));
 }

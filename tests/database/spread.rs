@@ -40,7 +40,7 @@ fn statements_of_the_cluster() -> String {
 
 /// Statements on rows of groups that name no key, each with the reason why they may go to every
 /// node. None is part of a decision.
-const OF_ALL_NODES: [(&str, &str); 10] = [
+const OF_ALL_NODES: [(&str, &str); 12] = [
     ("SELECT virtualtransaction FROM pg_locks", "who writes events holds a lock at the coordinator; no row is read"),
     ("WITH moment AS MATERIALIZED (SELECT m.*, ARRAY[m.present_timeline", "groups that are shown, with the moment"),
     ("WITH page AS MATERIALIZED", "the sweep looks for roles whose lease is over, and decides on each by its key"),
@@ -48,6 +48,11 @@ const OF_ALL_NODES: [(&str, &str); 10] = [
         "SELECT group_key FROM groups WHERE group_key > $1",
         "a walk along all groups, of the census or once the clock was set back",
     ),
+    (
+        "SELECT DISTINCT group_key FROM session_wishes",
+        "the sweep looks for wishes that are over, and ends each by its key",
+    ),
+    ("SELECT s.group_key, s.session_id, greatest(", "a walk along all sessions, for those that are silent for long"),
     ("SELECT g.group_key, g.tenant_id", "the census counts a page of all groups"),
     ("SELECT group_key FROM role_transitions WHERE recorded_at", "the census asks which groups flap"),
     ("SELECT * FROM ( (SELECT transition_id AS id", "events of all groups are read in order"),

@@ -213,3 +213,19 @@ fn who_acts_while_it_is_in_doubt_is_believed_and_yields_after() {
     assert_eq!(table.hears(0, says(90).sent_at(11).acting_as(Primary), 11).role, Primary);
     assert_eq!(table.hears(0, says(90).sent_at(80).acting_as(Primary), 80).role, Secondary);
 }
+
+#[test]
+fn to_switch_away_from_one_that_is_excluded_ends_no_exclusion() {
+    let mut table = group(60).primary(90, 60).secondary(50, 60);
+    table.wishes(0, Excluded, 1).expect("it can be wished");
+    table.wishes_until(0, SwitchAway, Some(120), 2).expect("another is live");
+    assert_eq!(table.wish_list(), [Some(Excluded), None]);
+}
+
+#[test]
+fn a_wish_that_is_over_already_takes_no_other_s_place() {
+    let mut table = group(60).primary(90, 60).secondary(50, 60);
+    table.wishes(0, FORCED, 1).expect("it can be wished");
+    table.wishes_until(1, FORCED, Some(5), 10).expect("nothing speaks against it");
+    assert_eq!(table.wish_list(), [Some(FORCED), None]);
+}

@@ -134,7 +134,7 @@ pub async fn load_in_part(
             SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND role = 2
             UNION
             SELECT session_id, registered_at, role, registered_by FROM session_wishes JOIN sessions USING (group_key, session_id)
-            WHERE group_key = $1
+            WHERE group_key = $1 AND EXISTS (SELECT FROM groups WHERE group_key = $1 AND has_wishes)
         )
         SELECT k.place, (SELECT max(primary_sent_until) FROM heartbeats WHERE group_key = $1) AS sent_until, ",
         group_columns!(),
