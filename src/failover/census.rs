@@ -123,11 +123,11 @@ impl Census {
         let counted = &mut self.counted;
         counted.groups += 1;
         counted.groups_with_primary += i64::from(row.primary_health.is_some());
-        counted.groups_without_standby += i64::from(risks.contains(&Risk::NoStandby));
         counted.groups_without_live_session += i64::from(live == 0);
-        counted.groups_with_unhealthy_primary += i64::from(risks.contains(&Risk::PrimaryUnhealthy));
-        counted.groups_flapping += i64::from(risks.contains(&Risk::Flapping));
         for (count, risk) in [
+            (&mut counted.groups_without_standby, Risk::NoStandby),
+            (&mut counted.groups_with_unhealthy_primary, Risk::PrimaryUnhealthy),
+            (&mut counted.groups_flapping, Risk::Flapping),
             (&mut counted.groups_with_same_id_twice, Risk::SameIdTwice),
             (&mut counted.groups_with_data_standing_still, Risk::DataStandsStill),
             (&mut counted.groups_with_clock_ahead, Risk::ClockAhead),
