@@ -196,6 +196,7 @@ impl TokenIssuer {
             groups_claim: None,
             roles_claim: "roles".to_owned(),
             roles: [Grade::Viewer, Grade::Client, Grade::Admin].map(|role| (role.text().to_owned(), role)).into(),
+            page_client: None,
         }
     }
 }
