@@ -35,7 +35,13 @@ struct House {
 
 impl House {
     async fn new() -> House {
+        House::with(Mood::Good).await
+    }
+
+    /// Where the issuer is like that from the start.
+    async fn with(mood: Mood) -> House {
         let (issuer, door) = TokenIssuer::of_people().await;
+        issuer.set_mood(mood);
         let scopes = vec!["openid".to_owned(), "offline_access".to_owned()];
         let page_client = Some(PageClient { client_id: PAGE.to_owned(), scopes });
         let oidc = OidcOptions { page_client, ..issuer.options() };
@@ -367,6 +373,26 @@ async fn whoever_may_see_one_tenant_is_not_refused_again_with_each_token() {
     Answer::of(house.app.http.get(elsewhere).bearer_auth(token)).await.expect_error(403);
     eventually("it is noted", async || refused().await.contains(&"u".into())).await;
     assert_eq!(refused().await, ["*", "u"]);
+}
+
+#[needs("chromium", "chromedriver")]
+#[tokio::test]
+async fn a_door_that_cannot_lead_to_the_issuer_says_why_and_has_its_other_ways() {
+    let away = House::with(Mood::Failing).await;
+    let browser = Browser::start().await;
+    browser.go(&away.app.url).await;
+    browser.shows(".door", "The way to sign in with the issuer of tokens cannot be had now.").await;
+    browser.shows(".door", "Try again").await;
+    assert_eq!(browser.eval("document.activeElement.id").await, "secret");
+
+    // As over plain HTTP, anywhere but on the machine itself.
+    let without = json!({"source": "Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined })"});
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", without).await;
+    let house = House::new().await;
+    browser.go(&house.app.url).await;
+    browser.shows(".door", "open this page by https").await;
+    assert_eq!(browser.eval("document.querySelectorAll('.leave').length").await, 0);
+    assert_eq!(browser.eval("document.activeElement.id").await, "secret");
 }
 
 #[needs("chromium", "chromedriver")]

@@ -16,7 +16,7 @@ use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::keys::{self, is_safe_url};
@@ -161,7 +161,7 @@ impl SignIn {
     }
 
     /// Has a place at the issuer for somebody who asks from there, or says that there is none.
-    pub fn enter(&self, peer: Option<IpAddr>) -> Result<tokio::sync::SemaphorePermit<'_>, SignInError> {
+    pub fn enter(&self, peer: Option<IpAddr>) -> Result<SemaphorePermit<'_>, SignInError> {
         let who = peer.map(|peer| network(peer).to_string()).unwrap_or_default();
         let within = self.rates.take(&who, Instant::now());
         within

@@ -100,9 +100,9 @@ function putDoor(door) {
 }
 
 /**
- * Somebody is not known, or no longer. The machine may have slept, or the tab was in the background,
- * while the token was to be renewed: then that is done now. Not so for a token that never counted:
- * the next one would not, either.
+ * Somebody is not known, or no longer. The machine may have slept, or the tab was in the
+ * background, while the token was to be renewed: then that is done now. Not so for a token that
+ * never counted: the next one would not, either.
  *
  * @param {import('./types').Fault} refusal
  * @param {string | null} came what went wrong on the way back from the issuer of tokens
