@@ -10,7 +10,8 @@ use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
 use super::{
-    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, wishes,
+    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, sign_in, status,
+    whoami, wishes,
 };
 use crate::access::Permission;
 use crate::access::writes::Write;
@@ -21,7 +22,7 @@ const READ: Needs = Needs::Permission(Permission::Read);
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 39] = [
+pub static RESOURCES: [Resource; 41] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -413,6 +414,14 @@ pub static RESOURCES: [Resource; 39] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Root, "/whoami")],
+        counted_as: Route::Description,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getWhoami", Needs::Recognition, |asked| asked.of(whoami::tell))
+            .described(description::operation::whoami)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/metrics")],
         counted_as: Route::Metrics,
         is_of_some_groups: false,
@@ -443,6 +452,17 @@ pub static RESOURCES: [Resource; 39] = [
         counted_as: Route::Page,
         is_of_some_groups: false,
         operations: &[Operation::get("getPage", Needs::OwnHost, |asked| asked.of(page::index))],
+    },
+    Resource {
+        form: Form::Either,
+        // Before the files, as none of them has that name.
+        templates: &[Template(Root, "/page/sign-in")],
+        counted_as: Route::Page,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::get("getSignIn", Needs::OwnHost, |asked| asked.of(sign_in::offer)),
+            Operation::post("exchangeSignIn", Needs::OwnHost, |asked| asked.of(sign_in::exchange)),
+        ],
     },
     Resource {
         form: Form::Either,

@@ -2,4 +2,5 @@
 
 mod pictures;
 mod shows;
+mod sign_in;
 mod stale;

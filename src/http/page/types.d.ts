@@ -18,6 +18,9 @@ export type {
 
 /** What a request is sent with. */
 export interface RequestOptions {
+  method?: string;
+  /** Sent as JSON. */
+  body?: unknown;
   query?: Record<string, string | number | null | undefined>;
   headers?: Record<string, string>;
   signal?: AbortSignal;
@@ -32,6 +35,49 @@ export interface Answer<T> {
   tookMs: number;
   total: number;
 }
+
+/** Who is asking. */
+export interface Asking {
+  Name: string | null;
+  Kind: string;
+}
+
+/** Of credentials that an issuer gave: when they end, by the browser's clock, and what others are had for. */
+export interface Life {
+  from: number;
+  until: number | null;
+  refreshToken: string | null;
+}
+
+/** Where people sign in with the issuer of tokens, and as which client of it. */
+export interface SignInOffer {
+  Issuer: string;
+  /** Whether its answers say that they are its own. */
+  NamesIssuer: boolean;
+  ClientId: string;
+  Scope: string;
+  AuthorizationEndpoint: string;
+}
+
+/** What an issuer gave. */
+export interface Tokens {
+  AccessToken: string;
+  ExpiresInMs: number | null;
+  RefreshToken: string | null;
+}
+
+/** A sign-in that has begun: what the issuer's answer is believed by, and where it leads back to. */
+export interface SignInBegun {
+  state: string;
+  verifier: string;
+  redirectUri: string;
+  issuer: string;
+  namesIssuer: boolean;
+  hash: string;
+}
+
+/** What somebody comes back from the issuer with: what is exchanged for a token, or what went wrong. */
+export type SignInAnswer = { code: string; begun: SignInBegun } | { problem: string };
 
 /** What an address of the page shows. */
 export interface Route {
@@ -80,6 +126,8 @@ export interface Want {
   kind: 'want';
   turn: number;
   authorization: string | null;
+  /** What the same person asked with before. */
+  before: string | null;
   path: string;
   tenant?: string;
   namespace?: string;
