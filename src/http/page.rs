@@ -26,7 +26,7 @@ const IMAGE: &str = "image/svg+xml";
 /// What nobody can ask for by its name.
 const INDEX: &str = "";
 
-const FILES: [PageFile; 15] = [
+const FILES: [PageFile; 20] = [
     PageFile { name: INDEX, content_type: HTML, text: include_str!("page/index.html") },
     PageFile { name: "page.css", content_type: STYLE, text: include_str!("page/page.css") },
     PageFile { name: "icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
@@ -42,6 +42,11 @@ const FILES: [PageFile; 15] = [
     PageFile { name: "overview.js", content_type: SCRIPT, text: include_str!("page/overview.js") },
     PageFile { name: "group.js", content_type: SCRIPT, text: include_str!("page/group.js") },
     PageFile { name: "timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
+    PageFile { name: "rights.js", content_type: SCRIPT, text: include_str!("page/rights.js") },
+    PageFile { name: "actions.js", content_type: SCRIPT, text: include_str!("page/actions.js") },
+    PageFile { name: "dialog.js", content_type: SCRIPT, text: include_str!("page/dialog.js") },
+    PageFile { name: "outlook.js", content_type: SCRIPT, text: include_str!("page/outlook.js") },
+    PageFile { name: "curl.js", content_type: SCRIPT, text: include_str!("page/curl.js") },
 ];
 
 /// Whoever may register a session chooses names that operators look at. So nothing runs and nothing

@@ -3,6 +3,7 @@
 import { clock, pathOf, read, Refusal } from './api.js';
 import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
 import { conditionOf, flash, namespaceHash, nobody } from './overview.js';
+import { handsOnGroup } from './rights.js';
 import { makeTimeline, SPANS } from './timeline.js';
 import {
   actorWord,
@@ -19,7 +20,7 @@ import {
   time,
   whole,
   zone,
-  wishSentences,
+  wishSentence,
 } from './words.js';
 
 /** @typedef {import('./types').RoleChanged} RoleChanged */
@@ -85,6 +86,13 @@ export function group(route, context) {
   const condition = h('div', { class: 'condition' });
   const risks = h('ul', { class: 'risks', hidden: true });
   const facts = makeFacts();
+  const wishes = h('ul', { class: 'wishes', hidden: true });
+  /**
+   * What acts on it, for those who may.
+   *
+   * @type {import('./actions.js').GroupHands | null | undefined}
+   */
+  let hands;
 
   // The sessions.
   const columns = ['Session', 'Role', 'Health', 'Latest heartbeat', 'Lease'];
@@ -170,6 +178,7 @@ export function group(route, context) {
       name,
       description,
       risks,
+      wishes,
       facts.node,
     ),
     gone,
@@ -257,25 +266,57 @@ export function group(route, context) {
     setAttribute(name, 'hidden', !shown?.Name);
     setAttribute(description, 'hidden', !shown?.Description);
     if (shown === null) {
+      hands?.update(null, table, rowsOf(body));
       setAttribute(risks, 'hidden', true);
+      setAttribute(wishes, 'hidden', true);
       return;
     }
     setText(description.firstChild, shown.Description ?? '');
     setText(name.firstChild, shown.Name ?? '');
     const inDoubt = doubtWords(shown, clock.now());
-    const sentences = [
-      ...(inDoubt === null ? [] : [inDoubt]),
-      ...shown.Risks.map((risk) => riskWords(risk, shown)[1]),
-      ...wishSentences(shown, clock.now()),
-    ];
+    const sentences = [...(inDoubt === null ? [] : [inDoubt]), ...shown.Risks.map((risk) => riskWords(risk, shown)[1])];
     setAttribute(risks, 'hidden', sentences.length === 0);
     if (risks.textContent !== sentences.join(''))
       risks.replaceChildren(...sentences.map((sentence) => h('li', {}, sentence)));
     facts.update(shown);
     reconcile(body, shown.Sessions, (session) => session.SessionId, makeSession);
     for (const row of rowsOf(body).values()) row.read(shown, stateAt);
+    hands?.update(shown, table, rowsOf(body));
+    showWishes(shown);
     setAttribute(table, 'hidden', shown.Sessions.length === 0);
     setAttribute(noSessions, 'hidden', shown.Sessions.length !== 0);
+  }
+
+  /** @param {import('./types').GroupStatus} shown */
+  function showWishes(shown) {
+    const wished = shown.Sessions.filter((session) => session.Wish !== null);
+    reconcile(
+      wishes,
+      wished,
+      (session) => `${session.SessionId} ${hands ? 'to be withdrawn' : ''}`,
+      ({ SessionId: id }) => {
+        const words = h('span', {});
+        return {
+          node: h('li', {}, words, hands && [' ', hands.withdrawal(id)]),
+          update: (session) => setText(words, wishSentence(session, clock.now())),
+        };
+      },
+    );
+    setAttribute(wishes, 'hidden', wished.length === 0);
+  }
+
+  /** Finds out whether there is something to act with: once, and again where that failed. */
+  async function reach() {
+    if (hands !== undefined) return;
+    hands = null;
+    try {
+      hands = await handsOnGroup({ tenant, namespace, group: id });
+    } catch {
+      // Asked again with the next read.
+      hands = undefined;
+    }
+    hands?.attach(node, facts.node, () => context.refresh());
+    if (hands) showState();
   }
 
   /** Whether there is no such group, and none is known to have been. */
@@ -365,6 +406,7 @@ export function group(route, context) {
       const isNew = changesWanted;
       if (isNew) await readChanges(signal);
       showState();
+      void reach();
       if (isNew) showChanges();
       else showTimeline();
       tick();

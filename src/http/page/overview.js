@@ -3,6 +3,7 @@
 
 import { clock, pathOf, read } from './api.js';
 import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
+import { handsOnNamespace } from './rights.js';
 import {
   age,
   count,
@@ -87,6 +88,19 @@ export function overview(route, context) {
   const place = isEverywhere
     ? h('h1', { tabindex: -1 }, 'All tenants')
     : h('h1', { tabindex: -1 }, foreign(tenant), h('span', { class: 'slash' }, ' / '), foreign(namespace));
+  /** Where the button that creates a group is put, for those who may. */
+  const creates = h('span', {});
+  let areHandsAsked = isEverywhere;
+  const reach = () => {
+    if (areHandsAsked || tenant === undefined) return;
+    areHandsAsked = true;
+    handsOnNamespace(tenant, namespace).then(
+      (button) => button && creates.replaceChildren(button),
+      () => {
+        areHandsAsked = false;
+      },
+    );
+  };
   const tiles = makeTiles();
   const news = h('p', { class: 'news', role: 'status', hidden: true });
 
@@ -162,7 +176,7 @@ export function overview(route, context) {
       { class: 'head' },
       !isEverywhere &&
         h('nav', { class: 'crumbs', 'aria-label': 'Where this is' }, h('a', { href: '#/' }, 'All tenants')),
-      place,
+      h('div', { class: 'row' }, place, creates),
       news,
       tiles.node,
     ),
@@ -248,6 +262,7 @@ export function overview(route, context) {
       const { Groups: groups } = (page = answer.body);
       if (groups.length > 0) clock.note(groups[0].Time, answer.at);
       show();
+      reach();
       // After what is looked at first; and again where the stream did not bring it.
       if (historyWanted || !isStreamed) {
         historyWanted = false;

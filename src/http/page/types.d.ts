@@ -1,13 +1,14 @@
 // What the page's scripts are checked against; nothing of this is shipped. What the service answers
 // and tells has the types that are made from the description of the API (see .ci/page).
 
-import type { GroupStatus, RoleChanged } from '#api';
+import type { GroupStatus, OutlookBody, RoleChanged } from '#api';
 
 export type {
   Counted,
   DatabaseHistory,
   DatabaseHistoryChanged,
   GroupStatus,
+  Foresight,
   Lifetime,
   NamespaceStatus,
   Risk,
@@ -18,6 +19,9 @@ export type {
 
 /** What a request is sent with. */
 export interface RequestOptions {
+  method?: string;
+  /** Sent as JSON. */
+  body?: unknown;
   query?: Record<string, string | number | null | undefined>;
   headers?: Record<string, string>;
   signal?: AbortSignal;
@@ -162,4 +166,65 @@ export interface Bar {
   words(now: number): (string | Element)[];
   left: string;
   width: string;
+}
+
+/** Who is asking, and what they have been granted. */
+export interface Caller {
+  Name: string | null;
+  Kind: string;
+  Rights: { TenantId: string; NamespaceId: string; Groups?: string[] | null; Role: string }[];
+  ClientsCreateGroups?: boolean;
+}
+
+/** What is wished now, what would come of it, and what came of a switch-over that was waited for. */
+export type Outlook = OutlookBody & {
+  Outcome?: { Primary: string; TookMs: number; WithoutPrimaryMs: number } | null;
+};
+
+/** What becomes of whom if a group is deleted. */
+export interface GroupOutlook {
+  Time: string;
+  Primary: string | null;
+  Sessions: number;
+  LiveSessions: number;
+}
+
+/** What a group is to be configured by. */
+export interface WantedConfiguration {
+  Name: string | null;
+  Description: string | null;
+  Milliseconds?: number;
+}
+
+/** A request that changes something. */
+export interface PlannedRequest {
+  method: 'POST' | 'PUT' | 'DELETE';
+  path: string;
+  query?: Record<string, string | number | null>;
+  body?: unknown;
+}
+
+/** Something that somebody may do, as a dialog offers it. */
+export interface Deed {
+  title: (string | Node)[];
+  intro?: (string | Node)[];
+  /** What the button that does it says. */
+  verb: string;
+  tone?: 'bad';
+  fields?: Node[];
+  /**
+   * The request for what is entered, and what is missing until it may be sent; or why there is none
+   * yet.
+   */
+  plan(): { request: PlannedRequest; missing?: string } | { problem: string };
+  /** Whether the service can say what would come of it. */
+  canForesee?: boolean;
+  /** What would come of it. */
+  foresee?(outlook: any): (Node | false)[];
+  /** What is said while it is done. */
+  meanwhile?: string;
+  /** What came of it. */
+  done(answer: any): (Node | false)[];
+  /** It was asked for, whatever came of it. */
+  after?(): void;
 }
