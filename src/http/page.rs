@@ -26,7 +26,7 @@ const IMAGE: &str = "image/svg+xml";
 /// What nobody can ask for by its name.
 const INDEX: &str = "";
 
-const FILES: [PageFile; 20] = [
+const FILES: [PageFile; 21] = [
     PageFile { name: INDEX, content_type: HTML, text: include_str!("page/index.html") },
     PageFile { name: "page.css", content_type: STYLE, text: include_str!("page/page.css") },
     PageFile { name: "icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
@@ -42,6 +42,7 @@ const FILES: [PageFile; 20] = [
     PageFile { name: "overview.js", content_type: SCRIPT, text: include_str!("page/overview.js") },
     PageFile { name: "group.js", content_type: SCRIPT, text: include_str!("page/group.js") },
     PageFile { name: "timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
+    PageFile { name: "deeds.js", content_type: SCRIPT, text: include_str!("page/deeds.js") },
     PageFile { name: "rights.js", content_type: SCRIPT, text: include_str!("page/rights.js") },
     PageFile { name: "actions.js", content_type: SCRIPT, text: include_str!("page/actions.js") },
     PageFile { name: "dialog.js", content_type: SCRIPT, text: include_str!("page/dialog.js") },

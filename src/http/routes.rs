@@ -21,7 +21,7 @@ const READ: Needs = Needs::Permission(Permission::Read);
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 39] = [
+pub static RESOURCES: [Resource; 40] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -243,6 +243,15 @@ pub static RESOURCES: [Resource; 39] = [
         operations: &[Operation::get("listTransitions", READ, |asked| asked.of(history::transitions))
             .answered(Length::Long)
             .described(description::events::transitions)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Namespace, "/groups/{groupid}/deeds")],
+        counted_as: Route::Transitions,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listDeeds", READ, |asked| asked.of(history::deeds))
+            .answered(Length::Long)
+            .described(description::events::deeds)],
     },
     Resource {
         form: Form::Either,

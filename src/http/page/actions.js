@@ -12,7 +12,7 @@ import { duration, parseTime, PRIMARY, time, zone } from './words.js';
 /** @typedef {import('./types').GroupStatus} GroupStatus */
 /** @typedef {import('./types').SessionStatus} SessionStatus */
 /** @typedef {import('./types').Caller} Caller */
-/** @typedef {import('./types').Deed} Deed */
+/** @typedef {import('./types').Offer} Offer */
 /** @typedef {import('./types').Outlook} Outlook */
 
 /** For how long an answer waits for a switch-over: for longer than it is tried, within what the service allows. */
@@ -89,7 +89,9 @@ export class GroupHands {
    */
   update(state, table, rows) {
     this.state = state;
+    const hadFocus = this.node.contains(document.activeElement);
     setAttribute(this.node, 'hidden', state === null);
+    if (state === null && hadFocus) this.view?.querySelector('h1')?.focus();
     const roles = JSON.stringify([
       state?.Milliseconds,
       state?.Sessions.map((session) => [session.SessionId, session.Role, session.Live, session.Wish]),
@@ -152,10 +154,10 @@ export class GroupHands {
     return node;
   }
 
-  /** @param {Deed} deed */
-  open(deed) {
+  /** @param {Offer} offer */
+  open(offer) {
     if (this.view === null) return;
-    new ActDialog({ after: () => this.asked(), ...deed }, this.who).open(this.view);
+    new ActDialog({ after: () => this.asked(), ...offer }, this.who).open(this.view);
   }
 
   /** @param {string | null} to */
@@ -227,7 +229,7 @@ export class GroupHands {
    * @param {string} session
    * @param {ReturnType<typeof termFields>} term
    * @param {Record<string, string>} wish
-   * @returns {ReturnType<Deed['plan']>}
+   * @returns {ReturnType<Offer['plan']>}
    */
   wishPlan(session, term, wish) {
     const lasts = term.read();
@@ -260,7 +262,10 @@ export class GroupHands {
       intro: ['Its registration is deleted, and what is wished of it. A client that comes back has to register again.'],
       verb: 'Delete session',
       tone: 'bad',
-      plan: () => ({ request: { method: 'DELETE', path: this.sessionPath(session) } }),
+      // Not as a goodbye of its client, which may yet act.
+      plan: () => ({
+        request: { method: 'DELETE', path: this.sessionPath(session), query: { by: 'operator' } },
+      }),
       foresee: outlookNodes,
       done: () => [h('p', {}, foreign(session), ' is deleted.')],
     });
@@ -326,7 +331,7 @@ export function createButton(tenant, namespace, patterns, who) {
  * @param {string} tenant
  * @param {string} namespace
  * @param {string[] | null} patterns
- * @returns {Deed}
+ * @returns {Offer}
  */
 function creation(tenant, namespace, patterns) {
   const id = h('input', {

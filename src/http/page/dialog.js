@@ -7,7 +7,7 @@ import { curlOf } from './curl.js';
 import { h, setAttribute, setText } from './dom.js';
 
 /** @typedef {import('./types').PlannedRequest} PlannedRequest */
-/** @typedef {import('./types').Deed} Deed */
+/** @typedef {import('./types').Offer} Offer */
 
 const DEBOUNCE_MS = 250;
 /** What is foreseen is given up after that; what is done is not. */
@@ -22,11 +22,11 @@ let current = null;
 
 export class ActDialog {
   /**
-   * @param {Deed} deed
+   * @param {Offer} offer
    * @param {import('./types').Caller} who
    */
-  constructor(deed, who) {
-    this.deed = deed;
+  constructor(offer, who) {
+    this.offer = offer;
     this.who = who;
     /** @type {'asking' | 'foreseen' | 'acting' | 'failed' | 'done'} */
     this.state = 'asking';
@@ -51,9 +51,10 @@ export class ActDialog {
         this.copied,
       ),
     );
-    this.confirm = h('button', { type: 'submit' }, deed.verb);
+    this.intro = h('p', { class: 'intro', hidden: !offer.intro }, offer.intro ?? []);
+    this.confirm = h('button', { type: 'submit' }, offer.verb);
     this.cancel = h('button', { type: 'button', class: 'cancel', onclick: () => this.node.close() }, 'Cancel');
-    this.fields = h('div', { class: 'fields', oninput: () => this.changed(DEBOUNCE_MS) }, deed.fields ?? []);
+    this.fields = h('div', { class: 'fields', oninput: () => this.changed(DEBOUNCE_MS) }, offer.fields ?? []);
     this.form = h(
       'form',
       {
@@ -63,8 +64,8 @@ export class ActDialog {
           this.act();
         },
       },
-      h('h2', { id: TITLE, tabindex: -1 }, deed.title),
-      h('p', { class: 'intro', hidden: !deed.intro }, deed.intro ?? []),
+      h('h2', { id: TITLE, tabindex: -1 }, offer.title),
+      this.intro,
       this.fields,
       this.outlook,
       this.problem,
@@ -74,7 +75,7 @@ export class ActDialog {
     /** @type {HTMLDialogElement} */
     this.node = h(
       'dialog',
-      { class: 'act', 'aria-labelledby': TITLE, 'data-tone': deed.tone, onclose: () => this.closed() },
+      { class: 'act', 'aria-labelledby': TITLE, 'data-tone': offer.tone, onclose: () => this.closed() },
       this.form,
     );
   }
@@ -88,6 +89,7 @@ export class ActDialog {
     current?.node.close();
     current = this;
     this.view = view;
+    this.place = document.activeElement?.closest('td, li, .hands');
     view.append(this.node);
     this.node.showModal();
     const first = this.fields.querySelector('input, select, textarea');
@@ -101,10 +103,12 @@ export class ActDialog {
     clearTimeout(this.timer);
     if (current === this) current = null;
     this.node.remove();
-    // The browser gives the focus back to what opened it, unless that is gone meanwhile.
-    const heading = this.view?.querySelector('h1');
+    // The browser gives the focus back to what opened it, unless that is gone meanwhile: then it
+    // goes to what is beside it.
     const active = document.activeElement;
-    if ((active === null || active === document.body) && heading instanceof HTMLElement) heading.focus();
+    if (active !== null && active !== document.body) return;
+    const beside = this.place?.isConnected ? this.place.querySelector('button') : null;
+    (beside ?? this.view?.querySelector('h1'))?.focus();
   }
 
   /** Something else is asked for, or of something else: what would come of it is asked anew. */
@@ -113,7 +117,7 @@ export class ActDialog {
     this.foreseeing?.abort();
     clearTimeout(this.timer);
     this.setState('asking');
-    const plan = this.deed.plan();
+    const plan = this.offer.plan();
     setText(this.command, 'problem' in plan ? '' : curlOf(plan.request, this.who.Kind));
     setAttribute(this.request, 'hidden', 'problem' in plan);
     if ('problem' in plan) {
@@ -134,10 +138,10 @@ export class ActDialog {
     this.foreseeing = abort;
     const limit = setTimeout(() => abort.abort(), FORESEE_LIMIT_MS);
     try {
-      const outlook = this.deed.canForesee === false ? null : await ask(planned, abort.signal);
+      const outlook = this.offer.canForesee === false ? null : await ask(planned, abort.signal);
       if (this.foreseeing !== abort) return;
       setText(this.problem, '');
-      this.say(this.deed.foresee?.(outlook) ?? []);
+      this.say(this.offer.foresee?.(outlook) ?? []);
       if (missing === undefined) this.setState('foreseen');
     } catch (error) {
       if (this.foreseeing !== abort) return;
@@ -149,7 +153,7 @@ export class ActDialog {
   }
 
   async act() {
-    const plan = this.deed.plan();
+    const plan = this.offer.plan();
     const missing = 'problem' in plan ? plan.problem : plan.missing;
     if (missing !== undefined || 'problem' in plan) {
       setText(this.problem, missing ?? '');
@@ -159,13 +163,13 @@ export class ActDialog {
     this.setState('acting');
     // What has been asked for is done, whether or not this stays open.
     setText(this.cancel, 'Close');
-    this.say([h('p', {}, this.deed.meanwhile ?? 'The service is asked…')]);
+    this.say([h('p', {}, this.offer.meanwhile ?? 'The service is asked…')]);
     try {
       const response = await request(plan.request.path, plan.request);
       const text = await response.text();
-      this.say(this.deed.done(text === '' ? null : JSON.parse(text)));
+      this.say(this.offer.done(text === '' ? null : JSON.parse(text)));
       this.setState('done');
-      this.deed.after?.();
+      this.offer.after?.();
     } catch (error) {
       // What is answered with nothing may have been done all the same.
       const isUnknown = !(error instanceof Refusal) || error.status >= 500;
@@ -176,7 +180,7 @@ export class ActDialog {
       );
       setText(this.cancel, 'Cancel');
       this.setState('failed');
-      this.deed.after?.();
+      this.offer.after?.();
     }
   }
 
@@ -194,7 +198,7 @@ export class ActDialog {
     setAttribute(this.confirm, 'aria-disabled', state === 'foreseen' || state === 'failed' ? null : 'true');
     setAttribute(this.node, 'data-state', state);
     if (state !== 'done') return;
-    for (const part of [this.confirm, this.fields, this.request]) setAttribute(part, 'hidden', true);
+    for (const part of [this.confirm, this.intro, this.fields, this.request]) setAttribute(part, 'hidden', true);
     setText(this.problem, '');
     setText(this.cancel, 'Close');
     if (this.node.open) this.cancel.focus();

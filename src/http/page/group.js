@@ -1,6 +1,7 @@
 // One group: who holds which role, how long each lease still lasts, and who held the role when.
 
 import { clock, pathOf, read, Refusal } from './api.js';
+import { makeDeeds } from './deeds.js';
 import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
 import { conditionOf, flash, namespaceHash, nobody } from './overview.js';
 import { handsOnGroup } from './rights.js';
@@ -135,6 +136,8 @@ export function group(route, context) {
   );
   const zoneNote = h('p', { class: 'nothing' });
 
+  const deeds = makeDeeds(path);
+
   const gone = h('p', { class: 'problem', role: 'alert', hidden: true });
   const present = h(
     'div',
@@ -160,6 +163,7 @@ export function group(route, context) {
       more,
       zoneNote,
     ),
+    deeds.node,
   );
   const node = h(
     'div',
@@ -405,6 +409,7 @@ export function group(route, context) {
       rolesRead = roles;
       const isNew = changesWanted;
       if (isNew) await readChanges(signal);
+      await deeds.read(signal, isNew, endsAt() - span().ms);
       showState();
       void reach();
       if (isNew) showChanges();
@@ -417,6 +422,7 @@ export function group(route, context) {
      * @param {any} data
      */
     event(eventName, data) {
+      deeds.hear(eventName);
       if (['GroupCreated', 'GroupDeleted', 'EventsMissed'].includes(eventName)) changesWanted = true;
       if (eventName === 'DatabaseHistoryChanged') {
         // What the database has lost has not happened.
@@ -457,6 +463,7 @@ export function group(route, context) {
     if (state !== null) facts.tick(state, now);
     for (const row of rowsOf(body).values()) row.tick(now, performance.now());
     for (const row of rowsOf(changeBody).values()) row.tick(now);
+    deeds.tick(now);
     showTimeline();
   }
 }

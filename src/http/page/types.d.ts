@@ -189,6 +189,18 @@ export interface GroupOutlook {
   LiveSessions: number;
 }
 
+/** Something that was done to a group. */
+export interface Deed {
+  Id: number;
+  Time: string;
+  Event: string;
+  By: string | null;
+  SessionId: string | null;
+  Wish: { Wish: string; Until: string | null } | null;
+  Ended: string | null;
+  Milliseconds: number | null;
+}
+
 /** What a group is to be configured by. */
 export interface WantedConfiguration {
   Name: string | null;
@@ -205,7 +217,7 @@ export interface PlannedRequest {
 }
 
 /** Something that somebody may do, as a dialog offers it. */
-export interface Deed {
+export interface Offer {
   title: (string | Node)[];
   intro?: (string | Node)[];
   /** What the button that does it says. */
