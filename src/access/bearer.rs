@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::cache::Cache;
-use super::{AuthError, AuthSetupError, Grade, Grant, Identity, unix_now};
+use super::{AuthError, AuthSetupError, Grade, Grant, Identity, Kind, unix_now};
 use crate::ids::GroupPattern;
 use claims::{find_claim, is_of_another_kind, is_type_of_access, names_of, words_of};
 use keys::Keys;
@@ -217,7 +217,7 @@ impl Oidc {
                 .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), groups: groups.clone(), grade: *grade })
                 .collect(),
         };
-        Some(Identity { name: format!("oidc:{name}").into(), grants })
+        Some(Identity { name: format!("oidc:{name}").into(), kind: Kind::Token, grants })
     }
 
     /// The issuer's configuration, as it publishes it; `None` while it cannot be had.

@@ -29,6 +29,9 @@ pub enum Needs {
     NothingToBeTold,
     /// Only that the service is asked for by a name of its own.
     OwnHost,
+    /// Somebody who is recognised, whatever they may do: they ask for what is told to anybody, of
+    /// themselves.
+    Recognition,
     /// Somebody who may do this at the place that the path names.
     Permission(Permission),
 }
@@ -102,7 +105,7 @@ impl Operation {
 
     /// Whether nobody is asked who they are.
     pub fn is_open(&self) -> bool {
-        !matches!(self.needs, Needs::Permission(_))
+        !matches!(self.needs, Needs::Recognition | Needs::Permission(_))
     }
 
     /// Does it.

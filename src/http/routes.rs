@@ -10,7 +10,7 @@ use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
 use super::{
-    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, wishes,
+    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, whoami, wishes,
 };
 use crate::access::Permission;
 use crate::access::writes::Write;
@@ -419,6 +419,14 @@ pub static RESOURCES: [Resource; 40] = [
         // Whoever asks has no token yet.
         operations: &[Operation::get("getIssuer", Needs::Nothing, |asked| asked.of(issuer::configuration))
             .described(description::operation::issuer)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Root, "/whoami")],
+        counted_as: Route::Description,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getWhoami", Needs::Recognition, |asked| asked.of(whoami::tell))
+            .described(description::operation::whoami)],
     },
     Resource {
         form: Form::Either,
