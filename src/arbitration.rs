@@ -25,7 +25,7 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
-pub use self::foresight::{Clients, Foreseen, foresee, without_primary_us};
+pub use self::foresight::{Clients, Course, Foreseen, foresee, without_primary_us};
 pub use self::shown::{Lease, TrueNow, true_now};
 use self::state::acted_on_until;
 pub use self::state::{

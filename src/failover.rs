@@ -57,6 +57,7 @@ pub mod silent_sessions;
 mod turns;
 pub mod upkeep;
 mod wanted;
+pub mod what_if;
 pub mod wishes;
 
 /// How many groups are read at a time for a list, and from how many of their sessions on fewer are:
@@ -281,11 +282,7 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
-                    let sessions = 0..stored.group.sessions.len();
-                    let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
-                    if live > 0 && deletion == Deletion::OnlyIdle {
-                        return Err(FailoverError::GroupIsLive { group: path.group.clone(), live }.into());
-                    }
+                    let live = deletion.allows(path, &stored, &clock)?;
                     let remains = arbitration::end(&mut stored.group, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
@@ -459,7 +456,6 @@ impl Failover {
         session: &SessionId,
         speaker: Speaker,
     ) -> Result<Removal, FailoverError> {
-        let is_bound = self.options.bind_sessions;
         let (changes, done) = self
             .store
             .serializable("delete_session", LostCommit::Report, |connection, _| {
@@ -468,17 +464,7 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
-                    let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
-                    let registrant = stored.registrant(i, &caller.identity);
-                    if is_bound {
-                        let decided = caller.rights.delete_bound(registrant, &path.group, session);
-                        decided.map_err(FailoverError::from)?;
-                    }
-                    let by = match (speaker, caller.recognition) {
-                        (Speaker::Client, Recognition::Nameless) => By::Itself,
-                        (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
-                        (Speaker::Client | Speaker::Operator, _) => By::Another,
-                    };
+                    let (i, by) = self.deletable(caller, path, session, speaker, &stored)?;
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
                     arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);
@@ -503,6 +489,28 @@ impl Failover {
         log_changes(&changes);
         log_deed(Some(log::SESSION_DELETED), caller, &path.label(), Some(session));
         Ok(done)
+    }
+
+    /// The place of a session that they may delete, and who deletes it.
+    fn deletable(
+        &self,
+        caller: &Caller,
+        path: &GroupPath,
+        session: &SessionId,
+        speaker: Speaker,
+        stored: &StoredGroup,
+    ) -> Result<(usize, By), FailoverError> {
+        let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
+        let registrant = stored.registrant(i, &caller.identity);
+        if self.options.bind_sessions {
+            caller.rights.delete_bound(registrant, &path.group, session)?;
+        }
+        let by = match (speaker, caller.recognition) {
+            (Speaker::Client, Recognition::Nameless) => By::Itself,
+            (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
+            (Speaker::Client | Speaker::Operator, _) => By::Another,
+        };
+        Ok((i, by))
     }
 
     /// One heartbeat: answered with the session's role once that is committed.

@@ -19,6 +19,7 @@ use super::paths::{InGroup, InSession};
 use super::query;
 use super::values::{IdText, RoleNumber};
 use crate::arbitration::{Instant, Reason, WhenSilent, Wish, Wished};
+use crate::failover::what_if::Ending;
 use crate::failover::wishes::{Foresight, Lasts, Mode, Outlook, SwitchTo, SwitchedOver};
 use crate::failover::{Caller, Failover};
 use crate::ids::SessionId;
@@ -147,7 +148,8 @@ pub fn time_of(instant: Instant) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(instant.0)
 }
 
-fn read_mode(request: &HttpRequest) -> Result<Mode, ApiError> {
+/// Whether it is only to be said what would come of it.
+pub fn read_mode(request: &HttpRequest) -> Result<Mode, ApiError> {
     Ok(if query::truth(request, "dry-run")? == Some(true) { Mode::DryRun } else { Mode::Done })
 }
 
@@ -188,6 +190,38 @@ fn answer(mode: Mode, outlook: &Outlook) -> HttpResponse {
         Mode::Done => StatusCode::ACCEPTED,
     };
     HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(OutlookBody::of(outlook))
+}
+
+/// What would come of a change that is not done.
+pub fn foreseen(outlook: &Outlook) -> HttpResponse {
+    answer(Mode::DryRun, outlook)
+}
+
+/// What the deletion of a group would end.
+pub fn would_end(ending: &Ending) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(EndingBody {
+        time: datetime::format(Some(ending.now)),
+        primary: ending.primary.as_deref(),
+        sessions: ending.sessions,
+        live_sessions: ending.live,
+    })
+}
+
+/// What the deletion of a group would end.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schemars(rename = "Ending")]
+pub struct EndingBody<'a> {
+    /// The database's clock at that moment.
+    #[schemars(with = "DateTimeText")]
+    time: String,
+    /// Who is Primary.
+    #[schemars(with = "Option<IdText>")]
+    primary: Option<&'a str>,
+    /// How many sessions would be deleted with it.
+    sessions: usize,
+    /// How many of them are live.
+    live_sessions: usize,
 }
 
 /// The name of a wish on the line.

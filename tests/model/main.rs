@@ -323,7 +323,7 @@ fn wishes_of_an_operator() {
     holds(
         "wishes",
         Protocol {
-            clients: vec![client(Telling, &[50], 3), client(Silent, &[60], 2)],
+            clients: vec![client(Telling, &[50], 2), client(Silent, &[60], 2)],
             wishes: 1,
             kinds_of_wishes: ALL_WISHES,
             withdrawals: 1,
@@ -340,7 +340,7 @@ fn wishes_that_end_and_sweeps() {
         "wishes that end",
         Protocol {
             clients: vec![client(Silent, &[50], 2), client(Silent, &[50], 2)],
-            wishes: 2,
+            wishes: 1,
             kinds_of_wishes: &[Wish::Forced(WhenSilent::Hold), Wish::Excluded, Wish::SwitchTo],
             wishes_last: 1,
             sweeps: true,
