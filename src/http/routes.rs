@@ -21,7 +21,7 @@ const READ: Needs = Needs::Permission(Permission::Read);
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 40] = [
+pub static RESOURCES: [Resource; 41] = [
     Resource {
         form: Form::Either,
         templates: &[
