@@ -52,6 +52,7 @@ mod released;
 mod routes;
 mod routing;
 mod sessions;
+mod sign_in;
 mod sites;
 mod status;
 mod values;

@@ -10,7 +10,8 @@ use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
 use super::{
-    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, whoami, wishes,
+    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, sign_in, status,
+    whoami, wishes,
 };
 use crate::access::Permission;
 use crate::access::writes::Write;
@@ -21,7 +22,7 @@ const READ: Needs = Needs::Permission(Permission::Read);
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 41] = [
+pub static RESOURCES: [Resource; 42] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -460,6 +461,17 @@ pub static RESOURCES: [Resource; 41] = [
         counted_as: Route::Page,
         is_of_some_groups: false,
         operations: &[Operation::get("getPage", Needs::OwnHost, |asked| asked.of(page::index))],
+    },
+    Resource {
+        form: Form::Either,
+        // Before the files, as none of them has that name.
+        templates: &[Template(Root, "/page/sign-in")],
+        counted_as: Route::Page,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::get("getSignIn", Needs::OwnHost, |asked| asked.of(sign_in::offer)),
+            Operation::post("exchangeSignIn", Needs::OwnHost, |asked| asked.of(sign_in::exchange)),
+        ],
     },
     Resource {
         form: Form::Either,

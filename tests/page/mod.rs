@@ -3,4 +3,5 @@
 mod hands;
 mod pictures;
 mod shows;
+mod sign_in;
 mod stale;

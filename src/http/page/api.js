@@ -1,13 +1,30 @@
 // Requests to the service: credentials, its errors, and its clock.
 
 const STORED = 'client-failover.authorization';
+const STORED_LIFE = 'client-failover.authorization-life';
 
 /** What is sent as Authorization. Kept for this tab only, and never in a URL. */
 export const credentials = {
   get: () => sessionStorage.getItem(STORED),
-  /** @param {string} header */
-  set: (header) => sessionStorage.setItem(STORED, header),
-  forget: () => sessionStorage.removeItem(STORED),
+  /**
+   * When it ends, and how it goes on; null for what somebody has typed.
+   *
+   * @returns {import('./types').Life | null}
+   */
+  life: () => JSON.parse(sessionStorage.getItem(STORED_LIFE) ?? 'null'),
+  /**
+   * @param {string} header
+   * @param {import('./types').Life | null} [life]
+   */
+  set(header, life = null) {
+    sessionStorage.setItem(STORED, header);
+    if (life === null) sessionStorage.removeItem(STORED_LIFE);
+    else sessionStorage.setItem(STORED_LIFE, JSON.stringify(life));
+  },
+  forget() {
+    sessionStorage.removeItem(STORED);
+    sessionStorage.removeItem(STORED_LIFE);
+  },
 };
 
 /**

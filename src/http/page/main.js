@@ -2,10 +2,12 @@
 
 import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
-import { announce, byId, setAttribute, setText } from './dom.js';
+import { announce, byId, h, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
+import { finish, keepSignedIn, renew, takeAnswer } from './sign_in.js';
+import { Who } from './who.js';
 import { date, reasonWord, time, timeOfDay, zone } from './words.js';
 
 const main = byId('main');
@@ -13,6 +15,7 @@ const connection = byId('connection');
 const banner = byId('banner');
 const signOut = byId('sign-out');
 const footerClock = byId('clock');
+const who = new Who(byId('who'));
 
 /** A break of the stream shorter than this is said in the corner alone. */
 const TIMEOUT_MS = 1_500;
@@ -23,6 +26,8 @@ let view = null;
 let live = null;
 /** When ages were last written. */
 let tickedAt = -Infinity;
+/** How often something else was shown. */
+let turns = 0;
 
 /**
  * `#/`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
@@ -49,15 +54,18 @@ export function parseRoute(hash) {
 }
 
 function leave() {
+  turns += 1;
   live?.stop();
   live = null;
   view = null;
   sayStatus(null);
 }
 
-function show({ isFirst = false } = {}) {
+/** @param {{ isFirst?: boolean, came?: string | null }} [how] `came`: what went wrong on the way back from the issuer */
+function show({ isFirst = false, came = null } = {}) {
   leave();
-  setAttribute(signOut, 'hidden', credentials.get() === null);
+  const isKnown = credentials.get() !== null;
+  setAttribute(signOut, 'hidden', !isKnown);
   const route = parseRoute(location.hash);
   const context = {
     restart: () => live?.restart(),
@@ -74,14 +82,34 @@ function show({ isFirst = false } = {}) {
     },
     opened: () => mine.opened?.(),
     said: sayStatus,
-    refused: (refusal) => {
+    refused: async (refusal) => {
       leave();
-      const door = refusal.status === 401 ? signIn(refusal, () => show()) : choosePlace(refusal, goTo);
+      const turn = turns;
+      // The machine slept, or the tab was in the background: there was no time to renew the token.
+      if (refusal.status === 401 && (await renew())) {
+        if (turn === turns) show();
+        return;
+      }
+      if (turn !== turns) return;
+      const door =
+        refusal.status === 401 ? signIn(refusal, () => show(), isKnown ? null : came) : choosePlace(refusal, goTo);
       setAttribute(signOut, 'hidden', credentials.get() === null);
+      if (refusal.status === 401) who.forget();
       put(door, door.focus);
     },
   });
   live.start();
+}
+
+/** Whoever comes back from the issuer of tokens. */
+async function enter() {
+  const answer = takeAnswer();
+  if (answer === null) {
+    show({ isFirst: true });
+    return;
+  }
+  put({ node: h('p', { role: 'status' }, 'Signing in…'), title: 'Sign in' }, null);
+  show({ came: await finish(answer) });
 }
 
 /**
@@ -133,6 +161,7 @@ function sayStatus(knowledge) {
   const wasStale = known?.isStale ?? false;
   known = knowledge;
   const isStale = known?.isStale ?? false;
+  if (known?.hasRead && !isStale) who.know();
   const isDown = known !== null && !known.isPaused && !known.isStreamed && known.stream !== 'connecting';
   downSince = isDown ? (downSince ?? performance.now()) : null;
   const [state, text] =
@@ -236,8 +265,10 @@ function frame() {
 
 signOut.addEventListener('click', () => {
   credentials.forget();
+  who.forget();
   show();
 });
+keepSignedIn({ renewed: () => live?.renew(), endsAt: (until) => who.endsAt(until) });
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
   main.focus();
@@ -249,5 +280,5 @@ window.addEventListener('pagehide', () => leave());
 window.addEventListener('pageshow', (event) => {
   if (event.persisted) show();
 });
-show({ isFirst: true });
+enter();
 requestAnimationFrame(frame);

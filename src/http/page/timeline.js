@@ -151,7 +151,10 @@ function gapsWithin(lifetime, holders, changes, state, knownFrom, until) {
  * @param {RoleChanged | null} opened
  */
 function isHandover(closed, opened) {
-  return ['yielded', 'override'].includes(closed?.Reason ?? '') && ['handover_completed', 'recovered'].includes(opened?.Reason ?? '');
+  return (
+    ['yielded', 'override'].includes(closed?.Reason ?? '') &&
+    ['handover_completed', 'recovered'].includes(opened?.Reason ?? '')
+  );
 }
 
 /**

@@ -37,6 +37,49 @@ export interface Answer<T> {
   total: number;
 }
 
+/** Who is asking. */
+export interface Asking {
+  Name: string | null;
+  Kind: string;
+}
+
+/** Of credentials that an issuer gave: when they end, by the browser's clock, and what others are had for. */
+export interface Life {
+  from: number;
+  until: number | null;
+  refreshToken: string | null;
+}
+
+/** Where people sign in with the issuer of tokens, and as which client of it. */
+export interface SignInOffer {
+  Issuer: string;
+  /** Whether its answers say that they are its own. */
+  NamesIssuer: boolean;
+  ClientId: string;
+  Scope: string;
+  AuthorizationEndpoint: string;
+}
+
+/** What an issuer gave. */
+export interface Tokens {
+  AccessToken: string;
+  ExpiresInMs: number | null;
+  RefreshToken: string | null;
+}
+
+/** A sign-in that has begun: what the issuer's answer is believed by, and where it leads back to. */
+export interface SignInBegun {
+  state: string;
+  verifier: string;
+  redirectUri: string;
+  issuer: string;
+  namesIssuer: boolean;
+  hash: string;
+}
+
+/** What somebody comes back from the issuer with: what is exchanged for a token, or what went wrong. */
+export type SignInAnswer = { code: string; begun: SignInBegun } | { problem: string };
+
 /** What an address of the page shows. */
 export interface Route {
   kind: 'overview' | 'group';
