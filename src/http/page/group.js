@@ -43,6 +43,7 @@ const MOST_CHANGES = 4_000;
 const CHANGES_BEFORE = 200;
 /** How many rows the table of changes has at first, and how many more at a time. */
 const ROWS = 20;
+const ROWS_ON_A_PHONE = 10;
 const MORE_ROWS = 100;
 /** Beyond so many sessions their leases move less often. */
 const MANY_SESSIONS = 40;
@@ -84,7 +85,8 @@ export function group(route, context) {
    */
   let knownFrom = null;
   let changesWanted = true;
-  let rowsShown = ROWS;
+  const rows = window.matchMedia('(max-width: 40rem)').matches ? ROWS_ON_A_PHONE : ROWS;
+  let rowsShown = rows;
 
   // The head.
   const title = h('h1', { tabindex: -1 }, foreign(id));
@@ -178,7 +180,7 @@ export function group(route, context) {
   /** @param {string} parameters */
   function choose(parameters) {
     changesWanted = true;
-    rowsShown = ROWS;
+    rowsShown = rows;
     history.replaceState(null, '', `${location.hash.split('?')[0]}?${parameters}`);
     context.restart();
   }
