@@ -390,7 +390,7 @@ export function makeTimeline(follow) {
       });
     }
     const compare = new Intl.Collator(undefined, { numeric: true }).compare;
-    const names = new Set([...bySession.keys(), ...what.sessions.map((session) => session.SessionId)]);
+    const names = new Set([...bySession.keys(), ...what.names]);
     // Where not all are drawn, those who held something are.
     /** @type {(session: string) => number} */
     const rank = (session) => (bySession.has(session) ? 0 : 1);

@@ -154,6 +154,9 @@ export interface Past {
   changes: RoleChanged[];
   lifetimes: import('#api').Lifetime[];
   state: GroupStatus | null;
+  /** The sessions that are shown whatever they held. */
+  names: string[];
+  /** The sessions whose present role they have had since before, or all that time. */
   sessions: GroupStatus['Sessions'];
   since: number;
   until: number;
