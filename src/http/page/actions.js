@@ -5,8 +5,9 @@ import { clock, pathOf } from './api.js';
 import { ActDialog, stateChanged } from './dialog.js';
 import { foreign, h, reconcile, setAttribute } from './dom.js';
 import { deletionSentences, outlookNodes } from './outlook.js';
-import { groupHash } from './overview.js';
+import { groupHash } from './places.js';
 import { fits } from './rights.js';
+import { timeIn } from './span.js';
 import { duration, parseTime, PRIMARY, time, zone } from './words.js';
 
 /** @typedef {import('./types').GroupStatus} GroupStatus */
@@ -469,8 +470,8 @@ function termFields() {
     read() {
       if (term.value === 'withdrawn') return {};
       if (term.value !== 'until') return { For: timeSpan(Number(term.value)) };
-      const at = new Date(until.value).getTime();
-      if (Number.isNaN(at)) return { problem: 'Enter until when.' };
+      const at = timeIn(until.value);
+      if (at === null) return { problem: 'Enter until when.' };
       if (at <= (clock.now() ?? 0)) return { problem: 'That is over: enter a time to come.' };
       return { Until: new Date(at).toISOString() };
     },

@@ -119,12 +119,17 @@ export function makeDeeds(path) {
      * @param {AbortSignal} signal
      * @param {boolean} isNew whether another time is shown, or something may have been missed
      * @param {number} since
+     * @param {number | null} to null for the present
      */
-    async read(signal, isNew, since) {
+    async read(signal, isNew, since, to) {
       if (!isNew && !isWanted) return;
       isWanted = false;
       try {
-        const query = { since: new Date(since).toISOString(), count: MOST };
+        const query = {
+          since: new Date(since).toISOString(),
+          until: to === null ? null : new Date(to).toISOString(),
+          count: MOST,
+        };
         deeds = (await read(`${path}/deeds`, { query, signal })).body;
       } catch (error) {
         // A replica of an earlier version, or a group of which nothing is known.
