@@ -58,6 +58,8 @@ export class GroupHands {
     this.roles = '';
     this.asked = () => {};
     /** @type {Element | null} */
+    this.focused = null;
+    /** @type {HTMLElement | null} */
     this.view = null;
     this.node = h('div', { class: 'hands', role: 'group', 'aria-label': 'What you may do', hidden: true });
     this.switchButton = button('Switch over…', () => this.switchOver(null));
@@ -79,6 +81,16 @@ export class GroupHands {
     this.view = view;
     this.asked = asked;
     place.after(this.node);
+    view.addEventListener('focusin', ({ target }) => {
+      this.focused = target instanceof Element ? target : null;
+    });
+  }
+
+  /** What had the focus may be gone, with the session that it acted on: then the head has it. */
+  keepFocus() {
+    const gone = this.focused !== null && !this.focused.checkVisibility();
+    const active = document.activeElement;
+    if (gone && (active === document.body || active === this.focused)) this.view?.querySelector('h1')?.focus();
   }
 
   /**
@@ -90,9 +102,7 @@ export class GroupHands {
    */
   update(state, table, rows) {
     this.state = state;
-    const hadFocus = this.node.contains(document.activeElement);
     setAttribute(this.node, 'hidden', state === null);
-    if (state === null && hadFocus) this.view?.querySelector('h1')?.focus();
     const roles = JSON.stringify([
       state?.Milliseconds,
       state?.Sessions.map((session) => [session.SessionId, session.Role, session.Live, session.Wish]),

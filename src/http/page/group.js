@@ -299,6 +299,7 @@ export function group(route, context) {
       hands?.update(null, table, rowsOf(body));
       setAttribute(risks, 'hidden', true);
       setAttribute(wishes, 'hidden', true);
+      hands?.keepFocus();
       return;
     }
     setText(description.firstChild, shown.Description ?? '');
@@ -317,6 +318,7 @@ export function group(route, context) {
     for (const row of rowsOf(body).values()) row.read(shown, stateAt);
     hands?.update(shown, table, rowsOf(body));
     showWishes(shown);
+    hands?.keepFocus();
     setAttribute(table, 'hidden', shown.Sessions.length === 0);
     setAttribute(noSessions, 'hidden', shown.Sessions.length !== 0);
   }
