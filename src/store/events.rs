@@ -592,7 +592,7 @@ pub async fn read_deeds(
     const READ: &str = concat!(
         "(SELECT ",
         role_change_columns!(),
-        " FROM role_transitions LIMIT 0) UNION ALL (SELECT ",
+        " FROM role_transitions WHERE group_key = $1 LIMIT 0) UNION ALL (SELECT ",
         configuration_columns!(),
         " FROM configuration_changes
         WHERE group_key = $1 AND kind <> 'session_registered'
@@ -604,15 +604,15 @@ pub async fn read_deeds(
     const WHO: &str = concat!(
         "SELECT ",
         doer_columns!(),
-        " FROM configuration_changes c CROSS JOIN LATERAL (
+        " FROM (SELECT * FROM configuration_changes WHERE group_key = $1 AND change_id = ANY($2)) c
+        LEFT JOIN LATERAL (
             SELECT identity FROM audit_log a
             WHERE a.recorded_at BETWEEN c.recorded_at - interval '10 s' AND c.recorded_at + interval '10 s'
                 AND a.tenant_id = c.tenant_id AND a.namespace_id = c.namespace_id AND a.group_id = c.group_id
                 AND a.session_id IS NOT DISTINCT FROM c.session_id
-                AND (a.action IN (c.kind, c.kind || '_by_force', 'live_' || c.kind, 'silent_' || c.kind))
+                AND a.action IN (c.kind, c.kind || '_by_force', 'live_' || c.kind, 'silent_' || c.kind)
             ORDER BY abs(extract(epoch FROM a.recorded_at - c.recorded_at)) LIMIT 1
-        ) a
-        WHERE c.group_key = $1 AND c.change_id = ANY($2)"
+        ) a ON true"
     );
     let query = sqlx::query(READ).bind(key.0).bind(since).bind(until).bind(skip).bind(count);
     let events = query.fetch_all(&mut *connection).await?.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;

@@ -13,9 +13,8 @@ const DEBOUNCE_MS = 250;
 /** What is foreseen is given up after that; what is done is not. */
 const FORESEE_LIMIT_MS = 10_000;
 
-/** Ids for what belongs together; one dialog is open at a time. */
+/** One dialog is open at a time. */
 const TITLE = 'act-title';
-const COMMAND = 'act-command';
 
 /** @type {ActDialog | null} */
 let current = null;
@@ -37,7 +36,7 @@ export class ActDialog {
 
     this.problem = h('p', { class: 'problem', role: 'alert' });
     this.outlook = h('div', { class: 'outlook', role: 'status' });
-    this.command = h('pre', { id: COMMAND, tabindex: 0, 'aria-label': 'The request as a command for a shell' });
+    this.command = h('pre', { tabindex: 0, role: 'group', 'aria-label': 'The request as a command for a shell' });
     this.copied = h('span', { class: 'why', role: 'status' });
     this.request = h(
       'details',
@@ -188,7 +187,11 @@ export class ActDialog {
   say(nodes) {
     const next = h('div', {}, nodes);
     // What is the same is not said a second time.
-    if (next.textContent !== this.outlook.textContent) this.outlook.replaceChildren(...next.childNodes);
+    if (next.textContent === this.outlook.textContent) return;
+    const wasOpen = this.outlook.querySelector('details')?.open ?? false;
+    this.outlook.replaceChildren(...next.childNodes);
+    const details = this.outlook.querySelector('details');
+    if (details) details.open = wasOpen;
   }
 
   /** @param {ActDialog['state']} state */
