@@ -1,7 +1,7 @@
 // What the page's scripts are checked against; nothing of this is shipped. What the service answers
 // and tells has the types that are made from the description of the API (see .ci/page).
 
-import type { GroupStatus, OutlookBody, RoleChanged } from '#api';
+import type { GroupStatus, OutlookBody, RoleChanged, Whoami } from '#api';
 
 export type {
   Counted,
@@ -223,12 +223,7 @@ export interface Bar {
 }
 
 /** Who is asking, and what they have been granted. */
-export interface Caller {
-  Name: string | null;
-  Kind: string;
-  Rights: { TenantId: string; NamespaceId: string; Groups?: string[] | null; Role: string }[];
-  ClientsCreateGroups?: boolean;
-}
+export type Caller = Pick<Whoami, 'Kind' | 'Rights' | 'ClientsCreateGroups'>;
 
 /** What is wished now, what would come of it, and what came of a switch-over that was waited for. */
 export type Outlook = OutlookBody & {
