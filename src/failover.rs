@@ -476,10 +476,16 @@ impl Failover {
                     } else {
                         groups::delete_session(connection, path, session).await?;
                     }
-                    if was_live {
+                    // That a client which has ended says so is nothing to ask about later.
+                    let action = match (was_live, speaker) {
+                        (true, _) => Some(Action::LiveSessionDeleted),
+                        (false, Speaker::Operator) => Some(Action::SilentSessionDeleted),
+                        (false, Speaker::Client) => None,
+                    };
+                    if let Some(action) = action {
                         let before = Some(json!({"Role": role.number(), "By": by_text(by)}));
                         let change = Change { before, after: None };
-                        record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
+                        record(connection, caller, action, path, Some(session), change).await?;
                     }
                     Ok((changes_of(&path.label(), &stored[0]), Removal::of(was_live)))
                 })

@@ -22,7 +22,7 @@ const READ: Needs = Needs::Permission(Permission::Read);
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 41] = [
+pub static RESOURCES: [Resource; 46] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -247,6 +247,15 @@ pub static RESOURCES: [Resource; 41] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Namespace, "/groups/{groupid}/deeds")],
+        counted_as: Route::Transitions,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listDeeds", READ, |asked| asked.of(history::deeds))
+            .answered(Length::Long)
+            .described(description::events::deeds)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/groups/{groupid}/lifetimes")],
         counted_as: Route::Transitions,
         is_of_some_groups: false,
@@ -262,6 +271,17 @@ pub static RESOURCES: [Resource; 41] = [
         operations: &[Operation::get("listLatestTransitions", READ, |asked| asked.of(history::latest_of_namespace))
             .answered(Length::Long)
             .described(description::events::latest_of_namespace)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Tenant, "/transitions")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listLatestTransitionsOfTenant", READ, |asked| {
+            asked.of(history::latest_of_tenant)
+        })
+        .answered(Length::Long)
+        .described(description::events::latest_of_tenant)],
     },
     Resource {
         form: Form::Either,
@@ -312,6 +332,15 @@ pub static RESOURCES: [Resource; 41] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Tenant, "/status")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listStatusOfTenant", READ, |asked| asked.of(status::of_tenant))
+            .answered(Length::Long)
+            .described(description::status::of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/status")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -337,12 +366,30 @@ pub static RESOURCES: [Resource; 41] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Tenant, "/namespaces")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listNamespacesOfTenant", READ, |asked| asked.of(status::namespaces_of_tenant))
+            .answered(Length::Long)
+            .described(description::status::namespaces_of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/namespaces")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
         operations: &[Operation::get("listNamespaces", READ, |asked| asked.of(status::namespaces))
             .answered(Length::Long)
             .described(description::status::namespaces)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Tenant, "/events")],
+        counted_as: Route::NamespaceEvents,
+        is_of_some_groups: false,
+        operations: &[Operation::get("followEventsOfTenant", READ, |asked| asked.of(events::of_tenant))
+            .answered(Length::Endless)
+            .described(description::events::of_tenant)],
     },
     Resource {
         form: Form::Either,

@@ -23,6 +23,7 @@ use crate::failover::what_if::Ending;
 use crate::failover::wishes::{Foresight, Lasts, Mode, Outlook, SwitchTo, SwitchedOver};
 use crate::failover::{Caller, Failover};
 use crate::ids::SessionId;
+use crate::store::events::WishChange;
 use crate::store::state;
 
 /// A wish is for less than so many days, or until it is withdrawn.
@@ -274,6 +275,15 @@ impl WishBody {
             wish: shown_wish(state::wish_text(wished.wish)),
             when_silent: state::when_silent_text(wished.wish).map(shown_when_silent),
             until: wished.until.and_then(time_of).map(|until| datetime::format(Some(until))),
+        }
+    }
+
+    /// As an event tells of it.
+    pub fn of_change(change: &WishChange) -> WishBody {
+        WishBody {
+            wish: shown_wish(&change.wish),
+            when_silent: change.when_silent.as_deref().map(shown_when_silent),
+            until: change.until.map(|until| datetime::format(Some(until))),
         }
     }
 }

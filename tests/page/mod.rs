@@ -1,5 +1,6 @@
 //! The page for operators, in a real browser.
 
+mod hands;
 mod pictures;
 mod shows;
 mod sign_in;

@@ -1,14 +1,16 @@
 // Which view is shown, how it is kept up to date, and what the page says about that.
 
+import { about, placesOf } from './about.js';
 import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
 import { announce, byId, h, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
+import { offerPlaces, placeHash } from './landing.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
 import { finish, hasEnded, keepSignedIn, renew, takeAnswer } from './sign_in.js';
 import { Who } from './who.js';
-import { date, reasonWord, time, timeOfDay, zone } from './words.js';
+import { date, reasonWord, time, timeOfDay, times, zone } from './words.js';
 
 const main = byId('main');
 const connection = byId('connection');
@@ -16,6 +18,8 @@ const banner = byId('banner');
 const signOut = byId('sign-out');
 const footerClock = byId('clock');
 const who = new Who(byId('who'));
+const served = byId('served');
+const timesSwitch = byId('times');
 
 /** A break of the stream shorter than this is said in the corner alone. */
 const TIMEOUT_MS = 1_500;
@@ -32,7 +36,7 @@ let turns = 0;
 let worked = null;
 
 /**
- * `#/`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
+ * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
  * after a `?`.
  *
  * @param {string} hash
@@ -49,6 +53,7 @@ export function parseRoute(hash) {
     // A hash that somebody has cut: it leads to the beginning.
   }
   const query = new URLSearchParams(parameters);
+  if (kind === 't' && ids.length === 1) return { kind: 'overview', tenant: ids[0], query };
   if (kind === 'n' && ids.length === 2) return { kind: 'overview', tenant: ids[0], namespace: ids[1], query };
   if (kind === 'g' && ids.length === 3)
     return { kind: 'group', tenant: ids[0], namespace: ids[1], group: ids[2], query };
@@ -68,6 +73,7 @@ function show({ isFirst = false, came = null } = {}) {
   leave();
   const isKnown = credentials.get() !== null;
   setAttribute(signOut, 'hidden', !isKnown);
+  void sayServed();
   const route = parseRoute(location.hash);
   const context = {
     restart: () => live?.restart(),
@@ -82,12 +88,16 @@ function show({ isFirst = false, came = null } = {}) {
       if (name === 'RoleChanged') tell(data);
       mine.event(name, data);
     },
-    opened: () => mine.opened?.(),
+    opened: () => {
+      // It may be another replica that answers now, or another version.
+      void sayServed();
+      mine.opened?.();
+    },
     said: sayStatus,
     refused: (refusal) => {
       leave();
       if (refusal.status === 401) void comeToTheDoor(refusal, isKnown ? null : came);
-      else putDoor(choosePlace(refusal, goTo));
+      else void land(refusal, route);
     },
   });
   live.start();
@@ -130,6 +140,25 @@ async function enter() {
   }
   put({ node: h('p', { role: 'status' }, 'Signing in…'), title: 'Sign in' }, null);
   show({ came: await finish(answer) });
+}
+
+/**
+ * Somebody may not see what they asked for. Whoever has one place and came without a wish lands
+ * there; others are shown what is theirs, or asked for it where that is not told.
+ *
+ * @param {import('./types').Fault} refusal
+ * @param {import('./types').Route} route
+ */
+async function land(refusal, route) {
+  const asking = await about();
+  // Somebody has gone elsewhere meanwhile.
+  if (view !== null) return;
+  const places = asking === null ? [] : placesOf(asking);
+  if (places.length === 1 && route.tenant === undefined) {
+    history.replaceState(null, '', placeHash(places[0]));
+    show();
+  } else if (places.length > 0) putDoor(offerPlaces(refusal, places));
+  else putDoor(choosePlace(refusal, goTo));
 }
 
 /**
@@ -242,6 +271,37 @@ function bannerText(knowledge) {
   }
 }
 
+/** Which version and which replica answers. */
+async function sayServed() {
+  const what = await about();
+  setAttribute(served, 'hidden', what === null);
+  if (what === null) return;
+  setText(served, `${what.Version} · ${what.Replica}`);
+  const commit = what.Commit ? `, built from ${what.Commit}` : '';
+  setAttribute(served, 'title', `Version ${what.Version}${commit}, answered by the replica ${what.Replica}`);
+}
+
+// Times: in UTC, or as the reader's clock has them.
+
+function sayTimes() {
+  setText(timesSwitch, times.isUtc ? 'Times: UTC' : `Times: local (${zone(Date.now())})`);
+  setAttribute(timesSwitch, 'title', times.isUtc ? 'Show times in the zone of this browser' : 'Show times in UTC');
+  tickedAt = -Infinity;
+  // What is written with an answer alone has times, too.
+  view?.rezone?.();
+  live?.restart();
+}
+
+timesSwitch.addEventListener('click', () => {
+  times.choose(!times.isUtc);
+  sayTimes();
+});
+window.addEventListener('storage', (event) => {
+  if (event.key !== times.STORED) return;
+  times.recall();
+  sayTimes();
+});
+
 // Role changes for those who hear the page: one sentence for all that happened in a second.
 
 /** @type {import('./types').RoleChanged[]} */
@@ -303,5 +363,6 @@ window.addEventListener('pagehide', () => leave());
 window.addEventListener('pageshow', (event) => {
   if (event.persisted) show();
 });
+sayTimes();
 enter();
 requestAnimationFrame(frame);
