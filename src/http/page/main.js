@@ -5,7 +5,6 @@ import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
 import { announce, byId, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
-import { offerPlaces, placeHash } from './landing.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
 import { date, reasonWord, time, timeOfDay, times, zone } from './words.js';
@@ -63,7 +62,6 @@ function leave() {
 function show({ isFirst = false } = {}) {
   leave();
   setAttribute(signOut, 'hidden', credentials.get() === null);
-  void sayServed();
   const route = parseRoute(location.hash);
   const context = {
     restart: () => live?.restart(),
@@ -91,6 +89,8 @@ function show({ isFirst = false } = {}) {
     },
   });
   live.start();
+  // After what is looked at first.
+  setTimeout(() => void sayServed());
 }
 
 /** @param {{ node: Element, title: string | null, focus: () => void }} door */
@@ -111,6 +111,8 @@ async function land(refusal, route) {
   // Somebody has gone elsewhere meanwhile.
   if (view !== null) return;
   const places = who === null ? [] : placesOf(who);
+  const { offerPlaces, placeHash } = await import('./landing.js');
+  if (view !== null) return;
   if (places.length === 1 && route.tenant === undefined) {
     history.replaceState(null, '', placeHash(places[0]));
     show();
