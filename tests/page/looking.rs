@@ -322,8 +322,8 @@ async fn a_history_is_shown_by_span_and_saved_as_csv_and_json() {
     let formula = "=HYPERLINK(\"http:x\";\"a, b\")";
     app.group_of("pump", HOUR, &["a", formula]).await;
     assert_eq!(app.beat("pump", "a", 100.0).await, 1);
-    // A day in which a was Primary, and then for an hour the other one; and many changes since, more
-    // than one answer has.
+    // A day in which a was Primary, and then for an hour the other one; and many changes since,
+    // more than one answer has.
     let past = "UPDATE groups SET created_at = created_at - interval '9 days';
         UPDATE configuration_changes SET recorded_at = recorded_at - interval '9 days';
         UPDATE role_transitions SET recorded_at = date_trunc('day', recorded_at) - interval '8 days'";

@@ -28,8 +28,8 @@ let live = null;
 let tickedAt = -Infinity;
 
 /**
- * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
- * after a `?`.
+ * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with
+ * parameters after a `?`.
  *
  * @param {string} hash
  * @returns {import('./types').Route}
