@@ -5,7 +5,6 @@ import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
 import { announce, byId, h, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
-import { offerPlaces, placeHash } from './landing.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
 import { finish, hasEnded, keepSignedIn, renew, takeAnswer } from './sign_in.js';
@@ -36,8 +35,8 @@ let turns = 0;
 let worked = null;
 
 /**
- * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
- * after a `?`.
+ * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with
+ * parameters after a `?`.
  *
  * @param {string} hash
  * @returns {import('./types').Route}
@@ -73,7 +72,6 @@ function show({ isFirst = false, came = null } = {}) {
   leave();
   const isKnown = credentials.get() !== null;
   setAttribute(signOut, 'hidden', !isKnown);
-  void sayServed();
   const route = parseRoute(location.hash);
   const context = {
     restart: () => live?.restart(),
@@ -101,6 +99,8 @@ function show({ isFirst = false, came = null } = {}) {
     },
   });
   live.start();
+  // After what is looked at first.
+  setTimeout(() => void sayServed());
 }
 
 /** @param {{ node: Element, title: string | null, focus: () => void }} door */
@@ -154,6 +154,8 @@ async function land(refusal, route) {
   // Somebody has gone elsewhere meanwhile.
   if (view !== null) return;
   const places = asking === null ? [] : placesOf(asking);
+  const { offerPlaces, placeHash } = await import('./landing.js');
+  if (view !== null) return;
   if (places.length === 1 && route.tenant === undefined) {
     history.replaceState(null, '', placeHash(places[0]));
     show();
