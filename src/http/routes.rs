@@ -10,7 +10,8 @@ use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
 use super::{
-    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, whoami, wishes,
+    audit, description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, whoami,
+    wishes,
 };
 use crate::access::Permission;
 use crate::access::writes::Write;
@@ -20,8 +21,11 @@ const READ: Needs = Needs::Permission(Permission::Read);
 /// Who else has keys, and for what, is for those alone who hand them out.
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
+/// Who did what is for those alone who may do most of it.
+const READ_AUDIT: Needs = Needs::Permission(Permission::Administer);
+
 /// All of them.
-pub static RESOURCES: [Resource; 40] = [
+pub static RESOURCES: [Resource; 42] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -401,6 +405,24 @@ pub static RESOURCES: [Resource; 40] = [
             asked.of(keys::revoke)
         })
         .described(description::keys::revoke_in_all)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Tenant, "/audit")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAuditOfTenant", READ_AUDIT, |asked| asked.of(audit::list))
+            .answered(Length::Long)
+            .described(description::events::audit_of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Everywhere, "/audit")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAudit", READ_AUDIT, |asked| asked.of(audit::list))
+            .answered(Length::Long)
+            .described(description::events::audit_of_all)],
     },
     Resource {
         form: Form::Either,
