@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Failover, FailoverError, no_such_group};
-use crate::ids::{GroupPath, Groups, NamespacePath};
+use crate::ids::{GroupPath, Groups, Within};
 use crate::metrics;
 use crate::store::events::{self, Event};
 use crate::store::lifetimes::{self, Lifetime};
@@ -52,15 +52,15 @@ impl Failover {
 }
 
 impl Failover {
-    /// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
+    /// The latest changes of roles in such groups there, the latest first.
     pub async fn list_latest_transitions(
         &self,
-        place: Option<(NamespacePath, Groups)>,
+        within: &Within,
+        groups: &Groups,
         count: i64,
     ) -> Result<Vec<Event>, FailoverError> {
-        let place = place.as_ref().map(|(namespace, groups)| (namespace, groups));
         let found = self.store().read("latest_transitions", |connection, _| {
-            Box::pin(events::read_latest_transitions(connection, place, count))
+            Box::pin(events::read_latest_transitions(connection, within, groups, count))
         });
         Ok(found.await?)
     }

@@ -65,6 +65,11 @@ impl Risk {
         Risk::ManySessions,
     ];
 
+    /// The one that is told by that name.
+    pub fn named(name: &str) -> Option<Risk> {
+        Risk::ALL.into_iter().find(|risk| risk.name().eq_ignore_ascii_case(name))
+    }
+
     /// As it is told.
     pub fn name(self) -> &'static str {
         match self {

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::errors::ApiError;
 use super::events::describe;
-use super::paths::{InGroup, InNamespace};
+use super::paths::{InGroup, InNamespace, InTenant};
 use super::query;
 use crate::failover::history::HistoryRange;
 use crate::failover::{Caller, Failover};
-use crate::ids::{Groups, NamespacePath};
+use crate::ids::{Groups, Within};
 use crate::store::lifetimes::Edge;
 
 /// How many changes are listed where nobody says.
@@ -49,7 +49,16 @@ pub async fn latest_of_namespace(
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    latest(&failover, Some((namespace, caller.rights.groups().clone())), &request).await
+    latest(&failover, Within::Namespace(namespace), caller.rights.groups(), &request).await
+}
+
+/// `GET /api/v1/tenants/{tenantId}/clientfailover/transitions`, the latest first
+pub async fn latest_of_tenant(
+    failover: web::Data<Failover>,
+    InTenant(tenant): InTenant,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    latest(&failover, Within::Tenant(tenant), &Groups::All, &request).await
 }
 
 /// `GET /api/v1/clientfailover/transitions`, the latest first
@@ -57,16 +66,17 @@ pub async fn latest_of_everything(
     failover: web::Data<Failover>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    latest(&failover, None, &request).await
+    latest(&failover, Within::AllTenants, &Groups::All, &request).await
 }
 
 async fn latest(
     failover: &Failover,
-    place: Option<(NamespacePath, Groups)>,
+    within: Within,
+    groups: &Groups,
     request: &HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let count = query::number_up_to(request, "count", MAX_LATEST)?.unwrap_or(DEFAULT_LATEST);
-    let found = failover.list_latest_transitions(place, count).await?;
+    let found = failover.list_latest_transitions(&within, groups, count).await?;
     let body: Vec<_> = found.iter().map(|event| describe(event).1).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }

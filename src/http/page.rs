@@ -26,7 +26,7 @@ const IMAGE: &str = "image/svg+xml";
 /// What nobody can ask for by its name.
 const INDEX: &str = "";
 
-const FILES: [PageFile; 15] = [
+const FILES: [PageFile; 24] = [
     PageFile { name: INDEX, content_type: HTML, text: include_str!("page/index.html") },
     PageFile { name: "page.css", content_type: STYLE, text: include_str!("page/page.css") },
     PageFile { name: "icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
@@ -41,6 +41,15 @@ const FILES: [PageFile; 15] = [
     PageFile { name: "door.js", content_type: SCRIPT, text: include_str!("page/door.js") },
     PageFile { name: "overview.js", content_type: SCRIPT, text: include_str!("page/overview.js") },
     PageFile { name: "group.js", content_type: SCRIPT, text: include_str!("page/group.js") },
+    PageFile { name: "about.js", content_type: SCRIPT, text: include_str!("page/about.js") },
+    PageFile { name: "export.js", content_type: SCRIPT, text: include_str!("page/export.js") },
+    PageFile { name: "facts.js", content_type: SCRIPT, text: include_str!("page/facts.js") },
+    PageFile { name: "landing.js", content_type: SCRIPT, text: include_str!("page/landing.js") },
+    PageFile { name: "latest.js", content_type: SCRIPT, text: include_str!("page/latest.js") },
+    PageFile { name: "namespaces.js", content_type: SCRIPT, text: include_str!("page/namespaces.js") },
+    PageFile { name: "places.js", content_type: SCRIPT, text: include_str!("page/places.js") },
+    PageFile { name: "span.js", content_type: SCRIPT, text: include_str!("page/span.js") },
+    PageFile { name: "tiles.js", content_type: SCRIPT, text: include_str!("page/tiles.js") },
     PageFile { name: "timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
 ];
 

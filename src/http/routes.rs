@@ -25,7 +25,7 @@ const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 const READ_AUDIT: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 42] = [
+pub static RESOURCES: [Resource; 46] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -268,6 +268,17 @@ pub static RESOURCES: [Resource; 42] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Tenant, "/transitions")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listLatestTransitionsOfTenant", READ, |asked| {
+            asked.of(history::latest_of_tenant)
+        })
+        .answered(Length::Long)
+        .described(description::events::latest_of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/transitions")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -315,6 +326,15 @@ pub static RESOURCES: [Resource; 42] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Tenant, "/status")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listStatusOfTenant", READ, |asked| asked.of(status::of_tenant))
+            .answered(Length::Long)
+            .described(description::status::of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/status")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -340,12 +360,30 @@ pub static RESOURCES: [Resource; 42] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Tenant, "/namespaces")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listNamespacesOfTenant", READ, |asked| asked.of(status::namespaces_of_tenant))
+            .answered(Length::Long)
+            .described(description::status::namespaces_of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/namespaces")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
         operations: &[Operation::get("listNamespaces", READ, |asked| asked.of(status::namespaces))
             .answered(Length::Long)
             .described(description::status::namespaces)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Tenant, "/events")],
+        counted_as: Route::NamespaceEvents,
+        is_of_some_groups: false,
+        operations: &[Operation::get("followEventsOfTenant", READ, |asked| asked.of(events::of_tenant))
+            .answered(Length::Endless)
+            .described(description::events::of_tenant)],
     },
     Resource {
         form: Form::Either,

@@ -20,7 +20,7 @@ use super::notify::{CHANNEL, wake_readers};
 use super::rows::row;
 use super::state::{when_silent_text, wish_end_text, wish_text};
 use crate::arbitration::{Role, WishEnd, Wished};
-use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId};
+use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId, TenantId, Within};
 
 /// A change of a role or of configuration, as its row tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -246,14 +246,16 @@ pub async fn record_change_at(
 pub enum EventScope {
     /// Those of every tenant.
     Everything,
+    /// Those of a tenant.
+    Tenant(TenantId),
     /// Those of a namespace.
     Namespace(NamespacePath),
     /// Those of a group.
     Group(GroupKey),
 }
 
-/// How many ids one look for the events of a namespace passes over: what bounds a statement where
-/// other namespaces are busy.
+/// How many ids one look for the events of a tenant or a namespace passes over: what bounds a
+/// statement where others are busy.
 const ID_WINDOW: i64 = 20_000;
 
 // Three kinds of rows in one result, with the same columns as far as events have them in common.
@@ -399,6 +401,11 @@ pub async fn read_events(
     }
     let (query, up_to) = match scope {
         EventScope::Everything => (sqlx::query(events_where!("true")).bind(after).bind(up_to).bind(limit), up_to),
+        EventScope::Tenant(tenant) => {
+            let up_to = up_to.min(after.saturating_add(ID_WINDOW));
+            let query = sqlx::query(events_where!("tenant_id = $4"));
+            (query.bind(after).bind(up_to).bind(limit).bind(tenant.as_str()), up_to)
+        }
         EventScope::Namespace(path) => {
             let up_to = up_to.min(after.saturating_add(ID_WINDOW));
             let query = sqlx::query(events_where!("tenant_id = $4 AND namespace_id = $5"));
@@ -553,32 +560,33 @@ pub async fn read_transitions(
     rows.iter().map(read_event).collect()
 }
 
-/// How many of the latest events of all are looked through for those of a namespace.
+/// How many of the latest events of all are looked through for those of a tenant or a namespace.
 const LATEST_WINDOW: i64 = 100_000;
 
-/// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
+/// The latest changes of roles in such groups there, the latest first.
 pub async fn read_latest_transitions(
     connection: &mut ReadConnection,
-    namespace: Option<(&NamespacePath, &Groups)>,
+    within: &Within,
+    groups: &Groups,
     count: i64,
 ) -> Result<Vec<Event>, WorkError> {
     // Walks the index by id backwards. So many rows and not ids: these go up by far with a new
     // history of the database.
     const EVERYWHERE: &str =
         concat!("SELECT ", role_change_columns!(), " FROM role_transitions ORDER BY transition_id DESC LIMIT $1");
-    const OF_NAMESPACE: &str = concat!(
+    const OF_SOME: &str = concat!(
         "SELECT * FROM (SELECT ",
         role_change_columns!(),
         " FROM role_transitions ORDER BY transition_id DESC LIMIT $4) latest
-        WHERE tenant_id = $2 AND namespace_id = $3 AND ($5::text[] IS NULL OR group_id LIKE ANY($5))
+        WHERE tenant_id = $2 AND ($3::text IS NULL OR namespace_id = $3) AND ($5::text[] IS NULL OR group_id LIKE ANY($5))
         ORDER BY id DESC LIMIT $1"
     );
-    let query = match namespace {
-        None => sqlx::query(EVERYWHERE).bind(count),
-        Some((path, groups)) => sqlx::query(OF_NAMESPACE)
+    let query = match within {
+        Within::AllTenants => sqlx::query(EVERYWHERE).bind(count),
+        Within::Tenant(_) | Within::Namespace(_) => sqlx::query(OF_SOME)
             .bind(count)
-            .bind(path.tenant.as_str())
-            .bind(path.namespace.as_str())
+            .bind(within.tenant())
+            .bind(within.namespace())
             .bind(LATEST_WINDOW)
             .bind(groups.as_likes()),
     };

@@ -128,6 +128,10 @@ pub fn of_group(_: &mut SchemaGenerator) -> Description {
     stream(Description::of(TAG, summary, STREAM))
 }
 
+pub fn of_tenant(_: &mut SchemaGenerator) -> Description {
+    stream(Description::of(TAG, "Follow the events of a tenant", STREAM))
+}
+
 pub fn of_everything(_: &mut SchemaGenerator) -> Description {
     stream(Description::of(TAG, "Follow the events of all tenants", STREAM))
 }
@@ -146,11 +150,15 @@ fn latest(described: Description) -> Description {
         )
 }
 
-const LATEST: &str = "The latest changes of roles, the latest first: what was before a stream of events began. Those of a namespace are \
+const LATEST: &str = "The latest changes of roles, the latest first: what was before a stream of events began. Those of a tenant or a namespace are \
     looked for among the latest hundred thousand events of all tenants.";
 
 pub fn latest_of_namespace(_: &mut SchemaGenerator) -> Description {
     latest(Description::of(TAG, "The latest changes of roles in a namespace", LATEST))
+}
+
+pub fn latest_of_tenant(_: &mut SchemaGenerator) -> Description {
+    latest(Description::of(TAG, "The latest changes of roles in a tenant", LATEST))
 }
 
 pub fn latest_of_everything(_: &mut SchemaGenerator) -> Description {

@@ -54,7 +54,9 @@ const root = new URL('..', import.meta.url);
  */
 export function pathOf(tenant, namespace, group) {
   if (tenant === undefined) return 'api/v1/clientfailover';
-  const place = `api/v1/tenants/${encodeURIComponent(tenant)}/namespaces/${encodeURIComponent(namespace ?? '')}/clientfailover`;
+  const ofTenant = `api/v1/tenants/${encodeURIComponent(tenant)}`;
+  if (namespace === undefined) return `${ofTenant}/clientfailover`;
+  const place = `${ofTenant}/namespaces/${encodeURIComponent(namespace)}/clientfailover`;
   return group === undefined ? place : `${place}/groups/${encodeURIComponent(group)}`;
 }
 

@@ -1,18 +1,21 @@
 // Which view is shown, how it is kept up to date, and what the page says about that.
 
+import { about, placesOf } from './about.js';
 import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
 import { announce, byId, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
-import { date, reasonWord, time, timeOfDay, zone } from './words.js';
+import { date, reasonWord, time, timeOfDay, times, zone } from './words.js';
 
 const main = byId('main');
 const connection = byId('connection');
 const banner = byId('banner');
 const signOut = byId('sign-out');
 const footerClock = byId('clock');
+const served = byId('served');
+const timesSwitch = byId('times');
 
 /** A break of the stream shorter than this is said in the corner alone. */
 const TIMEOUT_MS = 1_500;
@@ -25,8 +28,8 @@ let live = null;
 let tickedAt = -Infinity;
 
 /**
- * `#/`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
- * after a `?`.
+ * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with
+ * parameters after a `?`.
  *
  * @param {string} hash
  * @returns {import('./types').Route}
@@ -42,6 +45,7 @@ export function parseRoute(hash) {
     // A hash that somebody has cut: it leads to the beginning.
   }
   const query = new URLSearchParams(parameters);
+  if (kind === 't' && ids.length === 1) return { kind: 'overview', tenant: ids[0], query };
   if (kind === 'n' && ids.length === 2) return { kind: 'overview', tenant: ids[0], namespace: ids[1], query };
   if (kind === 'g' && ids.length === 3)
     return { kind: 'group', tenant: ids[0], namespace: ids[1], group: ids[2], query };
@@ -72,16 +76,48 @@ function show({ isFirst = false } = {}) {
       if (name === 'RoleChanged') tell(data);
       mine.event(name, data);
     },
-    opened: () => mine.opened?.(),
+    opened: () => {
+      // It may be another replica that answers now, or another version.
+      void sayServed();
+      mine.opened?.();
+    },
     said: sayStatus,
     refused: (refusal) => {
       leave();
-      const door = refusal.status === 401 ? signIn(refusal, () => show()) : choosePlace(refusal, goTo);
-      setAttribute(signOut, 'hidden', credentials.get() === null);
-      put(door, door.focus);
+      if (refusal.status === 401) putDoor(signIn(refusal, () => show()));
+      else void land(refusal, route);
     },
   });
   live.start();
+  // After what is looked at first.
+  setTimeout(() => void sayServed());
+}
+
+/** @param {{ node: Element, title: string | null, focus: () => void }} door */
+function putDoor(door) {
+  setAttribute(signOut, 'hidden', credentials.get() === null);
+  put(door, door.focus);
+}
+
+/**
+ * Somebody may not see what they asked for. Whoever has one place and came without a wish lands
+ * there; others are shown what is theirs, or asked for it where that is not told.
+ *
+ * @param {import('./types').Fault} refusal
+ * @param {import('./types').Route} route
+ */
+async function land(refusal, route) {
+  const who = await about();
+  // Somebody has gone elsewhere meanwhile.
+  if (view !== null) return;
+  const places = who === null ? [] : placesOf(who);
+  const { offerPlaces, placeHash } = await import('./landing.js');
+  if (view !== null) return;
+  if (places.length === 1 && route.tenant === undefined) {
+    history.replaceState(null, '', placeHash(places[0]));
+    show();
+  } else if (places.length > 0) putDoor(offerPlaces(refusal, places));
+  else putDoor(choosePlace(refusal, goTo));
 }
 
 /**
@@ -190,6 +226,37 @@ function bannerText(knowledge) {
   }
 }
 
+/** Which version and which replica answers. */
+async function sayServed() {
+  const what = await about();
+  setAttribute(served, 'hidden', what === null);
+  if (what === null) return;
+  setText(served, `${what.Version} · ${what.Replica}`);
+  const commit = what.Commit ? `, built from ${what.Commit}` : '';
+  setAttribute(served, 'title', `Version ${what.Version}${commit}, answered by the replica ${what.Replica}`);
+}
+
+// Times: in UTC, or as the reader's clock has them.
+
+function sayTimes() {
+  setText(timesSwitch, times.isUtc ? 'Times: UTC' : `Times: local (${zone(Date.now())})`);
+  setAttribute(timesSwitch, 'title', times.isUtc ? 'Show times in the zone of this browser' : 'Show times in UTC');
+  tickedAt = -Infinity;
+  // What is written with an answer alone has times, too.
+  view?.rezone?.();
+  live?.restart();
+}
+
+timesSwitch.addEventListener('click', () => {
+  times.choose(!times.isUtc);
+  sayTimes();
+});
+window.addEventListener('storage', (event) => {
+  if (event.key !== times.STORED) return;
+  times.recall();
+  sayTimes();
+});
+
 // Role changes for those who hear the page: one sentence for all that happened in a second.
 
 /** @type {import('./types').RoleChanged[]} */
@@ -249,5 +316,6 @@ window.addEventListener('pagehide', () => leave());
 window.addEventListener('pageshow', (event) => {
   if (event.persisted) show();
 });
+sayTimes();
 show({ isFirst: true });
 requestAnimationFrame(frame);

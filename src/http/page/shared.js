@@ -7,7 +7,7 @@ const HERE_MS = 4_000;
 const DEAD_MS = 13_000;
 
 /** Another version of the page speaks to a worker of its own. */
-const NAME = 'client-failover stream 1';
+const NAME = 'client-failover stream 2';
 
 // The one script that this page may start.
 const script = new URL('worker.js', import.meta.url).href;

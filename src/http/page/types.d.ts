@@ -33,6 +33,14 @@ export interface Answer<T> {
   total: number;
 }
 
+/** What the service says of itself, and of whoever asks. */
+export interface About {
+  Version: string;
+  Commit: string | null;
+  Replica: string;
+  Rights: { TenantId: string; NamespaceId: string; Groups?: string[] | null; Role: string }[];
+}
+
 /** What an address of the page shows. */
 export interface Route {
   kind: 'overview' | 'group';
@@ -146,6 +154,9 @@ export interface Past {
   changes: RoleChanged[];
   lifetimes: import('#api').Lifetime[];
   state: GroupStatus | null;
+  /** The sessions that are shown whatever they held. */
+  names: string[];
+  /** The sessions whose present role they have had since before, or all that time. */
   sessions: GroupStatus['Sessions'];
   since: number;
   until: number;

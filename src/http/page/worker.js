@@ -53,7 +53,11 @@ function portsOf(key) {
 function isWanted({ tenant, namespace, group }, data) {
   // An event without a place concerns everybody.
   if (tenant === undefined || data.TenantId === undefined) return true;
-  return data.TenantId === tenant && data.NamespaceId === namespace && (group === undefined || data.GroupId === group);
+  return (
+    data.TenantId === tenant &&
+    (namespace === undefined || data.NamespaceId === namespace) &&
+    (group === undefined || data.GroupId === group)
+  );
 }
 
 /**
