@@ -54,6 +54,7 @@ mod rhythm;
 pub mod risks;
 mod room;
 pub mod silent_sessions;
+mod trail;
 mod turns;
 pub mod upkeep;
 mod wanted;
