@@ -251,7 +251,7 @@ async fn a_group_is_created_edited_and_deleted_by_whoever_types_its_id() {
     browser.shows(".deeds tbody tr", "Group changed, failover timeout 12 s").await;
 
     browser.click(DELETE_GROUP).await;
-    browser.shows("dialog .outlook", "Its 1 session would be deleted with it, 1 of them live.").await;
+    browser.shows("dialog .outlook", "Its only session would be deleted with it: it is live.").await;
     browser.shows("dialog .outlook", "left is Primary: its next heartbeat is refused").await;
     browser.press(&format!("pres{ENTER}")).await;
     browser.shows("dialog .problem", "Type the id of the group").await;

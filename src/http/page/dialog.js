@@ -98,8 +98,7 @@ export class ActDialog {
   }
 
   closed() {
-    this.foreseeing?.abort();
-    clearTimeout(this.timer);
+    this.forgo();
     if (current === this) current = null;
     this.node.remove();
     // The browser gives the focus back to what opened it, unless that is gone meanwhile: then it
@@ -110,11 +109,17 @@ export class ActDialog {
     (beside ?? this.view?.querySelector('h1'))?.focus();
   }
 
-  /** Something else is asked for, or of something else: what would come of it is asked anew. */
+  /** What is foreseen is not waited for any more. */
+  forgo() {
+    this.foreseeing?.abort();
+    this.foreseeing = null;
+    clearTimeout(this.timer);
+  }
+
+  /** Something else is asked for: what would come of it is asked anew, before it can be done. */
   changed(afterMs = 0) {
     if (this.state === 'acting' || this.state === 'done') return;
-    this.foreseeing?.abort();
-    clearTimeout(this.timer);
+    this.forgo();
     this.setState('asking');
     const plan = this.offer.plan();
     setText(this.command, 'problem' in plan ? '' : curlOf(plan.request, this.who.Kind));
@@ -146,6 +151,7 @@ export class ActDialog {
       if (this.foreseeing !== abort) return;
       this.outlook.replaceChildren();
       setText(this.problem, abort.signal.aborted ? 'The service does not answer.' : problemWords(error));
+      this.setState('asking');
     } finally {
       clearTimeout(limit);
     }
@@ -159,6 +165,7 @@ export class ActDialog {
       return;
     }
     if (this.state !== 'foreseen' && this.state !== 'failed') return;
+    this.forgo();
     this.setState('acting');
     // What has been asked for is done, whether or not this stays open.
     setText(this.cancel, 'Close');
@@ -223,9 +230,16 @@ export class ActDialog {
   }
 }
 
-/** Something has changed in what is shown: what an open dialog foresees may be another thing now. */
+/**
+ * Something has changed in what is shown: what an open dialog foresees may be another thing now.
+ * Until that is known it can be done all the same, as far as it could be.
+ */
 export function stateChanged() {
-  if (current?.state === 'foreseen' || current?.state === 'asking') current.changed();
+  if (current?.state !== 'foreseen' && current?.state !== 'asking') return;
+  const plan = current.offer.plan();
+  if ('problem' in plan) return;
+  current.forgo();
+  void current.foresee(plan.request, plan.missing);
 }
 
 /**

@@ -1,7 +1,7 @@
 // What the service foresees, in words.
 
 import { foreign, h } from './dom.js';
-import { count, duration, PRIMARY, reasonWord, roleWord } from './words.js';
+import { count, duration, PRIMARY, reasonWord, roleWord, whole } from './words.js';
 
 /** @typedef {import('./types').Foresight} Foresight */
 /** @typedef {(string | Node)[]} Words */
@@ -152,12 +152,13 @@ function steps(title, { Changes: changes }) {
  * @returns {Words[]}
  */
 export function deletionSentences({ Primary: primary, Sessions: sessions, LiveSessions: live }) {
+  const which = live === 0 ? 'none' : live === sessions ? 'all' : whole(live);
   return [
     sessions === 0
       ? ['It has no sessions.']
-      : [
-          `${sessions === 1 ? 'Its' : 'All its'} ${count(sessions, 'session')} would be deleted with it, ${live} of them live.`,
-        ],
+      : sessions === 1
+        ? [`Its only session would be deleted with it: it is ${live === 1 ? 'live' : 'silent'}.`]
+        : [`Its ${count(sessions, 'session')} would be deleted with it, ${which} of them live.`],
     ...(primary === null
       ? []
       : [
