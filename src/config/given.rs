@@ -375,6 +375,11 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_LOG_FORMAT", value_name = "FORMAT")]
     pub(super) log_format: Option<LogFormat>,
 
+    /// How many namespaces the metrics name; the others are counted together, and with 0 all are
+    /// [default: 100]
+    #[arg(long, env = "CLIENT_FAILOVER_METRICS_NAMESPACES", value_name = "N")]
+    pub(super) metrics_namespaces: Option<usize>,
+
     /// Where traces are sent, by OTLP over HTTP, as http://collector:4318 [default: nowhere]
     #[arg(long, env = "CLIENT_FAILOVER_OTLP_ENDPOINT", value_name = "URL")]
     pub(super) otlp_endpoint: Option<String>,
@@ -454,6 +459,7 @@ impl Given {
             drain: self.drain.or(file.drain),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
+            metrics_namespaces: self.metrics_namespaces.or(file.metrics_namespaces),
             otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
             trace_ratio: self.trace_ratio.or(file.trace_ratio),
         }

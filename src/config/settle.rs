@@ -137,6 +137,7 @@ impl Given {
                 prompt_lapses: self.prompt_lapses.unwrap_or(true),
                 session_retention: session_retention(self.session_retention)?,
                 census_interval: CENSUS_INTERVAL,
+                metrics_namespaces: bounded("metrics-namespaces", self.metrics_namespaces.unwrap_or(100), 0, 10_000)?,
                 events: EventOptions {
                     max_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,
                     retention: retention("history-retention", self.history_retention, 90)?,

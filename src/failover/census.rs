@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use named::Named;
+
 use super::risks::{FLAPPING_GRANTS, FLAPPING_SPAN, Looked, Risk, most_seen, risks};
 use super::{Failover, FailoverError, no_such_group};
 use crate::arbitration::{FailoverTimeout, Role};
@@ -19,6 +21,8 @@ use crate::metrics::{self, Counted};
 use crate::store::events;
 use crate::store::status::{self, CensusRow, FIRST_HISTORY, GroupSearch, GroupStatus, History};
 use crate::store::{Store, StoreError};
+
+mod named;
 
 /// At most one part in so many of the time is spent on counting.
 const SHARE: u32 = 20;
@@ -57,6 +61,10 @@ pub struct Census {
 pub struct NamespaceCount {
     /// Groups.
     pub groups: i64,
+    /// Groups in which somebody is Primary.
+    pub with_primary: i64,
+    /// Groups without a live session.
+    pub without_live_session: i64,
     /// Groups at risk.
     pub at_risk: i64,
     /// Groups with each of the risks, in their order.
@@ -76,8 +84,24 @@ impl NamespaceCount {
         self.by_risk[risk as usize]
     }
 
+    /// What is left of it without those.
+    fn take_away(&mut self, other: &NamespaceCount) {
+        self.groups -= other.groups;
+        self.with_primary -= other.with_primary;
+        self.without_live_session -= other.without_live_session;
+        self.at_risk -= other.at_risk;
+        for (count, other) in std::iter::zip(&mut self.by_risk, other.by_risk) {
+            *count -= other;
+        }
+        self.in_doubt -= other.in_doubt;
+        self.sessions -= other.sessions;
+        self.live_sessions -= other.live_sessions;
+    }
+
     fn note(&mut self, row: &CensusRow, risks: &[Risk]) {
         self.groups += 1;
+        self.with_primary += i64::from(row.primary_health.is_some());
+        self.without_live_session += i64::from(row.lease_ages.is_empty());
         self.at_risk += i64::from(!risks.is_empty());
         for risk in risks {
             self.by_risk[*risk as usize] += 1;
@@ -136,6 +160,7 @@ impl Census {
         ] {
             *count += i64::from(risks.contains(&risk));
         }
+        counted.groups_at_risk += i64::from(!risks.is_empty());
         counted.groups_in_doubt += i64::from(row.is_in_doubt);
         counted.sessions += row.sessions;
         counted.live_sessions += live;
@@ -197,6 +222,8 @@ pub struct LatestCensus(Arc<Latest>);
 #[derive(Default)]
 struct Latest {
     census: Mutex<Arc<Census>>,
+    /// Which namespaces the metrics name.
+    named: Mutex<Named>,
     /// Held by whoever takes one because somebody looks.
     taking: tokio::sync::Mutex<()>,
 }
@@ -206,8 +233,16 @@ impl LatestCensus {
         self.0.census.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// For metrics that name at most so many namespaces.
+    pub(super) fn naming(namespaces: usize) -> LatestCensus {
+        let named = Mutex::new(Named::at_most(namespaces));
+        LatestCensus(Arc::new(Latest { named, ..Latest::default() }))
+    }
+
     fn set(&self, census: Census) {
-        metrics::counted(census.counted);
+        let mut named = self.0.named.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics::counted(census.counted, named.choose(&census, Instant::now()));
+        drop(named);
         *self.0.census.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);
     }
 }

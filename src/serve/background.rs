@@ -75,6 +75,7 @@ async fn work_on_database(failover: Failover, direct: Store) -> Result<(), Serve
     apart.spawn(history::prune(failover.clone(), direct.clone()));
     apart.spawn(silent_sessions::remove(failover.clone(), direct.clone()));
     apart.spawn(failover.clone().record_refusals(direct.clone()));
+    apart.spawn(failover.clone().observe_gaps(direct.clone()));
     apart.spawn(census::keep_counting(failover.clone(), direct));
     tokio::select! {
         () = upkeep::sweep(failover) => Ok(()),
