@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 pub use self::namespaces::{InNamespace, OTHER_NAMESPACES};
 use self::text::line;
 pub use self::text::render;
+pub use self::webhook::{WebhookOutcome, webhook_attempted, webhook_gave_up, webhook_oldest_message, webhook_sends};
 use crate::arbitration::Reason;
 
 mod namespaces;
 mod process;
 mod text;
+mod webhook;
 
 /// What a request is about, as its path is described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

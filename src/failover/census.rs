@@ -20,6 +20,7 @@ use crate::ids::{GroupPath, Groups};
 use crate::metrics::{self, Counted};
 use crate::store::events;
 use crate::store::status::{self, CensusRow, FIRST_HISTORY, GroupSearch, GroupStatus, History};
+use crate::store::webhook::SeenRisk;
 use crate::store::{Store, StoreError};
 
 mod named;
@@ -115,6 +116,8 @@ impl NamespaceCount {
 #[derive(Debug)]
 struct AtRisk {
     worst: Risk,
+    /// All of them.
+    risks: Vec<Risk>,
     key: Uuid,
     path: (String, String, String),
 }
@@ -178,6 +181,7 @@ impl Census {
         if let Some(worst) = worst {
             self.at_risk.push(AtRisk {
                 worst,
+                risks,
                 key: row.group_key,
                 path: (row.tenant_id, row.namespace_id, row.group_id),
             });
@@ -318,6 +322,17 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
     Ok(census)
 }
 
+/// Risks that a census found.
+#[derive(Debug)]
+pub struct FoundRisks {
+    /// Of each group all that it has.
+    pub risks: Vec<SeenRisk>,
+    /// Whether these are all: where very many groups are at risk, the worst are kept.
+    pub are_all: bool,
+    /// When the census ended.
+    pub counted_at: Instant,
+}
+
 /// Which groups an operator wants to see.
 #[derive(Clone, Debug, Default)]
 pub struct StatusQuery {
@@ -387,6 +402,24 @@ impl Failover {
         let groups = groups.map(|(risks, group)| (group, risks)).collect();
         let new_history = self.list_histories(1).await?.pop().filter(|latest| latest.reason != FIRST_HISTORY);
         Ok(StatusPage { groups, total, at_risk, counted, new_history })
+    }
+
+    /// The risks that the latest census found, if that is at least so much later than the one
+    /// before.
+    pub fn found_risks(&self, before: Option<Instant>, interval: Duration) -> Option<FoundRisks> {
+        let census = self.census.get();
+        let is_later = |at: &Instant| before.is_none_or(|before| at.saturating_duration_since(before) >= interval);
+        let counted_at = census.ended_at.filter(is_later)?;
+        let seen = |found: &AtRisk, risk: Risk| SeenRisk {
+            key: found.key,
+            tenant: found.path.0.clone(),
+            namespace: found.path.1.clone(),
+            group: found.path.2.clone(),
+            risk: risk.name(),
+        };
+        let risks = census.at_risk.iter().flat_map(|found| found.risks.iter().map(|risk| seen(found, *risk)));
+        let are_all = census.at_risk.len() as i64 == census.everywhere.at_risk;
+        Some(FoundRisks { risks: risks.collect(), are_all, counted_at })
     }
 
     /// The histories of the database, the latest first.

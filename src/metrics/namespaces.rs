@@ -69,6 +69,9 @@ fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
+/// Which number is shown.
+type Value = fn(&InNamespace) -> i64;
+
 /// The labels of each, and then what there is of it.
 pub(super) fn render(text: &mut String, named: &[InNamespace]) {
     let labels: Vec<String> = named
@@ -84,7 +87,7 @@ pub(super) fn render(text: &mut String, named: &[InNamespace]) {
             line(text, format_args!("client_failover_{GROUPS}{{{labels},primary=\"{primary}\"}} {count}"));
         }
     }
-    let gauges: [(&str, &str, fn(&InNamespace) -> i64); 4] = [
+    let gauges: [(&str, &str, Value); 4] = [
         ("namespace_groups_without_live_session", "Groups of a namespace without any live session.", |shown| {
             shown.groups_without_live_session
         }),

@@ -77,9 +77,10 @@ pub(super) fn render(text: &mut String) {
     ] {
         let Some(value) = value else { continue };
         family_of(text, name, kind, help);
-        match value.is_infinite() {
-            true => line(text, format_args!("{name} +Inf")),
-            false => line(text, format_args!("{name} {value}")),
+        if value.is_infinite() {
+            line(text, format_args!("{name} +Inf"));
+        } else {
+            line(text, format_args!("{name} {value}"));
         }
     }
 }

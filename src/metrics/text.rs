@@ -37,6 +37,7 @@ pub fn render(readings: &Readings) -> String {
     render_events(&mut text);
     render_pools(&mut text, readings);
     render_counted(&mut text);
+    webhook::render(&mut text);
     process::render(&mut text);
     let expiry = CERTIFICATE_EXPIRY.load(Ordering::Relaxed);
     if expiry != 0 {

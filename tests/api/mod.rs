@@ -29,4 +29,5 @@ mod takeover;
 mod takeover_times;
 mod tls;
 mod values;
+mod webhook;
 mod wishes;

@@ -336,6 +336,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
         traces: None,
+        webhook: None,
         file: None,
     }
 }
