@@ -225,10 +225,10 @@ async fn a_risk_is_told_when_it_begins_and_when_it_ends_whichever_replica_sees_i
         came.iter().any(|came| came.body["Event"] == event && came.body["Risk"] == risk)
     };
     eventually("it is told", async || is_told(&receiver.taken(), "RiskBegan", "NoStandby")).await;
-    first.stop().await;
-    let second = start().await;
     let sender = "SELECT sender FROM webhook_sender";
     let before = database.rows(sender).await;
+    first.stop().await;
+    let second = start().await;
     eventually("it goes on at another", async || database.rows(sender).await != before).await;
     assert_eq!(second.beat("g", "b", 100.0).await, 0);
     eventually("its end is told", async || is_told(&receiver.taken(), "RiskEnded", "NoStandby")).await;
