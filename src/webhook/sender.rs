@@ -41,7 +41,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long is waited where the database cannot be asked.
 const WAIT_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// After how long without anybody who sends nobody wants to hear of what happened meanwhile.
+/// After how long without anybody who sends nobody wants to hear of what happened meanwhile, unless
+/// a message may be older.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
 
 pub(super) struct Sender {
@@ -152,10 +153,11 @@ impl Sender {
         // From before the database counts.
         let at = Instant::now();
         let (id, hold_for) = (self.id, self.webhook.options.hold_for);
+        let forgotten_after = FORGOTTEN_AFTER.max(self.webhook.options.give_up_after);
         let held = self
             .store
             .autocommit("hold_webhook", |connection, _| {
-                Box::pin(webhook::hold(connection, id, hold_for, FORGOTTEN_AFTER))
+                Box::pin(webhook::hold(connection, id, hold_for, forgotten_after))
             })
             .await;
         let was_held = self.held.take().is_some();
