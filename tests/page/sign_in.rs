@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::authorization::{Authorization, Back, PAGE};
 use crate::support::browser::{Browser, ENTER};
 use crate::support::credentials::new_dir;
-use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, settings};
+use crate::support::helpers::{Answer, TestApp, TestDatabase, TestReplica, eventually, settings};
 use crate::support::issuer::{AUDIENCE, Mood, TokenIssuer};
 use crate::support::program::{Running, program};
 
@@ -35,7 +35,13 @@ struct House {
 
 impl House {
     async fn new() -> House {
+        House::with(Mood::Good).await
+    }
+
+    /// Where the issuer is like that from the start.
+    async fn with(mood: Mood) -> House {
         let (issuer, door) = TokenIssuer::of_people().await;
+        issuer.set_mood(mood);
         let scopes = vec!["openid".to_owned(), "offline_access".to_owned()];
         let page_client = Some(PageClient { client_id: PAGE.to_owned(), scopes });
         let oidc = OidcOptions { page_client, ..issuer.options() };
@@ -117,6 +123,7 @@ async fn whoever_signs_in_comes_back_to_what_they_wanted_and_nothing_secret_stay
     browser.shows(".facts", "Primary a").await;
     browser.shows("#connection", "Live").await;
     assert_eq!(browser.eval("location.href").await, wanted.as_str());
+    browser.shows("#who", "Signed in as zoe").await;
 
     // Its stream, too, came with the token.
     house.open.delete("/pump/clientsessions/a").await.expect_ok();
@@ -154,6 +161,7 @@ async fn whoever_signs_in_comes_back_to_what_they_wanted_and_nothing_secret_stay
 
     browser.click("#sign-out").await;
     browser.shows("h1", "Sign in").await;
+    assert_eq!(browser.eval("document.querySelector('#who').hidden").await, true);
     assert_eq!(browser.eval("sessionStorage.length").await, 0);
     browser.until("document.querySelector('.problem').innerText === ''").await;
     // The way back leads to no code.
@@ -266,6 +274,23 @@ async fn what_an_issuer_says_when_it_refuses_is_shown_as_text_with_what_to_do() 
     browser.shows("h1", "t / n").await;
 }
 
+/// Counts how often a door is shown.
+const COUNT_DOORS: &str = "(() => {
+    window.doors = 0;
+    new MutationObserver(() => { window.doors += document.querySelectorAll('.door').length; })
+        .observe(document.body, { childList: true, subtree: true });
+})()";
+
+/// What is kept of a token beside it.
+const LIFE: &str = "JSON.parse(sessionStorage.getItem('client-failover.authorization-life'))";
+
+/// As if the token had been given long ago.
+const NEARLY_OVER: &str = "(() => {
+    const life = JSON.parse(sessionStorage.getItem('client-failover.authorization-life'));
+    const now = Date.now();
+    sessionStorage.setItem('client-failover.authorization-life', JSON.stringify({...life, from: now - 600000, until: now + 60000}));
+})()";
+
 /// Another view is asked for with a token that does not count; `life` is what is kept of it.
 fn with_a_bad_token(life: &str) -> String {
     format!(
@@ -281,18 +306,6 @@ fn with_a_bad_token(life: &str) -> String {
 #[needs("chromium", "chromedriver")]
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends_and_what_cannot_be_renewed_ends_at_the_door() {
-    const COUNT_DOORS: &str = "(() => {
-        window.doors = 0;
-        new MutationObserver(() => { window.doors += document.querySelectorAll('.door').length; })
-            .observe(document.body, { childList: true, subtree: true });
-    })()";
-    const LIFE: &str = "JSON.parse(sessionStorage.getItem('client-failover.authorization-life'))";
-    // As if it had been given long ago.
-    const NEARLY_OVER: &str = "(() => {
-        const life = JSON.parse(sessionStorage.getItem('client-failover.authorization-life'));
-        const now = Date.now();
-        sessionStorage.setItem('client-failover.authorization-life', JSON.stringify({...life, from: now - 600000, until: now + 60000}));
-    })()";
     let house = House::new().await;
     let browser = Browser::start().await;
     let wanted = format!("{}/#/g/t/n/pump", house.app.url);
@@ -312,7 +325,7 @@ async fn a_token_is_renewed_before_it_ends_and_what_cannot_be_renewed_ends_at_th
     assert_eq!(browser.eval("window.doors").await, 0);
 
     // The tab slept past the end: the service refuses, and then it is renewed.
-    browser.eval(&with_a_bad_token("life")).await;
+    browser.eval(&with_a_bad_token("{...life, until: Date.now() - 1}")).await;
     browser.until(&format!("{LIFE}.until > Date.now() + 3000000")).await;
     browser.shows("#connection", "Live").await;
     browser.shows("h1", "t / n").await;
@@ -331,6 +344,55 @@ async fn a_token_is_renewed_before_it_ends_and_what_cannot_be_renewed_ends_at_th
     browser.shows(".leave", "Sign in with").await;
     browser.click(".leave").await;
     browser.shows(".facts", "Primary nobody").await;
+}
+
+#[needs("chromium", "chromedriver")]
+#[tokio::test]
+async fn whoever_may_see_one_tenant_is_not_refused_again_with_each_token() {
+    let house = House::new().await;
+    house.door.behave(|manners| manners.claims["tenant"] = "t".into());
+    let browser = Browser::start().await;
+    come_to_the_door(&browser, &format!("{}/#/g/t/n/pump", house.app.url)).await;
+    browser.click(".leave").await;
+    browser.shows("#connection", "Live").await;
+    let refused = async || {
+        let rows = house.app.database.rows("SELECT tenant_id FROM audit_log WHERE action = 'request_refused'").await;
+        rows.into_iter().map(|row| row["tenant_id"].clone()).collect::<Vec<_>>()
+    };
+    // The stream of everything is tried once.
+    eventually("it is noted", async || refused().await == ["*"]).await;
+    browser.eval(NEARLY_OVER).await;
+    browser.until(&format!("{LIFE}.until > Date.now() + 3000000")).await;
+    browser.shows("#connection", "Live").await;
+    house.open.delete("/pump/clientsessions/a").await.expect_ok();
+    browser.shows(".facts", "Primary nobody").await;
+    // What is refused later is noted later.
+    let given = house.door.given();
+    let token = given.iter().rfind(|given| given.contains('.')).expect("there is one");
+    let elsewhere = format!("{}/api/v1/tenants/u/namespaces/n/clientfailover/groups", house.app.url);
+    Answer::of(house.app.http.get(elsewhere).bearer_auth(token)).await.expect_error(403);
+    eventually("it is noted", async || refused().await.contains(&"u".into())).await;
+    assert_eq!(refused().await, ["*", "u"]);
+}
+
+#[needs("chromium", "chromedriver")]
+#[tokio::test]
+async fn a_door_that_cannot_lead_to_the_issuer_says_why_and_has_its_other_ways() {
+    let away = House::with(Mood::Failing).await;
+    let browser = Browser::start().await;
+    browser.go(&away.app.url).await;
+    browser.shows(".door", "The way to sign in with the issuer of tokens cannot be had now.").await;
+    browser.shows(".door", "Try again").await;
+    assert_eq!(browser.eval("document.activeElement.id").await, "secret");
+
+    // As over plain HTTP, anywhere but on the machine itself.
+    let without = json!({"source": "Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined })"});
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", without).await;
+    let house = House::new().await;
+    browser.go(&house.app.url).await;
+    browser.shows(".door", "open this page by https").await;
+    assert_eq!(browser.eval("document.querySelectorAll('.leave').length").await, 0);
+    assert_eq!(browser.eval("document.activeElement.id").await, "secret");
 }
 
 #[needs("chromium", "chromedriver")]

@@ -16,11 +16,12 @@ use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::keys::{self, is_safe_url};
 use crate::access::network;
+use crate::ids::HIDDEN;
 use crate::rates::Rates;
 use crate::telemetry;
 
@@ -160,7 +161,7 @@ impl SignIn {
     }
 
     /// Has a place at the issuer for somebody who asks from there, or says that there is none.
-    pub fn enter(&self, peer: Option<IpAddr>) -> Result<tokio::sync::SemaphorePermit<'_>, SignInError> {
+    pub fn enter(&self, peer: Option<IpAddr>) -> Result<SemaphorePermit<'_>, SignInError> {
         let who = peer.map(|peer| network(peer).to_string()).unwrap_or_default();
         let within = self.rates.take(&who, Instant::now());
         within
@@ -240,7 +241,9 @@ fn read_answer(status: StatusCode, body: &str) -> Result<Tokens, SignInError> {
             Some(description) => format!("{error}: {description}"),
             None => error,
         };
-        let is_shown = |c: &char| !c.is_control() && *c != '\u{2028}' && *c != '\u{2029}';
+        // It is shown within a sentence of ours, which it must not turn round or break.
+        let is_hidden = |c: &char| HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(c));
+        let is_shown = |c: &char| !c.is_control() && !is_hidden(c);
         return Err(SignInError::Refused(said.chars().filter(is_shown).take(MAX_SAID_CHARS).collect()));
     }
     let is_bearer = given.token_type.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
@@ -335,7 +338,8 @@ mod tests {
         let refused = |body: Value| read(400, body).err();
         let said = |text: &str| Some(SignInError::Refused(text.to_owned()));
         assert_eq!(refused(json!({"error": "invalid_grant"})), said("invalid_grant"));
-        assert_eq!(refused(json!({"error": "e", "error_description": "a\r\nb\u{1b}[1m"})), said("e: ab[1m"));
+        let marked = json!({"error": "e", "error_description": "a\r\nb\u{1b}[1m\u{202e}\u{2028}c"});
+        assert_eq!(refused(marked), said("e: ab[1mc"));
         let long = refused(json!({"error": "é".repeat(1_000)}));
         assert!(matches!(long, Some(SignInError::Refused(text)) if text.chars().count() == MAX_SAID_CHARS));
         for odd in [

@@ -161,7 +161,7 @@ export class Live {
   renew() {
     if (this.stopped || this.isPaused) return;
     this.stream.stop();
-    this.stream.start();
+    this.stream.start({ isRenewed: true });
   }
 
   /** Whether all that is new comes by the stream. */

@@ -8,7 +8,7 @@ import { group } from './group.js';
 import { offerPlaces, placeHash } from './landing.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
-import { finish, keepSignedIn, renew, takeAnswer } from './sign_in.js';
+import { finish, hasEnded, keepSignedIn, renew, takeAnswer } from './sign_in.js';
 import { Who } from './who.js';
 import { date, reasonWord, time, timeOfDay, times, zone } from './words.js';
 
@@ -32,6 +32,8 @@ let live = null;
 let tickedAt = -Infinity;
 /** How often something else was shown. */
 let turns = 0;
+/** @type {string | null} The credentials that were let in last. */
+let worked = null;
 
 /**
  * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
@@ -92,22 +94,41 @@ function show({ isFirst = false, came = null } = {}) {
       mine.opened?.();
     },
     said: sayStatus,
-    refused: async (refusal) => {
+    refused: (refusal) => {
       leave();
-      const turn = turns;
-      // The machine slept, or the tab was in the background: there was no time to renew the token.
-      if (refusal.status === 401 && (await renew())) {
-        if (turn === turns) show();
-        return;
-      }
-      if (turn !== turns) return;
-      if (refusal.status === 401) {
-        putDoor(signIn(refusal, () => show(), isKnown ? null : came));
-        who.forget();
-      } else void land(refusal, route);
+      if (refusal.status === 401) void comeToTheDoor(refusal, isKnown ? null : came);
+      else void land(refusal, route);
     },
   });
   live.start();
+}
+
+/** @param {{ node: Element, title: string | null, focus: () => void }} door */
+function putDoor(door) {
+  setAttribute(signOut, 'hidden', credentials.get() === null);
+  put(door, door.focus);
+}
+
+/**
+ * Somebody is not known, or no longer. The machine may have slept, or the tab was in the
+ * background, while the token was to be renewed: then that is done now. Not so for a token that
+ * never counted: the next one would not, either.
+ *
+ * @param {import('./types').Fault} refusal
+ * @param {string | null} came what went wrong on the way back from the issuer of tokens
+ */
+async function comeToTheDoor(refusal, came) {
+  const turn = turns;
+  const isRenewed = (hasEnded() || credentials.get() === worked) && (await renew());
+  // Somebody has gone elsewhere meanwhile.
+  if (turn !== turns) return;
+  if (isRenewed) {
+    show();
+    return;
+  }
+  const door = signIn(refusal, () => show(), came);
+  who.forget();
+  putDoor(door);
 }
 
 /** Whoever comes back from the issuer of tokens. */
@@ -119,12 +140,6 @@ async function enter() {
   }
   put({ node: h('p', { role: 'status' }, 'Signing in…'), title: 'Sign in' }, null);
   show({ came: await finish(answer) });
-}
-
-/** @param {{ node: Element, title: string | null, focus: () => void }} door */
-function putDoor(door) {
-  setAttribute(signOut, 'hidden', credentials.get() === null);
-  put(door, door.focus);
 }
 
 /**
@@ -195,7 +210,10 @@ function sayStatus(knowledge) {
   const wasStale = known?.isStale ?? false;
   known = knowledge;
   const isStale = known?.isStale ?? false;
-  if (known?.hasRead && !isStale) who.know();
+  if (known?.hasRead && !isStale) {
+    worked = credentials.get();
+    who.know();
+  }
   const isDown = known !== null && !known.isPaused && !known.isStreamed && known.stream !== 'connecting';
   downSince = isDown ? (downSince ?? performance.now()) : null;
   const [state, text] =

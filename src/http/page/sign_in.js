@@ -102,7 +102,8 @@ export function takeAnswer() {
   }
   if (given.has('error')) {
     const said = [single(given, 'error'), single(given, 'error_description')].filter(Boolean).join(': ');
-    const shown = said.slice(0, MOST_SAID);
+    // Within a sentence of ours, which it must not turn round or break.
+    const shown = said.replaceAll(/[\p{Cc}\p{Cf}]/gu, '').slice(0, MOST_SAID);
     return { problem: `The issuer did not sign you in. It says “${shown}”. Try again, or ask whoever runs it.` };
   }
   const code = single(given, 'code');
@@ -193,7 +194,7 @@ async function renewNow() {
   }
 }
 
-/** Whether what is sent is past its end, as well as the browser can tell. */
+/** Whether what is sent is past its end, as far as the browser can tell. */
 export function hasEnded() {
   const until = credentials.life()?.until ?? null;
   return until !== null && until <= Date.now();

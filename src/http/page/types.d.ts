@@ -135,6 +135,8 @@ export interface Want {
   kind: 'want';
   turn: number;
   authorization: string | null;
+  /** What the same person asked with before. */
+  before: string | null;
   path: string;
   tenant?: string;
   namespace?: string;
