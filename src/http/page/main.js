@@ -71,26 +71,35 @@ function show({ isFirst = false } = {}) {
   const mine = route.kind === 'group' ? group(route, context) : overview(route, context);
   view = mine;
   put(mine, isFirst ? null : () => main.querySelector('h1')?.focus());
-  live = new Live(route, mine.read, mine.everyMs, {
+  let isServedSaid = false;
+  /** @type {(signal: AbortSignal, isStreamed: boolean) => Promise<number>} */
+  const readMine = async (signal, isStreamed) => {
+    const tookMs = await mine.read(signal, isStreamed);
+    // After what is looked at first, and with credentials that are known to be good.
+    if (!isServedSaid) void about().then(sayServed);
+    isServedSaid = true;
+    return tookMs;
+  };
+  live = new Live(route, readMine, mine.everyMs, {
     event: (name, data) => {
       if (name === 'RoleChanged') tell(data);
       mine.event(name, data);
     },
     opened: () => {
       // It may be another replica that answers now, or another version.
-      void sayServed();
+      if (isServedSaid) void about().then(sayServed);
       mine.opened?.();
     },
     said: sayStatus,
     refused: (refusal) => {
       leave();
-      if (refusal.status === 401) putDoor(signIn(refusal, () => show()));
-      else void land(refusal, route);
+      if (refusal.status === 401) {
+        sayServed(null);
+        putDoor(signIn(refusal, () => show()));
+      } else void land(refusal, route);
     },
   });
   live.start();
-  // After what is looked at first.
-  setTimeout(() => void sayServed());
 }
 
 /** @param {{ node: Element, title: string | null, focus: () => void }} door */
@@ -108,6 +117,7 @@ function putDoor(door) {
  */
 async function land(refusal, route) {
   const who = await about();
+  sayServed(who);
   // Somebody has gone elsewhere meanwhile.
   if (view !== null) return;
   const places = who === null ? [] : placesOf(who);
@@ -226,9 +236,12 @@ function bannerText(knowledge) {
   }
 }
 
-/** Which version and which replica answers. */
-async function sayServed() {
-  const what = await about();
+/**
+ * Which version and which replica answers.
+ *
+ * @param {import('./types').About | null} what
+ */
+function sayServed(what) {
   setAttribute(served, 'hidden', what === null);
   if (what === null) return;
   setText(served, `${what.Version} · ${what.Replica}`);
