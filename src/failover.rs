@@ -54,9 +54,11 @@ mod rhythm;
 pub mod risks;
 mod room;
 pub mod silent_sessions;
+mod trail;
 mod turns;
 pub mod upkeep;
 mod wanted;
+pub mod what_if;
 pub mod wishes;
 
 /// How many groups are read at a time for a list, and from how many of their sessions on fewer are:
@@ -281,11 +283,7 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
-                    let sessions = 0..stored.group.sessions.len();
-                    let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
-                    if live > 0 && deletion == Deletion::OnlyIdle {
-                        return Err(FailoverError::GroupIsLive { group: path.group.clone(), live }.into());
-                    }
+                    let live = deletion.allows(path, &stored, &clock)?;
                     let remains = arbitration::end(&mut stored.group, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
@@ -449,7 +447,8 @@ impl Failover {
     }
 
     /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is
-    /// waited for; else nobody is granted Primary before the session has stopped acting.
+    /// waited for; else nobody is granted Primary before the session has stopped acting. One that
+    /// is excluded stays registered through its own goodbye, and excluded.
     ///
     /// Where sessions are bound, only its registrant's or an admin's.
     pub async fn delete_session(
@@ -459,7 +458,6 @@ impl Failover {
         session: &SessionId,
         speaker: Speaker,
     ) -> Result<Removal, FailoverError> {
-        let is_bound = self.options.bind_sessions;
         let (changes, done) = self
             .store
             .serializable("delete_session", LostCommit::Report, |connection, _| {
@@ -468,27 +466,27 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
-                    let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
-                    let registrant = stored.registrant(i, &caller.identity);
-                    if is_bound {
-                        let decided = caller.rights.delete_bound(registrant, &path.group, session);
-                        decided.map_err(FailoverError::from)?;
-                    }
-                    let by = match (speaker, caller.recognition) {
-                        (Speaker::Client, Recognition::Nameless) => By::Itself,
-                        (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
-                        (Speaker::Client | Speaker::Operator, _) => By::Another,
-                    };
+                    let (i, by) = self.deletable(caller, path, session, speaker, &stored)?;
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
                     arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    groups::delete_session(connection, path, session).await?;
-                    if was_live {
+                    if stored[0].group.sessions[i].wish.is_some() {
+                        groups::forget_heartbeat(connection, path, session).await?;
+                    } else {
+                        groups::delete_session(connection, path, session).await?;
+                    }
+                    // That a client which has ended says so is nothing to ask about later.
+                    let action = match (was_live, speaker) {
+                        (true, _) => Some(Action::LiveSessionDeleted),
+                        (false, Speaker::Operator) => Some(Action::SilentSessionDeleted),
+                        (false, Speaker::Client) => None,
+                    };
+                    if let Some(action) = action {
                         let before = Some(json!({"Role": role.number(), "By": by_text(by)}));
                         let change = Change { before, after: None };
-                        record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
+                        record(connection, caller, action, path, Some(session), change).await?;
                     }
                     Ok((changes_of(&path.label(), &stored[0]), Removal::of(was_live)))
                 })
@@ -497,6 +495,28 @@ impl Failover {
         log_changes(&changes);
         log_deed(Some(log::SESSION_DELETED), caller, &path.label(), Some(session));
         Ok(done)
+    }
+
+    /// The place of a session that they may delete, and who deletes it.
+    fn deletable(
+        &self,
+        caller: &Caller,
+        path: &GroupPath,
+        session: &SessionId,
+        speaker: Speaker,
+        stored: &StoredGroup,
+    ) -> Result<(usize, By), FailoverError> {
+        let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
+        let registrant = stored.registrant(i, &caller.identity);
+        if self.options.bind_sessions {
+            caller.rights.delete_bound(registrant, &path.group, session)?;
+        }
+        let by = match (speaker, caller.recognition) {
+            (Speaker::Client, Recognition::Nameless) => By::Itself,
+            (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
+            (Speaker::Client | Speaker::Operator, _) => By::Another,
+        };
+        Ok((i, by))
     }
 
     /// One heartbeat: answered with the session's role once that is committed.

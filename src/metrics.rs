@@ -90,7 +90,7 @@ const FIRST_STATUS: usize = 100;
 const STATUSES: usize = 500;
 
 /// The transactions that decide or change something, by name.
-const TRANSACTIONS: [&str; 12] = [
+const TRANSACTIONS: [&str; 14] = [
     "heartbeats",
     "sweep",
     "remember_leases",
@@ -99,6 +99,8 @@ const TRANSACTIONS: [&str; 12] = [
     "create_group",
     "put_group",
     "delete_group",
+    "change_wishes",
+    "what_if",
     "create_key",
     "revoke_key",
     "record_refusals",

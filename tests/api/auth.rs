@@ -3,6 +3,7 @@
 
 mod changes;
 mod tokens;
+mod whoami;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

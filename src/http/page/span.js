@@ -37,7 +37,7 @@ function fieldOf(ms) {
  *
  * @param {string} text
  */
-function timeIn(text) {
+export function timeIn(text) {
   // Read as UTC, and then moved by what the zone is ahead there.
   const utc = Date.parse(`${text}Z`);
   return Number.isNaN(utc) ? null : utc - offset(utc - offset(utc));
