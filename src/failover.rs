@@ -54,6 +54,7 @@ mod rhythm;
 pub mod risks;
 mod room;
 pub mod silent_sessions;
+mod trail;
 mod turns;
 pub mod upkeep;
 mod wanted;
@@ -446,7 +447,8 @@ impl Failover {
     }
 
     /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is
-    /// waited for; else nobody is granted Primary before the session has stopped acting.
+    /// waited for; else nobody is granted Primary before the session has stopped acting. One that
+    /// is excluded stays registered through its own goodbye, and excluded.
     ///
     /// Where sessions are bound, only its registrant's or an admin's.
     pub async fn delete_session(
@@ -470,7 +472,11 @@ impl Failover {
                     arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    groups::delete_session(connection, path, session).await?;
+                    if stored[0].group.sessions[i].wish.is_some() {
+                        groups::forget_heartbeat(connection, path, session).await?;
+                    } else {
+                        groups::delete_session(connection, path, session).await?;
+                    }
                     // That a client which has ended says so is nothing to ask about later.
                     let action = match (was_live, speaker) {
                         (true, _) => Some(Action::LiveSessionDeleted),

@@ -24,6 +24,7 @@ pub use routing::{ApiPaths, TenantApi};
 pub use sites::AllowedHosts;
 
 mod absent;
+mod audit;
 mod connection;
 mod described;
 mod description;

@@ -1,5 +1,5 @@
-//! What somebody has been granted, told to themselves: the same grants that a decision looks at, one
-//! place after another.
+//! What somebody has been granted, told to themselves: the same grants that a decision looks at,
+//! one place after another.
 //!
 //! Never decides anything.
 

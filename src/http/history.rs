@@ -199,7 +199,7 @@ pub async fn lifetimes(
 }
 
 /// A parameter that is a date-time; year 1 counts as none, as everywhere.
-fn time(request: &HttpRequest, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
+pub fn time(request: &HttpRequest, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
     let Some(value) = query::find(request, name) else { return Ok(None) };
     // The sign of an offset, where it was not encoded.
     let signed = || value.rsplit_once(' ').and_then(|(time, offset)| datetime::parse(&format!("{time}+{offset}")));

@@ -22,7 +22,7 @@ pub struct InGroup(pub GroupPath);
 /// The client session that a path names.
 pub struct InSession(pub GroupPath, pub SessionId);
 
-/// The tenant whose keys a path is about; `None` for all.
+/// The tenant whose keys, or audit trail, a path is about; `None` for all.
 pub struct InKeys(pub Option<TenantId>);
 
 /// The key that a path names.

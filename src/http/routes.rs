@@ -10,7 +10,7 @@ use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
 use super::{
-    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, sign_in, status,
+    audit, description, docs, events, groups, health, history, issuer, keys, page, released, sessions, sign_in, status,
     whoami, wishes,
 };
 use crate::access::Permission;
@@ -21,8 +21,11 @@ const READ: Needs = Needs::Permission(Permission::Read);
 /// Who else has keys, and for what, is for those alone who hand them out.
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
+/// Who did what is for those alone who may do most of it.
+const READ_AUDIT: Needs = Needs::Permission(Permission::Administer);
+
 /// All of them.
-pub static RESOURCES: [Resource; 46] = [
+pub static RESOURCES: [Resource; 48] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -449,6 +452,24 @@ pub static RESOURCES: [Resource; 46] = [
             asked.of(keys::revoke)
         })
         .described(description::keys::revoke_in_all)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Tenant, "/audit")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAuditOfTenant", READ_AUDIT, |asked| asked.of(audit::list))
+            .answered(Length::Long)
+            .described(description::events::audit_of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Everywhere, "/audit")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAudit", READ_AUDIT, |asked| asked.of(audit::list))
+            .answered(Length::Long)
+            .described(description::events::audit_of_all)],
     },
     Resource {
         form: Form::Either,

@@ -135,6 +135,12 @@ async fn the_screenshots_of_the_page_are_made_anew() {
     browser.shows(".found", "8 groups, 4 at risk").await;
     keep(&browser, "page-at-risk.png").await;
 
+    // One tenant's groups, narrowed to those at risk.
+    browser.go(&format!("{}/#/t/plant?at_risk=true", app.url)).await;
+    browser.shows(".found", "4 groups at risk").await;
+    browser.shows("#connection", "Live").await;
+    keep(&browser, "page-tenant.png").await;
+
     browser.go(&format!("{}/#/g/plant/line1/pump?span=1h", app.url)).await;
     browser.until("document.querySelectorAll('.held').length > 5").await;
     browser.eval("document.querySelector('.held.pending').focus()").await;

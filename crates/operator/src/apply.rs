@@ -58,14 +58,18 @@ struct Found {
 /// What became of a group, for programs.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Said<'a> {
-    id: &'a str,
-    outcome: &'a str,
-    dry_run: bool,
+pub struct Said<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// What became of it.
+    pub outcome: &'a str,
+    /// Whether that was only said.
+    pub dry_run: bool,
 }
 
 impl Said<'_> {
-    fn raw(&self) -> Result<Box<RawValue>, OperatorError> {
+    /// As JSON.
+    pub fn raw(&self) -> Result<Box<RawValue>, OperatorError> {
         to_raw_value(self).map_err(OperatorError::unintelligible)
     }
 }

@@ -168,7 +168,7 @@ async fn nothing_listed(service: &Service, namespace: &NamespacePath) -> Result<
         complain("no groups in this part of the list");
         Ok(ExitCode::SUCCESS)
     } else {
-        Err(missing::no_groups(service, namespace).await)
+        Err(missing::no_groups(service, Scope::Namespace(namespace)).await)
     }
 }
 

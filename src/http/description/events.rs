@@ -3,10 +3,12 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
+use crate::http::audit::{self, AuditPageBody};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::events::KEEP_ALIVE_S;
 use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, DeedBody, LifetimeBody, MAX_COUNT, MAX_LATEST};
+use crate::store::audit_search::ACTIONS;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Events";
@@ -58,6 +60,63 @@ fn stream(described: Description) -> Description {
             &["Cache-Control"],
             json!({"id": "7", "event": "RoleChanged", "data": a_change().to_string()}),
         )
+}
+
+fn list_audit(schemas: &mut SchemaGenerator, described: Description) -> Description {
+    let time = || json!({"type": "string", "format": "date-time"});
+    let id = || json!({"type": "integer", "format": "int64", "minimum": 0});
+    let count = json!({"type": "integer", "minimum": 1, "maximum": audit::MAX_COUNT, "default": audit::DEFAULT_COUNT});
+    described
+        .asks_the_database()
+        .query("since", time(), "Not those before that time.")
+        .query("until", time(), "Only those before that time.")
+        .query(
+            "action",
+            json!({"type": "string", "example": "wish_set,wish_ended", "pattern": format!("^({0})(,({0}))*$", ACTIONS.join("|"))}),
+            "Only those with one of these actions, separated by commas.",
+        )
+        .query(
+            "who",
+            json!({"type": "string", "maxLength": audit::MAX_WHO_CHARS, "pattern": r"^[^\u0000]*$"}),
+            "Only those with this in their identity, in any case.",
+        )
+        .query("before", id(), "The latest first, from the one before this AuditId.")
+        .query("after", id(), "The oldest first, from the one after this AuditId. Not together with before.")
+        .query("count", count, "How many to list.")
+        .answers::<AuditPageBody<'_>>(
+            schemas,
+            "The entries, and where to go on.",
+            &["Cache-Control"],
+            json!({
+                "Entries": [{
+                    "AuditId": 12,
+                    "RecordedAt": "2026-11-23T03:12:04.251Z",
+                    "Action": "group_changed",
+                    "TenantId": "plant",
+                    "NamespaceId": "line1",
+                    "GroupId": "pump",
+                    "SessionId": null,
+                    "Identity": "key:3:operator",
+                    "OperationId": "4bf92f3577b34da6a3ce929d0e0e4736",
+                    "ClaimedTraceId": null,
+                    "Before": {"Name": "Feed pump", "Description": null, "Milliseconds": 60_000},
+                    "After": {"Name": "Feed pump", "Description": null, "Milliseconds": 30_000},
+                }],
+                "Next": null,
+                "More": false,
+            }),
+        )
+}
+
+const AUDIT: &str = "Who changed what, and what known callers were refused; the latest first, or the oldest first after one. Of a long trail only so many entries are looked at \
+    for one answer: while More is true, ask on with Next.";
+
+pub fn audit_of_tenant(schemas: &mut SchemaGenerator) -> Description {
+    list_audit(schemas, Description::of(TAG, "The audit trail of a tenant", AUDIT))
+}
+
+pub fn audit_of_all(schemas: &mut SchemaGenerator) -> Description {
+    list_audit(schemas, Description::of(TAG, "The audit trail of all tenants", AUDIT))
 }
 
 pub fn of_namespace(_: &mut SchemaGenerator) -> Description {

@@ -3,7 +3,6 @@
 import { clock, pathOf, read, Refusal } from './api.js';
 import { makeDeeds } from './deeds.js';
 import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
-import { fileName, readHistory, save, toCsv, toJson } from './export.js';
 import { makeFacts } from './facts.js';
 import { conditionOf, flash } from './overview.js';
 import { crumbs } from './places.js';
@@ -207,6 +206,7 @@ export function group(route, context) {
     const [since, until] = [span.since(), span.until()];
     setText(exported, 'Reading…');
     try {
+      const { fileName, readHistory, save, toCsv, toJson } = await import('./export.js');
       const { changes: all, isWhole } = await readHistory(path, since, until);
       const [type, text] = form === 'csv' ? ['text/csv;charset=utf-8', toCsv(all)] : ['application/json', toJson(all)];
       save(fileName(id, since, until, form), type, text);

@@ -5,7 +5,6 @@ import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
 import { announce, byId, h, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
-import { offerPlaces, placeHash } from './landing.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
 import { finish, hasEnded, keepSignedIn, renew, takeAnswer } from './sign_in.js';
@@ -36,8 +35,8 @@ let turns = 0;
 let worked = null;
 
 /**
- * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
- * after a `?`.
+ * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with
+ * parameters after a `?`.
  *
  * @param {string} hash
  * @returns {import('./types').Route}
@@ -73,7 +72,6 @@ function show({ isFirst = false, came = null } = {}) {
   leave();
   const isKnown = credentials.get() !== null;
   setAttribute(signOut, 'hidden', !isKnown);
-  void sayServed();
   const route = parseRoute(location.hash);
   const context = {
     restart: () => live?.restart(),
@@ -83,14 +81,23 @@ function show({ isFirst = false, came = null } = {}) {
   const mine = route.kind === 'group' ? group(route, context) : overview(route, context);
   view = mine;
   put(mine, isFirst ? null : () => main.querySelector('h1')?.focus());
-  live = new Live(route, mine.read, mine.everyMs, {
+  let isServedSaid = false;
+  /** @type {(signal: AbortSignal, isStreamed: boolean) => Promise<number>} */
+  const readMine = async (signal, isStreamed) => {
+    const tookMs = await mine.read(signal, isStreamed);
+    // After what is looked at first, and with credentials that are known to be good.
+    if (!isServedSaid) void about().then(sayServed);
+    isServedSaid = true;
+    return tookMs;
+  };
+  live = new Live(route, readMine, mine.everyMs, {
     event: (name, data) => {
       if (name === 'RoleChanged') tell(data);
       mine.event(name, data);
     },
     opened: () => {
       // It may be another replica that answers now, or another version.
-      void sayServed();
+      if (isServedSaid) void about().then(sayServed);
       mine.opened?.();
     },
     said: sayStatus,
@@ -128,6 +135,7 @@ async function comeToTheDoor(refusal, came) {
   }
   const door = signIn(refusal, () => show(), came);
   who.forget();
+  sayServed(null);
   putDoor(door);
 }
 
@@ -151,9 +159,12 @@ async function enter() {
  */
 async function land(refusal, route) {
   const asking = await about();
+  sayServed(asking);
   // Somebody has gone elsewhere meanwhile.
   if (view !== null) return;
   const places = asking === null ? [] : placesOf(asking);
+  const { offerPlaces, placeHash } = await import('./landing.js');
+  if (view !== null) return;
   if (places.length === 1 && route.tenant === undefined) {
     history.replaceState(null, '', placeHash(places[0]));
     show();
@@ -271,9 +282,12 @@ function bannerText(knowledge) {
   }
 }
 
-/** Which version and which replica answers. */
-async function sayServed() {
-  const what = await about();
+/**
+ * Which version and which replica answers.
+ *
+ * @param {import('./types').About | null} what
+ */
+function sayServed(what) {
   setAttribute(served, 'hidden', what === null);
   if (what === null) return;
   setText(served, `${what.Version} · ${what.Replica}`);
