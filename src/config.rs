@@ -14,6 +14,7 @@ use crate::store::StoreOptions;
 use crate::store::hosts::Hosts;
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
+use crate::webhook::WebhookOptions;
 
 pub use given::{Given, Span};
 pub use listen::ListenAddresses;
@@ -131,6 +132,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Where traces go, if they are sent anywhere.
     pub traces: Option<TraceOptions>,
+    /// Whom to tell what happens, if anybody.
+    pub webhook: Option<WebhookOptions>,
     /// The file that settings are from, if there is one.
     pub file: Option<PathBuf>,
 }

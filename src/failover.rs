@@ -25,6 +25,7 @@ use census::LatestCensus;
 use deadlines::Deadlines;
 pub use error::FailoverError;
 use feed::Feed;
+use gaps::{Gaps, Grants};
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 use log::{RoleChange, changes_of, log_changes, log_deed};
@@ -41,6 +42,7 @@ pub mod census;
 mod deadlines;
 mod error;
 pub mod feed;
+mod gaps;
 mod heartbeats;
 mod held;
 pub mod history;
@@ -79,6 +81,8 @@ pub struct Failover {
     refusals: Refusals,
     /// What is on its way into the audit trail, until somebody writes it.
     refused: Arc<Mutex<Option<OnTheirWay>>>,
+    /// Grants that nobody has looked at yet, until somebody does.
+    grants: Arc<Mutex<Option<Grants>>>,
     /// What works in the background, once it does.
     direct: Arc<OnceLock<Store>>,
     options: Arc<FailoverOptions>,
@@ -91,10 +95,11 @@ impl Failover {
         let deadlines = Deadlines::new();
         let longer_leases = Arc::default();
         let (refusals, refused) = Refusals::new();
+        let (gaps, grants) = Gaps::new();
         let watched = options.prompt_lapses.then(|| deadlines.clone());
-        let heartbeats = HeartbeatQueue::start(&store, &options, watched, &longer_leases);
+        let heartbeats = HeartbeatQueue::start(&store, &options, watched, &longer_leases, gaps);
         let feed = Feed::new(store.clone(), options.events.max_streams);
-        let census = LatestCensus::default();
+        let census = LatestCensus::naming(options.metrics_namespaces);
         Failover {
             store,
             heartbeats,
@@ -105,6 +110,7 @@ impl Failover {
             longer_leases,
             refusals,
             refused: Arc::new(Mutex::new(Some(refused))),
+            grants: Arc::new(Mutex::new(Some(grants))),
             direct: Arc::default(),
             options: Arc::new(options),
         }
@@ -138,6 +144,15 @@ impl Failover {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         match refused {
             Some(refused) => refusals::keep(refused, store).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Observes for how long groups had no Primary, for ever. The first to be asked does.
+    pub async fn observe_gaps(self, store: Store) {
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match grants {
+            Some(grants) => gaps::observe(grants, store.background()).await,
             None => std::future::pending().await,
         }
     }

@@ -31,7 +31,7 @@ mod description;
 mod docs;
 mod entry;
 mod errors;
-mod events;
+pub(crate) mod events;
 mod groups;
 mod guard;
 mod health;

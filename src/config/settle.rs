@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client_failover_wire::Secret;
@@ -26,6 +26,7 @@ use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
+use crate::webhook::{Receiver, WebhookEvent, WebhookOptions};
 
 const DEFAULT_LOG: &str = "info";
 
@@ -138,6 +139,7 @@ impl Given {
                 prompt_lapses: self.prompt_lapses.unwrap_or(true),
                 session_retention: session_retention(self.session_retention)?,
                 census_interval: CENSUS_INTERVAL,
+                metrics_namespaces: bounded("metrics-namespaces", self.metrics_namespaces.unwrap_or(100), 0, 10_000)?,
                 events: EventOptions {
                     max_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,
                     retention: retention("history-retention", self.history_retention, 90)?,
@@ -167,6 +169,12 @@ impl Given {
             run_as: self.run_as,
             drain: span("drain", self.drain, 0, 0)?,
             traces: traces(self.otlp_endpoint, self.trace_ratio)?,
+            webhook: webhook(
+                self.webhook_url,
+                self.webhook_secret_file,
+                self.webhook_events,
+                self.webhook_give_up_after,
+            )?,
             file: None,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
@@ -490,6 +498,45 @@ fn traces(endpoint: Option<String>, ratio: Option<f64>) -> Result<Option<TraceOp
             wanted: "it must be a URL such as http://collector:4318".to_owned(),
         })
     }
+}
+
+fn webhook(
+    url: Option<Secret>,
+    secret_file: Option<PathBuf>,
+    events: Option<Vec<WebhookEvent>>,
+    give_up_after: Option<Span>,
+) -> Result<Option<WebhookOptions>, ConfigError> {
+    let Some(url) = url else {
+        // What is set for it was meant to be used.
+        return match secret_file {
+            None => Ok(None),
+            Some(_) => Err(missing("webhook-url", "webhook-secret-file is set")),
+        };
+    };
+    let receiver = Receiver::parse(url.reveal()).ok_or_else(|| ConfigError::OutOfBounds {
+        setting: "webhook-url",
+        // Its path may be a secret.
+        value: "no such URL".to_owned(),
+        wanted: "it must be a URL such as https://receiver.example/hook".to_owned(),
+    })?;
+    let events = events.unwrap_or_else(|| vec![WebhookEvent::Primary, WebhookEvent::Risks]);
+    if events.is_empty() {
+        return Err(missing("webhook-events", "it is given and empty"));
+    }
+    let give_up_after = give_up_after.map_or(Duration::from_secs(3_600), |Span(value)| value);
+    Ok(Some(WebhookOptions {
+        receiver,
+        secret_file: secret_file.ok_or_else(|| missing("webhook-secret-file", "webhook-url is set"))?,
+        events,
+        give_up_after: bounded_span(
+            "webhook-give-up-after",
+            give_up_after,
+            Duration::from_secs(1),
+            (Duration::from_secs(30 * 86_400), "30d"),
+        )?,
+        hold_for: WebhookOptions::HOLD_FOR,
+        risk_interval: WebhookOptions::RISK_INTERVAL,
+    }))
 }
 
 fn write_rates(

@@ -659,6 +659,35 @@ pub async fn read_latest_transitions(
     rows.iter().map(read_event).collect()
 }
 
+/// A time in which a group had no Primary.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Gap {
+    /// Why the one before lost the role, as the trace has it.
+    pub reason: String,
+    /// From then to the grant, in microseconds.
+    pub micros: i64,
+}
+
+/// The time without a Primary that the grant of that term ended; nothing where the group was
+/// created since somebody held it.
+pub async fn find_gap_before(connection: &mut ReadConnection, key: Uuid, term: i64) -> Result<Option<Gap>, WorkError> {
+    // Both walk the primary key backwards, and stop at the first. In one transaction a role is
+    // taken before it is given.
+    const FIND: &str = "
+        SELECT lost.reason, greatest(0, (extract(epoch FROM given.recorded_at - lost.recorded_at) * 1000000)::bigint) AS micros
+        FROM (
+            SELECT transition_id, recorded_at FROM role_transitions
+            WHERE group_key = $1 AND to_role = 1 AND term = $2 ORDER BY transition_id DESC LIMIT 1
+        ) given
+        CROSS JOIN LATERAL (
+            SELECT reason, recorded_at FROM role_transitions
+            WHERE group_key = $1 AND from_role = 1 AND transition_id < given.transition_id
+            ORDER BY transition_id DESC LIMIT 1
+        ) lost
+        WHERE lost.recorded_at >= (SELECT created_at FROM groups WHERE group_key = $1)";
+    Ok(sqlx::query_as(FIND).bind(key).bind(term).fetch_optional(connection).await?)
+}
+
 /// Whether there is or was such a group, as far as is still known.
 pub async fn is_known_group(connection: &mut ReadConnection, key: GroupKey) -> Result<bool, WorkError> {
     let known = "SELECT EXISTS (SELECT FROM groups WHERE group_key = $1)

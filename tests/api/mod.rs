@@ -30,5 +30,6 @@ mod takeover;
 mod takeover_times;
 mod tls;
 mod values;
+mod webhook;
 mod what_if;
 mod wishes;

@@ -13,6 +13,8 @@ pub mod preload;
 pub mod program;
 #[allow(dead_code, reason = "each binary has its own faults")]
 pub mod proxy;
+#[allow(dead_code, reason = "the other binary has no webhook")]
+pub mod receiver;
 pub mod servers;
 pub mod sse;
 pub mod stranger;
