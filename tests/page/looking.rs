@@ -376,7 +376,7 @@ async fn a_history_is_shown_by_span_and_saved_as_csv_and_json() {
     browser.eval("location.reload()").await;
     browser.shows(".past", "a lease ran out").await;
     catch_files(&browser).await;
-    browser.click(".past section:last-child button:nth-of-type(1)").await;
+    browser.click("[aria-labelledby=changes] button:nth-of-type(1)").await;
     let csv = saved(&browser, 0).await;
     let lines: Vec<&str> = csv.split("\r\n").collect();
     assert_eq!(lines[0], "Id,Time,Tenant,Namespace,Group,Session,From,To,Term,Reason,Actor");
@@ -389,10 +389,10 @@ async fn a_history_is_shown_by_span_and_saved_as_csv_and_json() {
 
     // All of it, of which the table shows a part.
     browser.shows(".past", "Show more (").await;
-    browser.click(".past section:last-child button:nth-of-type(1)").await;
+    browser.click("[aria-labelledby=changes] button:nth-of-type(1)").await;
     assert_eq!(saved(&browser, 1).await.trim_end().split("\r\n").count(), 1 + 1_205);
     browser.shows(".past [role=status]", "1,205 changes saved.").await;
-    browser.eval("document.querySelector('.past section:last-child button:nth-of-type(2)').focus()").await;
+    browser.eval("document.querySelector('[aria-labelledby=changes] button:nth-of-type(2)').focus()").await;
     browser.press(ENTER).await;
     let whole: Vec<Value> = serde_json::from_str(&saved(&browser, 2).await).expect("it is JSON");
     assert_eq!(whole.len(), 1_205);
@@ -525,7 +525,7 @@ async fn a_group_on_a_phone_takes_a_third_of_what_it_took() {
     browser.screen(390, 844, 2, true).await;
     browser.go(&format!("{}/#/g/t/n/press?span=1h", app.url)).await;
     browser.shows("#connection", "Live").await;
-    browser.shows(".history tbody tr:nth-child(10)", "Secondary → PendingPrimary").await;
+    browser.shows(".history tbody tr:nth-child(8)", "Secondary → PendingPrimary").await;
     let size = browser.eval("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]").await;
     assert_eq!(size[0], 390);
     let height = size[1].as_i64().expect("a number");
@@ -534,7 +534,7 @@ async fn a_group_on_a_phone_takes_a_third_of_what_it_took() {
     for text in ["Press 4 of the plant.", "Failover timeout 1 h", "left Primary for", "100 %", " ago"] {
         browser.shows("main", text).await;
     }
-    browser.click(".past section:last-child > button").await;
+    browser.click("[aria-labelledby=changes] > button").await;
     browser.until("document.querySelectorAll('.history tbody tr').length > 25").await;
     no_faults(&browser).await;
 }
