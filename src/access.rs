@@ -21,6 +21,7 @@ use api_keys::ApiKeys;
 use api_keys::issue::{Issuer, Keys};
 use basic::Users;
 use bearer::Oidc;
+use bearer::sign_in::{Offer, Proof, SignInError, Tokens};
 use certificates::{ClientCertificate, Subjects};
 pub use decision::{Denied, Permission, Place, Rights};
 pub use granted::Granted;
@@ -262,6 +263,16 @@ impl Authenticator {
     pub async fn issuer_configuration(&self) -> Option<Result<Arc<str>, AuthError>> {
         const AWAY: AuthError = AuthError::Unavailable("the configuration of the tokens' issuer cannot be had");
         Some(self.oidc.as_ref()?.issuer_configuration().await.ok_or(AWAY))
+    }
+
+    /// What the page needs to have somebody signed in by the issuer of tokens.
+    pub async fn sign_in_offer(&self) -> Result<Offer<'_>, SignInError> {
+        self.oidc.as_ref().ok_or(SignInError::NotOffered)?.offer().await
+    }
+
+    /// What that issuer gives for what somebody who asks from there has brought back.
+    pub async fn exchange(&self, proof: &Proof, peer: Option<IpAddr>) -> Result<Tokens, SignInError> {
+        self.oidc.as_ref().ok_or(SignInError::NotOffered)?.exchange(proof, peer).await
     }
 
     /// Who is asking.

@@ -25,6 +25,7 @@ use census::LatestCensus;
 use deadlines::Deadlines;
 pub use error::FailoverError;
 use feed::Feed;
+use gaps::{Gaps, Grants};
 pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 use log::{RoleChange, changes_of, log_changes, log_deed};
@@ -42,6 +43,7 @@ pub mod census;
 mod deadlines;
 mod error;
 pub mod feed;
+mod gaps;
 mod heartbeats;
 mod held;
 pub mod history;
@@ -60,6 +62,7 @@ mod trail;
 mod turns;
 pub mod upkeep;
 mod wanted;
+pub mod what_if;
 pub mod wishes;
 
 /// How many groups are read at a time for a list, and from how many of their sessions on fewer are:
@@ -81,6 +84,8 @@ pub struct Failover {
     refusals: Refusals,
     /// What is on its way into the audit trail, until somebody writes it.
     refused: Arc<Mutex<Option<OnTheirWay>>>,
+    /// Grants that nobody has looked at yet, until somebody does.
+    grants: Arc<Mutex<Option<Grants>>>,
     /// What works in the background, once it does.
     direct: Arc<OnceLock<Store>>,
     options: Arc<FailoverOptions>,
@@ -93,10 +98,11 @@ impl Failover {
         let deadlines = Deadlines::new();
         let longer_leases = Arc::default();
         let (refusals, refused) = Refusals::new();
+        let (gaps, grants) = Gaps::new();
         let watched = options.prompt_lapses.then(|| deadlines.clone());
-        let heartbeats = HeartbeatQueue::start(&store, &options, watched, &longer_leases);
+        let heartbeats = HeartbeatQueue::start(&store, &options, watched, &longer_leases, gaps);
         let feed = Feed::new(store.clone(), options.events.max_streams);
-        let census = LatestCensus::default();
+        let census = LatestCensus::naming(options.metrics_namespaces);
         Failover {
             store,
             heartbeats,
@@ -108,6 +114,7 @@ impl Failover {
             longer_leases,
             refusals,
             refused: Arc::new(Mutex::new(Some(refused))),
+            grants: Arc::new(Mutex::new(Some(grants))),
             direct: Arc::default(),
             options: Arc::new(options),
         }
@@ -141,6 +148,15 @@ impl Failover {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         match refused {
             Some(refused) => refusals::keep(refused, store).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Observes for how long groups had no Primary, for ever. The first to be asked does.
+    pub async fn observe_gaps(self, store: Store) {
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match grants {
+            Some(grants) => gaps::observe(grants, store.background()).await,
             None => std::future::pending().await,
         }
     }
@@ -286,11 +302,7 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
-                    let sessions = 0..stored.group.sessions.len();
-                    let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
-                    if live > 0 && deletion == Deletion::OnlyIdle {
-                        return Err(FailoverError::GroupIsLive { group: path.group.clone(), live }.into());
-                    }
+                    let live = deletion.allows(path, &stored, &clock)?;
                     let remains = arbitration::end(&mut stored.group, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
@@ -457,7 +469,8 @@ impl Failover {
     }
 
     /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is
-    /// waited for; else nobody is granted Primary before the session has stopped acting.
+    /// waited for; else nobody is granted Primary before the session has stopped acting. One that
+    /// is excluded stays registered through its own goodbye, and excluded.
     ///
     /// Where sessions are bound, only its registrant's or an admin's.
     pub async fn delete_session(
@@ -467,7 +480,6 @@ impl Failover {
         session: &SessionId,
         speaker: Speaker,
     ) -> Result<Removal, FailoverError> {
-        let is_bound = self.options.bind_sessions;
         let (changes, done) = self
             .store
             .serializable("delete_session", LostCommit::Report, |connection, _| {
@@ -476,27 +488,27 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
-                    let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
-                    let registrant = stored.registrant(i, &caller.identity);
-                    if is_bound {
-                        let decided = caller.rights.delete_bound(registrant, &path.group, session);
-                        decided.map_err(FailoverError::from)?;
-                    }
-                    let by = match (speaker, caller.recognition) {
-                        (Speaker::Client, Recognition::Nameless) => By::Itself,
-                        (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
-                        (Speaker::Client | Speaker::Operator, _) => By::Another,
-                    };
+                    let (i, by) = self.deletable(caller, path, session, speaker, &stored)?;
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
                     arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    groups::delete_session(connection, path, session).await?;
-                    if was_live {
+                    if stored[0].group.sessions[i].wish.is_some() {
+                        groups::forget_heartbeat(connection, path, session).await?;
+                    } else {
+                        groups::delete_session(connection, path, session).await?;
+                    }
+                    // That a client which has ended says so is nothing to ask about later.
+                    let action = match (was_live, speaker) {
+                        (true, _) => Some(Action::LiveSessionDeleted),
+                        (false, Speaker::Operator) => Some(Action::SilentSessionDeleted),
+                        (false, Speaker::Client) => None,
+                    };
+                    if let Some(action) = action {
                         let before = Some(json!({"Role": role.number(), "By": by_text(by)}));
                         let change = Change { before, after: None };
-                        record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
+                        record(connection, caller, action, path, Some(session), change).await?;
                     }
                     Ok((changes_of(&path.label(), &stored[0]), Removal::of(was_live)))
                 })
@@ -505,6 +517,28 @@ impl Failover {
         log_changes(&changes);
         log_deed(Some(log::SESSION_DELETED), caller, &path.label(), Some(session));
         Ok(done)
+    }
+
+    /// The place of a session that they may delete, and who deletes it.
+    fn deletable(
+        &self,
+        caller: &Caller,
+        path: &GroupPath,
+        session: &SessionId,
+        speaker: Speaker,
+        stored: &StoredGroup,
+    ) -> Result<(usize, By), FailoverError> {
+        let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
+        let registrant = stored.registrant(i, &caller.identity);
+        if self.options.bind_sessions {
+            caller.rights.delete_bound(registrant, &path.group, session)?;
+        }
+        let by = match (speaker, caller.recognition) {
+            (Speaker::Client, Recognition::Nameless) => By::Itself,
+            (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
+            (Speaker::Client | Speaker::Operator, _) => By::Another,
+        };
+        Ok((i, by))
     }
 
     /// One heartbeat: answered with the session's role once that is committed.

@@ -42,9 +42,10 @@
 //!
 //! Every change of a role or of configuration is a row of its own, written in the transaction that
 //! made it. Each replica reads these rows once, in order, and hands them to all who listen
-//! ([`failover::feed`]); a census counts all groups at its leisure ([`failover::census`]);
-//! [`metrics`] are atomics; the page at `/` is files in the program that ask the same interface as
-//! everybody. None of it is in a heartbeat's way.
+//! ([`failover::feed`]); one of them tells a receiver of the operator's ([`webhook`]); a census
+//! counts all groups at its leisure ([`failover::census`]); [`metrics`] are atomics; the page at
+//! `/` is files in the program that ask the same interface as everybody. None of it is in a
+//! heartbeat's way.
 //!
 //! # Reading order
 //!
@@ -72,6 +73,8 @@ pub mod access;
 pub mod tls;
 
 pub mod http;
+
+pub mod webhook;
 
 pub mod postgres;
 

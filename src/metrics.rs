@@ -1,20 +1,26 @@
 //! What is counted, and its text for Prometheus.
 //!
 //! Counters are plain atomics of the process: counting costs a few nanoseconds, nothing is looked
-//! up and nothing grows, because every label comes from a closed list. Nothing here asks the
-//! database: what is true of all groups is counted in the background (`failover/census.rs`) and
-//! shown as it was then.
+//! up and nothing grows, because every label comes from a closed list. The one exception are names
+//! of tenants and namespaces, of which there are at most as many as a setting says. Nothing here
+//! asks the database: what is true of all groups is counted in the background
+//! (`failover/census.rs`) and shown as it was then.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+pub use self::namespaces::{InNamespace, OTHER_NAMESPACES};
 use self::text::line;
 pub use self::text::render;
+pub use self::webhook::{WebhookOutcome, webhook_attempted, webhook_gave_up, webhook_oldest_message, webhook_sends};
 use crate::arbitration::Reason;
 
+mod namespaces;
+mod process;
 mod text;
+mod webhook;
 
 /// What a request is about, as its path is described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +96,7 @@ const FIRST_STATUS: usize = 100;
 const STATUSES: usize = 500;
 
 /// The transactions that decide or change something, by name.
-const TRANSACTIONS: [&str; 12] = [
+const TRANSACTIONS: [&str; 14] = [
     "heartbeats",
     "sweep",
     "remember_leases",
@@ -99,6 +105,8 @@ const TRANSACTIONS: [&str; 12] = [
     "create_group",
     "put_group",
     "delete_group",
+    "change_wishes",
+    "what_if",
     "create_key",
     "revoke_key",
     "record_refusals",
@@ -138,6 +146,44 @@ const BUCKETS: usize = 15;
 const DURATIONS_US: [u64; BUCKETS - 1] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     10_000_000,
+];
+
+/// Bounds of the times in which a group has no Primary, in microseconds: from 10 ms to 10 minutes.
+const GAPS_US: [u64; BUCKETS - 1] = [
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    600_000_000,
+];
+
+/// What a time without a Primary began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapCause {
+    /// The Primary's lease ran out.
+    Lapse,
+    /// The Primary yielded to a healthier session.
+    Handover,
+    /// An operator wished it so.
+    Override,
+    /// The Primary was deleted: it said goodbye, or somebody else deleted it.
+    Deletion,
+}
+
+const GAP_CAUSES: [(GapCause, &str); 4] = [
+    (GapCause::Lapse, "lapse"),
+    (GapCause::Handover, "handover"),
+    (GapCause::Override, "override"),
+    (GapCause::Deletion, "deletion"),
 ];
 
 /// Bounds of the number of heartbeats in a transaction.
@@ -207,7 +253,8 @@ static CONNECTIONS_FEW: AtomicU64 = AtomicU64::new(0);
 /// Seconds since 1970, or 0 where there is no certificate.
 static CERTIFICATE_EXPIRY: AtomicI64 = AtomicI64::new(0);
 static NEXT_KEY_END: Mutex<Option<Instant>> = Mutex::new(None);
-static COUNTED: Mutex<Option<(Counted, Instant)>> = Mutex::new(None);
+static COUNTED: Mutex<Option<(Counted, Vec<InNamespace>, Instant)>> = Mutex::new(None);
+static WITHOUT_PRIMARY: [Histogram; GAP_CAUSES.len()] = [const { Histogram::new() }; GAP_CAUSES.len()];
 
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
@@ -268,10 +315,17 @@ pub fn turn_taken() {
     add(&TURNS, 1);
 }
 
-/// A change of a role was committed by this replica.
-pub fn role_changed(reason: Reason) {
+/// A change of a role was committed by this replica, in the group of that label.
+pub fn role_changed(reason: Reason, group: &str) {
     // Each is at the place of its number.
     add(&ROLE_CHANGES[reason as usize], 1);
+    namespaces::role_changed(group);
+}
+
+/// A time in which a group had no Primary is over, by a grant that this replica committed.
+pub fn primary_regained(cause: GapCause, after: Duration) {
+    // Each is at the place of its number.
+    WITHOUT_PRIMARY[cause as usize].note(&GAPS_US, micros(after));
 }
 
 /// This replica went over into another history of the database, which was noticed so.
@@ -349,6 +403,8 @@ pub struct Counted {
     pub groups_without_standby: i64,
     /// Groups without a live session.
     pub groups_without_live_session: i64,
+    /// Groups with any of the risks.
+    pub groups_at_risk: i64,
     /// Groups whose Primary reports a health below 90 per cent.
     pub groups_with_unhealthy_primary: i64,
     /// Groups that changed their Primary several times of late.
@@ -383,9 +439,10 @@ pub struct Counted {
     pub took_us: u64,
 }
 
-/// A census was taken.
-pub fn counted(counted: Counted) {
-    *COUNTED.lock().unwrap_or_else(PoisonError::into_inner) = Some((counted, Instant::now()));
+/// A census was taken; these are the namespaces that are named, and the sum of the others last.
+pub fn counted(counted: Counted, named: Vec<InNamespace>) {
+    namespaces::name(&named);
+    *COUNTED.lock().unwrap_or_else(PoisonError::into_inner) = Some((counted, named, Instant::now()));
 }
 
 /// How many connections a pool has.
@@ -441,6 +498,9 @@ mod tests {
         }
         for (place, (outcome, _)) in OUTCOMES.iter().enumerate() {
             assert_eq!(*outcome as usize, place);
+        }
+        for (place, (cause, _)) in GAP_CAUSES.iter().enumerate() {
+            assert_eq!(*cause as usize, place);
         }
     }
 

@@ -26,6 +26,7 @@ use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
 use crate::version;
+use crate::webhook::{Webhook, WebhookError};
 use account::AccountError;
 use background::Background;
 
@@ -145,6 +146,9 @@ pub enum ServeError {
     /// What callers are recognised by.
     #[error(transparent)]
     Auth(#[from] AuthSetupError),
+    /// Whoever is told what happens.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -181,6 +185,7 @@ impl Service {
         let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
         let tls_config = tls.as_ref().map(Tls::config);
         let client_trust = tls.as_ref().and_then(Tls::client_trust);
+        let webhook = settings.webhook.as_ref().map(Webhook::open).transpose()?;
         exposure::warn(settings, &addresses);
         // The last thing that needs root is done: the port is open and the key of the certificate
         // is read.
@@ -200,7 +205,7 @@ impl Service {
         let served = Served { failover: failover.clone(), authenticator: authenticator.clone(), life: life.clone() };
         let server = http::server(listeners, served, tls_config, &settings.http)?;
         let (is_prepared, prepared) = oneshot::channel();
-        let background = Background { failover, direct, migrates: settings.migrate, authenticator, tls };
+        let background = Background { failover, direct, migrates: settings.migrate, authenticator, tls, webhook };
         let preparation = tokio::spawn(background.run(is_prepared));
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         Ok(Service { addresses, scheme, server, life, store, postgres, preparation, prepared, drain: settings.drain })

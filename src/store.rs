@@ -72,6 +72,7 @@ pub mod state;
 pub mod status;
 mod transaction;
 pub mod turns;
+pub mod webhook;
 mod witness;
 mod work;
 

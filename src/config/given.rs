@@ -16,6 +16,7 @@ use crate::access::Method;
 use crate::access::bearer::TokenAlgorithm;
 use crate::http::TenantApi;
 use crate::telemetry::LogFormat;
+use crate::webhook::WebhookEvent;
 
 /// A duration such as `500ms`, `2s` or `1m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,6 +296,15 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES", value_name = "MAP", value_delimiter = ',')]
     pub(super) oidc_roles: Option<Vec<String>>,
 
+    /// The page's id as a client of the issuer, for people to sign in on it (authorization code
+    /// with PKCE, no secret) [default: nobody signs in there by the issuer]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_PAGE_CLIENT_ID", value_name = "ID")]
+    pub(super) oidc_page_client_id: Option<String>,
+
+    /// The scopes that the page asks for [default: openid]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_PAGE_SCOPES", value_name = "NAMES", value_delimiter = ',')]
+    pub(super) oidc_page_scopes: Option<Vec<String>>,
+
     /// File with the users of Basic authentication; 'client-failover users add' writes it
     #[arg(long, env = "CLIENT_FAILOVER_USERS_FILE", value_name = "FILE")]
     pub(super) users_file: Option<PathBuf>,
@@ -375,6 +385,34 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_LOG_FORMAT", value_name = "FORMAT")]
     pub(super) log_format: Option<LogFormat>,
 
+    /// Where changes of Primary and risks are told, each as a signed HTTP POST [default: nowhere]
+    #[arg(long, env = "CLIENT_FAILOVER_WEBHOOK_URL", value_name = "URL", hide_env_values = true)]
+    pub(super) webhook_url: Option<Secret>,
+
+    /// File with what these are signed with; two lines while one secret replaces another
+    #[arg(long, env = "CLIENT_FAILOVER_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub(super) webhook_secret_file: Option<PathBuf>,
+
+    /// What is told, with commas between: primary, roles, risks, configuration, wishes, history
+    /// [default: primary,risks]
+    #[arg(
+        long,
+        env = "CLIENT_FAILOVER_WEBHOOK_EVENTS",
+        value_name = "KINDS",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    pub(super) webhook_events: Option<Vec<WebhookEvent>>,
+
+    /// How old a message gets that the receiver does not take, before it is given up [default: 1h]
+    #[arg(long, env = "CLIENT_FAILOVER_WEBHOOK_GIVE_UP_AFTER", value_name = "TIME")]
+    pub(super) webhook_give_up_after: Option<Span>,
+
+    /// How many namespaces the metrics name; the others are counted together, and with 0 all are
+    /// [default: 100]
+    #[arg(long, env = "CLIENT_FAILOVER_METRICS_NAMESPACES", value_name = "N")]
+    pub(super) metrics_namespaces: Option<usize>,
+
     /// Where traces are sent, by OTLP over HTTP, as http://collector:4318 [default: nowhere]
     #[arg(long, env = "CLIENT_FAILOVER_OTLP_ENDPOINT", value_name = "URL")]
     pub(super) otlp_endpoint: Option<String>,
@@ -436,6 +474,8 @@ impl Given {
             oidc_groups_claim: self.oidc_groups_claim.or(file.oidc_groups_claim),
             oidc_roles_claim: self.oidc_roles_claim.or(file.oidc_roles_claim),
             oidc_roles: self.oidc_roles.or(file.oidc_roles),
+            oidc_page_client_id: self.oidc_page_client_id.or(file.oidc_page_client_id),
+            oidc_page_scopes: self.oidc_page_scopes.or(file.oidc_page_scopes),
             users_file: self.users_file.or(file.users_file),
             subjects_file: self.subjects_file.or(file.subjects_file),
             clients_create_groups: self.clients_create_groups.or(file.clients_create_groups),
@@ -454,6 +494,11 @@ impl Given {
             drain: self.drain.or(file.drain),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
+            webhook_url: self.webhook_url.or(file.webhook_url),
+            webhook_secret_file: self.webhook_secret_file.or(file.webhook_secret_file),
+            webhook_events: self.webhook_events.or(file.webhook_events),
+            webhook_give_up_after: self.webhook_give_up_after.or(file.webhook_give_up_after),
+            metrics_namespaces: self.metrics_namespaces.or(file.metrics_namespaces),
             otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
             trace_ratio: self.trace_ratio.or(file.trace_ratio),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client_failover_wire::Secret;
@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use super::given::{DatabaseHistorySetting, Given, HandoverSetting, PoolerSetting, Span, read_file};
 use super::listen::ListenAddresses;
 use super::{ConfigError, Database, Settings};
+use crate::access::bearer::sign_in::PageClient;
 use crate::access::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::access::writes::WriteRates;
 use crate::access::{AuthOptions, Grade, Method};
@@ -25,6 +26,7 @@ use crate::store::password::PasswordFile;
 use crate::store::{Pooler, StoreOptions};
 use crate::telemetry::{LogFormat, TraceOptions};
 use crate::tls::TlsOptions;
+use crate::webhook::{Receiver, WebhookEvent, WebhookOptions};
 
 const DEFAULT_LOG: &str = "info";
 
@@ -137,6 +139,7 @@ impl Given {
                 prompt_lapses: self.prompt_lapses.unwrap_or(true),
                 session_retention: session_retention(self.session_retention)?,
                 census_interval: CENSUS_INTERVAL,
+                metrics_namespaces: bounded("metrics-namespaces", self.metrics_namespaces.unwrap_or(100), 0, 10_000)?,
                 events: EventOptions {
                     max_streams: bounded("event-streams", self.event_streams.unwrap_or(5_000), 0, 1_000_000)?,
                     retention: retention("history-retention", self.history_retention, 90)?,
@@ -166,6 +169,12 @@ impl Given {
             run_as: self.run_as,
             drain: span("drain", self.drain, 0, 0)?,
             traces: traces(self.otlp_endpoint, self.trace_ratio)?,
+            webhook: webhook(
+                self.webhook_url,
+                self.webhook_secret_file,
+                self.webhook_events,
+                self.webhook_give_up_after,
+            )?,
             file: None,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
@@ -234,6 +243,10 @@ impl Given {
         // What is set for a method that is off was meant to be on.
         let set_and_off = [
             (options.oidc.is_none() && self.oidc_issuer.is_some(), "oidc-issuer is set and auth does not have 'oidc'"),
+            (
+                options.oidc.is_none() && self.oidc_page_client_id.is_some(),
+                "oidc-page-client-id is set and auth does not have 'oidc'",
+            ),
             (
                 options.users_file.is_none() && self.users_file.is_some(),
                 "users-file is set and auth does not have 'basic'",
@@ -311,6 +324,7 @@ impl Given {
             given => claim(setting, given, "").map(Some),
         };
         Ok(OidcOptions {
+            page_client: self.page_client(&issuer, &audiences)?,
             issuer,
             audiences,
             keys,
@@ -323,6 +337,48 @@ impl Given {
             roles_claim: claim("oidc-roles-claim", &self.oidc_roles_claim, "roles")?,
             roles: self.oidc_role_map()?,
         })
+    }
+
+    /// As which client the page signs people in.
+    fn page_client(&self, issuer: &str, audiences: &[String]) -> Result<Option<PageClient>, ConfigError> {
+        const CLIENT_ID: &str = "oidc-page-client-id";
+        let Some(client_id) = self.oidc_page_client_id.clone() else {
+            return match &self.oidc_page_scopes {
+                None => Ok(None),
+                Some(_) => Err(missing(CLIENT_ID, "oidc-page-scopes is set")),
+            };
+        };
+        let out_of_bounds = |setting, value: &str, wanted: &str| ConfigError::OutOfBounds {
+            setting,
+            value: format!("'{value}'"),
+            wanted: wanted.to_owned(),
+        };
+        // As OAuth 2 has them (RFC 6749, appendix A).
+        if client_id.is_empty() || !client_id.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+            return Err(out_of_bounds(CLIENT_ID, &client_id, "it must be the page's id at the issuer, in ASCII"));
+        }
+        if !bearer::is_safe_url(issuer) {
+            let wanted = "it must be an https:// URL, or one of this machine, for people to sign in there";
+            return Err(out_of_bounds("oidc-issuer", issuer, wanted));
+        }
+        if audiences.contains(&client_id) {
+            return Err(ConfigError::Contradiction(
+                "oidc-page-client-id is one of oidc-audience: the tokens that tell the page who somebody is would count as those for access, so give the page an id of its own",
+            ));
+        }
+        let scopes = self.oidc_page_scopes.clone().unwrap_or_else(|| vec!["openid".to_owned()]);
+        let is_scope = |scope: &&String| {
+            !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+        };
+        match scopes.iter().find(|scope| !is_scope(scope)) {
+            Some(wrong) => Err(out_of_bounds(
+                "oidc-page-scopes",
+                wrong,
+                "it must be names of scopes in ASCII, one each, without spaces",
+            )),
+            None if scopes.is_empty() => Err(missing("oidc-page-scopes", "it is given and empty")),
+            None => Ok(Some(PageClient { client_id, scopes })),
+        }
     }
 
     fn oidc_role_map(&self) -> Result<HashMap<String, Grade>, ConfigError> {
@@ -442,6 +498,45 @@ fn traces(endpoint: Option<String>, ratio: Option<f64>) -> Result<Option<TraceOp
             wanted: "it must be a URL such as http://collector:4318".to_owned(),
         })
     }
+}
+
+fn webhook(
+    url: Option<Secret>,
+    secret_file: Option<PathBuf>,
+    events: Option<Vec<WebhookEvent>>,
+    give_up_after: Option<Span>,
+) -> Result<Option<WebhookOptions>, ConfigError> {
+    let Some(url) = url else {
+        // What is set for it was meant to be used.
+        return match secret_file {
+            None => Ok(None),
+            Some(_) => Err(missing("webhook-url", "webhook-secret-file is set")),
+        };
+    };
+    let receiver = Receiver::parse(url.reveal()).ok_or_else(|| ConfigError::OutOfBounds {
+        setting: "webhook-url",
+        // Its path may be a secret.
+        value: "no such URL".to_owned(),
+        wanted: "it must be a URL such as https://receiver.example/hook".to_owned(),
+    })?;
+    let events = events.unwrap_or_else(|| vec![WebhookEvent::Primary, WebhookEvent::Risks]);
+    if events.is_empty() {
+        return Err(missing("webhook-events", "it is given and empty"));
+    }
+    let give_up_after = give_up_after.map_or(Duration::from_secs(3_600), |Span(value)| value);
+    Ok(Some(WebhookOptions {
+        receiver,
+        secret_file: secret_file.ok_or_else(|| missing("webhook-secret-file", "webhook-url is set"))?,
+        events,
+        give_up_after: bounded_span(
+            "webhook-give-up-after",
+            give_up_after,
+            Duration::from_secs(1),
+            (Duration::from_secs(30 * 86_400), "30d"),
+        )?,
+        hold_for: WebhookOptions::HOLD_FOR,
+        risk_interval: WebhookOptions::RISK_INTERVAL,
+    }))
 }
 
 fn write_rates(

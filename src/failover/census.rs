@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use named::Named;
+
 use super::risks::{FLAPPING_GRANTS, FLAPPING_SPAN, Looked, Risk, most_seen, risks};
 use super::{Failover, FailoverError, new_ids, no_such_group};
 use crate::arbitration::{FailoverTimeout, Role};
@@ -18,7 +20,10 @@ use crate::ids::{GroupPath, Groups, Within};
 use crate::metrics::{self, Counted};
 use crate::store::events;
 use crate::store::status::{self, CensusRow, FIRST_HISTORY, GroupOrder, GroupSearch, GroupStatus, History};
+use crate::store::webhook::SeenRisk;
 use crate::store::{Store, StoreError};
+
+mod named;
 
 /// At most one part in so many of the time is spent on counting.
 const SHARE: u32 = 20;
@@ -60,6 +65,10 @@ pub struct Census {
 pub struct NamespaceCount {
     /// Groups.
     pub groups: i64,
+    /// Groups in which somebody is Primary.
+    pub with_primary: i64,
+    /// Groups without a live session.
+    pub without_live_session: i64,
     /// Groups at risk.
     pub at_risk: i64,
     /// Groups with each of the risks, in their order.
@@ -81,8 +90,25 @@ impl NamespaceCount {
         self.by_risk[risk as usize]
     }
 
+    /// What is left of it without those.
+    fn take_away(&mut self, other: &NamespaceCount) {
+        self.groups -= other.groups;
+        self.with_primary -= other.with_primary;
+        self.without_live_session -= other.without_live_session;
+        self.at_risk -= other.at_risk;
+        for (count, other) in std::iter::zip(&mut self.by_risk, other.by_risk) {
+            *count -= other;
+        }
+        self.handing_over -= other.handing_over;
+        self.in_doubt -= other.in_doubt;
+        self.sessions -= other.sessions;
+        self.live_sessions -= other.live_sessions;
+    }
+
     fn note(&mut self, row: &CensusRow, marks: Marks) {
         self.groups += 1;
+        self.with_primary += i64::from(row.primary_health.is_some());
+        self.without_live_session += i64::from(row.lease_ages.is_empty());
         self.at_risk += i64::from(marks.worst().is_some());
         for risk in Risk::ALL {
             self.by_risk[risk as usize] += i64::from(marks.has(risk));
@@ -96,8 +122,20 @@ impl NamespaceCount {
 
 impl std::ops::AddAssign for NamespaceCount {
     fn add_assign(&mut self, other: NamespaceCount) {
-        let NamespaceCount { groups, at_risk, by_risk, in_doubt, handing_over, sessions, live_sessions } = other;
+        let NamespaceCount {
+            groups,
+            with_primary,
+            without_live_session,
+            at_risk,
+            by_risk,
+            in_doubt,
+            handing_over,
+            sessions,
+            live_sessions,
+        } = other;
         self.groups += groups;
+        self.with_primary += with_primary;
+        self.without_live_session += without_live_session;
         self.at_risk += at_risk;
         for (sum, count) in self.by_risk.iter_mut().zip(by_risk) {
             *sum += count;
@@ -192,6 +230,7 @@ impl Census {
         ] {
             *count += i64::from(risks.contains(&risk));
         }
+        counted.groups_at_risk += i64::from(!risks.is_empty());
         counted.groups_in_doubt += i64::from(row.is_in_doubt);
         counted.sessions += row.sessions;
         counted.live_sessions += live;
@@ -279,6 +318,8 @@ pub struct LatestCensus(Arc<Latest>);
 #[derive(Default)]
 struct Latest {
     census: Mutex<Arc<Census>>,
+    /// Which namespaces the metrics name.
+    named: Mutex<Named>,
     /// Held by whoever takes one because somebody looks.
     taking: tokio::sync::Mutex<()>,
 }
@@ -288,8 +329,16 @@ impl LatestCensus {
         self.0.census.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// For metrics that name at most so many namespaces.
+    pub(super) fn naming(namespaces: usize) -> LatestCensus {
+        let named = Mutex::new(Named::at_most(namespaces));
+        LatestCensus(Arc::new(Latest { named, ..Latest::default() }))
+    }
+
     fn set(&self, census: Census) {
-        metrics::counted(census.counted);
+        let mut named = self.0.named.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics::counted(census.counted, named.choose(&census, Instant::now()));
+        drop(named);
         *self.0.census.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);
     }
 }
@@ -393,6 +442,17 @@ impl Wanted {
     }
 }
 
+/// Risks that a census found.
+#[derive(Debug)]
+pub struct FoundRisks {
+    /// Of each group all that it has.
+    pub risks: Vec<SeenRisk>,
+    /// Whether these are all: where very many groups are at risk, the worst are kept.
+    pub are_all: bool,
+    /// When the census ended.
+    pub counted_at: Instant,
+}
+
 /// Which groups an operator wants to see.
 #[derive(Clone, Debug, Default)]
 pub struct StatusQuery {
@@ -470,6 +530,26 @@ impl Failover {
         let groups = groups.into_iter().map(|status| self.look_at(&census, status)).collect();
         let new_history = self.list_histories(1).await?.pop().filter(|latest| latest.reason != FIRST_HISTORY);
         Ok(StatusPage { groups, total, at_risk, counted, new_history })
+    }
+
+    /// The risks that the latest census found, if that is at least so much later than the one
+    /// before.
+    pub fn found_risks(&self, before: Option<Instant>, interval: Duration) -> Option<FoundRisks> {
+        let census = self.census.get();
+        let is_later = |at: &Instant| before.is_none_or(|before| at.saturating_duration_since(before) >= interval);
+        let counted_at = census.ended_at.filter(is_later)?;
+        let seen = |found: &Noted, risk: Risk| SeenRisk {
+            key: found.key,
+            tenant: found.path.0.clone(),
+            namespace: found.path.1.clone(),
+            group: found.path.2.clone(),
+            risk: risk.name(),
+        };
+        let at_risk = || census.noted.iter().filter(|found| found.marks.worst().is_some());
+        let risks_of = |marks: Marks| Risk::ALL.into_iter().filter(move |risk| marks.has(*risk));
+        let risks = at_risk().flat_map(|found| risks_of(found.marks).map(move |risk| seen(found, risk)));
+        let are_all = at_risk().count() as i64 == census.everywhere.at_risk;
+        Some(FoundRisks { risks: risks.collect(), are_all, counted_at })
     }
 
     /// The histories of the database, the latest first.

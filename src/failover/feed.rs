@@ -160,6 +160,12 @@ impl Feed {
         })
     }
 
+    /// Every event up to this id has been read, and none of them can still come; negative until the
+    /// first look.
+    pub fn settled(&self) -> i64 {
+        self.0.settled.load(Ordering::Acquire)
+    }
+
     fn take_permit(&self) -> Option<StreamPermit> {
         let take = |streams: usize| (streams < self.0.max_streams).then_some(streams + 1);
         self.0.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;

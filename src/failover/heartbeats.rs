@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::deadlines::Deadlines;
+use super::gaps::Gaps;
 use super::line::Line;
 use super::longer_leases::LongerLeases;
 use super::{Caller, FailoverError, FailoverOptions};
@@ -22,7 +23,7 @@ use crate::store::Store;
 
 pub use request::HeartbeatMessage;
 use request::{Outcome, Request, Waiting};
-use writer::run_writers;
+use writer::{Watchers, run_writers};
 
 mod decision;
 mod request;
@@ -58,8 +59,10 @@ impl HeartbeatQueue {
         options: &FailoverOptions,
         deadlines: Option<Deadlines>,
         longer_leases: &Arc<LongerLeases>,
+        gaps: Gaps,
     ) -> HeartbeatQueue {
         let longer = longer_leases.clone();
+        let watchers = Watchers { deadlines, gaps };
         let line = Arc::new(Line::new(options.heartbeat_queue));
         let entrance = Arc::new(Entrance(line.clone()));
         let timeout = store.options().operation_timeout;
@@ -69,7 +72,7 @@ impl HeartbeatQueue {
         let place = writers_store.clone();
         let thread = std::thread::Builder::new().name("heartbeats".to_owned());
         let started = thread.spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run_writers(store, options, line, others, deadlines, longer, &place)),
+            Ok(runtime) => runtime.block_on(run_writers(store, options, line, others, watchers, longer, &place)),
             Err(error) => tracing::error!(%error, "no runtime for heartbeats: each is answered 503"),
         });
         if let Err(error) = started {

@@ -1,6 +1,7 @@
 //! What is said of what was done: each once, and after it was committed.
 
 use tracing::Level;
+use uuid::Uuid;
 
 use super::Caller;
 use crate::arbitration;
@@ -12,14 +13,18 @@ use crate::{limited, metrics};
 /// A committed change of a role, for the log.
 #[derive(Clone, Debug)]
 pub struct RoleChange {
+    /// The group's key.
+    pub key: Uuid,
     group: String,
     session: String,
-    transition: arbitration::Transition,
+    /// What changed.
+    pub transition: arbitration::Transition,
 }
 
 /// The changes of a group's roles that a transaction makes.
 pub fn changes_of(group: &str, stored: &StoredGroup) -> Vec<RoleChange> {
     let change = |transition: &arbitration::Transition| RoleChange {
+        key: stored.key.0,
         group: group.to_owned(),
         session: stored.session_ids[transition.session].clone(),
         transition: *transition,
@@ -57,8 +62,8 @@ const ROLE_CHANGED: Lines = Lines::new("role changed", Level::INFO).at_most(20, 
 
 /// One line per change, after it was committed and not before.
 pub fn log_changes(changes: &[RoleChange]) {
-    for RoleChange { group, session, transition } in changes {
-        metrics::role_changed(transition.reason);
+    for RoleChange { group, session, transition, .. } in changes {
+        metrics::role_changed(transition.reason, group);
         limited!(
             ROLE_CHANGED,
             group,

@@ -31,6 +31,8 @@ pub struct FailoverOptions {
     pub session_retention: Option<Duration>,
     /// How often all groups and sessions are counted, if that is quick.
     pub census_interval: Duration,
+    /// How many namespaces the metrics name; the others are counted together.
+    pub metrics_namespaces: usize,
     /// How events are streamed and kept.
     pub events: EventOptions,
 }

@@ -71,6 +71,11 @@ impl Operation {
         Operation::new("GET", name, needs, handle)
     }
 
+    /// Something that is asked for with a body and changes nothing that is stored.
+    pub const fn post(name: &'static str, needs: Needs, handle: Handle) -> Operation {
+        Operation::new("POST", name, needs, handle)
+    }
+
     /// A heartbeat, which changes what is stored and is not counted as a change.
     pub const fn heartbeat(name: &'static str, permission: Permission, handle: Handle) -> Operation {
         let operation = Operation::new("POST", name, Needs::Permission(permission), handle);

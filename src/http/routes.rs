@@ -10,8 +10,8 @@ use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
 use super::{
-    audit, description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, whoami,
-    wishes,
+    audit, description, docs, events, groups, health, history, issuer, keys, page, released, sessions, sign_in, status,
+    whoami, wishes,
 };
 use crate::access::Permission;
 use crate::access::writes::Write;
@@ -25,7 +25,7 @@ const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 const READ_AUDIT: Needs = Needs::Permission(Permission::Administer);
 
 /// All of them.
-pub static RESOURCES: [Resource; 46] = [
+pub static RESOURCES: [Resource; 48] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -247,6 +247,15 @@ pub static RESOURCES: [Resource; 46] = [
         operations: &[Operation::get("listTransitions", READ, |asked| asked.of(history::transitions))
             .answered(Length::Long)
             .described(description::events::transitions)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Namespace, "/groups/{groupid}/deeds")],
+        counted_as: Route::Transitions,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listDeeds", READ, |asked| asked.of(history::deeds))
+            .answered(Length::Long)
+            .described(description::events::deeds)],
     },
     Resource {
         form: Form::Either,
@@ -511,6 +520,17 @@ pub static RESOURCES: [Resource; 46] = [
         counted_as: Route::Page,
         is_of_some_groups: false,
         operations: &[Operation::get("getPage", Needs::OwnHost, |asked| asked.of(page::index))],
+    },
+    Resource {
+        form: Form::Either,
+        // Before the files, as none of them has that name.
+        templates: &[Template(Root, "/page/sign-in")],
+        counted_as: Route::Page,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::get("getSignIn", Needs::OwnHost, |asked| asked.of(sign_in::offer)),
+            Operation::post("exchangeSignIn", Needs::OwnHost, |asked| asked.of(sign_in::exchange)),
+        ],
     },
     Resource {
         form: Form::Either,

@@ -13,10 +13,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::errors::ApiError;
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
-use super::query;
 use super::values::{Kept, MAX_NAME_CHARS, RoleNumber, answer_id, optional_id_schema, read_additional_data};
+use super::{query, wishes};
 use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role, Term};
 use crate::failover::risks::Risk;
+use crate::failover::wishes::Mode;
 use crate::failover::{Caller, Failover, HeartbeatMessage, Registered, Removal, Speaker, WantedSession};
 use crate::ids::SessionId;
 
@@ -137,6 +138,9 @@ pub async fn delete(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let speaker = read_speaker(&request)?;
+    if wishes::read_mode(&request)? == Mode::DryRun {
+        return Ok(wishes::foreseen(&failover.foresee_session_deletion(&caller, &path, &session, speaker).await?));
+    }
     match failover.delete_session(&caller, &path, &session, speaker).await? {
         Removal::Idle | Removal::WhileLive => Ok(answer_id(session.as_str())),
     }

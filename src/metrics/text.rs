@@ -13,11 +13,16 @@ pub(super) fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 }
 
 /// A family's help and type.
-fn family(text: &mut String, name: &str, kind: &str, help: &str) {
-    line(text, format_args!("# HELP client_failover_{name} {help}\n# TYPE client_failover_{name} {kind}"));
+pub(super) fn family(text: &mut String, name: &str, kind: &str, help: &str) {
+    family_of(text, &format!("client_failover_{name}"), kind, help);
 }
 
-fn single(text: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+/// The same of a family whose name is not the service's own.
+pub(super) fn family_of(text: &mut String, name: &str, kind: &str, help: &str) {
+    line(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+}
+
+pub(super) fn single(text: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
     family(text, name, kind, help);
     line(text, format_args!("client_failover_{name} {value}"));
 }
@@ -32,6 +37,8 @@ pub fn render(readings: &Readings) -> String {
     render_events(&mut text);
     render_pools(&mut text, readings);
     render_counted(&mut text);
+    webhook::render(&mut text);
+    process::render(&mut text);
     let expiry = CERTIFICATE_EXPIRY.load(Ordering::Relaxed);
     if expiry != 0 {
         single(&mut text, "certificate_expiry_timestamp_seconds", "gauge", "When the certificate in use ends.", expiry);
@@ -110,6 +117,13 @@ fn render_heartbeats(text: &mut String, readings: &Readings) {
     for (reason, count) in std::iter::zip(Reason::ALL.map(Reason::name), &ROLE_CHANGES) {
         line(text, format_args!("client_failover_role_changes_total{{reason=\"{reason}\"}} {}", read(count)));
     }
+    let help =
+        "Times in which a group had no Primary, from when it lost it to the grant, which this replica committed.";
+    family(text, "without_primary_seconds", "histogram", help);
+    for ((_, cause), gaps) in std::iter::zip(GAP_CAUSES, &WITHOUT_PRIMARY) {
+        let labels = format!("cause=\"{cause}\"");
+        gaps.write(text, "client_failover_without_primary_seconds", &labels, &GAPS_US, 1e6);
+    }
     let help = "Histories of the database that this replica went over into, by how they were noticed.";
     family(text, "histories_entered_total", "counter", help);
     for (reason, count) in std::iter::zip(HISTORIES, &HISTORIES_ENTERED) {
@@ -159,7 +173,8 @@ fn render_pools(text: &mut String, readings: &Readings) {
 }
 
 fn render_counted(text: &mut String) {
-    let Some((counted, at)) = *COUNTED.lock().unwrap_or_else(PoisonError::into_inner) else { return };
+    let known = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((counted, named, at)) = &*known else { return };
     family(text, "groups", "gauge", "Groups by whether somebody is Primary. The same at every replica.");
     let without = counted.groups - counted.groups_with_primary;
     line(text, format_args!("client_failover_groups{{primary=\"yes\"}} {}", counted.groups_with_primary));
@@ -172,6 +187,7 @@ fn render_counted(text: &mut String) {
             "Groups whose Primary reports a health below 90 per cent.",
             counted.groups_with_unhealthy_primary,
         ),
+        ("groups_at_risk", "Groups with any risk.", counted.groups_at_risk),
         ("groups_flapping", "Groups that changed their Primary several times in ten minutes.", counted.groups_flapping),
         (
             "groups_with_same_id_twice",
@@ -216,6 +232,7 @@ fn render_counted(text: &mut String) {
     single(text, "outages_total", "counter", "Outages of the whole service recorded in the database.", counted.outages);
     let help = "When the history that the database is in was noticed, in seconds since 1970; 0 while it is the first.";
     single(text, "database_history_timestamp_seconds", "gauge", help, counted.history_noticed_at_s);
+    namespaces::render(text, named);
     let took = counted.took_us as f64 / 1e6;
     single(text, "census_duration_seconds", "gauge", "How long the last count of groups and sessions took.", took);
     let age = at.elapsed().as_secs_f64();

@@ -15,6 +15,7 @@ use crate::log_limits;
 use crate::store::Store;
 use crate::store::migrate::Readiness;
 use crate::tls::Tls;
+use crate::webhook::Webhook;
 
 /// How often a database that is not there is tried again.
 const DATABASE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -28,20 +29,21 @@ pub(super) struct Background {
     pub(super) migrates: bool,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) tls: Option<Tls>,
+    pub(super) webhook: Option<Webhook>,
 }
 
 impl Background {
     /// Runs all of it for ever, and says when the database can be used. Ends only with an error
     /// that waiting does not mend.
     pub(super) async fn run(self, is_prepared: oneshot::Sender<()>) -> Result<(), ServeError> {
-        let Background { failover, direct, migrates, authenticator, tls } = self;
+        let Background { failover, direct, migrates, authenticator, tls, webhook } = self;
         let store = failover.store().clone();
         failover.works_in_background_over(&direct);
         let once_there_is_a_database = async {
             wait_for_database(&store, &direct, migrates).await?;
             // Nobody may be waiting.
             let _ = is_prepared.send(());
-            work_on_database(failover, direct).await
+            work_on_database(failover, direct, webhook).await
         };
         let follow_certificate = async {
             match &tls {
@@ -63,7 +65,7 @@ impl Background {
     }
 }
 
-async fn work_on_database(failover: Failover, direct: Store) -> Result<(), ServeError> {
+async fn work_on_database(failover: Failover, direct: Store, webhook: Option<Webhook>) -> Result<(), ServeError> {
     // Each on a thread of its own: signs of life and sweeps do not wait for them. They go with this
     // task.
     let mut apart = JoinSet::new();
@@ -75,6 +77,10 @@ async fn work_on_database(failover: Failover, direct: Store) -> Result<(), Serve
     apart.spawn(history::prune(failover.clone(), direct.clone()));
     apart.spawn(silent_sessions::remove(failover.clone(), direct.clone()));
     apart.spawn(failover.clone().record_refusals(direct.clone()));
+    apart.spawn(failover.clone().observe_gaps(direct.clone()));
+    if let Some(webhook) = webhook {
+        apart.spawn(webhook.keep_telling(failover.clone(), direct.clone()));
+    }
     apart.spawn(census::keep_counting(failover.clone(), direct));
     tokio::select! {
         () = upkeep::sweep(failover) => Ok(()),

@@ -22,6 +22,11 @@ pub fn warn(settings: &Settings, addresses: &[SocketAddr]) {
         }
     }
     warn_about_database(settings);
+    if let Some(receiver) = settings.webhook.as_ref().map(|webhook| &webhook.receiver)
+        && receiver.is_in_the_clear()
+    {
+        tracing::warn!(%receiver, "what the webhook tells travels in the clear: use https://");
+    }
     warn_about_files(settings);
 }
 
@@ -43,7 +48,8 @@ fn warn_about_database(settings: &Settings) {
 fn warn_about_files(settings: &Settings) {
     let key = settings.tls.as_ref().map(|tls| tls.key.as_path());
     let password = settings.store.password_file.as_ref().map(|file| file.path());
-    let secret = [settings.auth.users_file.as_deref(), key, password, settings.file.as_deref()];
+    let webhook = settings.webhook.as_ref().map(|webhook| webhook.secret_file.as_path());
+    let secret = [settings.auth.users_file.as_deref(), key, password, webhook, settings.file.as_deref()];
     for path in secret.into_iter().flatten().filter(|path| has_mode(path, 0o004)) {
         tracing::warn!(file = %path.display(), "every account of this machine can read this file: chmod o-r");
     }

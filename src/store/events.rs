@@ -5,7 +5,7 @@
 //! one. Which ids can still come is told by the locks that every writer of the two tables holds
 //! until it ends: see [`find_writers`] and `docs/decisions/0006-order-of-events.md`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -560,6 +560,71 @@ pub async fn read_transitions(
     rows.iter().map(read_event).collect()
 }
 
+/// A change of a group's configuration or of what is wished in it, and who made it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deed {
+    /// The change.
+    pub event: Event,
+    /// Who, as the audit trail has it; `None` where it has nothing of that.
+    pub identity: Option<String>,
+}
+
+row! {
+    /// Who made a change.
+    struct DoerRow, doer_columns! {
+        change_id: i64 = "c.change_id",
+        identity: Option<String> = "a.identity",
+    }
+}
+
+/// The changes of a group's configuration and of what is wished in it in a span of time, the latest
+/// first, with who made them. Registrations are not among them: they are what clients do.
+pub async fn read_deeds(
+    connection: &mut ReadConnection,
+    key: GroupKey,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+    skip: i64,
+    count: i64,
+) -> Result<Vec<Deed>, WorkError> {
+    // The first part has no rows: it gives the columns their names. The other walks the primary key
+    // backwards.
+    const READ: &str = concat!(
+        "(SELECT ",
+        role_change_columns!(),
+        " FROM role_transitions WHERE group_key = $1 LIMIT 0) UNION ALL (SELECT ",
+        configuration_columns!(),
+        " FROM configuration_changes
+        WHERE group_key = $1 AND kind <> 'session_registered'
+            AND recorded_at >= coalesce($2, '-infinity') AND recorded_at < coalesce($3, 'infinity')
+        ORDER BY change_id DESC OFFSET $4 LIMIT $5) ORDER BY id DESC"
+    );
+    // As in `lifetimes`: both rows of a change are written in one transaction, so their times are
+    // close, and few blocks of the audit trail are looked through.
+    const WHO: &str = concat!(
+        "SELECT ",
+        doer_columns!(),
+        " FROM (SELECT * FROM configuration_changes WHERE group_key = $1 AND change_id = ANY($2)) c
+        LEFT JOIN LATERAL (
+            SELECT identity FROM audit_log a
+            WHERE a.recorded_at BETWEEN c.recorded_at - interval '10 s' AND c.recorded_at + interval '10 s'
+                AND a.tenant_id = c.tenant_id AND a.namespace_id = c.namespace_id AND a.group_id = c.group_id
+                AND a.session_id IS NOT DISTINCT FROM c.session_id
+                AND a.action IN (c.kind, c.kind || '_by_force', 'live_' || c.kind, 'silent_' || c.kind)
+            ORDER BY abs(extract(epoch FROM a.recorded_at - c.recorded_at)) LIMIT 1
+        ) a ON true"
+    );
+    let query = sqlx::query(READ).bind(key.0).bind(since).bind(until).bind(skip).bind(count);
+    let events = query.fetch_all(&mut *connection).await?.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
+    let rows = sqlx::query(WHO).bind(key.0).bind(ids).fetch_all(connection).await?;
+    let mut doers = HashMap::new();
+    for row in rows.iter().map(DoerRow::of) {
+        doers.insert(row.change_id()?, row.identity()?);
+    }
+    Ok(events.into_iter().map(|event| Deed { identity: doers.remove(&event.id).flatten(), event }).collect())
+}
+
 /// How many of the latest events of all are looked through for those of a tenant or a namespace.
 const LATEST_WINDOW: i64 = 100_000;
 
@@ -592,6 +657,35 @@ pub async fn read_latest_transitions(
     };
     let rows = query.fetch_all(connection).await?;
     rows.iter().map(read_event).collect()
+}
+
+/// A time in which a group had no Primary.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Gap {
+    /// Why the one before lost the role, as the trace has it.
+    pub reason: String,
+    /// From then to the grant, in microseconds.
+    pub micros: i64,
+}
+
+/// The time without a Primary that the grant of that term ended; nothing where the group was
+/// created since somebody held it.
+pub async fn find_gap_before(connection: &mut ReadConnection, key: Uuid, term: i64) -> Result<Option<Gap>, WorkError> {
+    // Both walk the primary key backwards, and stop at the first. In one transaction a role is
+    // taken before it is given.
+    const FIND: &str = "
+        SELECT lost.reason, greatest(0, (extract(epoch FROM given.recorded_at - lost.recorded_at) * 1000000)::bigint) AS micros
+        FROM (
+            SELECT transition_id, recorded_at FROM role_transitions
+            WHERE group_key = $1 AND to_role = 1 AND term = $2 ORDER BY transition_id DESC LIMIT 1
+        ) given
+        CROSS JOIN LATERAL (
+            SELECT reason, recorded_at FROM role_transitions
+            WHERE group_key = $1 AND from_role = 1 AND transition_id < given.transition_id
+            ORDER BY transition_id DESC LIMIT 1
+        ) lost
+        WHERE lost.recorded_at >= (SELECT created_at FROM groups WHERE group_key = $1)";
+    Ok(sqlx::query_as(FIND).bind(key).bind(term).fetch_optional(connection).await?)
 }
 
 /// Whether there is or was such a group, as far as is still known.

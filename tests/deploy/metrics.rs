@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use client_failover_workshop::needs;
 use serde_json::json;
 
-use crate::support::helpers::{Answer, TestApp, eventually};
+use crate::support::helpers::{Answer, TestApp, TestDatabase, eventually};
+use crate::support::program::{GROUP, Running, program};
 use crate::support::sse::{EventStream, NAMESPACE_EVENTS};
 use crate::support::wire::Connection;
 
@@ -27,7 +28,8 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
         (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("a value is a number: {line}")))
     };
     let samples: BTreeMap<String, f64> = lines.map(sample).collect();
-    assert!(samples.keys().all(|name| name.starts_with("client_failover_")), "{samples:?}");
+    let is_known = |name: &String| name.starts_with("client_failover_") || name.starts_with("process_");
+    assert!(samples.keys().all(is_known), "{samples:?}");
     samples
 }
 
@@ -149,9 +151,146 @@ async fn everything_that_is_to_be_measured_is_there() {
         "outages_total ",
         "events_listening ",
         "build_info{version=",
+        "groups_at_risk ",
+        "namespace_groups{tenant=\"t\",namespace=\"n\",primary=\"no\"} ",
+        "namespace_groups_at_risk{tenant=\"t\",namespace=\"n\"} ",
+        "namespace_groups_by_risk{tenant=\"t\",namespace=\"n\",risk=\"NoPrimary\"} ",
+        "namespace_groups_without_live_session{tenant=\"t\",namespace=\"n\"} ",
+        "namespace_sessions_live{tenant=\"t\",namespace=\"n\"} ",
+        "namespace_role_changes_total{tenant=\"t\",namespace=\"n\"} ",
+        "without_primary_seconds_bucket{cause=\"lapse\",le=\"0.01\"} ",
+        "without_primary_seconds_bucket{cause=\"handover\",le=\"600\"} ",
     ] {
         assert!(text.lines().any(|line| line.starts_with(&format!("client_failover_{sample}"))), "{sample}");
     }
+}
+
+/// The service as a process: what it counts is its own.
+async fn serve(database: &TestDatabase, arguments: &[&str]) -> Running {
+    let mut command = program();
+    command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).env("DATABASE_URL", database.url());
+    let running = Running::start(command).await;
+    let ready = format!("{}/health/ready", running.url);
+    eventually("it is ready", async || running.http.get(&ready).send().await.is_ok_and(|ready| ready.status() == 200))
+        .await;
+    running
+}
+
+async fn scrape_process(running: &Running) -> BTreeMap<String, f64> {
+    let answer = running.http.get(format!("{}/metrics", running.url)).send().await.expect("it answers");
+    samples(&answer.text().await.expect("it is whole"))
+}
+
+/// What a family has in all, of the samples with that among their labels.
+fn sum_of(samples: &BTreeMap<String, f64>, family: &str, label: &str) -> f64 {
+    let of_family = samples.iter().filter(|(name, _)| name.split('{').next() == Some(family));
+    of_family.filter(|(name, _)| name.contains(label)).map(|(_, value)| value).sum()
+}
+
+#[tokio::test]
+async fn namespaces_are_named_up_to_a_bound_and_their_sum_is_the_whole() {
+    let database = TestDatabase::new().await;
+    let running = serve(&database, &["--metrics-namespaces", "2"]).await;
+    // In "dark" somebody lives and nobody is Primary; "large" is large; "odd" has a quote.
+    let post = async |path: String, body| {
+        let (status, body) = running.ask(reqwest::Method::POST, &path, body).await;
+        assert_eq!(status, 200, "{body}");
+    };
+    for (namespace, groups) in [("small", 1), ("odd\"", 2), ("large", 5), ("dark", 1)] {
+        let namespace = namespace.replace('"', "%22");
+        for group in 0..groups {
+            let groups = format!("/api/v1/tenants/t/namespaces/{namespace}/clientfailover/groups");
+            post(groups.clone(), json!({"Id": format!("g{group}"), "Milliseconds": MINUTE})).await;
+            for session in ["a", "b"] {
+                let sessions = format!("{groups}/g{group}/clientsessions");
+                post(sessions.clone(), json!({"Id": session})).await;
+                if namespace == "dark" {
+                    let wish = format!("{sessions}/{session}/wish");
+                    let (status, body) = running.ask(reqwest::Method::POST, &wish, json!({"Wish": "Excluded"})).await;
+                    assert_eq!(status, 202, "{body}");
+                }
+                post(format!("{sessions}/{session}"), json!({"PercentHealthyStreams": 100})).await;
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    eventually("a census has counted them", async || {
+        // Whoever looks has one taken.
+        running.ask(reqwest::Method::GET, "/api/v1/clientfailover/status", json!(null)).await;
+        found = scrape_process(&running).await;
+        found.get("client_failover_sessions_live") == Some(&18.0)
+    })
+    .await;
+    let namespaces: Vec<&str> =
+        found.keys().filter_map(|name| name.strip_prefix("client_failover_namespace_sessions_live{tenant=")).collect();
+    let expected = ["\"/other\",namespace=\"/other\"}", "\"t\",namespace=\"dark\"}", "\"t\",namespace=\"large\"}"];
+    assert_eq!(namespaces, expected);
+    let at = |name: &str| found[&format!("client_failover_{name}")];
+    assert_eq!(at("namespace_groups{tenant=\"t\",namespace=\"dark\",primary=\"no\"}"), 1.0);
+    assert_eq!(at("namespace_groups_by_risk{tenant=\"t\",namespace=\"dark\",risk=\"NoPrimary\"}"), 1.0);
+    assert_eq!(at("namespace_groups{tenant=\"/other\",namespace=\"/other\",primary=\"yes\"}"), 3.0);
+    for (family, label, whole) in [
+        ("namespace_groups", "primary=\"yes\"", at("groups{primary=\"yes\"}")),
+        ("namespace_groups", "primary=\"no\"", at("groups{primary=\"no\"}")),
+        ("namespace_groups_at_risk", "", at("groups_at_risk")),
+        ("namespace_groups_without_live_session", "", at("groups_without_live_session")),
+        ("namespace_groups_by_risk", "risk=\"NoStandby\"", at("groups_without_standby")),
+        ("namespace_sessions_live", "", 18.0),
+        ("namespace_sessions_registered", "", at("sessions_registered")),
+        ("namespace_role_changes_total", "", sum_of(&found, "client_failover_role_changes_total", "")),
+    ] {
+        assert_eq!(sum_of(&found, &format!("client_failover_{family}"), label), whole, "{family} {label}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_without_a_primary_is_observed_once_whichever_replica_ends_it() {
+    let database = TestDatabase::new().await;
+    let replicas = [serve(&database, &[]).await, serve(&database, &[]).await];
+    let put = replicas[0].ask(reqwest::Method::PUT, GROUP, json!({"Milliseconds": 300})).await;
+    assert_eq!(put.0, 200, "{}", put.1);
+    for session in ["a", "b"] {
+        let path = format!("{GROUP}/clientsessions");
+        assert_eq!(replicas[0].ask(reqwest::Method::POST, &path, json!({"Id": session})).await.0, 200);
+    }
+    assert_eq!(replicas[0].beat("a").await, 1);
+    let lapsed = "SELECT 1 FROM role_transitions WHERE reason = 'lease_lapsed'";
+    eventually("the lease runs out", async || !database.rows(lapsed).await.is_empty()).await;
+    assert_eq!(replicas[1].beat("b").await, 1);
+    // And one that begins otherwise: the Primary is deleted.
+    assert_eq!(
+        replicas[1].ask(reqwest::Method::DELETE, &format!("{GROUP}/clientsessions/b"), json!(null)).await.0,
+        200
+    );
+    eventually("the other takes over", async || replicas[0].beat("a").await == 1).await;
+    let family = "client_failover_without_primary_seconds_count";
+    let mut found = Vec::new();
+    eventually("both are observed", async || {
+        found = vec![scrape_process(&replicas[0]).await, scrape_process(&replicas[1]).await];
+        found.iter().map(|samples| sum_of(samples, family, "")).sum::<f64>() >= 2.0
+    })
+    .await;
+    let count = |replica: usize, cause: &str| sum_of(&found[replica], family, &format!("cause=\"{cause}\""));
+    let counts = [count(0, "lapse"), count(0, "deletion"), count(1, "lapse"), count(1, "deletion")];
+    assert_eq!(counts, [0.0, 1.0, 1.0, 0.0], "by whoever committed the grant");
+    // As long as the rows say.
+    let seconds = "SELECT extract(epoch FROM max(recorded_at) FILTER (WHERE reason = 'lease_lapsed' AND to_role = 1)
+            - max(recorded_at) FILTER (WHERE reason = 'lease_lapsed' AND to_role = 0))::float8 AS seconds FROM role_transitions";
+    let seconds = database.rows(seconds).await[0]["seconds"].as_f64().expect("a number");
+    let observed = found[1]["client_failover_without_primary_seconds_sum{cause=\"lapse\"}"];
+    assert!(seconds > 0.0 && (observed - seconds).abs() < 1e-5, "{observed} and {seconds}");
+}
+
+#[tokio::test]
+async fn what_the_process_uses_is_shown() {
+    let app = TestApp::start().await;
+    let found = samples(&scrape(&app).await);
+    let at = |name: &str| found[&format!("process_{name}")];
+    assert!(at("cpu_seconds_total") > 0.0 && at("open_fds") > 3.0 && at("max_fds") >= at("open_fds"), "{found:?}");
+    assert!(at("resident_memory_bytes") > 1e6 && at("virtual_memory_bytes") > at("resident_memory_bytes"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later").as_secs_f64();
+    let age = now - at("start_time_seconds");
+    assert!((-2.0..7_200.0).contains(&age), "{age}");
 }
 
 #[tokio::test]
@@ -244,7 +383,10 @@ async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
         for name in names {
             let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
             let is_there = [name, family].iter().any(|name| text.contains(&format!("# TYPE {name} ")));
-            assert!(is_there || name == "client_failover_certificate_expiry_timestamp_seconds", "{name}");
+            // Where there is a certificate, and where keys have an end.
+            let only_there = ["certificate_expiry_timestamp_seconds", "api_key_next_end_seconds"];
+            let is_only_there = only_there.iter().any(|only| name == format!("client_failover_{only}"));
+            assert!(is_there || is_only_there, "{name}");
         }
     }
 }

@@ -128,6 +128,7 @@ fn somebody_runs_every_command_that_the_readme_and_its_pages_show() {
         "docs/clients.md",
         "docs/database.md",
         "docs/settings.md",
+        "docs/webhook.md",
     ] {
         let text = std::fs::read_to_string(root.join(page)).expect("it is there");
         for (before, language, code) in blocks(&text) {

@@ -305,6 +305,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
             prompt_lapses: true,
             session_retention: None,
             census_interval: Duration::from_secs(2),
+            metrics_namespaces: 100,
             events: EventOptions {
                 max_streams: 2_000,
                 retention: Duration::from_secs(90 * 86_400),
@@ -335,6 +336,7 @@ pub fn settings(database: impl Into<Hosts>) -> Settings {
         log: "warn".to_owned(),
         log_format: LogFormat::Text,
         traces: None,
+        webhook: None,
         file: None,
     }
 }

@@ -14,6 +14,7 @@ use super::decision::{Committed, Decision, Leases};
 use super::request::{Request, Waiting};
 use crate::arbitration::Rules;
 use crate::failover::deadlines::Deadlines;
+use crate::failover::gaps::Gaps;
 use crate::failover::held::HeldGroups;
 use crate::failover::line::{EXPENSIVE, Line};
 use crate::failover::longer_leases::LongerLeases;
@@ -41,13 +42,22 @@ const LOOK_FOR_HELD: Duration = Duration::from_millis(200);
 /// are given sooner than told to somebody else.
 const ANSWERS_TO_HAND_ON: usize = 32;
 
+/// Who is told of what was committed.
+#[derive(Clone)]
+pub(super) struct Watchers {
+    /// Where leases are noted, if somebody looks when they end.
+    pub(super) deadlines: Option<Deadlines>,
+    /// Where grants are noted, to see for how long nobody was Primary.
+    pub(super) gaps: Gaps,
+}
+
 /// Runs the writers until the last way in is gone.
 pub(super) async fn run_writers(
     store: Store,
     options: FailoverOptions,
     line: Arc<Line<Waiting>>,
     others: Handle,
-    deadlines: Option<Deadlines>,
+    watchers: Watchers,
     longer_leases: Arc<LongerLeases>,
     place: &OnceLock<Store>,
 ) {
@@ -73,7 +83,7 @@ pub(super) async fn run_writers(
                 held: held.clone(),
                 beside_held: beside_held.clone(),
                 others: others.clone(),
-                deadlines: deadlines.clone(),
+                watchers: watchers.clone(),
                 turns: turns.clone(),
                 longer_leases: longer_leases.clone(),
             };
@@ -102,8 +112,7 @@ struct Writer {
     beside_held: Arc<Semaphore>,
     /// The threads that the service started on.
     others: Handle,
-    /// Where leases are noted, if somebody looks when they end.
-    deadlines: Option<Deadlines>,
+    watchers: Watchers,
     turns: Arc<Turns>,
     longer_leases: Arc<LongerLeases>,
 }
@@ -270,7 +279,7 @@ impl Writer {
             lost_leases: &self.longer_leases,
             // All of them are of one group then.
             is_of_large_group: self.line.is_expensive(requests[0].key),
-            notes_leases: self.deadlines.is_some(),
+            notes_leases: self.watchers.deadlines.is_some(),
         };
         let decision = &decision;
         self.store
@@ -287,13 +296,14 @@ impl Writer {
         match outcome {
             Ok(committed) => {
                 log_changes(&committed.changes);
+                self.watchers.gaps.note(&committed.changes);
                 self.line.note_sizes(committed.sizes.into_iter());
                 metrics::batch_committed(part.len());
                 for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
                     // Nobody waits any more: the heartbeat counts all the same.
                     let _ = waiting.reply.send(outcome);
                 }
-                if let Some(deadlines) = &self.deadlines {
+                if let Some(deadlines) = &self.watchers.deadlines {
                     deadlines.note(&committed.leases.left, committed.leases.read_at);
                 }
             }

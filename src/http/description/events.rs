@@ -7,7 +7,7 @@ use crate::http::audit::{self, AuditPageBody};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::events::KEEP_ALIVE_S;
-use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, LifetimeBody, MAX_COUNT, MAX_LATEST};
+use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, DeedBody, LifetimeBody, MAX_COUNT, MAX_LATEST};
 use crate::store::audit_search::ACTIONS;
 
 /// What these operations are listed under.
@@ -187,24 +187,53 @@ pub fn lifetimes(schemas: &mut SchemaGenerator) -> Description {
     )
 }
 
-pub fn transitions(_: &mut SchemaGenerator) -> Description {
+/// A part of what happened to a group.
+fn in_a_span(described: Description) -> Description {
     let time = json!({"type": "string", "format": "date-time"});
-    Description::of(
+    described
+        .asks_the_database()
+        .refuses_because(Refusal::NotFound, "There is no such group, and no history of one.")
+        .query("since", time.clone(), "Only changes at this time or later.")
+        .query("until", time, "Only changes before this time.")
+        .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
+        .query("count", described::number_up_to(MAX_COUNT, DEFAULT_COUNT), "How many to list.")
+}
+
+pub fn transitions(_: &mut SchemaGenerator) -> Description {
+    in_a_span(Description::of(
         TAG,
         "The history of a group's roles",
         "Every change of a role that is still kept, the latest first. A deleted group keeps its history.",
-    )
-    .asks_the_database()
-    .refuses_because(Refusal::NotFound, "There is no such group, and no history of one.")
-    .query("since", time.clone(), "Only changes at this time or later.")
-    .query("until", time, "Only changes before this time.")
-    .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
-    .query("count", described::number_up_to(MAX_COUNT, DEFAULT_COUNT), "How many to list.")
+    ))
     .answers_with(
         "application/json",
         json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),
         "The changes.",
         &["Cache-Control"],
         json!([a_change()]),
+    )
+}
+
+pub fn deeds(schemas: &mut SchemaGenerator) -> Description {
+    in_a_span(Description::of(
+        TAG,
+        "What was done to a group, and by whom",
+        "Every change of its configuration and of what is wished of its sessions, and every deletion of a session, that is still kept, the latest first. Who made it is \
+            told to those who may change the group.",
+    ))
+    .answers::<Vec<DeedBody>>(
+        schemas,
+        "The changes.",
+        &["Cache-Control"],
+        json!([{
+            "Id": 12,
+            "Time": "2026-11-23T03:12:04.251Z",
+            "Event": "WishSet",
+            "By": "basic:eve",
+            "SessionId": "b",
+            "Wish": {"Wish": "Excluded", "WhenSilent": null, "Until": "2026-11-23T05:12:04.251Z"},
+            "Ended": null,
+            "Milliseconds": null,
+        }]),
     )
 }

@@ -3,6 +3,7 @@
 use schemars::SchemaGenerator;
 use serde_json::json;
 
+use super::wishes::foreseen;
 use crate::http::described::Description;
 use crate::http::described::refusals::Refusal;
 use crate::http::sessions::{HeartbeatAnswer, HeartbeatBody, Registration};
@@ -95,5 +96,6 @@ pub fn delete(schemas: &mut SchemaGenerator) -> Description {
         "Who deletes it: its client, which has stopped, or somebody else.",
     )
     .refuses_because(Refusal::NotFound, NO_SESSION);
-    an_id(schemas, described)
+    let described = an_id(schemas, described);
+    foreseen(schemas, described)
 }

@@ -1,10 +1,12 @@
 // One group: who holds which role, how long each lease still lasts, and who held the role when.
 
 import { clock, pathOf, read, Refusal } from './api.js';
+import { makeDeeds } from './deeds.js';
 import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
 import { makeFacts } from './facts.js';
 import { conditionOf, flash } from './overview.js';
 import { crumbs } from './places.js';
+import { handsOnGroup } from './rights.js';
 import { makeSpan } from './span.js';
 import { makeTimeline } from './timeline.js';
 import {
@@ -26,7 +28,7 @@ import {
   times,
   whole,
   zone,
-  wishSentences,
+  wishSentence,
 } from './words.js';
 
 /** @typedef {import('./types').RoleChanged} RoleChanged */
@@ -94,6 +96,13 @@ export function group(route, context) {
   const condition = h('div', { class: 'condition' });
   const risks = h('ul', { class: 'risks', hidden: true });
   const facts = makeFacts();
+  const wishes = h('ul', { class: 'wishes', hidden: true });
+  /**
+   * What acts on it, for those who may.
+   *
+   * @type {import('./actions.js').GroupHands | null | undefined}
+   */
+  let hands;
 
   // The sessions.
   const columns = ['Session', 'Role', 'Health', 'Latest heartbeat', 'Lease'];
@@ -124,6 +133,8 @@ export function group(route, context) {
   );
   const zoneNote = h('p', { class: 'nothing' });
   const exported = h('span', { class: 'since', role: 'status' });
+
+  const deeds = makeDeeds(path);
 
   const gone = h('p', { class: 'problem', role: 'alert', hidden: true });
   const present = h(
@@ -157,6 +168,7 @@ export function group(route, context) {
       more,
       zoneNote,
     ),
+    deeds.node,
   );
   const node = h(
     'div',
@@ -169,6 +181,7 @@ export function group(route, context) {
       name,
       description,
       risks,
+      wishes,
       facts.node,
     ),
     gone,
@@ -283,7 +296,10 @@ export function group(route, context) {
     setAttribute(name, 'hidden', !shown?.Name);
     setAttribute(description, 'hidden', !shown?.Description);
     if (shown === null) {
+      hands?.update(null, table, rowsOf(body));
       setAttribute(risks, 'hidden', true);
+      setAttribute(wishes, 'hidden', true);
+      hands?.keepFocus();
       return;
     }
     setText(description.firstChild, shown.Description ?? '');
@@ -293,7 +309,6 @@ export function group(route, context) {
       ...(inDoubt === null ? [] : [inDoubt]),
       ...(isHandingOver(shown) || isToHandOver(shown) ? [handoverWords(shown)] : []),
       ...shown.Risks.map((risk) => riskWords(risk, shown)[1]),
-      ...wishSentences(shown, clock.now()),
     ];
     setAttribute(risks, 'hidden', sentences.length === 0);
     if (risks.textContent !== sentences.join(''))
@@ -301,8 +316,43 @@ export function group(route, context) {
     facts.update(shown);
     reconcile(body, shown.Sessions, (session) => session.SessionId, makeSession);
     for (const row of rowsOf(body).values()) row.read(shown, stateAt);
+    hands?.update(shown, table, rowsOf(body));
+    showWishes(shown);
+    hands?.keepFocus();
     setAttribute(table, 'hidden', shown.Sessions.length === 0);
     setAttribute(noSessions, 'hidden', shown.Sessions.length !== 0);
+  }
+
+  /** @param {import('./types').GroupStatus} shown */
+  function showWishes(shown) {
+    const wished = shown.Sessions.filter((session) => session.Wish !== null);
+    reconcile(
+      wishes,
+      wished,
+      (session) => `${session.SessionId} ${hands ? 'to be withdrawn' : ''}`,
+      ({ SessionId: id }) => {
+        const words = h('span', {});
+        return {
+          node: h('li', {}, words, hands && [' ', hands.withdrawal(id)]),
+          update: (session) => setText(words, wishSentence(session, clock.now())),
+        };
+      },
+    );
+    setAttribute(wishes, 'hidden', wished.length === 0);
+  }
+
+  /** Finds out whether there is something to act with: once, and again where that failed. */
+  async function reach() {
+    if (hands !== undefined) return;
+    hands = null;
+    try {
+      hands = await handsOnGroup({ tenant, namespace, group: id });
+    } catch {
+      // Asked again with the next read.
+      hands = undefined;
+    }
+    hands?.attach(node, facts.node, () => context.refresh());
+    if (hands) showState();
   }
 
   /** Whether there is no such group, and none is known to have been. */
@@ -396,7 +446,9 @@ export function group(route, context) {
       rolesRead = roles;
       const isNew = changesWanted;
       if (isNew) await readChanges(signal);
+      await deeds.read(signal, isNew, span.since(), span.to());
       showState();
+      void reach();
       if (isNew) showChanges();
       else showTimeline();
       tick();
@@ -407,6 +459,7 @@ export function group(route, context) {
      * @param {any} data
      */
     event(eventName, data) {
+      deeds.hear(eventName);
       if (['GroupCreated', 'GroupDeleted', 'EventsMissed'].includes(eventName)) changesWanted = true;
       if (eventName === 'DatabaseHistoryChanged') {
         // What the database has lost has not happened.
@@ -453,6 +506,7 @@ export function group(route, context) {
     if (state !== null) facts.tick(state, now);
     for (const row of rowsOf(body).values()) row.tick(now, performance.now());
     for (const row of rowsOf(changeBody).values()) row.tick(now);
+    deeds.tick(now);
     showTimeline();
   }
 }

@@ -3,10 +3,12 @@
 import { about, placesOf } from './about.js';
 import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
-import { announce, byId, setAttribute, setText } from './dom.js';
+import { announce, byId, h, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
+import { finish, hasEnded, keepSignedIn, renew, takeAnswer } from './sign_in.js';
+import { Who } from './who.js';
 import { date, reasonWord, time, timeOfDay, times, zone } from './words.js';
 
 const main = byId('main');
@@ -14,6 +16,7 @@ const connection = byId('connection');
 const banner = byId('banner');
 const signOut = byId('sign-out');
 const footerClock = byId('clock');
+const who = new Who(byId('who'));
 const served = byId('served');
 const timesSwitch = byId('times');
 
@@ -26,6 +29,10 @@ let view = null;
 let live = null;
 /** When ages were last written. */
 let tickedAt = -Infinity;
+/** How often something else was shown. */
+let turns = 0;
+/** @type {string | null} The credentials that were let in last. */
+let worked = null;
 
 /**
  * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with
@@ -53,15 +60,18 @@ export function parseRoute(hash) {
 }
 
 function leave() {
+  turns += 1;
   live?.stop();
   live = null;
   view = null;
   sayStatus(null);
 }
 
-function show({ isFirst = false } = {}) {
+/** @param {{ isFirst?: boolean, came?: string | null }} [how] `came`: what went wrong on the way back from the issuer */
+function show({ isFirst = false, came = null } = {}) {
   leave();
-  setAttribute(signOut, 'hidden', credentials.get() === null);
+  const isKnown = credentials.get() !== null;
+  setAttribute(signOut, 'hidden', !isKnown);
   const route = parseRoute(location.hash);
   const context = {
     restart: () => live?.restart(),
@@ -84,7 +94,7 @@ function show({ isFirst = false } = {}) {
     said: sayStatus,
     refused: (refusal) => {
       leave();
-      if (refusal.status === 401) putDoor(signIn(refusal, () => show()));
+      if (refusal.status === 401) void comeToTheDoor(refusal, isKnown ? null : came);
       else void land(refusal, route);
     },
   });
@@ -100,6 +110,39 @@ function putDoor(door) {
 }
 
 /**
+ * Somebody is not known, or no longer. The machine may have slept, or the tab was in the
+ * background, while the token was to be renewed: then that is done now. Not so for a token that
+ * never counted: the next one would not, either.
+ *
+ * @param {import('./types').Fault} refusal
+ * @param {string | null} came what went wrong on the way back from the issuer of tokens
+ */
+async function comeToTheDoor(refusal, came) {
+  const turn = turns;
+  const isRenewed = (hasEnded() || credentials.get() === worked) && (await renew());
+  // Somebody has gone elsewhere meanwhile.
+  if (turn !== turns) return;
+  if (isRenewed) {
+    show();
+    return;
+  }
+  const door = signIn(refusal, () => show(), came);
+  who.forget();
+  putDoor(door);
+}
+
+/** Whoever comes back from the issuer of tokens. */
+async function enter() {
+  const answer = takeAnswer();
+  if (answer === null) {
+    show({ isFirst: true });
+    return;
+  }
+  put({ node: h('p', { role: 'status' }, 'Signing in…'), title: 'Sign in' }, null);
+  show({ came: await finish(answer) });
+}
+
+/**
  * Somebody may not see what they asked for. Whoever has one place and came without a wish lands
  * there; others are shown what is theirs, or asked for it where that is not told.
  *
@@ -107,10 +150,10 @@ function putDoor(door) {
  * @param {import('./types').Route} route
  */
 async function land(refusal, route) {
-  const who = await about();
+  const asking = await about();
   // Somebody has gone elsewhere meanwhile.
   if (view !== null) return;
-  const places = who === null ? [] : placesOf(who);
+  const places = asking === null ? [] : placesOf(asking);
   const { offerPlaces, placeHash } = await import('./landing.js');
   if (view !== null) return;
   if (places.length === 1 && route.tenant === undefined) {
@@ -169,6 +212,10 @@ function sayStatus(knowledge) {
   const wasStale = known?.isStale ?? false;
   known = knowledge;
   const isStale = known?.isStale ?? false;
+  if (known?.hasRead && !isStale) {
+    worked = credentials.get();
+    who.know();
+  }
   const isDown = known !== null && !known.isPaused && !known.isStreamed && known.stream !== 'connecting';
   downSince = isDown ? (downSince ?? performance.now()) : null;
   const [state, text] =
@@ -303,8 +350,10 @@ function frame() {
 
 signOut.addEventListener('click', () => {
   credentials.forget();
+  who.forget();
   show();
 });
+keepSignedIn({ renewed: () => live?.renew(), endsAt: (until) => who.endsAt(until) });
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
   main.focus();
@@ -317,5 +366,5 @@ window.addEventListener('pageshow', (event) => {
   if (event.persisted) show();
 });
 sayTimes();
-show({ isFirst: true });
+enter();
 requestAnimationFrame(frame);

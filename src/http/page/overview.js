@@ -6,6 +6,7 @@ import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from 
 import { makeLatest, MOST_LATEST } from './latest.js';
 import { makeNamespaces } from './namespaces.js';
 import { crumbs, groupHash, namespaceHash, tenantHash } from './places.js';
+import { handsOnNamespace } from './rights.js';
 import { makeTiles } from './tiles.js';
 import {
   age,
@@ -124,6 +125,19 @@ export function overview(route, context) {
       : namespace === undefined
         ? h('h1', { tabindex: -1 }, foreign(tenant))
         : h('h1', { tabindex: -1 }, foreign(tenant), h('span', { class: 'slash' }, ' / '), foreign(namespace));
+  /** Where the button that creates a group is put, for those who may. */
+  const creates = h('span', {});
+  let areHandsAsked = false;
+  const reach = () => {
+    if (areHandsAsked || tenant === undefined || namespace === undefined) return;
+    areHandsAsked = true;
+    handsOnNamespace(tenant, namespace).then(
+      (button) => button && creates.replaceChildren(button),
+      () => {
+        areHandsAsked = false;
+      },
+    );
+  };
   const tiles = makeTiles(
     (only) => asked({ only }),
     (only) => addressOf({ ...query, only, skip: 0 }),
@@ -228,7 +242,7 @@ export function overview(route, context) {
       'div',
       { class: 'head' },
       tenant !== undefined && crumbs(namespace === undefined ? undefined : tenant),
-      place,
+      h('div', { class: 'row' }, place, creates),
       news,
       tiles.node,
     ),
@@ -315,6 +329,7 @@ export function overview(route, context) {
       const { Groups: groups } = (page = answer.body);
       if (groups.length > 0) clock.note(groups[0].Time, answer.at);
       show();
+      reach();
       // After what is looked at first; and again where the stream did not bring it.
       if (historyWanted || !isStreamed) {
         historyWanted = false;

@@ -2,7 +2,7 @@
 // time to another.
 
 import { h, setAttribute } from './dom.js';
-import { date, duration, offset, time, timeOfDay, times } from './words.js';
+import { date, duration, offset, time, timeOfDay, zone } from './words.js';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -37,7 +37,7 @@ function fieldOf(ms) {
  *
  * @param {string} text
  */
-function timeIn(text) {
+export function timeIn(text) {
   // Read as UTC, and then moved by what the zone is ahead there.
   const utc = Date.parse(`${text}Z`);
   return Number.isNaN(utc) ? null : utc - offset(utc - offset(utc));
@@ -167,7 +167,7 @@ export function makeSpan(query, endsAt, changed) {
     const until = to ?? endsAt();
     fromField.value = fieldOf(until - ms);
     toField.value = fieldOf(until);
-    zoneWord.textContent = times.isUtc ? 'UTC' : 'local';
+    zoneWord.textContent = zone(until);
   }
 
   return {

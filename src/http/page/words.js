@@ -220,18 +220,16 @@ function vacancyWords({ LiveSessions: live, RegisteredSessions: all, VacantByWis
 }
 
 /**
- * What operators wish of a group's sessions, a sentence each.
+ * What an operator wishes of a session, as a sentence.
  *
- * @param {import('./types').GroupStatus} group
+ * @param {import('./types').SessionStatus} session
  * @param {number | null} now
  */
-export function wishSentences(group, now) {
-  return group.Sessions.flatMap(({ SessionId: id, Wish: wish }) => {
-    if (wish === null) return [];
-    const until = parseTime(wish.Until);
-    const end = until === null ? 'until that is withdrawn' : `until ${time(until, now)}`;
-    return [`${WISHES[wish.Wish]?.(id) ?? `${id}: ${wish.Wish}`}, ${end}.`];
-  });
+export function wishSentence({ SessionId: id, Wish: wish }, now) {
+  if (wish === null) return '';
+  const until = parseTime(wish.Until);
+  const end = until === null ? 'until that is withdrawn' : `until ${time(until, now)}`;
+  return `${WISHES[wish.Wish]?.(id) ?? `${id}: ${wish.Wish}`}, ${end}.`;
 }
 
 /** @type {Record<string, (id: string) => string>} */

@@ -64,12 +64,16 @@ async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
     // A reader of the screen is told where it is now.
     assert_eq!(browser.eval("document.activeElement.tagName").await, "H1");
     browser.until("document.querySelectorAll('.held').length === 1").await;
+    browser.until("document.querySelectorAll('td.acts button').length === 5").await;
     let mut walk = Vec::new();
-    for _ in 0..9 {
+    for _ in 0..17 {
         browser.press(TAB).await;
         walk.push(browser.eval(FOCUSED).await.as_str().expect("a text").trim().to_owned());
     }
-    // The head's links are before the title.
+    // The head's links are before the title. After it come the acts on the group and on each
+    // session.
+    let acts = walk.drain(..8).collect::<Vec<_>>().join(" ");
+    assert_eq!(acts, "Switch over… Edit… Delete group… Force… Keep out… Make Primary… Force… Keep out…");
     assert_eq!(walk[..5], ["1h", "‹", "−", "+", "From – to"]);
     assert!(walk[5].starts_with("a Primary since") && !walk[5].contains("UNSEEN"), "{walk:?}");
     assert_eq!(walk[6..], ["Export CSV", "Export JSON", "API description"]);
