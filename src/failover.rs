@@ -30,7 +30,7 @@ pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 use log::{RoleChange, changes_of, log_changes, log_deed};
 use longer_leases::LongerLeases;
-use new_ids::Warned;
+use new_ids::Looks;
 pub use options::{EventOptions, FailoverOptions};
 pub use outcome::{Creation, Registered, Removal, Replacement};
 use refusals::{OnTheirWay, Refusals};
@@ -80,7 +80,7 @@ pub struct Failover {
     census: LatestCensus,
     room: Arc<Room>,
     longer_leases: Arc<LongerLeases>,
-    warned_of_new_ids: Arc<Warned>,
+    new_ids: Arc<Looks>,
     refusals: Refusals,
     /// What is on its way into the audit trail, until somebody writes it.
     refused: Arc<Mutex<Option<OnTheirWay>>>,
@@ -109,7 +109,7 @@ impl Failover {
             deadlines,
             feed,
             census,
-            warned_of_new_ids: Arc::default(),
+            new_ids: Arc::default(),
             room: Arc::default(),
             longer_leases,
             refusals,

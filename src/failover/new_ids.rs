@@ -4,8 +4,9 @@
 //!
 //! No role is decided by it.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -15,22 +16,45 @@ use super::{Caller, Failover};
 use crate::ids::GroupPath;
 use crate::store::status::SessionStatus;
 
-/// The most groups that it is remembered of that they were warned about.
-const MAX_WARNED: usize = 10_000;
+/// The most groups that are kept in mind.
+const MAX_GROUPS: usize = 10_000;
 
-/// The groups that were warned about, by this replica since it started.
+/// After a look at a group it is not looked at again for so long, for each of its sessions: where
+/// hundreds register one after the other, the looks are a small part of that.
+const REST_PER_SESSION: Duration = Duration::from_millis(1);
+
+/// What this replica found when it last looked at groups.
 #[derive(Default)]
-pub(super) struct Warned(Mutex<HashSet<Uuid>>);
+pub(super) struct Looks(Mutex<HashMap<Uuid, Look>>);
 
-impl Warned {
-    /// Whether this is the first time.
-    fn is_first(&self, group: Uuid) -> bool {
-        // Nothing panics while it holds the lock; a poisoned one is as good as new.
-        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if groups.len() >= MAX_WARNED {
-            groups.clear();
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    has_new_ids: bool,
+    is_said: bool,
+}
+
+impl Looks {
+    /// What was found, if that was a moment ago.
+    fn recent(&self, group: Uuid, sessions: i64) -> Option<bool> {
+        let rest = REST_PER_SESSION * u32::try_from(sessions).unwrap_or(u32::MAX);
+        self.lock().get(&group).filter(|look| look.at.elapsed() < rest).map(|look| look.has_new_ids)
+    }
+
+    /// Notes what was found; whether it is to be said, which it is once.
+    fn note(&self, group: Uuid, has_new_ids: bool) -> bool {
+        let mut looks = self.lock();
+        if looks.len() >= MAX_GROUPS {
+            looks.clear();
         }
-        groups.insert(group)
+        let was_said = looks.get(&group).is_some_and(|look| look.is_said);
+        looks.insert(group, Look { at: Instant::now(), has_new_ids, is_said: was_said || has_new_ids });
+        has_new_ids && !was_said
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Look>> {
+        // Nothing panics while it holds the lock; a poisoned one is as good as new.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,6 +91,9 @@ impl Failover {
             return false;
         }
         let key = path.key().0;
+        if let Some(has_new_ids) = self.new_ids.recent(key, sessions_before) {
+            return has_new_ids;
+        }
         let found = match self.read_status(&[key]).await {
             Ok(mut found) => found.pop(),
             Err(error) => {
@@ -75,16 +102,14 @@ impl Failover {
             }
         };
         let new_ids = found.map_or(0, |group| count(&group.sessions));
-        if new_ids < NEW_IDS_FROM {
-            return false;
-        }
-        if self.warned_of_new_ids.is_first(key) {
+        let has_new_ids = new_ids >= NEW_IDS_FROM;
+        if self.new_ids.note(key, has_new_ids) {
             tracing::warn!(
                 group = %path.label(), identity = %caller.identity, new_ids, operation_id = %caller.operation_id,
                 "a client registers with a new id at each start, and leaves silent sessions behind: let it keep its id"
             );
         }
-        true
+        has_new_ids
     }
 }
 
@@ -117,6 +142,20 @@ mod tests {
             sent_until: None,
             wish: None,
         }
+    }
+
+    #[test]
+    fn what_was_found_is_good_for_a_moment_and_said_once() {
+        let looks = Looks::default();
+        let group = Uuid::from_u128(7);
+        assert_eq!(looks.recent(group, 1_000_000), None);
+        assert!(!looks.note(group, false));
+        assert_eq!(looks.recent(group, 1_000_000), Some(false));
+        assert_eq!(looks.recent(group, 0), None, "few are looked at again at once");
+        assert!(looks.note(group, true));
+        assert!(!looks.note(group, true));
+        assert_eq!(looks.recent(group, 1_000_000), Some(true));
+        assert!(looks.note(Uuid::from_u128(8), true), "each group has its own");
     }
 
     #[test]

@@ -540,16 +540,17 @@ macro_rules! new_ids_column {
         "
     , CASE WHEN count(m.session_id) FILTER (WHERE m.ends IS NULL OR m.ends <= statement_timestamp()) > 3 THEN (
         SELECT count(*)
-        FROM sessions later
-        JOIN heartbeats lh ON lh.group_key = later.group_key AND lh.session_id = later.session_id
-        WHERE later.group_key = g.group_key AND lh.lease_until <= statement_timestamp() AND EXISTS (
-            SELECT FROM sessions earlier
-            LEFT JOIN heartbeats eh ON eh.group_key = earlier.group_key AND eh.session_id = earlier.session_id
-            WHERE earlier.group_key = g.group_key AND coalesce(eh.lease_until <= statement_timestamp(), true)
-                AND earlier.registered_by IS NOT DISTINCT FROM later.registered_by
-                AND greatest(eh.received_at, earlier.registered_at) < later.registered_at
-                AND greatest(eh.received_at, earlier.registered_at) > later.registered_at - interval '1 hour'
-        )
+        FROM (
+            SELECT e.is_begin AND h.session_id IS NOT NULL AS is_start,
+                bool_or(NOT e.is_begin) OVER (PARTITION BY s.registered_by ORDER BY e.at
+                    RANGE BETWEEN interval '1 hour' PRECEDING AND interval '1 microsecond' PRECEDING) AS took_a_place
+            FROM sessions s
+            LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+            CROSS JOIN LATERAL (VALUES (true, s.registered_at), (false, greatest(h.received_at, s.registered_at)))
+                AS e (is_begin, at)
+            WHERE s.group_key = g.group_key AND coalesce(h.lease_until <= statement_timestamp(), true)
+        ) starts
+        WHERE is_start AND took_a_place
     ) ELSE 0 END AS new_ids"
     };
 }
