@@ -30,8 +30,9 @@ pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 use log::{RoleChange, changes_of, log_changes, log_deed};
 use longer_leases::LongerLeases;
+use new_ids::Looks;
 pub use options::{EventOptions, FailoverOptions};
-pub use outcome::{Creation, Removal, Replacement};
+pub use outcome::{Creation, Registered, Removal, Replacement};
 use refusals::{OnTheirWay, Refusals};
 use room::Room;
 pub use wanted::{Deletion, ListRange, Speaker, WantedGroup, WantedSession};
@@ -49,6 +50,7 @@ pub mod history;
 mod line;
 mod log;
 mod longer_leases;
+mod new_ids;
 mod options;
 mod outcome;
 pub mod refusals;
@@ -78,6 +80,7 @@ pub struct Failover {
     census: LatestCensus,
     room: Arc<Room>,
     longer_leases: Arc<LongerLeases>,
+    new_ids: Arc<Looks>,
     refusals: Refusals,
     /// What is on its way into the audit trail, until somebody writes it.
     refused: Arc<Mutex<Option<OnTheirWay>>>,
@@ -106,6 +109,7 @@ impl Failover {
             deadlines,
             feed,
             census,
+            new_ids: Arc::default(),
             room: Arc::default(),
             longer_leases,
             refusals,
@@ -419,11 +423,11 @@ impl Failover {
         path: &GroupPath,
         session: SessionId,
         wanted: WantedSession,
-    ) -> Result<Creation, FailoverError> {
+    ) -> Result<Registered, FailoverError> {
         let limit = self.options.session_limit;
         let full = self.full_of_sessions(&path.parent.tenant).await?;
         let (session, wanted, full) = (&session, &wanted, &full);
-        let done = self
+        let (creation, sessions_before) = self
             .store
             .serializable("register_session", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
@@ -433,7 +437,7 @@ impl Failover {
                         return Err(no_such_group(path).into());
                     }
                     match groups::find_session(connection, key, session).await? {
-                        Some(found) if wanted.agrees_with(&found) => return Ok(Creation::FoundTheSame),
+                        Some(found) if wanted.agrees_with(&found) => return Ok((Creation::FoundTheSame, 0)),
                         Some(_) => {
                             let (group, session) = (path.group.clone(), session.clone());
                             return Err(FailoverError::SessionDiffers { group, session }.into());
@@ -443,7 +447,8 @@ impl Failover {
                     if let Some(hidden) = hidden_in("id of the client session", session.as_str()) {
                         return Err(hidden.into());
                     }
-                    if groups::count_sessions(connection, key).await? >= i64::from(limit) {
+                    let sessions = groups::count_sessions(connection, key).await?;
+                    if sessions >= i64::from(limit) {
                         let silent = groups::count_silent_sessions(connection, key).await?;
                         return Err(FailoverError::TooManySessions { group: path.group.clone(), limit, silent }.into());
                     }
@@ -452,13 +457,15 @@ impl Failover {
                     }
                     let configuration = wanted.configuration();
                     groups::insert_session(connection, path, session, &configuration, &caller.identity).await?;
-                    Ok(Creation::Created)
+                    Ok((Creation::Created, sessions))
                 })
             })
             .await?;
-        let deed = (done == Creation::Created).then_some(log::SESSION_REGISTERED);
+        let deed = (creation == Creation::Created).then_some(log::SESSION_REGISTERED);
         log_deed(deed, caller, &path.label(), Some(session));
-        Ok(done)
+        // Boxed: it is rare, and every registration would carry its size.
+        let is_new_id_again = Box::pin(self.is_new_id_again(caller, path, sessions_before)).await;
+        Ok(Registered { creation, is_new_id_again })
     }
 
     /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is

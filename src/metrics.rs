@@ -419,6 +419,8 @@ pub struct Counted {
     pub groups_with_seldom_heartbeats: i64,
     /// Groups with more live sessions than two pairs have.
     pub groups_with_many_sessions: i64,
+    /// Groups in which clients register with a new id at each start.
+    pub groups_with_new_ids: i64,
     /// Groups in which somebody may act on a lease that was lost with a history of the database.
     pub groups_in_doubt: i64,
     /// Sessions.

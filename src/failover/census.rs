@@ -14,7 +14,7 @@ use uuid::Uuid;
 use named::Named;
 
 use super::risks::{FLAPPING_GRANTS, FLAPPING_SPAN, Looked, Risk, most_seen, risks};
-use super::{Failover, FailoverError, no_such_group};
+use super::{Failover, FailoverError, new_ids, no_such_group};
 use crate::arbitration::{FailoverTimeout, Role};
 use crate::ids::{GroupPath, Groups, Within};
 use crate::metrics::{self, Counted};
@@ -211,6 +211,7 @@ impl Census {
             is_handing_over: row.is_handing_over,
             is_flapping: self.flapping.contains_key(&row.group_key),
             seen: row.seen(),
+            new_ids: row.new_ids,
         });
         let counted = &mut self.counted;
         counted.groups += 1;
@@ -225,6 +226,7 @@ impl Census {
             (&mut counted.groups_with_clock_ahead, Risk::ClockAhead),
             (&mut counted.groups_with_seldom_heartbeats, Risk::SeldomHeartbeats),
             (&mut counted.groups_with_many_sessions, Risk::ManySessions),
+            (&mut counted.groups_with_new_ids, Risk::NewIdEachStart),
         ] {
             *count += i64::from(risks.contains(&risk));
         }
@@ -618,6 +620,7 @@ impl Failover {
             is_handing_over: group.handover_from.is_some(),
             is_flapping: census.flapping.contains_key(&group.key),
             seen: most_seen(&group.sessions),
+            new_ids: new_ids::count(&group.sessions),
         })
     }
 
@@ -633,7 +636,7 @@ impl Failover {
         self.read_status(&keys).await
     }
 
-    async fn read_status(&self, keys: &[Uuid]) -> Result<Vec<GroupStatus>, StoreError> {
+    pub(super) async fn read_status(&self, keys: &[Uuid]) -> Result<Vec<GroupStatus>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -715,6 +718,7 @@ mod tests {
                 late_in_a_row: 0,
                 still_ms: None,
                 ahead_s: 0.0,
+                new_ids: 0,
             });
         }
         census.shorten();

@@ -95,10 +95,11 @@ pub async fn register(
 ) -> Result<HttpResponse, ApiError> {
     let (session, wanted) = sessions::read_registration(&body)?;
     can_be_asked_for(session.as_str())?;
-    let done = failover.register(&caller, &path, session.clone(), wanted).await?;
+    let registered = failover.register(&caller, &path, session.clone(), wanted).await?;
     let group = failover.find_group(&path).await?;
     let session = session_of(&group, &path, &session)?;
-    Ok(HttpResponse::build(status_of(done)).json(ClientSession::of(session)))
+    let answer = HttpResponse::build(status_of(registered.creation)).json(ClientSession::of(session));
+    Ok(sessions::with_warning(answer, registered))
 }
 
 /// `GET …/clientsessions/{sessionId}`

@@ -252,6 +252,8 @@ struct CountedBody {
     seldom_heartbeats: i64,
     /// Those with more live sessions than two pairs have.
     many_sessions: i64,
+    /// Those in which clients register with a new id at each start.
+    new_id_each_start: i64,
     /// Those in which only a session that says it acts is told that it is Primary, for the database
     /// has a new history.
     in_doubt: i64,
@@ -278,6 +280,7 @@ impl CountedBody {
             clock_ahead: count.with(Risk::ClockAhead),
             seldom_heartbeats: count.with(Risk::SeldomHeartbeats),
             many_sessions: count.with(Risk::ManySessions),
+            new_id_each_start: count.with(Risk::NewIdEachStart),
             in_doubt: count.in_doubt,
             registered_sessions: count.sessions,
             live_sessions: count.live_sessions,
@@ -483,7 +486,7 @@ impl JsonSchema for RiskText {
         json_schema!({
             "type": "string",
             "enum": Risk::ALL.map(Risk::name),
-            "description": "NoPrimary: nobody is Primary, and no handover is under way. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes. SameIdTwice: the heartbeats of a session look like those of two clients. DataStandsStill: the Primary reports no newer data for five timeouts, and for five minutes. ClockAhead: a time that a session says is ahead of the service's clock by half a timeout, and by 5 s. SeldomHeartbeats: a session sends them clearly more seldom than every half timeout. ManySessions: more than four are live.",
+            "description": "NoPrimary: nobody is Primary, and no handover is under way. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes. SameIdTwice: the heartbeats of a session look like those of two clients. DataStandsStill: the Primary reports no newer data for five timeouts, and for five minutes. ClockAhead: a time that a session says is ahead of the service's clock by half a timeout, and by 5 s. SeldomHeartbeats: a session sends them clearly more seldom than every half timeout. ManySessions: more than four are live. NewIdEachStart: three sessions that are silent took the place of another, each within the hour after that fell silent: a client registers with a new id at each start.",
         })
     }
 }

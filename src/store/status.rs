@@ -63,6 +63,10 @@ pub struct SessionStatus {
     pub live: bool,
     /// Its latest heartbeat, if it has sent one.
     pub beat: Option<BeatStatus>,
+    /// When it registered.
+    pub registered_at: DateTime<Utc>,
+    /// Who registered it, where that was noted.
+    pub registered_by: Option<String>,
     /// Up to when it sent data while it was Primary.
     pub sent_until: Option<DateTime<Utc>>,
     /// What an operator wishes of it now.
@@ -111,6 +115,8 @@ row! {
         session_name: Option<String> = "s.name",
         role: i16 = "s.role",
         role_changed_at: DateTime<Utc> = "s.role_changed_at",
+        registered_at: DateTime<Utc> = "s.registered_at",
+        registered_by: Option<String> = "s.registered_by",
         percent_healthy_streams: Option<Decimal> = "h.percent_healthy_streams",
         received_at: DateTime<Utc> = "h.received_at",
         lease_until: DateTime<Utc> = "h.lease_until",
@@ -193,6 +199,8 @@ pub async fn read_status(
             role: now.role,
             role_changed_at: row.role_changed_at()?,
             live: now.is_live(),
+            registered_at: row.registered_at()?,
+            registered_by: row.registered_by()?,
             sent_until,
             beat,
             wish: read_wish(row)?,
@@ -485,6 +493,9 @@ pub struct CensusRow {
     pub still_ms: Option<i32>,
     /// See there; in seconds.
     pub ahead_s: f64,
+    /// How many of its silent sessions took the place of one that had fallen silent before; 0 where
+    /// few are silent, and where groups are spread over several servers.
+    pub new_ids: i64,
 }
 
 impl CensusRow {
@@ -518,6 +529,29 @@ macro_rules! seen_columns {
             $now,
             "))), 0) AS ahead_s"
         )
+    };
+}
+
+/// How many of a group's silent sessions were registered within the hour after another of the same
+/// registrant had fallen silent: as `failover::new_ids` counts them, and the view `group_risks`.
+/// Looked at only where enough are silent.
+macro_rules! new_ids_column {
+    () => {
+        "
+    , CASE WHEN count(m.session_id) FILTER (WHERE m.ends IS NULL OR m.ends <= statement_timestamp()) > 3 THEN (
+        SELECT count(*)
+        FROM (
+            SELECT e.is_begin AND h.session_id IS NOT NULL AS is_start,
+                bool_or(NOT e.is_begin) OVER (PARTITION BY s.registered_by ORDER BY e.at
+                    RANGE BETWEEN interval '1 hour' PRECEDING AND interval '1 microsecond' PRECEDING) AS took_a_place
+            FROM sessions s
+            LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+            CROSS JOIN LATERAL (VALUES (true, s.registered_at), (false, greatest(h.received_at, s.registered_at)))
+                AS e (is_begin, at)
+            WHERE s.group_key = g.group_key AND coalesce(h.lease_until <= statement_timestamp(), true)
+        ) starts
+        WHERE is_start AND took_a_place
+    ) ELSE 0 END AS new_ids"
     };
 }
 
@@ -556,6 +590,7 @@ pub async fn read_census_page(
                 ELSE g.in_doubt_until
             END > statement_timestamp(), false) AS is_in_doubt",
         seen_columns!("statement_timestamp()"),
+        new_ids_column!(),
         "
         FROM groups g
         LEFT JOIN (
@@ -670,7 +705,7 @@ async fn read_census_page_spread(
                 ELSE g.in_doubt_until
             END > $3, false) AS is_in_doubt",
         seen_columns!("$3"),
-        "
+        ", 0::bigint AS new_ids
         FROM groups g
         LEFT JOIN (
             SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,

@@ -1,5 +1,5 @@
-//! Each question and each act of docs/operations.md is one command and one request, and these do what
-//! they are said to do.
+//! Each question and each act of docs/operations.md is one command and one request, and these do
+//! what they are said to do.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ struct Namespace<'a> {
 }
 
 impl Namespace<'_> {
-    async fn set_up(app: &TestReplica, name: &str) -> Namespace<'_> {
+    async fn set_up<'a>(app: &'a TestReplica, name: &str) -> Namespace<'a> {
         let path = format!("{}/api/v1/tenants/plant/namespaces/{name}/clientfailover", app.url);
         let namespace = Namespace { app, path };
         namespace.ask(Method::PUT, "/groups/pump", Some(json!({"Milliseconds": MINUTE}))).await;

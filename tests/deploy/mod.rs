@@ -2,6 +2,7 @@
 
 mod adapters;
 mod at_a_glance;
+mod commit;
 mod deployment;
 mod links;
 mod metrics;

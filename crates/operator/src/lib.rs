@@ -24,6 +24,7 @@ pub mod connection;
 mod create;
 mod document;
 mod events;
+mod foresight;
 mod group_file;
 mod groups;
 mod histories;

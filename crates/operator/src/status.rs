@@ -143,6 +143,11 @@ impl GroupStatus {
                 "{} sessions are live, more than two pairs: give each pair a group of its own, and delete what is left over",
                 self.live_sessions
             ),
+            "NewIdEachStart" => format!(
+                "{} sessions are silent, and some took the place of another: a client registers with a new id at each start. Have \
+                 it keep its id, and delete those that are left over: sessions prune",
+                self.registered_sessions.saturating_sub(self.live_sessions)
+            ),
             _ => return None,
         })
     }

@@ -129,7 +129,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
         Refusal::Conflict,
         "The session is registered with another Name or AdditionalData, or the group has as many sessions as it may.",
     )
-    .answers::<ClientSession<'_>>(schemas, "The session.", &[], a_session())
+    .answers::<ClientSession<'_>>(schemas, "The session.", &["Failover-Warning"], a_session())
     .answers_alike(200, "It is registered already.")
 }
 

@@ -31,7 +31,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
         Refusal::Conflict,
         "The session is registered with another Name, or the group has as many sessions as it may.",
     );
-    an_id(schemas, described)
+    described.answers::<IdText>(schemas, "The session's id.", &["Failover-Warning"], json!("a"))
 }
 
 pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {

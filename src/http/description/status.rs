@@ -115,6 +115,7 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
                     "ClockAhead": 0,
                     "SeldomHeartbeats": 0,
                     "ManySessions": 0,
+                    "NewIdEachStart": 0,
                     "InDoubt": 0,
                     "RegisteredSessions": 2,
                     "LiveSessions": 2,

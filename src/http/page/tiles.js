@@ -37,6 +37,7 @@ const SELDOM_KINDS = [
   ['ClockAhead', (c) => c.ClockAhead ?? 0, 'warn'],
   ['SeldomHeartbeats', (c) => c.SeldomHeartbeats ?? 0, 'warn'],
   ['ManySessions', (c) => c.ManySessions ?? 0, 'warn'],
+  ['NewIdEachStart', (c) => c.NewIdEachStart ?? 0, 'warn'],
 ];
 
 /**

@@ -115,6 +115,11 @@ export function riskWords(risk, group) {
         'Many sessions',
         `${count(group.LiveSessions, 'session')} are live, more than two pairs. Give each pair a group of its own, and delete what is left over.`,
       ];
+    case 'NewIdEachStart':
+      return [
+        'New id each start',
+        `${count(group.RegisteredSessions - group.LiveSessions, 'session')} are silent, and some took the place of another: a client registers with a new id at each start. Have it keep its id, and delete those that are left over.`,
+      ];
     default:
       return [risk, risk];
   }
@@ -297,6 +302,7 @@ export const NARROWINGS = {
   ClockAhead: ['Clock ahead', 'with a clock that is ahead'],
   SeldomHeartbeats: ['Seldom heartbeats', 'with seldom heartbeats'],
   ManySessions: ['Many sessions', 'with many sessions'],
+  NewIdEachStart: ['New id each start', 'with clients of a new id at each start'],
 };
 
 /**
