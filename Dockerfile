@@ -43,6 +43,8 @@ WORKDIR /src
 COPY --from=manifests /src ./
 RUN cargo build --release --locked
 COPY . .
+# The commit that this is, which the program tells: --build-arg SOURCE_COMMIT=$(git rev-parse HEAD)
+ARG SOURCE_COMMIT=
 # The copied files keep their dates, which can be older than the empty ones': without the touch
 # cargo would see nothing new.
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \

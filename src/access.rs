@@ -21,8 +21,10 @@ use api_keys::ApiKeys;
 use api_keys::issue::{Issuer, Keys};
 use basic::Users;
 use bearer::Oidc;
+use bearer::sign_in::{Offer, Proof, SignInError, Tokens};
 use certificates::{ClientCertificate, Subjects};
 pub use decision::{Denied, Permission, Place, Rights};
+pub use granted::Granted;
 pub use grants::{Grade, Grant};
 pub use options::{AuthOptions, AuthSetupError, Method};
 use writes::{TooManyWrites, Write, WriteRates, Writes};
@@ -33,6 +35,7 @@ pub mod bearer;
 mod cache;
 pub mod certificates;
 pub mod decision;
+pub mod granted;
 pub mod grants;
 pub mod options;
 pub mod watched_file;
@@ -48,8 +51,41 @@ pub struct Identity {
     /// `key:3:adapter-7`. So they are named in logs, in the audit trail, and where a session is
     /// bound to its registrant.
     pub name: Arc<str>,
+    /// How they were recognised.
+    pub kind: Kind,
     /// What they may do where.
     pub grants: Vec<Grant>,
+}
+
+/// How somebody is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Not at all: nobody is asked.
+    Anonymous,
+    /// By a name and a password of the users file.
+    User,
+    /// By a key of the service's own.
+    ApiKey,
+    /// By a token of the issuer.
+    Token,
+    /// By the certificate of the connection.
+    Certificate,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 5] = [Kind::Anonymous, Kind::User, Kind::ApiKey, Kind::Token, Kind::Certificate];
+
+    /// As it is told to those who ask.
+    pub fn text(self) -> &'static str {
+        match self {
+            Kind::Anonymous => "Anonymous",
+            Kind::User => "User",
+            Kind::ApiKey => "ApiKey",
+            Kind::Token => "Token",
+            Kind::Certificate => "Certificate",
+        }
+    }
 }
 
 impl Identity {
@@ -57,7 +93,19 @@ impl Identity {
     fn anonymous() -> Identity {
         let tenant = EVERY_TENANT.to_owned();
         let everything = Grant { tenant, namespaces: None, groups: None, grade: Grade::Admin };
-        Identity { name: ANONYMOUS.into(), grants: vec![everything] }
+        Identity { name: ANONYMOUS.into(), kind: Kind::Anonymous, grants: vec![everything] }
+    }
+
+    /// What they are called where they were given their name, without how they are recognised;
+    /// `None` of those who have none.
+    pub fn own_name(&self) -> Option<&str> {
+        let parts_before = match self.kind {
+            Kind::Anonymous => return None,
+            // Of several keys with one name the number tells which.
+            Kind::ApiKey => 2,
+            Kind::User | Kind::Token | Kind::Certificate => 1,
+        };
+        self.name.splitn(parts_before + 1, ':').nth(parts_before)
     }
 }
 
@@ -172,6 +220,11 @@ impl Authenticator {
         self.anonymous.is_some()
     }
 
+    /// Whether the role `client` is enough to create groups.
+    pub fn clients_create_groups(&self) -> bool {
+        self.clients_create_groups
+    }
+
     /// Whether somebody may do something somewhere.
     pub fn decide(&self, identity: &Identity, permission: Permission, place: &Place<'_>) -> Result<Rights, Denied> {
         decision::decide(identity, place, permission, self.clients_create_groups)
@@ -210,6 +263,16 @@ impl Authenticator {
     pub async fn issuer_configuration(&self) -> Option<Result<Arc<str>, AuthError>> {
         const AWAY: AuthError = AuthError::Unavailable("the configuration of the tokens' issuer cannot be had");
         Some(self.oidc.as_ref()?.issuer_configuration().await.ok_or(AWAY))
+    }
+
+    /// What the page needs to have somebody signed in by the issuer of tokens.
+    pub async fn sign_in_offer(&self) -> Result<Offer<'_>, SignInError> {
+        self.oidc.as_ref().ok_or(SignInError::NotOffered)?.offer().await
+    }
+
+    /// What that issuer gives for what somebody who asks from there has brought back.
+    pub async fn exchange(&self, proof: &Proof, peer: Option<IpAddr>) -> Result<Tokens, SignInError> {
+        self.oidc.as_ref().ok_or(SignInError::NotOffered)?.exchange(proof, peer).await
     }
 
     /// Who is asking.

@@ -25,7 +25,7 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
-pub use self::foresight::{Clients, Foreseen, foresee, without_primary_us};
+pub use self::foresight::{Clients, Course, Foreseen, foresee, without_primary_us};
 pub use self::shown::{Lease, TrueNow, true_now};
 use self::state::acted_on_until;
 pub use self::state::{
@@ -161,6 +161,9 @@ pub fn doubt_for(group: &mut Group, given_for: FailoverTimeout, at: Moment<'_>) 
 /// A session that says goodbye takes along any handover from it: it has stopped. Of one that
 /// somebody else deletes nobody knows that, so what it may still act on is waited for, whatever the
 /// mode.
+///
+/// That it is excluded outlives its own goodbye: whoever is kept out while its machine is worked on
+/// stops and starts again meanwhile. Such a session stays, as one that was never heard of.
 pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut Vec<Transition>) {
     group.begin_anew(at);
     let waited_for = group.handover.filter(|handover| handover.is_from(s)).map(|handover| handover.until);
@@ -177,7 +180,9 @@ pub fn remove(group: &mut Group, s: usize, by: By, at: Moment<'_>, trace: &mut V
         _ => {}
     }
     group.watermark_base = group.watermark_base.max(group.sessions[s].sent_until);
-    group.sessions[s] = Session { role: Role::Secondary, beat: None, sent_until: None, wish: None };
+    let stays = |wished: &Wished| by == By::Itself && wished.wish == Wish::Excluded;
+    let wish = group.sessions[s].wish.filter(stays);
+    group.sessions[s] = Session { role: Role::Secondary, beat: None, sent_until: None, wish };
 }
 
 /// Takes all roles from a group that is about to be deleted with its sessions, none of which knows

@@ -165,4 +165,53 @@ mod tests {
         assert_eq!((open.auth.rate_limit, open.auth.caller_writes), (None, Some(WriteRates::UNBOUNDED)));
         assert_eq!((asks.failover.bind_sessions, open.failover.bind_sessions), (true, false));
     }
+
+    fn with_page(issuer: &str, client: Option<&str>, scopes: Option<&[&str]>) -> Result<Settings, ConfigError> {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let given = Given {
+            auth: Some(vec![Method::Oidc]),
+            oidc_issuer: Some(issuer.to_owned()),
+            oidc_audience: Some(texts(&["failover"])),
+            oidc_page_client_id: client.map(str::to_owned),
+            oidc_page_scopes: scopes.map(texts),
+            ..Given::default()
+        };
+        given.settle(None)
+    }
+
+    #[test]
+    fn the_page_is_a_client_of_the_issuer_where_it_has_an_id_of_its_own() {
+        const ISSUER: &str = "https://login.example";
+        let client = |client, scopes| {
+            let settings = with_page(ISSUER, client, scopes).expect("they go together");
+            settings.auth.oidc.expect("auth has it").page_client
+        };
+        let as_client = |scopes: &[&str]| {
+            let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+            Some(crate::access::bearer::sign_in::PageClient { client_id: "failover page".to_owned(), scopes })
+        };
+        assert_eq!(client(None, None), None);
+        assert_eq!(client(Some("failover page"), None), as_client(&["openid"]));
+        let scopes = ["openid", "offline_access", "api://failover/.default"];
+        assert_eq!(client(Some("failover page"), Some(&scopes)), as_client(&scopes));
+        for (issuer, client, scopes, named) in [
+            (ISSUER, Some(""), None, "oidc-page-client-id"),
+            (ISSUER, Some("a\nb"), None, "oidc-page-client-id"),
+            // What tells the page who somebody is must not open the service.
+            (ISSUER, Some("failover"), None, "oidc-audience"),
+            (ISSUER, None, Some(&["openid"][..]), "oidc-page-client-id"),
+            (ISSUER, Some("page"), Some(&[]), "oidc-page-scopes"),
+            (ISSUER, Some("page"), Some(&[""]), "oidc-page-scopes"),
+            (ISSUER, Some("page"), Some(&["openid profile"]), "oidc-page-scopes"),
+            (ISSUER, Some("page"), Some(&["a\"b"]), "oidc-page-scopes"),
+            ("http://login.example", Some("page"), None, "oidc-issuer"),
+        ] {
+            let wrong = with_page(issuer, client, scopes).expect_err(named).to_string();
+            assert!(wrong.contains(named), "{client:?} {scopes:?}: {wrong}");
+        }
+        let without = Given { oidc_page_client_id: Some("page".to_owned()), ..Given::default() };
+        assert!(
+            without.settle(None).expect_err("there is no issuer").to_string().contains("auth does not have 'oidc'")
+        );
+    }
 }

@@ -30,8 +30,9 @@ pub use heartbeats::HeartbeatMessage;
 use heartbeats::HeartbeatQueue;
 use log::{RoleChange, changes_of, log_changes, log_deed};
 use longer_leases::LongerLeases;
+use new_ids::Looks;
 pub use options::{EventOptions, FailoverOptions};
-pub use outcome::{Creation, Removal, Replacement};
+pub use outcome::{Creation, Registered, Removal, Replacement};
 use refusals::{OnTheirWay, Refusals};
 use room::Room;
 pub use wanted::{Deletion, ListRange, Speaker, WantedGroup, WantedSession};
@@ -49,6 +50,7 @@ pub mod history;
 mod line;
 mod log;
 mod longer_leases;
+mod new_ids;
 mod options;
 mod outcome;
 pub mod refusals;
@@ -56,9 +58,11 @@ mod rhythm;
 pub mod risks;
 mod room;
 pub mod silent_sessions;
+mod trail;
 mod turns;
 pub mod upkeep;
 mod wanted;
+pub mod what_if;
 pub mod wishes;
 
 /// How many groups are read at a time for a list, and from how many of their sessions on fewer are:
@@ -76,6 +80,7 @@ pub struct Failover {
     census: LatestCensus,
     room: Arc<Room>,
     longer_leases: Arc<LongerLeases>,
+    new_ids: Arc<Looks>,
     refusals: Refusals,
     /// What is on its way into the audit trail, until somebody writes it.
     refused: Arc<Mutex<Option<OnTheirWay>>>,
@@ -104,6 +109,7 @@ impl Failover {
             deadlines,
             feed,
             census,
+            new_ids: Arc::default(),
             room: Arc::default(),
             longer_leases,
             refusals,
@@ -296,11 +302,7 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
-                    let sessions = 0..stored.group.sessions.len();
-                    let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
-                    if live > 0 && deletion == Deletion::OnlyIdle {
-                        return Err(FailoverError::GroupIsLive { group: path.group.clone(), live }.into());
-                    }
+                    let live = deletion.allows(path, &stored, &clock)?;
                     let remains = arbitration::end(&mut stored.group, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
@@ -421,11 +423,11 @@ impl Failover {
         path: &GroupPath,
         session: SessionId,
         wanted: WantedSession,
-    ) -> Result<Creation, FailoverError> {
+    ) -> Result<Registered, FailoverError> {
         let limit = self.options.session_limit;
         let full = self.full_of_sessions(&path.parent.tenant).await?;
         let (session, wanted, full) = (&session, &wanted, &full);
-        let done = self
+        let (creation, sessions_before) = self
             .store
             .serializable("register_session", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
@@ -435,7 +437,7 @@ impl Failover {
                         return Err(no_such_group(path).into());
                     }
                     match groups::find_session(connection, key, session).await? {
-                        Some(found) if wanted.agrees_with(&found) => return Ok(Creation::FoundTheSame),
+                        Some(found) if wanted.agrees_with(&found) => return Ok((Creation::FoundTheSame, 0)),
                         Some(_) => {
                             let (group, session) = (path.group.clone(), session.clone());
                             return Err(FailoverError::SessionDiffers { group, session }.into());
@@ -445,7 +447,8 @@ impl Failover {
                     if let Some(hidden) = hidden_in("id of the client session", session.as_str()) {
                         return Err(hidden.into());
                     }
-                    if groups::count_sessions(connection, key).await? >= i64::from(limit) {
+                    let sessions = groups::count_sessions(connection, key).await?;
+                    if sessions >= i64::from(limit) {
                         let silent = groups::count_silent_sessions(connection, key).await?;
                         return Err(FailoverError::TooManySessions { group: path.group.clone(), limit, silent }.into());
                     }
@@ -454,17 +457,20 @@ impl Failover {
                     }
                     let configuration = wanted.configuration();
                     groups::insert_session(connection, path, session, &configuration, &caller.identity).await?;
-                    Ok(Creation::Created)
+                    Ok((Creation::Created, sessions))
                 })
             })
             .await?;
-        let deed = (done == Creation::Created).then_some(log::SESSION_REGISTERED);
+        let deed = (creation == Creation::Created).then_some(log::SESSION_REGISTERED);
         log_deed(deed, caller, &path.label(), Some(session));
-        Ok(done)
+        // Boxed: it is rare, and every registration would carry its size.
+        let is_new_id_again = Box::pin(self.is_new_id_again(caller, path, sessions_before)).await;
+        Ok(Registered { creation, is_new_id_again })
     }
 
     /// Deletes a client session, with its role and its lease. If it was its goodbye, no timeout is
-    /// waited for; else nobody is granted Primary before the session has stopped acting.
+    /// waited for; else nobody is granted Primary before the session has stopped acting. One that
+    /// is excluded stays registered through its own goodbye, and excluded.
     ///
     /// Where sessions are bound, only its registrant's or an admin's.
     pub async fn delete_session(
@@ -474,7 +480,6 @@ impl Failover {
         session: &SessionId,
         speaker: Speaker,
     ) -> Result<Removal, FailoverError> {
-        let is_bound = self.options.bind_sessions;
         let (changes, done) = self
             .store
             .serializable("delete_session", LostCommit::Report, |connection, _| {
@@ -483,27 +488,27 @@ impl Failover {
                     let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
                     let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
                     stored.wisher = Some(wisher_of(caller));
-                    let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
-                    let registrant = stored.registrant(i, &caller.identity);
-                    if is_bound {
-                        let decided = caller.rights.delete_bound(registrant, &path.group, session);
-                        decided.map_err(FailoverError::from)?;
-                    }
-                    let by = match (speaker, caller.recognition) {
-                        (Speaker::Client, Recognition::Nameless) => By::Itself,
-                        (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
-                        (Speaker::Client | Speaker::Operator, _) => By::Another,
-                    };
+                    let (i, by) = self.deletable(caller, path, session, speaker, &stored)?;
                     let was_live = stored.group.is_live(i, clock.moment());
                     let role = stored.group.sessions[i].role;
                     arbitration::remove(&mut stored.group, i, by, clock.moment(), &mut stored.trace);
                     let mut stored = [stored];
                     state::save(connection, &clock, &mut stored, Actor::Operator).await?;
-                    groups::delete_session(connection, path, session).await?;
-                    if was_live {
+                    if stored[0].group.sessions[i].wish.is_some() {
+                        groups::forget_heartbeat(connection, path, session).await?;
+                    } else {
+                        groups::delete_session(connection, path, session).await?;
+                    }
+                    // That a client which has ended says so is nothing to ask about later.
+                    let action = match (was_live, speaker) {
+                        (true, _) => Some(Action::LiveSessionDeleted),
+                        (false, Speaker::Operator) => Some(Action::SilentSessionDeleted),
+                        (false, Speaker::Client) => None,
+                    };
+                    if let Some(action) = action {
                         let before = Some(json!({"Role": role.number(), "By": by_text(by)}));
                         let change = Change { before, after: None };
-                        record(connection, caller, Action::LiveSessionDeleted, path, Some(session), change).await?;
+                        record(connection, caller, action, path, Some(session), change).await?;
                     }
                     Ok((changes_of(&path.label(), &stored[0]), Removal::of(was_live)))
                 })
@@ -512,6 +517,28 @@ impl Failover {
         log_changes(&changes);
         log_deed(Some(log::SESSION_DELETED), caller, &path.label(), Some(session));
         Ok(done)
+    }
+
+    /// The place of a session that they may delete, and who deletes it.
+    fn deletable(
+        &self,
+        caller: &Caller,
+        path: &GroupPath,
+        session: &SessionId,
+        speaker: Speaker,
+        stored: &StoredGroup,
+    ) -> Result<(usize, By), FailoverError> {
+        let i = stored.find_session(session.as_str()).ok_or_else(|| no_such_session(path, session))?;
+        let registrant = stored.registrant(i, &caller.identity);
+        if self.options.bind_sessions {
+            caller.rights.delete_bound(registrant, &path.group, session)?;
+        }
+        let by = match (speaker, caller.recognition) {
+            (Speaker::Client, Recognition::Nameless) => By::Itself,
+            (Speaker::Client, Recognition::ByName) if registrant == Registrant::Caller => By::Itself,
+            (Speaker::Client | Speaker::Operator, _) => By::Another,
+        };
+        Ok((i, by))
     }
 
     /// One heartbeat: answered with the session's role once that is committed.

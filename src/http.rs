@@ -24,6 +24,7 @@ pub use routing::{ApiPaths, TenantApi};
 pub use sites::AllowedHosts;
 
 mod absent;
+mod audit;
 mod connection;
 mod described;
 mod description;
@@ -52,9 +53,11 @@ mod released;
 mod routes;
 mod routing;
 mod sessions;
+mod sign_in;
 mod sites;
 mod status;
 mod values;
+mod whoami;
 mod wishes;
 
 /// A heartbeat's body read, and an answer's written, as the handlers do it: for the
@@ -116,6 +119,7 @@ pub fn server(
     });
     let allowed_hosts = web::Data::new(options.allowed_hosts.clone());
     let proxies = web::Data::new(options.connections.proxies.clone());
+    let replica = web::Data::new(whoami::Replica::at(&listeners));
     let latest_look = web::Data::new(health::LatestLook::default());
     let lists = Lists::new(options.lists_per_caller);
     let is_only_tls = options.hsts && tls.is_some();
@@ -128,6 +132,7 @@ pub fn server(
             .app_data(allowed_hosts.clone())
             .app_data(proxies.clone())
             .app_data(latest_look.clone())
+            .app_data(replica.clone())
             .app_data(lists.clone())
             .app_data(failover.clone())
             .app_data(life.clone())

@@ -21,6 +21,42 @@ pub struct GroupPath {
     pub group: GroupId,
 }
 
+/// Where groups are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Within {
+    /// Everywhere.
+    #[default]
+    AllTenants,
+    /// In all namespaces of a tenant.
+    Tenant(TenantId),
+    /// In a namespace.
+    Namespace(NamespacePath),
+}
+
+impl Within {
+    /// The tenant, where there is one.
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Within::AllTenants => None,
+            Within::Tenant(tenant) => Some(tenant.as_str()),
+            Within::Namespace(path) => Some(path.tenant.as_str()),
+        }
+    }
+
+    /// The namespace, where there is one.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Within::AllTenants | Within::Tenant(_) => None,
+            Within::Namespace(path) => Some(path.namespace.as_str()),
+        }
+    }
+
+    /// Whether a namespace of a tenant is there.
+    pub fn includes(&self, tenant: &str, namespace: &str) -> bool {
+        self.tenant().is_none_or(|wanted| wanted == tenant) && self.namespace().is_none_or(|wanted| wanted == namespace)
+    }
+}
+
 /// The key of a group in the database: computed from its path, so that no look-up by name is
 /// needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -86,3 +86,4 @@ pub mod log_limits;
 pub mod rates;
 pub mod serve;
 pub mod telemetry;
+pub mod version;

@@ -7,10 +7,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client_failover::audit_export::{self, AuditCommand, AuditError};
 use client_failover::credentials::{self, KeysCommand, UsersCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
-use client_failover::{environment, telemetry};
+use client_failover::{environment, telemetry, version as own_version};
 use client_failover_demo as demo;
 use client_failover_operator::completion::{self, CompletionArgs};
-use client_failover_operator::{self as operator, OperatorCommand};
+use client_failover_operator::version::{self, Program, VersionArgs};
+use client_failover_operator::{self as operator, OperatorCommand, audit, connection};
 
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on
 /// PostgreSQL.
@@ -46,9 +47,9 @@ enum Command {
     /// Make, list and revoke API keys, in the database of the same settings as serve
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Export the audit trail, from the database of the same settings as serve
-    #[command(subcommand)]
-    Audit(AuditCommand),
+    /// Show who changed what, by a running service; or export it from the database
+    #[command(args_conflicts_with_subcommands = true, after_help = operator::CONNECTION_HELP)]
+    Audit(AuditArgs),
     /// Write entries of the users file for Basic authentication
     #[command(subcommand)]
     Users(UsersCommand),
@@ -56,12 +57,24 @@ enum Command {
     Operator(OperatorCommand),
     /// Watch a takeover happen: several adapters, one killed, one falling ill
     Demo(demo::DemoArgs),
+    /// Show the version of this program, and of a running service where --server or --profile names
+    /// one
+    #[command(mut_args = connection::by_flag_alone, after_help = operator::CONNECTION_HELP)]
+    Version(VersionArgs),
     /// Print a script that completes commands and flags in a shell
     #[command(after_help = completion::EXAMPLES)]
     Completion(CompletionArgs),
     /// One adapter of the demo
     #[command(hide = true)]
     DemoAdapter(demo::DemoAdapterArgs),
+}
+
+#[derive(clap::Args)]
+struct AuditArgs {
+    #[command(subcommand)]
+    command: Option<AuditCommand>,
+    #[command(flatten)]
+    of_service: audit::AuditArgs,
 }
 
 #[derive(clap::Args)]
@@ -141,12 +154,17 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 let _ = writeln!(std::io::stderr(), "{note}");
             }
         }
-        Command::Audit(command) => audit_export::run(command).await.or_else(|error| match error {
-            // Whoever reads has gone, as `head` does.
-            AuditError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            AuditError::Settings(error) => Err(with(2)(error)),
-            error => Err(with(1)(error)),
-        })?,
+        Command::Audit(AuditArgs { command: None, of_service }) => {
+            return audit::run(of_service).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
+        }
+        Command::Audit(AuditArgs { command: Some(command), .. }) => {
+            audit_export::run(command).await.or_else(|error| match error {
+                // Whoever reads has gone, as `head` does.
+                AuditError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                AuditError::Settings(error) => Err(with(2)(error)),
+                error => Err(with(1)(error)),
+            })?
+        }
         Command::Users(command) => say(&credentials::run_users(command).map_err(with(2))?),
         Command::Operator(command) => {
             return operator::run(command).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
@@ -158,6 +176,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::DemoAdapter(args) => {
             demo::run_adapter(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)?;
+        }
+        Command::Version(args) => {
+            let program = Program { version: own_version::VERSION, commit: own_version::COMMIT };
+            return version::run(args, program).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
         }
         Command::Completion(args) => completion::print(&args, &mut Cli::command()),
     }

@@ -96,7 +96,7 @@ const FIRST_STATUS: usize = 100;
 const STATUSES: usize = 500;
 
 /// The transactions that decide or change something, by name.
-const TRANSACTIONS: [&str; 12] = [
+const TRANSACTIONS: [&str; 14] = [
     "heartbeats",
     "sweep",
     "remember_leases",
@@ -105,6 +105,8 @@ const TRANSACTIONS: [&str; 12] = [
     "create_group",
     "put_group",
     "delete_group",
+    "change_wishes",
+    "what_if",
     "create_key",
     "revoke_key",
     "record_refusals",
@@ -417,6 +419,8 @@ pub struct Counted {
     pub groups_with_seldom_heartbeats: i64,
     /// Groups with more live sessions than two pairs have.
     pub groups_with_many_sessions: i64,
+    /// Groups in which clients register with a new id at each start.
+    pub groups_with_new_ids: i64,
     /// Groups in which somebody may act on a lease that was lost with a history of the database.
     pub groups_in_doubt: i64,
     /// Sessions.

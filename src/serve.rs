@@ -25,6 +25,7 @@ use crate::store::reader::ReaderError;
 use crate::store::{Pooler, Store, StoreOptions};
 use crate::telemetry::{self, TelemetryError};
 use crate::tls::{Tls, TlsError};
+use crate::version;
 use crate::webhook::{Webhook, WebhookError};
 use account::AccountError;
 use background::Background;
@@ -410,17 +411,13 @@ pub enum BadEnd {
     Failed(#[from] ServeError),
 }
 
-/// The commit that the program was built from, where whoever built it said so.
-const COMMIT: Option<&str> = option_env!("CLIENT_FAILOVER_COMMIT");
-
 /// Serves until a signal says that it is enough.
 pub async fn run(settings: &Settings) -> Result<(), BadEnd> {
     // Before anything is started that has to be put away again.
     let stop = signals::Stop::listen().map_err(ServeError::from)?;
     let mut service = Service::start(settings).await.map_err(BadEnd::NotStarted)?;
     for address in &service.addresses {
-        let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(version, commit = COMMIT, %address, scheme = service.scheme, "listening");
+        tracing::info!(version = version::VERSION, commit = version::COMMIT, %address, scheme = service.scheme, "listening");
     }
     service.wait_for_private_database().await;
     // `println!` would panic where the reader has gone, and whether anybody reads is not our

@@ -34,6 +34,7 @@ mod admission;
 mod advice;
 pub mod api_keys;
 pub mod audit;
+pub mod audit_search;
 mod backoff;
 mod begins;
 pub mod clock;

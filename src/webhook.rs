@@ -4,7 +4,7 @@
 //! What is told is read from the rows that there are, by one replica at a time, which notes in the
 //! database how far it has come: another goes on from there. It owns messages, their signature, and
 //! when one is tried again or given up. It never holds a lock or a transaction while the receiver
-//! is waited for, and nobody waits for it: see `docs/decisions/0025-the-webhook.md`.
+//! is waited for, and nobody waits for it: see `docs/decisions/0027-the-webhook.md`.
 
 use std::time::Duration;
 

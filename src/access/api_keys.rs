@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::time::Instant;
 
-use super::{AuthError, Grade, Grant, Identity};
+use super::{AuthError, Grade, Grant, Identity, Kind};
 use crate::ids::GroupPattern;
 use crate::metrics;
 use crate::store::api_keys::{self, StoredKey};
@@ -58,7 +58,7 @@ fn hash(key: &str) -> [u8; 32] {
 
 /// Whether the caller that a key stands for has that name.
 pub fn is_name_of(name: &str, caller: &Identity) -> bool {
-    caller.name.splitn(3, ':').nth(2) == Some(name)
+    caller.own_name() == Some(name)
 }
 
 /// This replica's copy of the keys.
@@ -239,6 +239,7 @@ fn read_key(stored: StoredKey, now: Instant) -> Option<([u8; 32], Arc<Key>)> {
     }
     let identity = Arc::new(Identity {
         name: format!("key:{}:{}", stored.identity_id, stored.identity_name).into(),
+        kind: Kind::ApiKey,
         grants: vec![grant],
     });
     // By the database's clock; counted from before it was read, so never too long.

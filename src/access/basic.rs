@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::watched_file::{WatchedFile, toml_fault};
-use super::{AuthError, AuthSetupError, Grant, Identity, network};
+use super::{AuthError, AuthSetupError, Grant, Identity, Kind, network};
 
 /// For how long a verified password is remembered. A user who is changed or removed is forgotten at
 /// once.
@@ -319,7 +319,7 @@ fn parse(text: &str) -> Result<UserTable, String> {
             return Err(format!("user '{name}': {fault}"));
         }
         check_hash(&password).map_err(|fault| format!("user '{name}': {fault}"))?;
-        let identity = Arc::new(Identity { name: format!("basic:{name}").into(), grants });
+        let identity = Arc::new(Identity { name: format!("basic:{name}").into(), kind: Kind::User, grants });
         users.insert(name.into(), User { hash: password.into(), identity });
     }
     let decoy = match users.values().next() {

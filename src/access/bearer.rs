@@ -4,6 +4,7 @@
 //! at a time, for an unknown `kid` at a bounded rate, and stay while the issuer is away.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +17,16 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::cache::Cache;
-use super::{AuthError, AuthSetupError, Grade, Grant, Identity, unix_now};
+use super::{AuthError, AuthSetupError, Grade, Grant, Identity, Kind, unix_now};
 use crate::ids::GroupPattern;
 use claims::{find_claim, is_of_another_kind, is_type_of_access, names_of, words_of};
 use keys::Keys;
 pub use keys::is_safe_url;
+use sign_in::{Offer, PageClient, Proof, SignIn, SignInError, Tokens};
 
 mod claims;
 mod keys;
+pub mod sign_in;
 
 /// For how long a verified token is remembered at most: a key that the issuer withdraws counts for
 /// so long more.
@@ -105,6 +108,8 @@ pub struct OidcOptions {
     pub roles_claim: String,
     /// What its values mean.
     pub roles: HashMap<String, Grade>,
+    /// As which client the page signs people in; `None` where it does not.
+    pub page_client: Option<PageClient>,
 }
 
 /// Tokens of one issuer.
@@ -114,6 +119,7 @@ pub struct Oidc {
     validations: Vec<(TokenAlgorithm, Validation)>,
     verified: Cache<Verified>,
     keys: Keys,
+    sign_in: Option<SignIn>,
 }
 
 #[derive(Clone)]
@@ -127,7 +133,8 @@ impl Oidc {
     pub fn open(options: OidcOptions) -> Result<Oidc, AuthSetupError> {
         let keys = Keys::open(&options.keys, &options.issuer)?;
         let validations = options.algorithms.iter().map(|algorithm| (*algorithm, validation(&options, *algorithm)));
-        Ok(Oidc { validations: validations.collect(), verified: Cache::new(), keys, options })
+        let sign_in = options.page_client.clone().map(SignIn::new);
+        Ok(Oidc { validations: validations.collect(), verified: Cache::new(), keys, sign_in, options })
     }
 
     /// Who that is, if the token was verified a short while ago.
@@ -217,12 +224,31 @@ impl Oidc {
                 .map(|tenant| Grant { tenant, namespaces: namespaces.clone(), groups: groups.clone(), grade: *grade })
                 .collect(),
         };
-        Some(Identity { name: format!("oidc:{name}").into(), grants })
+        Some(Identity { name: format!("oidc:{name}").into(), kind: Kind::Token, grants })
     }
 
     /// The issuer's configuration, as it publishes it; `None` while it cannot be had.
     pub async fn issuer_configuration(&self) -> Option<Arc<str>> {
         self.keys.configuration().await
+    }
+
+    /// What the page needs to send somebody to the issuer.
+    pub async fn offer(&self) -> Result<Offer<'_>, SignInError> {
+        let sign_in = self.sign_in.as_ref().ok_or(SignInError::NotOffered)?;
+        let endpoints = self.endpoints().await?;
+        Ok(Offer { issuer: &self.options.issuer, client: sign_in.client(), endpoints })
+    }
+
+    /// What the issuer gives for what somebody who asks from there has brought.
+    pub async fn exchange(&self, proof: &Proof, peer: Option<IpAddr>) -> Result<Tokens, SignInError> {
+        let sign_in = self.sign_in.as_ref().ok_or(SignInError::NotOffered)?;
+        let _place = sign_in.enter(peer)?;
+        sign_in.exchange(&self.endpoints().await?, proof).await
+    }
+
+    async fn endpoints(&self) -> Result<sign_in::Endpoints, SignInError> {
+        const AWAY: SignInError = SignInError::Away("the configuration of the tokens' issuer cannot be had");
+        self.keys.endpoints().await.ok_or(AWAY)?.map_err(SignInError::Away)
     }
 
     /// Keeps the keys fresh.
@@ -275,6 +301,7 @@ mod tests {
             groups_claim: None,
             roles_claim: "realm_access.roles".to_owned(),
             roles: [("adapters".to_owned(), Grade::Client), ("operators".to_owned(), Grade::Admin)].into(),
+            page_client: None,
         };
         Oidc::open(options).expect("it needs no issuer yet")
     }

@@ -12,7 +12,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::watched_file::{WatchedFile, toml_fault};
-use super::{AuthError, AuthSetupError, Grant, Identity, unix_now};
+use super::{AuthError, AuthSetupError, Grant, Identity, Kind, unix_now};
 use crate::tls::ClientTrust;
 
 /// What the names of kinds begin with in the file of subjects. A name without one is a name of DNS,
@@ -146,7 +146,8 @@ fn parse(text: &str) -> Result<BTreeMap<String, Arc<Identity>>, String> {
         if let Some(fault) = subject.grants.iter().find_map(Grant::fault) {
             return Err(format!("subject '{name}': {fault}"));
         }
-        let identity = Identity { name: format!("certificate:{name}").into(), grants: subject.grants };
+        let name_of_identity = format!("certificate:{name}").into();
+        let identity = Identity { name: name_of_identity, kind: Kind::Certificate, grants: subject.grants };
         Ok((name, Arc::new(identity)))
     };
     file.subjects.into_iter().map(identity).collect()

@@ -257,6 +257,7 @@ pub fn hand_on(identity: &str, tenant: Option<&str>, grant: &Grant) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Kind;
     use crate::ids::GroupPattern;
 
     fn grant(tenant: &str, namespaces: Option<&[&str]>, grade: Grade) -> Grant {
@@ -279,6 +280,7 @@ mod tests {
     fn a_permission_takes_a_role_there() {
         let identity = Identity {
             name: "x".into(),
+            kind: Kind::User,
             grants: vec![grant("a", None, Grade::Viewer), grant("a", Some(&["n"]), Grade::Client)],
         };
         let may = |tenant: &'static str, namespace: &'static str, permission| {
@@ -305,7 +307,7 @@ mod tests {
     #[test]
     fn a_grant_for_some_groups_is_good_for_these_and_for_what_is_told_of_them_alone() {
         let grants = vec![for_groups("line-*", Grade::Client), for_groups("pump", Grade::Admin)];
-        let identity = Identity { name: "x".into(), grants };
+        let identity = Identity { name: "x".into(), kind: Kind::User, grants };
         let (tenant, namespace) = (|| Cow::from("a"), || Cow::from("n"));
         let may = |place: Place<'_>, permission| decide(&identity, &place, permission, true);
         let on = |group: &str, permission| {
@@ -334,7 +336,7 @@ mod tests {
     #[test]
     fn a_tenant_as_a_whole_takes_a_grant_for_all_of_it() {
         let may = |grant| {
-            let identity = Identity { name: "x".into(), grants: vec![grant] };
+            let identity = Identity { name: "x".into(), kind: Kind::User, grants: vec![grant] };
             decide(&identity, &Place::Tenant { tenant: "a".into() }, Permission::Administer, true).is_ok()
         };
         assert!(may(grant("a", None, Grade::Admin)));
@@ -377,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_role_metrics_reads_what_is_counted_and_nothing_else() {
-        let identity = Identity { name: "x".into(), grants: vec![grant("*", None, Grade::Metrics)] };
+        let identity = Identity { name: "x".into(), kind: Kind::User, grants: vec![grant("*", None, Grade::Metrics)] };
         let may = |place: Place<'_>, permission| decide(&identity, &place, permission, true).is_ok();
         assert!(may(Place::Everywhere, Permission::ReadMetrics));
         assert!(!may(Place::Everywhere, Permission::Read));
@@ -387,7 +389,7 @@ mod tests {
     #[test]
     fn only_a_grant_for_all_tenants_and_namespaces_reaches_outside_of_them() {
         let reaches = |grant| {
-            let identity = Identity { name: "x".into(), grants: vec![grant] };
+            let identity = Identity { name: "x".into(), kind: Kind::User, grants: vec![grant] };
             decide(&identity, &Place::Everywhere, Permission::Read, true).is_ok()
         };
         assert!(reaches(grant("*", None, Grade::Viewer)));

@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 
-use super::heartbeat;
 use super::state::{Beat, Group, Moment, Reason, Report, Rules, Transition};
-use super::values::{ClientInstant, Instant, Role};
+use super::values::{ClientInstant, FailoverTimeout, Instant, Role};
+use super::{heartbeat, lapse};
 
 /// A change of a role that would come, if nothing else changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +24,36 @@ pub struct Foreseen {
 /// How clients behave while they are looked ahead for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
-    /// They heartbeat every half timeout, and say nothing of the role that they act in.
+    /// They say nothing of the role that they act in.
     Silent,
     /// They follow the group's events and say in which role they act: one that yields acknowledges
     /// at once, and one that is to take over heartbeats at once.
     Attentive,
 }
 
-/// For how many timeouts is looked ahead.
+/// How clients are taken to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// What they say.
+    pub clients: Clients,
+    /// How often each heartbeats, in microseconds.
+    pub every_us: i64,
+}
+
+impl Course {
+    /// Of clients that heartbeat every half of that timeout.
+    pub fn of(clients: Clients, timeout: FailoverTimeout) -> Course {
+        Course { clients, every_us: (timeout.micros() / 2).max(1) }
+    }
+
+    /// How far is looked ahead in that group, in microseconds.
+    fn end_us(self, group: &Group) -> i64 {
+        group.timeout.micros().max(self.every_us.saturating_mul(2)).saturating_mul(TIMEOUTS)
+    }
+}
+
+/// For how many timeouts is looked ahead: those of the group, or those by which its clients
+/// heartbeat, whichever are longer.
 const TIMEOUTS: i64 = 4;
 /// Of so many sessions, those of account and the healthiest, the heartbeats are played: the others
 /// of a large group would not come to be Primary.
@@ -41,10 +63,10 @@ const AT_ONCE_US: i64 = 1_000;
 
 /// What the roles of a group would do from a moment on: each live session goes on as it did, at the
 /// health that it said last, and nobody else comes or goes. The changes are in their order.
-pub fn foresee(group: &Group, at: Moment<'_>, rules: &Rules, clients: Clients) -> Vec<Foreseen> {
+pub fn foresee(group: &Group, at: Moment<'_>, rules: &Rules, course: Course) -> Vec<Foreseen> {
     let mut group = group.clone();
-    let half_us = (group.timeout.micros() / 2).max(1);
-    let first_us = |beat: Beat| beat.received_at.0.saturating_add(half_us).max(at.now.0.saturating_add(1));
+    let Course { clients, every_us } = course;
+    let first_us = |beat: Beat| beat.received_at.0.saturating_add(every_us).max(at.now.0.saturating_add(1));
     let mut live: Vec<usize> = (0..group.sessions.len()).filter(|s| group.is_live(*s, at)).collect();
     live.sort_by_key(|s| {
         let session = &group.sessions[*s];
@@ -54,7 +76,7 @@ pub fn foresee(group: &Group, at: Moment<'_>, rules: &Rules, clients: Clients) -
     live.truncate(MOST_PLAYED);
     let next = live.iter().filter_map(|s| group.sessions[*s].beat.map(|beat| (first_us(beat), *s)));
     let mut next: Vec<(i64, usize)> = next.collect();
-    let end = at.now.0.saturating_add(group.timeout.micros().saturating_mul(TIMEOUTS));
+    let end = at.now.0.saturating_add(course.end_us(&group));
     let mut foreseen = Vec::new();
     let mut trace: Vec<Transition> = Vec::new();
     while let Some(place) = (0..next.len()).min_by_key(|place| next[*place]) {
@@ -62,10 +84,25 @@ pub fn foresee(group: &Group, at: Moment<'_>, rules: &Rules, clients: Clients) -
         if now > end {
             break;
         }
+        let mut note = |now: i64, trace: &mut Vec<Transition>| {
+            foreseen.extend(trace.drain(..).map(|change| Foreseen {
+                after_us: now - at.now.0,
+                session: change.session,
+                from: change.from,
+                to: change.to,
+                reason: change.reason,
+            }));
+        };
+        // A lease that ends before is looked at as it ends.
+        if let Some(ended_at) = first_lease_end(&group, at).filter(|ended_at| *ended_at <= now) {
+            let ended_at = ended_at.max(at.now.0);
+            lapse(&mut group, Moment { now: Instant(ended_at), ..at }, &mut trace);
+            note(ended_at, &mut trace);
+        }
         let moment = Moment { now: Instant(now), ..at };
         let report = as_before(&group, s, clients, now);
         heartbeat(&mut group, s, &report, moment, rules, &mut trace);
-        next[place].0 = now.saturating_add(half_us);
+        next[place].0 = now.saturating_add(every_us);
         if clients == Clients::Attentive && !trace.is_empty() {
             for (when, i) in &mut next {
                 let has_yielded = group.handover.is_some_and(|handover| handover.is_from(*i));
@@ -76,20 +113,20 @@ pub fn foresee(group: &Group, at: Moment<'_>, rules: &Rules, clients: Clients) -
                 }
             }
         }
-        foreseen.extend(trace.drain(..).map(|change| Foreseen {
-            after_us: now - at.now.0,
-            session: change.session,
-            from: change.from,
-            to: change.to,
-            reason: change.reason,
-        }));
+        note(now, &mut trace);
     }
     foreseen
 }
 
+/// When the first lease of those ends who hold a role, in microseconds.
+fn first_lease_end(group: &Group, at: Moment<'_>) -> Option<i64> {
+    let holders = group.sessions.iter().filter(|session| session.role != Role::Secondary);
+    holders.filter_map(|session| session.beat.map(|beat| beat.lease_end(at.outages).0)).min()
+}
+
 /// For how long nobody would be Primary in all, in microseconds, of what is foreseen from a group
 /// on; where nobody is at the end, that is until the end of what was looked ahead.
-pub fn without_primary_us(group: &Group, foreseen: &[Foreseen]) -> i64 {
+pub fn without_primary_us(group: &Group, foreseen: &[Foreseen], course: Course) -> i64 {
     let mut since = if group.holder(Role::Primary).is_some() { None } else { Some(0) };
     let mut total = 0;
     for change in foreseen {
@@ -100,7 +137,7 @@ pub fn without_primary_us(group: &Group, foreseen: &[Foreseen]) -> i64 {
             total += since.take().map_or(0, |since| change.after_us - since);
         }
     }
-    let end = group.timeout.micros().saturating_mul(TIMEOUTS);
+    let end = course.end_us(group);
     total + since.map_or(0, |since| (end - since).max(0))
 }
 

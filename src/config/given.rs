@@ -296,6 +296,15 @@ pub struct Given {
     #[arg(long, env = "CLIENT_FAILOVER_OIDC_ROLES", value_name = "MAP", value_delimiter = ',')]
     pub(super) oidc_roles: Option<Vec<String>>,
 
+    /// The page's id as a client of the issuer, for people to sign in on it (authorization code
+    /// with PKCE, no secret) [default: nobody signs in there by the issuer]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_PAGE_CLIENT_ID", value_name = "ID")]
+    pub(super) oidc_page_client_id: Option<String>,
+
+    /// The scopes that the page asks for [default: openid]
+    #[arg(long, env = "CLIENT_FAILOVER_OIDC_PAGE_SCOPES", value_name = "NAMES", value_delimiter = ',')]
+    pub(super) oidc_page_scopes: Option<Vec<String>>,
+
     /// File with the users of Basic authentication; 'client-failover users add' writes it
     #[arg(long, env = "CLIENT_FAILOVER_USERS_FILE", value_name = "FILE")]
     pub(super) users_file: Option<PathBuf>,
@@ -465,6 +474,8 @@ impl Given {
             oidc_groups_claim: self.oidc_groups_claim.or(file.oidc_groups_claim),
             oidc_roles_claim: self.oidc_roles_claim.or(file.oidc_roles_claim),
             oidc_roles: self.oidc_roles.or(file.oidc_roles),
+            oidc_page_client_id: self.oidc_page_client_id.or(file.oidc_page_client_id),
+            oidc_page_scopes: self.oidc_page_scopes.or(file.oidc_page_scopes),
             users_file: self.users_file.or(file.users_file),
             subjects_file: self.subjects_file.or(file.subjects_file),
             clients_create_groups: self.clients_create_groups.or(file.clients_create_groups),

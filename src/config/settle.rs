@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use super::given::{DatabaseHistorySetting, Given, HandoverSetting, PoolerSetting, Span, read_file};
 use super::listen::ListenAddresses;
 use super::{ConfigError, Database, Settings};
+use crate::access::bearer::sign_in::PageClient;
 use crate::access::bearer::{self, KeySource, OidcOptions, TokenAlgorithm};
 use crate::access::writes::WriteRates;
 use crate::access::{AuthOptions, Grade, Method};
@@ -243,6 +244,10 @@ impl Given {
         let set_and_off = [
             (options.oidc.is_none() && self.oidc_issuer.is_some(), "oidc-issuer is set and auth does not have 'oidc'"),
             (
+                options.oidc.is_none() && self.oidc_page_client_id.is_some(),
+                "oidc-page-client-id is set and auth does not have 'oidc'",
+            ),
+            (
                 options.users_file.is_none() && self.users_file.is_some(),
                 "users-file is set and auth does not have 'basic'",
             ),
@@ -319,6 +324,7 @@ impl Given {
             given => claim(setting, given, "").map(Some),
         };
         Ok(OidcOptions {
+            page_client: self.page_client(&issuer, &audiences)?,
             issuer,
             audiences,
             keys,
@@ -331,6 +337,48 @@ impl Given {
             roles_claim: claim("oidc-roles-claim", &self.oidc_roles_claim, "roles")?,
             roles: self.oidc_role_map()?,
         })
+    }
+
+    /// As which client the page signs people in.
+    fn page_client(&self, issuer: &str, audiences: &[String]) -> Result<Option<PageClient>, ConfigError> {
+        const CLIENT_ID: &str = "oidc-page-client-id";
+        let Some(client_id) = self.oidc_page_client_id.clone() else {
+            return match &self.oidc_page_scopes {
+                None => Ok(None),
+                Some(_) => Err(missing(CLIENT_ID, "oidc-page-scopes is set")),
+            };
+        };
+        let out_of_bounds = |setting, value: &str, wanted: &str| ConfigError::OutOfBounds {
+            setting,
+            value: format!("'{value}'"),
+            wanted: wanted.to_owned(),
+        };
+        // As OAuth 2 has them (RFC 6749, appendix A).
+        if client_id.is_empty() || !client_id.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+            return Err(out_of_bounds(CLIENT_ID, &client_id, "it must be the page's id at the issuer, in ASCII"));
+        }
+        if !bearer::is_safe_url(issuer) {
+            let wanted = "it must be an https:// URL, or one of this machine, for people to sign in there";
+            return Err(out_of_bounds("oidc-issuer", issuer, wanted));
+        }
+        if audiences.contains(&client_id) {
+            return Err(ConfigError::Contradiction(
+                "oidc-page-client-id is one of oidc-audience: the tokens that tell the page who somebody is would count as those for access, so give the page an id of its own",
+            ));
+        }
+        let scopes = self.oidc_page_scopes.clone().unwrap_or_else(|| vec!["openid".to_owned()]);
+        let is_scope = |scope: &&String| {
+            !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+        };
+        match scopes.iter().find(|scope| !is_scope(scope)) {
+            Some(wrong) => Err(out_of_bounds(
+                "oidc-page-scopes",
+                wrong,
+                "it must be names of scopes in ASCII, one each, without spaces",
+            )),
+            None if scopes.is_empty() => Err(missing("oidc-page-scopes", "it is given and empty")),
+            None => Ok(Some(PageClient { client_id, scopes })),
+        }
     }
 
     fn oidc_role_map(&self) -> Result<HashMap<String, Grade>, ConfigError> {

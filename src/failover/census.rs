@@ -5,7 +5,7 @@
 //! operators see begins with the groups that it found at risk, brought up to date by what has
 //! changed since.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ use uuid::Uuid;
 use named::Named;
 
 use super::risks::{FLAPPING_GRANTS, FLAPPING_SPAN, Looked, Risk, most_seen, risks};
-use super::{Failover, FailoverError, no_such_group};
+use super::{Failover, FailoverError, new_ids, no_such_group};
 use crate::arbitration::{FailoverTimeout, Role};
-use crate::ids::{GroupPath, Groups};
+use crate::ids::{GroupPath, Groups, Within};
 use crate::metrics::{self, Counted};
 use crate::store::events;
-use crate::store::status::{self, CensusRow, FIRST_HISTORY, GroupSearch, GroupStatus, History};
+use crate::store::status::{self, CensusRow, FIRST_HISTORY, GroupOrder, GroupSearch, GroupStatus, History};
 use crate::store::webhook::SeenRisk;
 use crate::store::{Store, StoreError};
 
@@ -36,6 +36,8 @@ const TIMEOUT: Duration = Duration::from_millis(250);
 const PAGE: i64 = 1_000;
 /// The most groups at risk that are kept, and the most namespaces.
 const MAX_KEPT: usize = 10_000;
+/// Of each risk so many groups are kept at least, however many are at a worse one.
+const MAX_KEPT_OF_EACH: usize = 1_000;
 /// The most groups that are looked at again because their Primary has changed since the census.
 const MAX_CHANGED: i64 = 200;
 
@@ -48,9 +50,10 @@ pub struct Census {
     pub namespaces: BTreeMap<(String, String), NamespaceCount>,
     /// All of them together.
     pub everywhere: NamespaceCount,
-    /// Groups at risk, the most urgent first, then in order of their path.
-    at_risk: Vec<AtRisk>,
-    flapping: HashSet<Uuid>,
+    /// Groups at risk, the most urgent first, and those in a handover, then in order of their path.
+    noted: Vec<Noted>,
+    /// Those that flap, and whether it comes of health.
+    flapping: HashMap<Uuid, bool>,
     /// The newest event when it began: what came later it may not have seen.
     newest_event: i64,
     /// When it ended; `None` for the one that stands for none.
@@ -72,6 +75,8 @@ pub struct NamespaceCount {
     by_risk: [i64; Risk::ALL.len()],
     /// Groups in which somebody may act on a lease that was lost with a history of the database.
     pub in_doubt: i64,
+    /// Groups in which somebody is waited for who stepped down for another.
+    pub handing_over: i64,
     /// Registered sessions.
     pub sessions: i64,
     /// Those whose lease has not run out.
@@ -94,30 +99,89 @@ impl NamespaceCount {
         for (count, other) in std::iter::zip(&mut self.by_risk, other.by_risk) {
             *count -= other;
         }
+        self.handing_over -= other.handing_over;
         self.in_doubt -= other.in_doubt;
         self.sessions -= other.sessions;
         self.live_sessions -= other.live_sessions;
     }
 
-    fn note(&mut self, row: &CensusRow, risks: &[Risk]) {
+    fn note(&mut self, row: &CensusRow, marks: Marks) {
         self.groups += 1;
         self.with_primary += i64::from(row.primary_health.is_some());
         self.without_live_session += i64::from(row.lease_ages.is_empty());
-        self.at_risk += i64::from(!risks.is_empty());
-        for risk in risks {
-            self.by_risk[*risk as usize] += 1;
+        self.at_risk += i64::from(marks.worst().is_some());
+        for risk in Risk::ALL {
+            self.by_risk[risk as usize] += i64::from(marks.has(risk));
         }
+        self.handing_over += i64::from(marks.is_handing_over());
         self.in_doubt += i64::from(row.is_in_doubt);
         self.sessions += row.sessions;
         self.live_sessions += row.lease_ages.len() as i64;
     }
 }
 
+impl std::ops::AddAssign for NamespaceCount {
+    fn add_assign(&mut self, other: NamespaceCount) {
+        let NamespaceCount {
+            groups,
+            with_primary,
+            without_live_session,
+            at_risk,
+            by_risk,
+            in_doubt,
+            handing_over,
+            sessions,
+            live_sessions,
+        } = other;
+        self.groups += groups;
+        self.with_primary += with_primary;
+        self.without_live_session += without_live_session;
+        self.at_risk += at_risk;
+        for (sum, count) in self.by_risk.iter_mut().zip(by_risk) {
+            *sum += count;
+        }
+        self.in_doubt += in_doubt;
+        self.handing_over += handing_over;
+        self.sessions += sessions;
+        self.live_sessions += live_sessions;
+    }
+}
+
+/// What makes a group one to look at: its risks, and whether a handover is under way. A bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Marks(u16);
+
+impl Marks {
+    /// Above the bits of the risks.
+    const HANDOVER: u16 = 1 << Risk::ALL.len();
+
+    fn of(risks: &[Risk], is_handing_over: bool) -> Marks {
+        let handover = if is_handing_over { Marks::HANDOVER } else { 0 };
+        Marks(risks.iter().fold(handover, |marks, risk| marks | 1 << *risk as u16))
+    }
+
+    fn has(self, risk: Risk) -> bool {
+        self.0 & 1 << risk as u16 != 0
+    }
+
+    fn is_handing_over(self) -> bool {
+        self.0 & Marks::HANDOVER != 0
+    }
+
+    fn worst(self) -> Option<Risk> {
+        Risk::ALL.into_iter().find(|risk| self.has(*risk))
+    }
+
+    /// The place of the worst, with handovers at the end.
+    fn urgency(self) -> u32 {
+        self.0.trailing_zeros()
+    }
+}
+
+/// A group to look at.
 #[derive(Debug)]
-struct AtRisk {
-    worst: Risk,
-    /// All of them.
-    risks: Vec<Risk>,
+struct Noted {
+    marks: Marks,
     key: Uuid,
     path: (String, String, String),
 }
@@ -137,6 +201,7 @@ impl Census {
 
     fn note(&mut self, row: CensusRow) {
         let live = row.lease_ages.len() as i64;
+        let is_handing_over = is_handing_over(row.is_handing_over, row.primary_health.is_some(), live);
         let risks = risks(Looked {
             // One that is out of bounds is nobody's: nothing is decided on its group.
             timeout: FailoverTimeout::from_ticks(row.failover_timeout_ticks).unwrap_or(FailoverTimeout::DEFAULT),
@@ -144,8 +209,9 @@ impl Census {
             live,
             primary_health: row.primary_health,
             is_handing_over: row.is_handing_over,
-            is_flapping: self.flapping.contains(&row.group_key),
+            is_flapping: self.flapping.contains_key(&row.group_key),
             seen: row.seen(),
+            new_ids: row.new_ids,
         });
         let counted = &mut self.counted;
         counted.groups += 1;
@@ -160,6 +226,7 @@ impl Census {
             (&mut counted.groups_with_clock_ahead, Risk::ClockAhead),
             (&mut counted.groups_with_seldom_heartbeats, Risk::SeldomHeartbeats),
             (&mut counted.groups_with_many_sessions, Risk::ManySessions),
+            (&mut counted.groups_with_new_ids, Risk::NewIdEachStart),
         ] {
             *count += i64::from(risks.contains(&risk));
         }
@@ -171,22 +238,18 @@ impl Census {
             let last = counted.lease_ages.len() - 1;
             counted.lease_ages[usize::try_from(*quarter).unwrap_or(0).min(last)] += 1;
         }
-        let worst = risks.first().copied();
+        let marks = Marks::of(&risks, is_handing_over);
         let is_full = self.namespaces.len() >= MAX_KEPT;
         let place = (row.tenant_id.clone(), row.namespace_id.clone());
         if !is_full || self.namespaces.contains_key(&place) {
-            self.namespaces.entry(place).or_default().note(&row, &risks);
+            self.namespaces.entry(place).or_default().note(&row, marks);
         }
-        self.everywhere.note(&row, &risks);
-        if let Some(worst) = worst {
-            self.at_risk.push(AtRisk {
-                worst,
-                risks,
-                key: row.group_key,
-                path: (row.tenant_id, row.namespace_id, row.group_id),
-            });
+        self.everywhere.note(&row, marks);
+        if marks != Marks::of(&[], false) {
+            let path = (row.tenant_id, row.namespace_id, row.group_id);
+            self.noted.push(Noted { marks, key: row.group_key, path });
             // Where everything is at risk, the worst are kept.
-            if self.at_risk.len() >= 2 * MAX_KEPT {
+            if self.noted.len() >= 3 * MAX_KEPT {
                 self.shorten();
             }
         }
@@ -198,9 +261,18 @@ impl Census {
         if search.groups != Groups::All {
             return None;
         }
-        let count = match &search.namespace {
-            None => self.everywhere,
-            Some(path) => {
+        let count = match &search.within {
+            Within::AllTenants => self.everywhere,
+            // Some of its namespaces may be among those that are not kept.
+            Within::Tenant(_) if self.namespaces.len() >= MAX_KEPT => return None,
+            Within::Tenant(_) => {
+                let mut count = NamespaceCount::default();
+                for (_, of_namespace) in self.namespaces_within(&search.within) {
+                    count += *of_namespace;
+                }
+                count
+            }
+            Within::Namespace(path) => {
                 let place = (path.tenant.as_str().to_owned(), path.namespace.as_str().to_owned());
                 match self.namespaces.get(&place) {
                     Some(count) => *count,
@@ -213,9 +285,29 @@ impl Census {
         Some(CountedThere { count, age })
     }
 
+    /// The namespaces there, in order.
+    pub fn namespaces_within(&self, within: &Within) -> impl Iterator<Item = (&(String, String), &NamespaceCount)> {
+        let first = (within.tenant().unwrap_or_default().to_owned(), within.namespace().unwrap_or_default().to_owned());
+        let tenant = within.tenant().map(str::to_owned);
+        let of_tenant =
+            move |(place, _): &(&(String, String), _)| tenant.as_ref().is_none_or(|tenant| place.0 == *tenant);
+        self.namespaces.range(first..).take_while(of_tenant)
+    }
+
+    /// The worst are kept, and of each risk some, for whoever asks for that one.
     fn shorten(&mut self) {
-        self.at_risk.sort_by(|a, b| (a.worst, &a.path).cmp(&(b.worst, &b.path)));
-        self.at_risk.truncate(MAX_KEPT);
+        self.noted.sort_by(|a, b| (a.marks.urgency(), &a.path).cmp(&(b.marks.urgency(), &b.path)));
+        let mut place = 0;
+        let mut kept_of_each = [0; Risk::ALL.len() + 1];
+        self.noted.retain(|group| {
+            place += 1;
+            let bits = (0..kept_of_each.len()).filter(|bit| group.marks.0 & 1 << bit != 0);
+            let is_kept = place <= MAX_KEPT || bits.clone().any(|bit| kept_of_each[bit] < MAX_KEPT_OF_EACH);
+            for bit in bits.filter(|_| is_kept) {
+                kept_of_each[bit] += 1;
+            }
+            is_kept
+        });
     }
 }
 
@@ -270,9 +362,12 @@ pub async fn keep_counting(failover: Failover, direct: Store) {
 
 /// Whether a group is among those that are searched, whatever its name.
 fn is_within(search: &GroupSearch, tenant: &str, namespace: &str, group: &str) -> bool {
-    let path = search.namespace.as_ref();
-    path.is_none_or(|path| path.tenant.as_str() == tenant && path.namespace.as_str() == namespace)
-        && search.groups.include(group)
+    search.within.includes(tenant, namespace) && search.groups.include(group)
+}
+
+/// Whether nobody is Primary because one has stepped down, and somebody is there to take over.
+fn is_handing_over(is_waited_for: bool, has_primary: bool, live: i64) -> bool {
+    is_waited_for && !has_primary && live > 0
 }
 
 /// One census. The time it takes is that of its reads: between them it rests.
@@ -293,7 +388,7 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
         })
         .await?;
     census.newest_event = newest_event;
-    census.flapping = flapping.into_iter().collect();
+    census.flapping = flapping.into_iter().map(|group| (group.group_key, group.by_health)).collect();
     census.counted.outages = outages;
     let new = latest.filter(|latest| latest.reason != FIRST_HISTORY);
     census.counted.history_noticed_at_s = new.map_or(0, |new| new.noticed_at.timestamp());
@@ -322,6 +417,31 @@ pub async fn take(store: &Store) -> Result<Census, StoreError> {
     Ok(census)
 }
 
+/// Which of the groups somebody wants to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of them.
+    #[default]
+    All,
+    /// Those at any risk.
+    AtRisk,
+    /// Those at that risk.
+    With(Risk),
+    /// Those in which a handover is under way.
+    HandingOver,
+}
+
+impl Wanted {
+    /// Whether a group with these marks is among those that are listed before all others.
+    fn includes(self, marks: Marks) -> bool {
+        match self {
+            Wanted::All | Wanted::AtRisk => marks.worst().is_some(),
+            Wanted::With(risk) => marks.has(risk),
+            Wanted::HandingOver => marks.is_handing_over(),
+        }
+    }
+}
+
 /// Risks that a census found.
 #[derive(Debug)]
 pub struct FoundRisks {
@@ -338,8 +458,10 @@ pub struct FoundRisks {
 pub struct StatusQuery {
     /// Where, and with what in their names.
     pub search: GroupSearch,
-    /// Only those at risk.
-    pub only_at_risk: bool,
+    /// Which of them.
+    pub wanted: Wanted,
+    /// In which order; where none is said, those at risk first.
+    pub order: Option<GroupOrder>,
     /// How many are left out at the beginning.
     pub skip: i64,
     /// The most that are wanted.
@@ -349,8 +471,8 @@ pub struct StatusQuery {
 /// A page of what an operator wants to see.
 #[derive(Debug)]
 pub struct StatusPage {
-    /// Groups at risk first.
-    pub groups: Vec<(GroupStatus, Vec<Risk>)>,
+    /// Those of the page, in order.
+    pub groups: Vec<GroupAtRisk>,
     /// How many there are in all.
     pub total: i64,
     /// How many of them are at risk, as far as is known.
@@ -359,6 +481,17 @@ pub struct StatusPage {
     pub counted: Option<CountedThere>,
     /// The history that the database is in, if it is not the first.
     pub new_history: Option<History>,
+}
+
+/// A group with what puts it at risk.
+#[derive(Debug)]
+pub struct GroupAtRisk {
+    /// What is true of it now.
+    pub status: GroupStatus,
+    /// Its risks, the most urgent first.
+    pub risks: Vec<Risk>,
+    /// Whether it flaps because the health of its sessions swings.
+    pub health_swings: bool,
 }
 
 /// What was counted, and how long ago.
@@ -375,31 +508,26 @@ impl Failover {
     pub async fn list_status(&self, query: StatusQuery) -> Result<StatusPage, FailoverError> {
         let census = self.recent_census().await;
         let changed = self.find_changed(&census).await?;
-        let mut found: Vec<(Risk, Uuid)> = Vec::new();
-        let mut known_safe = HashSet::new();
+        let mut found: Vec<(Marks, Uuid)> = Vec::new();
+        let mut is_known_anew = HashSet::new();
         for group in
             changed.iter().filter(|group| is_within(&query.search, &group.tenant, &group.namespace, &group.group))
         {
-            match self.risks_of(&census, group).first() {
-                None => drop(known_safe.insert(group.key)),
-                Some(worst) => found.push((*worst, group.key)),
-            }
+            is_known_anew.insert(group.key);
+            found.push((self.marks_of(&census, group), group.key));
         }
-        let newly: HashSet<Uuid> = found.iter().map(|(_, key)| *key).collect();
-        let from_census = census.at_risk.iter();
-        let is_wanted =
-            |(tenant, namespace, group): &(String, String, String)| is_within(&query.search, tenant, namespace, group);
-        let from_census = from_census.filter(|found| is_wanted(&found.path));
-        let from_census = from_census.map(|found| (found.worst, found.key));
-        found.extend(from_census.filter(|(_, key)| !newly.contains(key) && !known_safe.contains(key)));
+        let from_census = census.noted.iter().filter(|noted| {
+            let (tenant, namespace, group) = &noted.path;
+            !is_known_anew.contains(&noted.key) && is_within(&query.search, tenant, namespace, group)
+        });
+        found.extend(from_census.map(|noted| (noted.marks, noted.key)));
+        found.retain(|(marks, _)| query.wanted.includes(*marks));
         // Of equal urgency those that have changed come first, the latest before the others.
-        found.sort_by_key(|(worst, _)| *worst);
-        let at_risk: Vec<Uuid> = found.into_iter().map(|(_, key)| key).collect();
+        found.sort_by_key(|(marks, _)| marks.urgency());
         let counted = census.counted_in(&query.search);
-        let (keys, total, at_risk) = self.find_page(&query, &at_risk).await?;
+        let (keys, total, at_risk) = self.find_page(&query, &found).await?;
         let groups = self.read_status(&keys).await?;
-        let groups = groups.into_iter().map(|group| (self.risks_of(&census, &group), group));
-        let groups = groups.map(|(risks, group)| (group, risks)).collect();
+        let groups = groups.into_iter().map(|status| self.look_at(&census, status)).collect();
         let new_history = self.list_histories(1).await?.pop().filter(|latest| latest.reason != FIRST_HISTORY);
         Ok(StatusPage { groups, total, at_risk, counted, new_history })
     }
@@ -410,15 +538,17 @@ impl Failover {
         let census = self.census.get();
         let is_later = |at: &Instant| before.is_none_or(|before| at.saturating_duration_since(before) >= interval);
         let counted_at = census.ended_at.filter(is_later)?;
-        let seen = |found: &AtRisk, risk: Risk| SeenRisk {
+        let seen = |found: &Noted, risk: Risk| SeenRisk {
             key: found.key,
             tenant: found.path.0.clone(),
             namespace: found.path.1.clone(),
             group: found.path.2.clone(),
             risk: risk.name(),
         };
-        let risks = census.at_risk.iter().flat_map(|found| found.risks.iter().map(|risk| seen(found, *risk)));
-        let are_all = census.at_risk.len() as i64 == census.everywhere.at_risk;
+        let at_risk = || census.noted.iter().filter(|found| found.marks.worst().is_some());
+        let risks_of = |marks: Marks| Risk::ALL.into_iter().filter(move |risk| marks.has(*risk));
+        let risks = at_risk().flat_map(|found| risks_of(found.marks).map(move |risk| seen(found, risk)));
+        let are_all = at_risk().count() as i64 == census.everywhere.at_risk;
         Some(FoundRisks { risks: risks.collect(), are_all, counted_at })
     }
 
@@ -428,11 +558,9 @@ impl Failover {
     }
 
     /// One group with what is true of it now.
-    pub async fn find_status(&self, path: &GroupPath) -> Result<(GroupStatus, Vec<Risk>), FailoverError> {
+    pub async fn find_status(&self, path: &GroupPath) -> Result<GroupAtRisk, FailoverError> {
         let found = self.read_status(&[path.key().0]).await?.pop();
-        let group = found.ok_or_else(|| no_such_group(path))?;
-        let risks = self.risks_of(&self.census.get(), &group);
-        Ok((group, risks))
+        Ok(self.look_at(&self.census.get(), found.ok_or_else(|| no_such_group(path))?))
     }
 
     /// The namespaces that have groups, as a census found them.
@@ -463,6 +591,20 @@ impl Failover {
         self.census.get()
     }
 
+    fn look_at(&self, census: &Census, status: GroupStatus) -> GroupAtRisk {
+        let risks = self.risks_of(census, &status);
+        let health_swings =
+            risks.contains(&Risk::Flapping) && census.flapping.get(&status.key).copied().unwrap_or_default();
+        GroupAtRisk { status, risks, health_swings }
+    }
+
+    fn marks_of(&self, census: &Census, group: &GroupStatus) -> Marks {
+        let live = group.sessions.iter().filter(|session| session.live).count() as i64;
+        let has_primary = group.sessions.iter().any(|session| session.role == Role::Primary);
+        let is_handing_over = is_handing_over(group.handover_from.is_some(), has_primary, live);
+        Marks::of(&self.risks_of(census, group), is_handing_over)
+    }
+
     fn risks_of(&self, census: &Census, group: &GroupStatus) -> Vec<Risk> {
         let live = group.sessions.iter().filter(|session| session.live).count();
         let primary = group.sessions.iter().find(|session| session.role == Role::Primary);
@@ -476,8 +618,9 @@ impl Failover {
             live: live as i64,
             primary_health: health,
             is_handing_over: group.handover_from.is_some(),
-            is_flapping: census.flapping.contains(&group.key),
+            is_flapping: census.flapping.contains_key(&group.key),
             seen: most_seen(&group.sessions),
+            new_ids: new_ids::count(&group.sessions),
         })
     }
 
@@ -493,7 +636,7 @@ impl Failover {
         self.read_status(&keys).await
     }
 
-    async fn read_status(&self, keys: &[Uuid]) -> Result<Vec<GroupStatus>, StoreError> {
+    pub(super) async fn read_status(&self, keys: &[Uuid]) -> Result<Vec<GroupStatus>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -502,34 +645,50 @@ impl Failover {
             .await
     }
 
-    /// The keys of a page, how many groups there are, and how many of them are at risk.
-    async fn find_page(&self, query: &StatusQuery, at_risk: &[Uuid]) -> Result<(Vec<Uuid>, i64, i64), StoreError> {
+    /// The keys of a page, how many groups there are, and how many of them are at risk. `noted` are
+    /// those that come first, or all that are wanted.
+    async fn find_page(
+        &self,
+        query: &StatusQuery,
+        noted: &[(Marks, Uuid)],
+    ) -> Result<(Vec<Uuid>, i64, i64), StoreError> {
+        let at_risk: HashSet<Uuid> =
+            noted.iter().filter(|(marks, _)| marks.worst().is_some()).map(|(_, key)| *key).collect();
+        let at_risk = &at_risk;
+        let noted: Vec<Uuid> = noted.iter().map(|(_, key)| *key).collect();
+        let noted = &noted;
         self.store
             .read("status_page", |connection, _| {
                 Box::pin(async move {
-                    let at_risk = match query.search.text {
-                        Some(_) => status::keep_found(connection, &query.search, at_risk).await?,
+                    let search = query.search.among_sessions(connection).await?;
+                    let noted = match query.search.text {
+                        Some(_) => status::keep_found(connection, &search, noted).await?,
                         // All are in the scope already; one that is gone by now is left out where
                         // it is read.
-                        None => at_risk.to_vec(),
+                        None => noted.clone(),
                     };
-                    let known = at_risk.len() as i64;
-                    let mut keys: Vec<Uuid> = at_risk
+                    let at_risk = noted.iter().filter(|key| at_risk.contains(key)).count() as i64;
+                    let known = noted.len() as i64;
+                    let is_all = query.wanted == Wanted::All;
+                    let total = if is_all { status::count_found(connection, &search).await? } else { known };
+                    if let Some(order) = query.order {
+                        let of = (!is_all).then_some(&*noted);
+                        let (skip, count) = (query.skip, query.count);
+                        let keys = status::find_in_order(connection, &search, order, of, skip, count).await?;
+                        return Ok((keys, total, at_risk));
+                    }
+                    let mut keys: Vec<Uuid> = noted
                         .iter()
                         .copied()
                         .skip(usize::try_from(query.skip).unwrap_or(usize::MAX))
                         .take(usize::try_from(query.count).unwrap_or(0))
                         .collect();
-                    if query.only_at_risk {
-                        return Ok((keys, known, known));
-                    }
-                    let total = status::count_found(connection, &query.search).await?;
                     let left = query.count - keys.len() as i64;
-                    if left > 0 {
+                    if is_all && left > 0 {
                         let skip = (query.skip - known).max(0);
-                        keys.extend(status::find_others(connection, &query.search, &at_risk, skip, left).await?);
+                        keys.extend(status::find_others(connection, &search, &noted, skip, left).await?);
                     }
-                    Ok((keys, total, known))
+                    Ok((keys, total, at_risk))
                 })
             })
             .await
@@ -559,12 +718,14 @@ mod tests {
                 late_in_a_row: 0,
                 still_ms: None,
                 ahead_s: 0.0,
+                new_ids: 0,
             });
         }
         census.shorten();
-        assert_eq!(census.at_risk.len(), MAX_KEPT);
-        assert!(census.at_risk.iter().all(|found| found.worst == Risk::NoPrimary));
-        assert!(census.at_risk.is_sorted_by_key(|found| &found.path));
+        let worst: Vec<_> = census.noted.iter().map(|found| found.marks.worst()).collect();
+        assert_eq!(worst[..MAX_KEPT], vec![Some(Risk::NoPrimary); MAX_KEPT]);
+        assert_eq!(worst[MAX_KEPT..], vec![Some(Risk::NoStandby); MAX_KEPT_OF_EACH]);
+        assert!(census.noted[..MAX_KEPT].is_sorted_by_key(|found| &found.path));
         assert_eq!(census.counted.groups, 3 * MAX_KEPT as i64);
         assert_eq!(census.namespaces[&("t".to_owned(), "n".to_owned())].at_risk, 3 * MAX_KEPT as i64);
     }

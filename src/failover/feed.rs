@@ -260,7 +260,8 @@ impl Feed {
         self.0.store.life().note_event(id);
         metrics::event_handed_out();
         let scopes = event.group.as_ref().map(|group| {
-            [Some(EventScope::Everything), namespace_of(group), Some(EventScope::Group(GroupKey(group.key)))]
+            let of_group = EventScope::Group(GroupKey(group.key));
+            [Some(EventScope::Everything), tenant_of(group), namespace_of(group), Some(of_group)]
         });
         let published = Published::new(event);
         let topics = self.0.topics.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,6 +275,10 @@ impl Feed {
             let _ = sender.send(published.clone());
         }
     }
+}
+
+fn tenant_of(group: &EventGroup) -> Option<EventScope> {
+    TenantId::parse(group.tenant.as_str()).ok().map(EventScope::Tenant)
 }
 
 fn namespace_of(group: &EventGroup) -> Option<EventScope> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Failover, FailoverError, no_such_group};
-use crate::ids::{GroupPath, Groups, NamespacePath};
+use crate::ids::{GroupPath, Groups, Within};
 use crate::metrics;
-use crate::store::events::{self, Event};
+use crate::store::events::{self, Deed, Event};
 use crate::store::lifetimes::{self, Lifetime};
 use crate::store::pruning::{self, EventTable};
 use crate::store::{Store, StoreError};
@@ -49,18 +49,36 @@ impl Failover {
             .await?;
         if is_known { Ok(found) } else { Err(no_such_group(path)) }
     }
+
+    /// The changes of a group's configuration and of what is wished in it, the latest first, with
+    /// who made them.
+    pub async fn list_deeds(&self, path: &GroupPath, range: HistoryRange) -> Result<Vec<Deed>, FailoverError> {
+        let key = path.key();
+        let (found, is_known) = self
+            .store()
+            .read("deeds", |connection, _| {
+                Box::pin(async move {
+                    let HistoryRange { since, until, skip, count } = range;
+                    let found = events::read_deeds(connection, key, since, until, skip, count).await?;
+                    let is_known = !found.is_empty() || events::is_known_group(connection, key).await?;
+                    Ok((found, is_known))
+                })
+            })
+            .await?;
+        if is_known { Ok(found) } else { Err(no_such_group(path)) }
+    }
 }
 
 impl Failover {
-    /// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
+    /// The latest changes of roles in such groups there, the latest first.
     pub async fn list_latest_transitions(
         &self,
-        place: Option<(NamespacePath, Groups)>,
+        within: &Within,
+        groups: &Groups,
         count: i64,
     ) -> Result<Vec<Event>, FailoverError> {
-        let place = place.as_ref().map(|(namespace, groups)| (namespace, groups));
         let found = self.store().read("latest_transitions", |connection, _| {
-            Box::pin(events::read_latest_transitions(connection, place, count))
+            Box::pin(events::read_latest_transitions(connection, within, groups, count))
         });
         Ok(found.await?)
     }

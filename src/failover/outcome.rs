@@ -10,6 +10,15 @@ pub enum Creation {
     FoundTheSame,
 }
 
+/// What came of registering a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Whether it is new.
+    pub creation: Creation,
+    /// Whether it is one more session of a client that has a new id at each start.
+    pub is_new_id_again: bool,
+}
+
 /// What came of giving something a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replacement {

@@ -27,6 +27,11 @@ pub const AHEAD_AT_LEAST: Duration = Duration::from_secs(5);
 pub const LATE_IN_A_ROW: i32 = 4;
 /// More live sessions than this are more than two pairs.
 pub const TWO_PAIRS: i64 = 4;
+/// Clients have a new id at each start if so many silent sessions took the place of another: see
+/// `new_ids`.
+pub const NEW_IDS_FROM: i64 = 3;
+/// A session takes the place of one that fell silent no longer ago than that.
+pub const NEW_ID_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// Why a group needs a look, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,11 +54,13 @@ pub enum Risk {
     SeldomHeartbeats,
     /// More sessions are live than two pairs have.
     ManySessions,
+    /// A client registers with a new id at each start, and leaves silent sessions behind.
+    NewIdEachStart,
 }
 
 impl Risk {
     /// All of them, each at the place of its number.
-    pub const ALL: [Risk; 9] = [
+    pub const ALL: [Risk; 10] = [
         Risk::NoPrimary,
         Risk::NoStandby,
         Risk::PrimaryUnhealthy,
@@ -63,7 +70,13 @@ impl Risk {
         Risk::ClockAhead,
         Risk::SeldomHeartbeats,
         Risk::ManySessions,
+        Risk::NewIdEachStart,
     ];
+
+    /// The one that is told by that name.
+    pub fn named(name: &str) -> Option<Risk> {
+        Risk::ALL.into_iter().find(|risk| risk.name().eq_ignore_ascii_case(name))
+    }
 
     /// As it is told.
     pub fn name(self) -> &'static str {
@@ -77,6 +90,7 @@ impl Risk {
             Risk::ClockAhead => "ClockAhead",
             Risk::SeldomHeartbeats => "SeldomHeartbeats",
             Risk::ManySessions => "ManySessions",
+            Risk::NewIdEachStart => "NewIdEachStart",
         }
     }
 }
@@ -113,11 +127,13 @@ pub(super) struct Looked {
     pub(super) is_flapping: bool,
     /// What is seen of its live sessions.
     pub(super) seen: Seen,
+    /// How many of its silent sessions took the place of another.
+    pub(super) new_ids: i64,
 }
 
 /// The risks of a group, the most urgent first.
 pub(super) fn risks(looked: Looked) -> Vec<Risk> {
-    let Looked { timeout, sessions, live, primary_health, is_handing_over, is_flapping, seen } = looked;
+    let Looked { timeout, sessions, live, primary_health, is_handing_over, is_flapping, seen, new_ids } = looked;
     let mut risks = Vec::new();
     match primary_health {
         // Planned, and over within the lease of the one before, who may act until it has heard of
@@ -142,6 +158,9 @@ pub(super) fn risks(looked: Looked) -> Vec<Risk> {
     risks.extend(of_session(seen, timeout));
     if live > TWO_PAIRS {
         risks.push(Risk::ManySessions);
+    }
+    if new_ids >= NEW_IDS_FROM {
+        risks.push(Risk::NewIdEachStart);
     }
     risks
 }
@@ -181,7 +200,9 @@ mod tests {
             (3, 3, Some(100.0), false, true, vec![Risk::Flapping]),
         ] {
             let (timeout, seen) = (FailoverTimeout::DEFAULT, Seen::default());
-            let looked = Looked { timeout, sessions, live, primary_health, is_handing_over, is_flapping, seen };
+            let new_ids = 0;
+            let looked =
+                Looked { timeout, sessions, live, primary_health, is_handing_over, is_flapping, seen, new_ids };
             assert_eq!(risks(looked), expected, "{looked:?}");
         }
     }
@@ -211,7 +232,7 @@ mod tests {
                 60,
                 5,
                 Seen { signs_of_two: 16, late_in_a_row: 8, still_us: Some(6 * MINUTE), ahead_us: MINUTE },
-                Risk::ALL[4..].to_vec(),
+                Risk::ALL[4..9].to_vec(),
             ),
         ] {
             let timeout = FailoverTimeout::from_ticks(timeout_s * 10_000_000).expect("it is one");
@@ -224,8 +245,11 @@ mod tests {
                 is_handing_over: false,
                 is_flapping: false,
                 seen,
+                new_ids: NEW_IDS_FROM - 1,
             };
             assert_eq!(risks(looked), expected, "{looked:?}");
+            let with_new_ids = [&expected[..], &[Risk::NewIdEachStart]].concat();
+            assert_eq!(risks(Looked { new_ids: NEW_IDS_FROM, ..looked }), with_new_ids);
         }
     }
 

@@ -1,7 +1,11 @@
 //! What somebody says who asks for something.
 
+use super::FailoverError;
 use crate::arbitration::FailoverTimeout;
+use crate::ids::GroupPath;
+use crate::store::clock::Clock;
 use crate::store::groups::{AdditionalData, GroupConfiguration, SessionConfiguration};
+use crate::store::state::StoredGroup;
 
 /// Whether a live group may be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +14,18 @@ pub enum Deletion {
     OnlyIdle,
     /// In any case.
     Forced,
+}
+
+impl Deletion {
+    /// How many sessions of the group are live; refused where it may not be deleted for that.
+    pub(super) fn allows(self, path: &GroupPath, stored: &StoredGroup, clock: &Clock) -> Result<usize, FailoverError> {
+        let sessions = 0..stored.group.sessions.len();
+        let live = sessions.filter(|i| stored.group.is_live(*i, clock.moment())).count();
+        match self {
+            Deletion::OnlyIdle if live > 0 => Err(FailoverError::GroupIsLive { group: path.group.clone(), live }),
+            Deletion::OnlyIdle | Deletion::Forced => Ok(live),
+        }
+    }
 }
 
 /// For whom a request to delete a session speaks, by its own word.

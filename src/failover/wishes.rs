@@ -9,13 +9,14 @@ use super::history::HistoryRange;
 use super::log::{self, changes_of, log_changes, log_deed};
 use super::{Caller, Failover, FailoverError, no_such_group, no_such_session, one_group};
 use crate::arbitration::{
-    self, Clients, Foreseen, Instant, Reason, Role, Rules, Unwishable, Wish, Wished, foresee, without_primary_us,
+    self, Clients, Course, Foreseen, Instant, Reason, Role, Rules, Unwishable, Wish, Wished, foresee,
+    without_primary_us,
 };
 use crate::ids::{GroupPath, SessionId};
+use crate::store::LostCommit;
 use crate::store::clock::Clock;
 use crate::store::events::{Event, Happening};
 use crate::store::state::{self, Actor, StoredGroup, Wisher};
-use crate::store::{LostCommit, StoreError};
 
 /// How long a wish is to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,19 +277,23 @@ impl Failover {
             let session = s.and_then(|s| SessionId::parse(stored.session_ids[s].as_str()).ok());
             log_deed(Some(log::WISH_CHANGED), caller, &path.label(), session.as_ref());
         }
-        // Not while the database waits, nor where others wait for this thread: a group may be
-        // large.
-        let rules = self.options.rules;
-        let played = tokio::task::spawn_blocking(move || Outlook::of(&stored, s, &clock, &rules));
-        played.await.map_err(|error| StoreError::Inconsistent(error.to_string()).into())
+        let timeout = stored.group.timeout;
+        let courses = [Clients::Silent, Clients::Attentive].map(|clients| Course::of(clients, timeout));
+        self.play(stored, s, clock, courses).await
     }
 }
 
 impl Outlook {
-    /// What comes of what is decided on a group.
-    fn of(stored: &StoredGroup, s: Option<usize>, clock: &Clock, rules: &Rules) -> Outlook {
-        let foresight = |clients: Clients| {
-            let foreseen = foresee(&stored.group, clock.moment(), rules, clients);
+    /// What comes of what is decided on a group, if clients go on in the one way and in the other.
+    pub(super) fn of(
+        stored: &StoredGroup,
+        s: Option<usize>,
+        clock: &Clock,
+        rules: &Rules,
+        [silent, attentive]: [Course; 2],
+    ) -> Outlook {
+        let foresight = |course: Course| {
+            let foreseen = foresee(&stored.group, clock.moment(), rules, course);
             let change = |change: &Foreseen| ForeseenChange {
                 after_ms: change.after_us / 1_000,
                 session: stored.session_ids[change.session].clone(),
@@ -298,7 +303,7 @@ impl Outlook {
             };
             Foresight {
                 changes: foreseen.iter().map(change).collect(),
-                without_primary_ms: without_primary_us(&stored.group, &foreseen) / 1_000,
+                without_primary_ms: without_primary_us(&stored.group, &foreseen, course) / 1_000,
             }
         };
         Outlook {
@@ -306,8 +311,8 @@ impl Outlook {
             session: s.map(|s| stored.session_ids[s].clone()),
             wished: s.and_then(|s| stored.group.sessions[s].wish),
             primary: stored.group.holder(Role::Primary).map(|p| stored.session_ids[p].clone()),
-            if_silent: foresight(Clients::Silent),
-            if_attentive: foresight(Clients::Attentive),
+            if_silent: foresight(silent),
+            if_attentive: foresight(attentive),
         }
     }
 }

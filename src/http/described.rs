@@ -42,6 +42,7 @@ pub struct Description {
     answer: Value,
     /// Another status with the same answer, and what it says.
     alike: Option<(u16, &'static str)>,
+    instead: Option<(u16, &'static str, Value)>,
     refusals: BTreeMap<u16, Value>,
 }
 
@@ -49,7 +50,17 @@ impl Description {
     /// An operation.
     pub fn of(tag: &'static str, summary: &'static str, text: &'static str) -> Description {
         let (parameters, refusals) = (Vec::new(), BTreeMap::new());
-        Description { tag, summary, text, parameters, body: None, answer: Value::Null, alike: None, refusals }
+        Description {
+            tag,
+            summary,
+            text,
+            parameters,
+            body: None,
+            answer: Value::Null,
+            alike: None,
+            instead: None,
+            refusals,
+        }
     }
 
     /// It can be refused so.
@@ -138,6 +149,17 @@ impl Description {
         Description { alike: Some((status, text)), ..self }
     }
 
+    /// A success that has this body instead, where it is asked for: of that status.
+    pub fn answers_instead<T: JsonSchema>(
+        mut self,
+        schemas: &mut SchemaGenerator,
+        status: u16,
+        text: &'static str,
+    ) -> Description {
+        self.instead = Some((status, text, schemas.subschema_for::<T>().to_value()));
+        self
+    }
+
     /// A success has no body.
     pub fn answers_nothing(mut self, text: &str) -> Description {
         self.answer = json!({"description": text, "headers": header_references(&[])});
@@ -163,7 +185,18 @@ impl Description {
             alike["description"] = text.into();
             responses.insert(status.to_string(), alike);
         }
-        responses.insert(operation.success.to_string(), described.answer);
+        let mut answer = described.answer;
+        if let Some((status, text, schema)) = described.instead {
+            if status == operation.success {
+                let usual = answer["content"][JSON]["schema"].take();
+                answer["content"][JSON]["schema"] = json!({"anyOf": [usual, schema]});
+            } else {
+                let content = json!({JSON: {"schema": schema}});
+                let instead = json!({"description": text, "headers": header_references(&[]), "content": content});
+                responses.insert(status.to_string(), instead);
+            }
+        }
+        responses.insert(operation.success.to_string(), answer);
         let mut value = json!({
             "operationId": operation.name,
             "tags": [described.tag],

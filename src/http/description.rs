@@ -182,6 +182,12 @@ fn headers() -> Value {
             "For how many milliseconds after *sending* this heartbeat the client may act as Primary; 0 if it is not Primary.",
             30_000.into(),
         ),
+        "Failover-Warning": {
+            "required": false,
+            "schema": {"type": "string", "enum": ["NewIdEachStart"]},
+            "description": "Present where the group has silent sessions each of which took the place of another: its clients register with a new id at each start. A client keeps its id.",
+            "example": "NewIdEachStart",
+        },
         "Total-Count": header(
             json!({"type": "integer", "format": "int64", "minimum": 0}),
             "How many there are in all.",

@@ -10,6 +10,7 @@ use client_failover_wire::ErrorBody;
 use super::limits::MAX_TARGET_BYTES;
 use crate::access::Denied;
 use crate::access::api_keys::issue::IssueError;
+use crate::access::bearer::sign_in::SignInError;
 use crate::access::writes::TooManyWrites;
 use crate::arbitration::Unwishable;
 use crate::failover::FailoverError;
@@ -97,6 +98,8 @@ pub enum ApiError {
         /// How.
         cause: String,
     },
+    /// Nobody was signed in on the page.
+    SignIn(SignInError),
     /// A key was not made or revoked.
     Keys(IssueError),
     /// A use case refused.
@@ -149,6 +152,12 @@ impl ApiError {
             ApiError::BodyBroken { .. } => StatusCode::BAD_REQUEST,
             ApiError::Defect { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             ApiError::Framework(status) => *status,
+            ApiError::SignIn(error) => match error {
+                SignInError::NotOffered => StatusCode::NOT_FOUND,
+                SignInError::Refused(_) => StatusCode::BAD_REQUEST,
+                SignInError::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
+                SignInError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            },
             ApiError::Keys(error) => match error {
                 IssueError::Wanted(_) => StatusCode::BAD_REQUEST,
                 IssueError::NoSuchKey(_) => StatusCode::NOT_FOUND,
@@ -248,6 +257,7 @@ impl ApiError {
             }
             ApiError::Defect { .. } => defect_texts(),
             ApiError::Framework(status) => refused_unread(*status),
+            ApiError::SignIn(error) => sign_in_texts(error),
             ApiError::Keys(error) => key_texts(error),
             ApiError::Failover(error) => failover_texts(error),
         }
@@ -270,6 +280,15 @@ fn store_status(error: &StoreError) -> StatusCode {
         StoreError::Unavailable(_) | StoreError::Contended { .. } => StatusCode::SERVICE_UNAVAILABLE,
         StoreError::Inconsistent(_) | StoreError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+fn sign_in_texts(error: &SignInError) -> (&'static str, String, &'static str) {
+    let what_helps = match error {
+        SignInError::NotOffered => "Use credentials of another kind, or give the service an oidc-page-client-id.",
+        SignInError::Refused(_) => "Sign in again. If that does not help, ask whoever runs the issuer.",
+        SignInError::Away(_) | SignInError::TooMany(_) => "Try again after the time in the Retry-After header.",
+    };
+    ("Nobody was signed in.", format!("{}.", capital(&error.to_string())), what_helps)
 }
 
 fn key_texts(error: &IssueError) -> (&'static str, String, &'static str) {
@@ -454,6 +473,12 @@ impl From<FailoverError> for ApiError {
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> ApiError {
         ApiError::Denied(denied)
+    }
+}
+
+impl From<SignInError> for ApiError {
+    fn from(error: SignInError) -> ApiError {
+        ApiError::SignIn(error)
     }
 }
 

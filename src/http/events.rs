@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::errors::ApiError;
 use super::guard::Standing;
 use super::life::Life;
-use super::paths::{InGroup, InNamespace};
+use super::paths::{InGroup, InNamespace, InTenant};
 use super::query;
 use super::values::{IdText, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, RoleNumber};
 use super::wishes::{shown_when_silent, shown_wish};
@@ -58,6 +58,16 @@ pub async fn of_group(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     open(&failover, admission, EventScope::Group(path.key()), &request).await
+}
+
+/// `GET /api/v1/tenants/{tenantId}/clientfailover/events`
+pub async fn of_tenant(
+    failover: web::Data<Failover>,
+    admission: Admission,
+    InTenant(tenant): InTenant,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    open(&failover, admission, EventScope::Tenant(tenant), &request).await
 }
 
 /// `GET /api/v1/clientfailover/events`

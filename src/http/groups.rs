@@ -16,12 +16,13 @@ use serde_json::value::RawValue;
 use super::errors::ApiError;
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InNamespace};
-use super::query;
 use super::values::{
     IdText, Kept, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Milliseconds, Percent, RoleNumber, answer_id,
     optional_id_schema, read_additional_data,
 };
+use super::{query, wishes};
 use crate::arbitration::FailoverTimeout;
+use crate::failover::wishes::Mode;
 use crate::failover::{
     Caller, Creation, Deletion, Failover, FailoverError, ListRange, Removal, Replacement, WantedGroup,
 };
@@ -88,6 +89,7 @@ pub async fn put(
     failover: web::Data<Failover>,
     caller: Caller,
     InGroup(path): InGroup,
+    request: HttpRequest,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
     let (id, wanted) = read_configuration(&body)?;
@@ -96,6 +98,9 @@ pub async fn put(
             format!("Id is '{id}' in the body and '{}' in the path.", path.group),
             "Leave Id out of the body, or give the one in the path.",
         ));
+    }
+    if wishes::read_mode(&request)? == Mode::DryRun {
+        return Ok(wishes::foreseen(&failover.foresee_group_change(&caller, path, wanted).await?));
     }
     let group = path.group.clone();
     match failover.put_group(&caller, path, wanted).await? {
@@ -111,6 +116,9 @@ pub async fn delete(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let deletion = read_deletion(&request)?;
+    if wishes::read_mode(&request)? == Mode::DryRun {
+        return Ok(wishes::would_end(&failover.foresee_group_deletion(&path, deletion).await?));
+    }
     match failover.delete_group(&caller, &path, deletion).await? {
         Removal::Idle | Removal::WhileLive => Ok(answer_id(path.group.as_str())),
     }

@@ -42,7 +42,8 @@ pub async fn admit(
             return Ok(());
         }
         Needs::OwnHost => return sites::check(request),
-        Needs::Permission(permission) => permission,
+        Needs::Recognition => None,
+        Needs::Permission(permission) => Some(permission),
     };
     sites::check(request)?;
     let challenge = if request.headers().contains_key(SENT_BY_SCRIPT) {
@@ -64,15 +65,24 @@ pub async fn admit(
     if let Err(error) = authenticator.count_request(&identity, peer) {
         let refusal = refused(error, challenge);
         let is_heartbeat = routed.operation(request.method()).is_some_and(|operation| operation.is_heartbeat);
-        let may = is_heartbeat && authenticator.decide(&identity, permission, &place).is_ok();
+        let may =
+            is_heartbeat && permission.is_some_and(|wanted| authenticator.decide(&identity, wanted, &place).is_ok());
         // Boxed: it is rare, and every request would carry its size.
         return Err(if may { Box::pin(absent::or(request, refusal)).await } else { refusal });
     }
-    let rights = authenticator.decide(&identity, permission, &place).map_err(|denied| {
+    let note_who = || {
         if &*identity.name != ANONYMOUS {
             let (operation_id, claimed_trace) = (operation_id.own.clone(), operation_id.claimed.clone());
             request.extensions_mut().insert(Known { identity: identity.name.clone(), operation_id, claimed_trace });
         }
+    };
+    let Some(permission) = permission else {
+        note_who();
+        request.extensions_mut().insert(Recognised(identity));
+        return Ok(());
+    };
+    let rights = authenticator.decide(&identity, permission, &place).map_err(|denied| {
+        note_who();
         ApiError::Denied(denied)
     })?;
     if let Some(write) = routed.write(request.method()) {
@@ -103,6 +113,20 @@ fn presented(request: &HttpRequest) -> Presented<'_> {
         peer: proxies::origin(request),
         authorization: request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()),
         certificate: request.conn_data::<ClientCertificate>(),
+    }
+}
+
+/// Who sent a request that takes no more than to be recognised. Noted on it.
+#[derive(Clone)]
+pub struct Recognised(pub Arc<Identity>);
+
+impl FromRequest for Recognised {
+    type Error = ApiError;
+    type Future = Ready<Result<Recognised, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let recognised = request.extensions().get::<Recognised>().cloned();
+        ready(recognised.ok_or_else(|| ApiError::NotAllowed { reason: "Nobody let this request in.".to_owned() }))
     }
 }
 

@@ -9,11 +9,14 @@ use serde::Serialize;
 
 use super::errors::ApiError;
 use super::events::describe;
-use super::paths::{InGroup, InNamespace};
+use super::paths::{InGroup, InNamespace, InTenant};
 use super::query;
+use super::values::{IdText, Milliseconds};
+use super::wishes::WishBody;
 use crate::failover::history::HistoryRange;
 use crate::failover::{Caller, Failover};
-use crate::ids::{Groups, NamespacePath};
+use crate::ids::{Groups, Within};
+use crate::store::events::{Deed, Happening};
 use crate::store::lifetimes::Edge;
 
 /// How many changes are listed where nobody says.
@@ -27,15 +30,89 @@ pub async fn transitions(
     InGroup(path): InGroup,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let range = HistoryRange {
-        since: time(&request, "since")?,
-        until: time(&request, "until")?,
-        skip: query::whole_number(&request, "skip")?.unwrap_or(0),
-        count: query::number_up_to(&request, "count", MAX_COUNT)?.unwrap_or(DEFAULT_COUNT),
-    };
-    let found = failover.list_transitions(&path, range).await?;
+    let found = failover.list_transitions(&path, read_range(&request)?).await?;
     let body: Vec<_> = found.iter().map(|event| describe(event).1).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
+}
+
+fn read_range(request: &HttpRequest) -> Result<HistoryRange, ApiError> {
+    Ok(HistoryRange {
+        since: time(request, "since")?,
+        until: time(request, "until")?,
+        skip: query::whole_number(request, "skip")?.unwrap_or(0),
+        count: query::number_up_to(request, "count", MAX_COUNT)?.unwrap_or(DEFAULT_COUNT),
+    })
+}
+
+/// `GET …/groups/{groupid}/deeds`, the latest first
+pub async fn deeds(
+    failover: web::Data<Failover>,
+    caller: Caller,
+    InGroup(path): InGroup,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let found = failover.list_deeds(&path, read_range(&request)?).await?;
+    let may_know = caller.rights.see_who_changed_groups();
+    let body: Vec<_> = found.iter().map(|deed| DeedBody::of(deed, may_know)).collect();
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
+}
+
+/// A change of a group's configuration or of what is wished in it.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schemars(rename = "Deed")]
+pub struct DeedBody<'a> {
+    /// The number of its event.
+    #[schemars(range(min = 1))]
+    id: i64,
+    /// When it was made, by the database's clock.
+    #[schemars(with = "DateTimeText")]
+    time: String,
+    /// The name of its event.
+    #[schemars(extend("enum" = DEEDS))]
+    event: &'static str,
+    /// Who made it; null where that is not known, or is not for the caller to know.
+    by: Option<&'a str>,
+    /// The session that was deleted, or of which something is or was wished; null where the group
+    /// itself changed.
+    #[schemars(with = "Option<IdText>")]
+    session_id: Option<&'a str>,
+    /// What is or was wished of it; null where it is about no wish.
+    wish: Option<WishBody>,
+    /// How the wish ended; null where it did not.
+    #[schemars(extend("enum" = ["done", "expired", "withdrawn", "replaced", null]))]
+    ended: Option<&'a str>,
+    /// The failover timeout that the group was given; null where it was given none.
+    milliseconds: Option<Milliseconds>,
+}
+
+/// The events that are told of as deeds.
+const DEEDS: [&str; 6] = ["GroupCreated", "GroupChanged", "GroupDeleted", "SessionDeleted", "WishSet", "WishEnded"];
+
+impl<'a> DeedBody<'a> {
+    fn of(deed: &'a Deed, may_know: bool) -> DeedBody<'a> {
+        let Deed { event, identity } = deed;
+        let (wish, ended) = match &event.what {
+            Happening::Wish(change) => (Some(WishBody::of_change(change)), change.ended.as_deref()),
+            _ => (None, None),
+        };
+        let milliseconds = match &event.what {
+            Happening::GroupCreated(configuration) | Happening::GroupChanged(configuration) => {
+                Some(Milliseconds(configuration.timeout))
+            }
+            _ => None,
+        };
+        DeedBody {
+            id: event.id,
+            time: datetime::format(Some(event.recorded_at)),
+            event: describe(event).0,
+            by: identity.as_deref().filter(|_| may_know),
+            session_id: event.session.as_deref(),
+            wish,
+            ended,
+            milliseconds,
+        }
+    }
 }
 
 /// How many of the latest changes of many groups are listed where nobody says, and the most.
@@ -49,7 +126,16 @@ pub async fn latest_of_namespace(
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    latest(&failover, Some((namespace, caller.rights.groups().clone())), &request).await
+    latest(&failover, Within::Namespace(namespace), caller.rights.groups(), &request).await
+}
+
+/// `GET /api/v1/tenants/{tenantId}/clientfailover/transitions`, the latest first
+pub async fn latest_of_tenant(
+    failover: web::Data<Failover>,
+    InTenant(tenant): InTenant,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    latest(&failover, Within::Tenant(tenant), &Groups::All, &request).await
 }
 
 /// `GET /api/v1/clientfailover/transitions`, the latest first
@@ -57,16 +143,17 @@ pub async fn latest_of_everything(
     failover: web::Data<Failover>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    latest(&failover, None, &request).await
+    latest(&failover, Within::AllTenants, &Groups::All, &request).await
 }
 
 async fn latest(
     failover: &Failover,
-    place: Option<(NamespacePath, Groups)>,
+    within: Within,
+    groups: &Groups,
     request: &HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let count = query::number_up_to(request, "count", MAX_LATEST)?.unwrap_or(DEFAULT_LATEST);
-    let found = failover.list_latest_transitions(place, count).await?;
+    let found = failover.list_latest_transitions(&within, groups, count).await?;
     let body: Vec<_> = found.iter().map(|event| describe(event).1).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
@@ -112,7 +199,7 @@ pub async fn lifetimes(
 }
 
 /// A parameter that is a date-time; year 1 counts as none, as everywhere.
-fn time(request: &HttpRequest, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
+pub fn time(request: &HttpRequest, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
     let Some(value) = query::find(request, name) else { return Ok(None) };
     // The sign of an offset, where it was not encoded.
     let signed = || value.rsplit_once(' ').and_then(|(time, offset)| datetime::parse(&format!("{time}+{offset}")));

@@ -145,7 +145,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// A grade on the wire, for the description of the API.
-struct GradeText;
+pub struct GradeText;
 
 impl JsonSchema for GradeText {
     fn schema_name() -> Cow<'static, str> {

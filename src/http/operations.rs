@@ -29,6 +29,9 @@ pub enum Needs {
     NothingToBeTold,
     /// Only that the service is asked for by a name of its own.
     OwnHost,
+    /// Somebody who is recognised, whatever they may do: they ask for what is told to anybody, of
+    /// themselves.
+    Recognition,
     /// Somebody who may do this at the place that the path names.
     Permission(Permission),
 }
@@ -68,6 +71,11 @@ impl Operation {
         Operation::new("GET", name, needs, handle)
     }
 
+    /// Something that is asked for with a body and changes nothing that is stored.
+    pub const fn post(name: &'static str, needs: Needs, handle: Handle) -> Operation {
+        Operation::new("POST", name, needs, handle)
+    }
+
     /// A heartbeat, which changes what is stored and is not counted as a change.
     pub const fn heartbeat(name: &'static str, permission: Permission, handle: Handle) -> Operation {
         let operation = Operation::new("POST", name, Needs::Permission(permission), handle);
@@ -102,7 +110,7 @@ impl Operation {
 
     /// Whether nobody is asked who they are.
     pub fn is_open(&self) -> bool {
-        !matches!(self.needs, Needs::Permission(_))
+        !matches!(self.needs, Needs::Recognition | Needs::Permission(_))
     }
 
     /// Does it.

@@ -26,7 +26,7 @@ const IMAGE: &str = "image/svg+xml";
 /// What nobody can ask for by its name.
 const INDEX: &str = "";
 
-const FILES: [PageFile; 15] = [
+const FILES: [PageFile; 32] = [
     PageFile { name: INDEX, content_type: HTML, text: include_str!("page/index.html") },
     PageFile { name: "page.css", content_type: STYLE, text: include_str!("page/page.css") },
     PageFile { name: "icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
@@ -38,10 +38,27 @@ const FILES: [PageFile; 15] = [
     PageFile { name: "worker.js", content_type: SCRIPT, text: include_str!("page/worker.js") },
     PageFile { name: "dom.js", content_type: SCRIPT, text: include_str!("page/dom.js") },
     PageFile { name: "words.js", content_type: SCRIPT, text: include_str!("page/words.js") },
+    PageFile { name: "sign_in.js", content_type: SCRIPT, text: include_str!("page/sign_in.js") },
+    PageFile { name: "who.js", content_type: SCRIPT, text: include_str!("page/who.js") },
     PageFile { name: "door.js", content_type: SCRIPT, text: include_str!("page/door.js") },
     PageFile { name: "overview.js", content_type: SCRIPT, text: include_str!("page/overview.js") },
     PageFile { name: "group.js", content_type: SCRIPT, text: include_str!("page/group.js") },
+    PageFile { name: "about.js", content_type: SCRIPT, text: include_str!("page/about.js") },
+    PageFile { name: "export.js", content_type: SCRIPT, text: include_str!("page/export.js") },
+    PageFile { name: "facts.js", content_type: SCRIPT, text: include_str!("page/facts.js") },
+    PageFile { name: "landing.js", content_type: SCRIPT, text: include_str!("page/landing.js") },
+    PageFile { name: "latest.js", content_type: SCRIPT, text: include_str!("page/latest.js") },
+    PageFile { name: "namespaces.js", content_type: SCRIPT, text: include_str!("page/namespaces.js") },
+    PageFile { name: "places.js", content_type: SCRIPT, text: include_str!("page/places.js") },
+    PageFile { name: "span.js", content_type: SCRIPT, text: include_str!("page/span.js") },
+    PageFile { name: "tiles.js", content_type: SCRIPT, text: include_str!("page/tiles.js") },
     PageFile { name: "timeline.js", content_type: SCRIPT, text: include_str!("page/timeline.js") },
+    PageFile { name: "deeds.js", content_type: SCRIPT, text: include_str!("page/deeds.js") },
+    PageFile { name: "rights.js", content_type: SCRIPT, text: include_str!("page/rights.js") },
+    PageFile { name: "actions.js", content_type: SCRIPT, text: include_str!("page/actions.js") },
+    PageFile { name: "dialog.js", content_type: SCRIPT, text: include_str!("page/dialog.js") },
+    PageFile { name: "outlook.js", content_type: SCRIPT, text: include_str!("page/outlook.js") },
+    PageFile { name: "curl.js", content_type: SCRIPT, text: include_str!("page/curl.js") },
 ];
 
 /// Whoever may register a session chooses names that operators look at. So nothing runs and nothing

@@ -13,13 +13,16 @@ use crate::ids::{GroupId, GroupPath, InvalidId, NamespaceId, NamespacePath, Sess
 /// The namespace that a path names.
 pub struct InNamespace(pub NamespacePath);
 
+/// The tenant that a path names.
+pub struct InTenant(pub TenantId);
+
 /// The group that a path names.
 pub struct InGroup(pub GroupPath);
 
 /// The client session that a path names.
 pub struct InSession(pub GroupPath, pub SessionId);
 
-/// The tenant whose keys a path is about; `None` for all.
+/// The tenant whose keys, or audit trail, a path is about; `None` for all.
 pub struct InKeys(pub Option<TenantId>);
 
 /// The key that a path names.
@@ -79,6 +82,15 @@ impl FromRequest for OneKey {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(keys_of(request).and_then(|tenant| Ok(OneKey(tenant, key_of(request)?))))
+    }
+}
+
+impl FromRequest for InTenant {
+    type Error = ApiError;
+    type Future = Ready<Result<InTenant, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(id(request, Name::Tenant, TenantId::parse).map(InTenant))
     }
 }
 

@@ -20,6 +20,7 @@ use super::sessions::{self, read_health, read_time};
 use super::values::{IdText, Kept, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Percent, RoleNumber};
 use super::wishes;
 use crate::arbitration::{Answer, Role, Wish};
+use crate::failover::wishes::Mode;
 use crate::failover::{Caller, Creation, Failover, FailoverError, HeartbeatMessage, Removal};
 use crate::ids::{GroupId, GroupPath, SessionId};
 use crate::store::reads::{GroupView, HeartbeatView, SessionView};
@@ -71,6 +72,9 @@ pub async fn delete_group(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let deletion = groups::read_deletion(&request)?;
+    if wishes::read_mode(&request)? == Mode::DryRun {
+        return Ok(wishes::would_end(&failover.foresee_group_deletion(&path, deletion).await?));
+    }
     match failover.delete_group(&caller, &path, deletion).await? {
         Removal::Idle | Removal::WhileLive => Ok(HttpResponse::NoContent().finish()),
     }
@@ -91,10 +95,11 @@ pub async fn register(
 ) -> Result<HttpResponse, ApiError> {
     let (session, wanted) = sessions::read_registration(&body)?;
     can_be_asked_for(session.as_str())?;
-    let done = failover.register(&caller, &path, session.clone(), wanted).await?;
+    let registered = failover.register(&caller, &path, session.clone(), wanted).await?;
     let group = failover.find_group(&path).await?;
     let session = session_of(&group, &path, &session)?;
-    Ok(HttpResponse::build(status_of(done)).json(ClientSession::of(session)))
+    let answer = HttpResponse::build(status_of(registered.creation)).json(ClientSession::of(session));
+    Ok(sessions::with_warning(answer, registered))
 }
 
 /// `GET …/clientsessions/{sessionId}`
@@ -114,6 +119,9 @@ pub async fn delete_session(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let speaker = sessions::read_speaker(&request)?;
+    if wishes::read_mode(&request)? == Mode::DryRun {
+        return Ok(wishes::foreseen(&failover.foresee_session_deletion(&caller, &path, &session, speaker).await?));
+    }
     match failover.delete_session(&caller, &path, &session, speaker).await? {
         Removal::Idle | Removal::WhileLive => Ok(HttpResponse::NoContent().finish()),
     }

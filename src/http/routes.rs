@@ -10,7 +10,8 @@ use super::operations::{Length, Needs, Operation};
 use super::routing::Base::{Everywhere, Namespace, Premises, Root, Tenant};
 use super::routing::{Form, Name, Resource, Template, TenantApi};
 use super::{
-    description, docs, events, groups, health, history, issuer, keys, page, released, sessions, status, wishes,
+    audit, description, docs, events, groups, health, history, issuer, keys, page, released, sessions, sign_in, status,
+    whoami, wishes,
 };
 use crate::access::Permission;
 use crate::access::writes::Write;
@@ -20,8 +21,11 @@ const READ: Needs = Needs::Permission(Permission::Read);
 /// Who else has keys, and for what, is for those alone who hand them out.
 const READ_KEYS: Needs = Needs::Permission(Permission::Administer);
 
+/// Who did what is for those alone who may do most of it.
+const READ_AUDIT: Needs = Needs::Permission(Permission::Administer);
+
 /// All of them.
-pub static RESOURCES: [Resource; 39] = [
+pub static RESOURCES: [Resource; 48] = [
     Resource {
         form: Form::Either,
         templates: &[
@@ -246,6 +250,15 @@ pub static RESOURCES: [Resource; 39] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Namespace, "/groups/{groupid}/deeds")],
+        counted_as: Route::Transitions,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listDeeds", READ, |asked| asked.of(history::deeds))
+            .answered(Length::Long)
+            .described(description::events::deeds)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Namespace, "/groups/{groupid}/lifetimes")],
         counted_as: Route::Transitions,
         is_of_some_groups: false,
@@ -261,6 +274,17 @@ pub static RESOURCES: [Resource; 39] = [
         operations: &[Operation::get("listLatestTransitions", READ, |asked| asked.of(history::latest_of_namespace))
             .answered(Length::Long)
             .described(description::events::latest_of_namespace)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Tenant, "/transitions")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listLatestTransitionsOfTenant", READ, |asked| {
+            asked.of(history::latest_of_tenant)
+        })
+        .answered(Length::Long)
+        .described(description::events::latest_of_tenant)],
     },
     Resource {
         form: Form::Either,
@@ -311,6 +335,15 @@ pub static RESOURCES: [Resource; 39] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Tenant, "/status")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listStatusOfTenant", READ, |asked| asked.of(status::of_tenant))
+            .answered(Length::Long)
+            .described(description::status::of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/status")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
@@ -336,12 +369,30 @@ pub static RESOURCES: [Resource; 39] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Tenant, "/namespaces")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listNamespacesOfTenant", READ, |asked| asked.of(status::namespaces_of_tenant))
+            .answered(Length::Long)
+            .described(description::status::namespaces_of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Everywhere, "/namespaces")],
         counted_as: Route::Overview,
         is_of_some_groups: false,
         operations: &[Operation::get("listNamespaces", READ, |asked| asked.of(status::namespaces))
             .answered(Length::Long)
             .described(description::status::namespaces)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Tenant, "/events")],
+        counted_as: Route::NamespaceEvents,
+        is_of_some_groups: false,
+        operations: &[Operation::get("followEventsOfTenant", READ, |asked| asked.of(events::of_tenant))
+            .answered(Length::Endless)
+            .described(description::events::of_tenant)],
     },
     Resource {
         form: Form::Either,
@@ -404,12 +455,38 @@ pub static RESOURCES: [Resource; 39] = [
     },
     Resource {
         form: Form::Either,
+        templates: &[Template(Tenant, "/audit")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAuditOfTenant", READ_AUDIT, |asked| asked.of(audit::list))
+            .answered(Length::Long)
+            .described(description::events::audit_of_tenant)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Everywhere, "/audit")],
+        counted_as: Route::Overview,
+        is_of_some_groups: false,
+        operations: &[Operation::get("listAudit", READ_AUDIT, |asked| asked.of(audit::list))
+            .answered(Length::Long)
+            .described(description::events::audit_of_all)],
+    },
+    Resource {
+        form: Form::Either,
         templates: &[Template(Root, "/Identity/.well-known/openid-configuration")],
         counted_as: Route::Description,
         is_of_some_groups: false,
         // Whoever asks has no token yet.
         operations: &[Operation::get("getIssuer", Needs::Nothing, |asked| asked.of(issuer::configuration))
             .described(description::operation::issuer)],
+    },
+    Resource {
+        form: Form::Either,
+        templates: &[Template(Root, "/whoami")],
+        counted_as: Route::Description,
+        is_of_some_groups: false,
+        operations: &[Operation::get("getWhoami", Needs::Recognition, |asked| asked.of(whoami::tell))
+            .described(description::operation::whoami)],
     },
     Resource {
         form: Form::Either,
@@ -443,6 +520,17 @@ pub static RESOURCES: [Resource; 39] = [
         counted_as: Route::Page,
         is_of_some_groups: false,
         operations: &[Operation::get("getPage", Needs::OwnHost, |asked| asked.of(page::index))],
+    },
+    Resource {
+        form: Form::Either,
+        // Before the files, as none of them has that name.
+        templates: &[Template(Root, "/page/sign-in")],
+        counted_as: Route::Page,
+        is_of_some_groups: false,
+        operations: &[
+            Operation::get("getSignIn", Needs::OwnHost, |asked| asked.of(sign_in::offer)),
+            Operation::post("exchangeSignIn", Needs::OwnHost, |asked| asked.of(sign_in::exchange)),
+        ],
     },
     Resource {
         form: Form::Either,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use client_failover_wire::datetime::{self, Reading};
@@ -13,10 +13,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::errors::ApiError;
 use super::json::{JsonBody, Object};
 use super::paths::{InGroup, InSession};
-use super::query;
 use super::values::{Kept, MAX_NAME_CHARS, RoleNumber, answer_id, optional_id_schema, read_additional_data};
+use super::{query, wishes};
 use crate::arbitration::{Answer, FailoverTimeout, Health, Instant, Role, Term};
-use crate::failover::{Caller, Creation, Failover, HeartbeatMessage, Removal, Speaker, WantedSession};
+use crate::failover::risks::Risk;
+use crate::failover::wishes::Mode;
+use crate::failover::{Caller, Failover, HeartbeatMessage, Registered, Removal, Speaker, WantedSession};
 use crate::ids::SessionId;
 
 /// What a session is registered by, in requests. Written by hand as [`register`] reads it.
@@ -100,9 +102,19 @@ pub async fn register(
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
     let (session, wanted) = read_registration(&body)?;
-    match failover.register(&caller, &path, session.clone(), wanted).await? {
-        Creation::Created | Creation::FoundTheSame => Ok(answer_id(session.as_str())),
+    let registered = failover.register(&caller, &path, session.clone(), wanted).await?;
+    Ok(with_warning(answer_id(session.as_str()), registered))
+}
+
+/// The answer to a registration, with a word about how its client registers, where there is one to
+/// say.
+pub fn with_warning(mut answer: HttpResponse, registered: Registered) -> HttpResponse {
+    if registered.is_new_id_again
+        && let Ok(name) = HeaderName::try_from(headers::FAILOVER_WARNING)
+    {
+        answer.headers_mut().insert(name, HeaderValue::from_static(Risk::NewIdEachStart.name()));
     }
+    answer
 }
 
 /// `POST …/clientsessions/{sessionId}`
@@ -126,6 +138,9 @@ pub async fn delete(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let speaker = read_speaker(&request)?;
+    if wishes::read_mode(&request)? == Mode::DryRun {
+        return Ok(wishes::foreseen(&failover.foresee_session_deletion(&caller, &path, &session, speaker).await?));
+    }
     match failover.delete_session(&caller, &path, &session, speaker).await? {
         Removal::Idle | Removal::WhileLive => Ok(answer_id(session.as_str())),
     }

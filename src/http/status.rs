@@ -13,17 +13,17 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::errors::ApiError;
-use super::paths::{InGroup, InNamespace};
+use super::paths::{InGroup, InNamespace, InTenant};
 use super::query;
 use super::values::{IdText, MAX_DESCRIPTION_CHARS, Milliseconds, Percent, RoleNumber};
 use super::wishes::WishBody;
 use crate::arbitration::{Role, WhenSilent, Wish};
-use crate::failover::census::{CountedThere, StatusPage, StatusQuery};
+use crate::failover::census::{CountedThere, GroupAtRisk, StatusPage, StatusQuery, Wanted};
 use crate::failover::risks::{self, Risk};
 use crate::failover::{Caller, Failover, FailoverError};
-use crate::ids::{Groups, NamespacePath};
+use crate::ids::{Groups, Within};
 use crate::metrics;
-use crate::store::status::{FIRST_HISTORY, GroupSearch, GroupStatus, History, SessionStatus};
+use crate::store::status::{FIRST_HISTORY, GroupOrder, GroupSearch, GroupStatus, History, SessionStatus};
 
 /// How many groups are listed where nobody says, and the most that one answer lists.
 pub const DEFAULT_COUNT: i64 = 50;
@@ -40,33 +40,67 @@ pub async fn of_namespace(
     InNamespace(namespace): InNamespace,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let page = failover.list_status(read_query(&request, Some(namespace), caller.rights.groups().clone())?).await?;
+    let page = failover
+        .list_status(read_query(&request, Within::Namespace(namespace), caller.rights.groups().clone())?)
+        .await?;
+    Ok(write_page(&page))
+}
+
+/// `GET /api/v1/tenants/{tenantId}/clientfailover/status`
+pub async fn of_tenant(
+    failover: web::Data<Failover>,
+    InTenant(tenant): InTenant,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let page = failover.list_status(read_query(&request, Within::Tenant(tenant), Groups::All)?).await?;
     Ok(write_page(&page))
 }
 
 /// `GET /api/v1/clientfailover/status`
 pub async fn of_everything(failover: web::Data<Failover>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let page = failover.list_status(read_query(&request, None, Groups::All)?).await?;
+    let page = failover.list_status(read_query(&request, Within::AllTenants, Groups::All)?).await?;
     Ok(write_page(&page))
 }
 
 /// `GET …/groups/{groupid}/status`
 pub async fn of_group(failover: web::Data<Failover>, InGroup(path): InGroup) -> Result<HttpResponse, ApiError> {
-    let (group, risks) = failover.find_status(&path).await?;
-    let body =
-        GroupBody { description: Some(group.description.as_deref()), ..GroupBody::of(&group, &risks, usize::MAX)? };
+    let group = failover.find_status(&path).await?;
+    let description = Some(group.status.description.as_deref());
+    let body = GroupBody { description, ..GroupBody::of(&group, usize::MAX)? };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 
 /// `GET /api/v1/clientfailover/namespaces`
 pub async fn namespaces(failover: web::Data<Failover>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let text = read_search(&request)?.map(|text| text.to_lowercase());
-    let skip = query::whole_number(&request, "skip")?.map_or(0, |skip| usize::try_from(skip).unwrap_or(usize::MAX));
-    let count = query::whole_number(&request, "count")?;
+    namespaces_within(&failover, &Within::AllTenants, &request).await
+}
+
+/// `GET /api/v1/tenants/{tenantId}/clientfailover/namespaces`
+pub async fn namespaces_of_tenant(
+    failover: web::Data<Failover>,
+    InTenant(tenant): InTenant,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    namespaces_within(&failover, &Within::Tenant(tenant), &request).await
+}
+
+async fn namespaces_within(
+    failover: &Failover,
+    within: &Within,
+    request: &HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let text = read_search(request)?.map(|text| text.to_lowercase());
+    let skip = query::whole_number(request, "skip")?.map_or(0, |skip| usize::try_from(skip).unwrap_or(usize::MAX));
+    let count = query::whole_number(request, "count")?;
     let count = count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
     let census = failover.list_namespaces().await;
     let holds = |name: &str| text.as_ref().is_none_or(|text| name.to_lowercase().contains(text));
-    let found = || census.namespaces.iter().filter(|((tenant, namespace), _)| holds(tenant) || holds(namespace));
+    // Below a tenant its own name is that of all of them.
+    let is_of_tenant = within.tenant().is_some();
+    let found = || {
+        let there = census.namespaces_within(within);
+        there.filter(|((tenant, namespace), _)| holds(namespace) || (!is_of_tenant && holds(tenant)))
+    };
     let body: Vec<NamespaceBody<'_>> = found()
         .skip(skip)
         .take(count)
@@ -96,14 +130,47 @@ fn read_search(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     Ok(text.map(|text| text.into_owned()))
 }
 
-fn read_query(
-    request: &HttpRequest,
-    namespace: Option<NamespacePath>,
-    groups: Groups,
-) -> Result<StatusQuery, ApiError> {
+/// What `sort` can be, with a `-` before it for the other way.
+pub const ORDERS: [(&str, Option<GroupOrder>); 5] = [
+    ("risk", None),
+    ("group", Some(GroupOrder::Id)),
+    ("-group", Some(GroupOrder::IdDescending)),
+    ("term", Some(GroupOrder::Term)),
+    ("-term", Some(GroupOrder::TermDescending)),
+];
+
+fn read_order(request: &HttpRequest) -> Result<Option<GroupOrder>, ApiError> {
+    let Some(text) = query::find(request, "sort") else { return Ok(None) };
+    match ORDERS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)) {
+        Some((_, order)) => Ok(*order),
+        None => Err(ApiError::bad(
+            format!("sort must be one of {}; it is '{}'.", ORDERS.map(|(name, _)| name).join(", "), shortened(&text)),
+            "Correct the parameter, or leave it out.",
+        )),
+    }
+}
+
+fn read_wanted(request: &HttpRequest) -> Result<Wanted, ApiError> {
+    let wanted = if query::truth(request, "at_risk")?.unwrap_or(false) { Wanted::AtRisk } else { Wanted::All };
+    let wanted = if query::truth(request, "handing_over")?.unwrap_or(false) { Wanted::HandingOver } else { wanted };
+    let Some(text) = query::find(request, "risk") else { return Ok(wanted) };
+    Risk::named(&text).map(Wanted::With).ok_or_else(|| {
+        ApiError::bad(
+            format!("risk must be one of {}; it is '{}'.", Risk::ALL.map(Risk::name).join(", "), shortened(&text)),
+            "Correct the parameter, or leave it out.",
+        )
+    })
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+fn read_query(request: &HttpRequest, within: Within, groups: Groups) -> Result<StatusQuery, ApiError> {
     Ok(StatusQuery {
-        search: GroupSearch { namespace, groups, text: read_search(request)? },
-        only_at_risk: query::truth(request, "at_risk")?.unwrap_or(false),
+        search: GroupSearch { within, groups, text: read_search(request)? },
+        wanted: read_wanted(request)?,
+        order: read_order(request)?,
         skip: query::whole_number(request, "skip")?.unwrap_or(0),
         count: query::number_up_to(request, "count", MAX_COUNT)?.unwrap_or(DEFAULT_COUNT),
     })
@@ -111,7 +178,7 @@ fn read_query(
 
 fn write_page(page: &StatusPage) -> HttpResponse {
     let groups: Result<Vec<GroupBody<'_>>, ApiError> =
-        page.groups.iter().map(|(group, risks)| GroupBody::of(group, risks, MAX_SESSIONS)).collect();
+        page.groups.iter().map(|group| GroupBody::of(group, MAX_SESSIONS)).collect();
     match groups {
         Ok(groups) => HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(PageBody {
             total: page.total,
@@ -173,6 +240,8 @@ struct CountedBody {
     primary_unhealthy: i64,
     /// Those that changed their Primary several times of late.
     flapping: i64,
+    /// Those in which nobody is Primary for a moment, for one has stepped down for another.
+    handing_over: i64,
     /// Those in which two clients seem to heartbeat as one session.
     same_id_twice: i64,
     /// Those whose Primary reports no newer data.
@@ -183,6 +252,8 @@ struct CountedBody {
     seldom_heartbeats: i64,
     /// Those with more live sessions than two pairs have.
     many_sessions: i64,
+    /// Those in which clients register with a new id at each start.
+    new_id_each_start: i64,
     /// Those in which only a session that says it acts is told that it is Primary, for the database
     /// has a new history.
     in_doubt: i64,
@@ -203,11 +274,13 @@ impl CountedBody {
             no_standby: count.with(Risk::NoStandby),
             primary_unhealthy: count.with(Risk::PrimaryUnhealthy),
             flapping: count.with(Risk::Flapping),
+            handing_over: count.handing_over,
             same_id_twice: count.with(Risk::SameIdTwice),
             data_stands_still: count.with(Risk::DataStandsStill),
             clock_ahead: count.with(Risk::ClockAhead),
             seldom_heartbeats: count.with(Risk::SeldomHeartbeats),
             many_sessions: count.with(Risk::ManySessions),
+            new_id_each_start: count.with(Risk::NewIdEachStart),
             in_doubt: count.in_doubt,
             registered_sessions: count.sessions,
             live_sessions: count.live_sessions,
@@ -300,6 +373,9 @@ pub struct GroupBody<'a> {
     /// Why it is at risk, the worst first; empty if it is not.
     #[schemars(with = "Vec<RiskText>")]
     risks: Vec<&'static str>,
+    /// Whether it flaps because health swings: at least every other time the Primary stepped down
+    /// for a session that was healthier.
+    health_swings: bool,
     /// The session that is Primary.
     #[schemars(with = "Option<IdText>")]
     primary: Option<&'a str>,
@@ -410,13 +486,14 @@ impl JsonSchema for RiskText {
         json_schema!({
             "type": "string",
             "enum": Risk::ALL.map(Risk::name),
-            "description": "NoPrimary: nobody is Primary, and no handover is under way. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes. SameIdTwice: the heartbeats of a session look like those of two clients. DataStandsStill: the Primary reports no newer data for five timeouts, and for five minutes. ClockAhead: a time that a session says is ahead of the service's clock by half a timeout, and by 5 s. SeldomHeartbeats: a session sends them clearly more seldom than every half timeout. ManySessions: more than four are live.",
+            "description": "NoPrimary: nobody is Primary, and no handover is under way. NoStandby: nobody else is live. PrimaryUnhealthy: below 90 per cent. Flapping: four grants in ten minutes. SameIdTwice: the heartbeats of a session look like those of two clients. DataStandsStill: the Primary reports no newer data for five timeouts, and for five minutes. ClockAhead: a time that a session says is ahead of the service's clock by half a timeout, and by 5 s. SeldomHeartbeats: a session sends them clearly more seldom than every half timeout. ManySessions: more than four are live. NewIdEachStart: three sessions that are silent took the place of another, each within the hour after that fell silent: a client registers with a new id at each start.",
         })
     }
 }
 
 impl<'a> GroupBody<'a> {
-    fn of(group: &'a GroupStatus, risks: &[Risk], max_sessions: usize) -> Result<GroupBody<'a>, ApiError> {
+    fn of(found: &'a GroupAtRisk, max_sessions: usize) -> Result<GroupBody<'a>, ApiError> {
+        let GroupAtRisk { status: group, risks, health_swings } = found;
         let holder = |role: Role| group.sessions.iter().find(|session| session.role == role);
         let live = group.sessions.iter().filter(|session| session.live);
         let primary = holder(Role::Primary);
@@ -430,6 +507,7 @@ impl<'a> GroupBody<'a> {
             failover_timeout: timespan::format(group.timeout.ticks()),
             milliseconds: Milliseconds(group.timeout),
             risks: risks.iter().map(|risk| risk.name()).collect(),
+            health_swings: *health_swings,
             primary: primary.map(|session| session.id.as_str()),
             primary_since: primary.map(|session| datetime::format(Some(session.role_changed_at))),
             pending_primary: holder(Role::PendingPrimary).map(|session| session.id.as_str()),

@@ -19,9 +19,11 @@ use super::paths::{InGroup, InSession};
 use super::query;
 use super::values::{IdText, RoleNumber};
 use crate::arbitration::{Instant, Reason, WhenSilent, Wish, Wished};
+use crate::failover::what_if::Ending;
 use crate::failover::wishes::{Foresight, Lasts, Mode, Outlook, SwitchTo, SwitchedOver};
 use crate::failover::{Caller, Failover};
 use crate::ids::SessionId;
+use crate::store::events::WishChange;
 use crate::store::state;
 
 /// A wish is for less than so many days, or until it is withdrawn.
@@ -146,7 +148,8 @@ pub fn time_of(instant: Instant) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(instant.0)
 }
 
-fn read_mode(request: &HttpRequest) -> Result<Mode, ApiError> {
+/// Whether it is only to be said what would come of it.
+pub fn read_mode(request: &HttpRequest) -> Result<Mode, ApiError> {
     Ok(if query::truth(request, "dry-run")? == Some(true) { Mode::DryRun } else { Mode::Done })
 }
 
@@ -187,6 +190,38 @@ fn answer(mode: Mode, outlook: &Outlook) -> HttpResponse {
         Mode::Done => StatusCode::ACCEPTED,
     };
     HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(OutlookBody::of(outlook))
+}
+
+/// What would come of a change that is not done.
+pub fn foreseen(outlook: &Outlook) -> HttpResponse {
+    answer(Mode::DryRun, outlook)
+}
+
+/// What the deletion of a group would end.
+pub fn would_end(ending: &Ending) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(EndingBody {
+        time: datetime::format(Some(ending.now)),
+        primary: ending.primary.as_deref(),
+        sessions: ending.sessions,
+        live_sessions: ending.live,
+    })
+}
+
+/// What the deletion of a group would end.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schemars(rename = "Ending")]
+pub struct EndingBody<'a> {
+    /// The database's clock at that moment.
+    #[schemars(with = "DateTimeText")]
+    time: String,
+    /// Who is Primary.
+    #[schemars(with = "Option<IdText>")]
+    primary: Option<&'a str>,
+    /// How many sessions would be deleted with it.
+    sessions: usize,
+    /// How many of them are live.
+    live_sessions: usize,
 }
 
 /// The name of a wish on the line.
@@ -240,6 +275,15 @@ impl WishBody {
             wish: shown_wish(state::wish_text(wished.wish)),
             when_silent: state::when_silent_text(wished.wish).map(shown_when_silent),
             until: wished.until.and_then(time_of).map(|until| datetime::format(Some(until))),
+        }
+    }
+
+    /// As an event tells of it.
+    pub fn of_change(change: &WishChange) -> WishBody {
+        WishBody {
+            wish: shown_wish(&change.wish),
+            when_silent: change.when_silent.as_deref().map(shown_when_silent),
+            until: change.until.map(|until| datetime::format(Some(until))),
         }
     }
 }

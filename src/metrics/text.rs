@@ -211,6 +211,11 @@ fn render_counted(text: &mut String) {
         ),
         ("groups_with_many_sessions", "Groups with more than four live sessions.", counted.groups_with_many_sessions),
         (
+            "groups_with_new_ids",
+            "Groups in which clients register with a new id at each start, and leave silent sessions behind.",
+            counted.groups_with_new_ids,
+        ),
+        (
             "groups_in_doubt",
             "Groups in which only a session that says it acts is Primary, for the database has a new history.",
             counted.groups_in_doubt,

@@ -23,7 +23,8 @@ pub enum Action {
     KeyCreated,
     /// An API key was revoked.
     KeyRevoked,
-    /// A session was deleted because its client had been silent for long.
+    /// A session was deleted whose client was silent: by the service after a long time, or by an
+    /// operator.
     SilentSessionDeleted,
     /// A wish of a session was set.
     WishSet,

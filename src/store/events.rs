@@ -5,7 +5,7 @@
 //! one. Which ids can still come is told by the locks that every writer of the two tables holds
 //! until it ends: see [`find_writers`] and `docs/decisions/0006-order-of-events.md`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -20,7 +20,7 @@ use super::notify::{CHANNEL, wake_readers};
 use super::rows::row;
 use super::state::{when_silent_text, wish_end_text, wish_text};
 use crate::arbitration::{Role, WishEnd, Wished};
-use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId};
+use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId, TenantId, Within};
 
 /// A change of a role or of configuration, as its row tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -246,14 +246,16 @@ pub async fn record_change_at(
 pub enum EventScope {
     /// Those of every tenant.
     Everything,
+    /// Those of a tenant.
+    Tenant(TenantId),
     /// Those of a namespace.
     Namespace(NamespacePath),
     /// Those of a group.
     Group(GroupKey),
 }
 
-/// How many ids one look for the events of a namespace passes over: what bounds a statement where
-/// other namespaces are busy.
+/// How many ids one look for the events of a tenant or a namespace passes over: what bounds a
+/// statement where others are busy.
 const ID_WINDOW: i64 = 20_000;
 
 // Three kinds of rows in one result, with the same columns as far as events have them in common.
@@ -399,6 +401,11 @@ pub async fn read_events(
     }
     let (query, up_to) = match scope {
         EventScope::Everything => (sqlx::query(events_where!("true")).bind(after).bind(up_to).bind(limit), up_to),
+        EventScope::Tenant(tenant) => {
+            let up_to = up_to.min(after.saturating_add(ID_WINDOW));
+            let query = sqlx::query(events_where!("tenant_id = $4"));
+            (query.bind(after).bind(up_to).bind(limit).bind(tenant.as_str()), up_to)
+        }
         EventScope::Namespace(path) => {
             let up_to = up_to.min(after.saturating_add(ID_WINDOW));
             let query = sqlx::query(events_where!("tenant_id = $4 AND namespace_id = $5"));
@@ -553,32 +560,98 @@ pub async fn read_transitions(
     rows.iter().map(read_event).collect()
 }
 
-/// How many of the latest events of all are looked through for those of a namespace.
+/// A change of a group's configuration or of what is wished in it, and who made it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deed {
+    /// The change.
+    pub event: Event,
+    /// Who, as the audit trail has it; `None` where it has nothing of that.
+    pub identity: Option<String>,
+}
+
+row! {
+    /// Who made a change.
+    struct DoerRow, doer_columns! {
+        change_id: i64 = "c.change_id",
+        identity: Option<String> = "a.identity",
+    }
+}
+
+/// The changes of a group's configuration and of what is wished in it in a span of time, the latest
+/// first, with who made them. Registrations are not among them: they are what clients do.
+pub async fn read_deeds(
+    connection: &mut ReadConnection,
+    key: GroupKey,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+    skip: i64,
+    count: i64,
+) -> Result<Vec<Deed>, WorkError> {
+    // The first part has no rows: it gives the columns their names. The other walks the primary key
+    // backwards.
+    const READ: &str = concat!(
+        "(SELECT ",
+        role_change_columns!(),
+        " FROM role_transitions WHERE group_key = $1 LIMIT 0) UNION ALL (SELECT ",
+        configuration_columns!(),
+        " FROM configuration_changes
+        WHERE group_key = $1 AND kind <> 'session_registered'
+            AND recorded_at >= coalesce($2, '-infinity') AND recorded_at < coalesce($3, 'infinity')
+        ORDER BY change_id DESC OFFSET $4 LIMIT $5) ORDER BY id DESC"
+    );
+    // As in `lifetimes`: both rows of a change are written in one transaction, so their times are
+    // close, and few blocks of the audit trail are looked through.
+    const WHO: &str = concat!(
+        "SELECT ",
+        doer_columns!(),
+        " FROM (SELECT * FROM configuration_changes WHERE group_key = $1 AND change_id = ANY($2)) c
+        LEFT JOIN LATERAL (
+            SELECT identity FROM audit_log a
+            WHERE a.recorded_at BETWEEN c.recorded_at - interval '10 s' AND c.recorded_at + interval '10 s'
+                AND a.tenant_id = c.tenant_id AND a.namespace_id = c.namespace_id AND a.group_id = c.group_id
+                AND a.session_id IS NOT DISTINCT FROM c.session_id
+                AND a.action IN (c.kind, c.kind || '_by_force', 'live_' || c.kind, 'silent_' || c.kind)
+            ORDER BY abs(extract(epoch FROM a.recorded_at - c.recorded_at)) LIMIT 1
+        ) a ON true"
+    );
+    let query = sqlx::query(READ).bind(key.0).bind(since).bind(until).bind(skip).bind(count);
+    let events = query.fetch_all(&mut *connection).await?.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
+    let rows = sqlx::query(WHO).bind(key.0).bind(ids).fetch_all(connection).await?;
+    let mut doers = HashMap::new();
+    for row in rows.iter().map(DoerRow::of) {
+        doers.insert(row.change_id()?, row.identity()?);
+    }
+    Ok(events.into_iter().map(|event| Deed { identity: doers.remove(&event.id).flatten(), event }).collect())
+}
+
+/// How many of the latest events of all are looked through for those of a tenant or a namespace.
 const LATEST_WINDOW: i64 = 100_000;
 
-/// The latest changes of roles in such groups of a namespace or everywhere, the latest first.
+/// The latest changes of roles in such groups there, the latest first.
 pub async fn read_latest_transitions(
     connection: &mut ReadConnection,
-    namespace: Option<(&NamespacePath, &Groups)>,
+    within: &Within,
+    groups: &Groups,
     count: i64,
 ) -> Result<Vec<Event>, WorkError> {
     // Walks the index by id backwards. So many rows and not ids: these go up by far with a new
     // history of the database.
     const EVERYWHERE: &str =
         concat!("SELECT ", role_change_columns!(), " FROM role_transitions ORDER BY transition_id DESC LIMIT $1");
-    const OF_NAMESPACE: &str = concat!(
+    const OF_SOME: &str = concat!(
         "SELECT * FROM (SELECT ",
         role_change_columns!(),
         " FROM role_transitions ORDER BY transition_id DESC LIMIT $4) latest
-        WHERE tenant_id = $2 AND namespace_id = $3 AND ($5::text[] IS NULL OR group_id LIKE ANY($5))
+        WHERE tenant_id = $2 AND ($3::text IS NULL OR namespace_id = $3) AND ($5::text[] IS NULL OR group_id LIKE ANY($5))
         ORDER BY id DESC LIMIT $1"
     );
-    let query = match namespace {
-        None => sqlx::query(EVERYWHERE).bind(count),
-        Some((path, groups)) => sqlx::query(OF_NAMESPACE)
+    let query = match within {
+        Within::AllTenants => sqlx::query(EVERYWHERE).bind(count),
+        Within::Tenant(_) | Within::Namespace(_) => sqlx::query(OF_SOME)
             .bind(count)
-            .bind(path.tenant.as_str())
-            .bind(path.namespace.as_str())
+            .bind(within.tenant())
+            .bind(within.namespace())
             .bind(LATEST_WINDOW)
             .bind(groups.as_likes()),
     };

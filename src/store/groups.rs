@@ -309,6 +309,17 @@ pub async fn delete_session(
     delete_session_at(connection, &Place::of(path), session.as_str()).await
 }
 
+/// Has a session be as one that was never heard of.
+pub async fn forget_heartbeat(
+    connection: &mut Connection,
+    path: &GroupPath,
+    session: &SessionId,
+) -> Result<(), WorkError> {
+    let delete = "DELETE FROM heartbeats WHERE group_key = $1 AND session_id = $2";
+    sqlx::query(delete).bind(path.key().0).bind(session.as_str()).execute(connection).await?;
+    Ok(())
+}
+
 /// As [`delete_session`], of the group that is found there.
 pub async fn delete_session_at(connection: &mut Connection, place: &Place, session: &str) -> Result<(), WorkError> {
     let written = sqlx::query("DELETE FROM sessions WHERE group_key = $1 AND session_id = $2")

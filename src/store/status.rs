@@ -14,7 +14,7 @@ use super::options::StoreOptions;
 use super::rows::row;
 use super::state::{Rhythm, wished};
 use crate::arbitration::{FailoverTimeout, Lease, Role, Wished, true_now};
-use crate::ids::{Groups, NamespacePath};
+use crate::ids::{Groups, Within};
 
 /// A group with what is true now.
 #[derive(Clone, Debug)]
@@ -63,6 +63,10 @@ pub struct SessionStatus {
     pub live: bool,
     /// Its latest heartbeat, if it has sent one.
     pub beat: Option<BeatStatus>,
+    /// When it registered.
+    pub registered_at: DateTime<Utc>,
+    /// Who registered it, where that was noted.
+    pub registered_by: Option<String>,
     /// Up to when it sent data while it was Primary.
     pub sent_until: Option<DateTime<Utc>>,
     /// What an operator wishes of it now.
@@ -111,6 +115,8 @@ row! {
         session_name: Option<String> = "s.name",
         role: i16 = "s.role",
         role_changed_at: DateTime<Utc> = "s.role_changed_at",
+        registered_at: DateTime<Utc> = "s.registered_at",
+        registered_by: Option<String> = "s.registered_by",
         percent_healthy_streams: Option<Decimal> = "h.percent_healthy_streams",
         received_at: DateTime<Utc> = "h.received_at",
         lease_until: DateTime<Utc> = "h.lease_until",
@@ -193,6 +199,8 @@ pub async fn read_status(
             role: now.role,
             role_changed_at: row.role_changed_at()?,
             live: now.is_live(),
+            registered_at: row.registered_at()?,
+            registered_by: row.registered_by()?,
             sent_until,
             beat,
             wish: read_wish(row)?,
@@ -252,51 +260,115 @@ fn read_group(row: StatusRow<'_>, key: Uuid, now: DateTime<Utc>) -> Result<Group
     })
 }
 
-/// Which groups are searched: by a part of their id or name, in any case, and where they are.
+/// Which groups are searched: by a part of what they are called, in any case, and where they are.
 #[derive(Clone, Debug, Default)]
 pub struct GroupSearch {
-    /// Only those of that namespace.
-    pub namespace: Option<NamespacePath>,
+    /// Only those there.
+    pub within: Within,
     /// Only such groups of it.
     pub groups: Groups,
-    /// Only those whose id, name, tenant or namespace holds this text.
+    /// Only those whose id, name, description, tenant or namespace holds this text, or the id of
+    /// one of their sessions.
     pub text: Option<String>,
+}
+
+/// What groups can be put in order by: what stands in their own rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupOrder {
+    /// By id, then by where they are.
+    Id,
+    /// By id backwards.
+    IdDescending,
+    /// By term, the lowest first.
+    Term,
+    /// By term, the highest first.
+    TermDescending,
+}
+
+/// How many groups are found by the ids of their sessions at most.
+const MAX_BY_SESSION: i64 = 10_000;
+
+/// Where groups are looked for: by the index of paths, or by that of tenants.
+macro_rules! groups_within {
+    () => {
+        "($1::text IS NULL OR tenant_id = $1)
+            AND ($2::text IS NULL OR (namespace_id = $2 AND hashtextextended(tenant_id || '/' || namespace_id, 0)
+                = hashtextextended($1 || '/' || $2, 0)))"
+    };
 }
 
 /// What stands before each of the statements on groups, and the condition that is common to them.
 macro_rules! groups_where {
-    ($select:literal, $rest:literal) => {
+    ($select:literal, $rest:expr) => {
         concat!(
             $select,
-            " FROM groups g
-            WHERE ($1::text IS NULL OR (hashtextextended(tenant_id || '/' || namespace_id, 0)
-                    = hashtextextended($1 || '/' || $2, 0) AND tenant_id = $1 AND namespace_id = $2))
-                AND ($3::text IS NULL OR strpos(lower(group_id), $3) > 0 OR strpos(lower(coalesce(name, '')), $3) > 0
-                    OR ($1::text IS NULL AND (strpos(lower(tenant_id), $3) > 0 OR strpos(lower(namespace_id), $3) > 0)))
+            " FROM groups g WHERE ",
+            groups_within!(),
+            " AND ($3::text IS NULL OR strpos(lower(group_id), $3) > 0 OR strpos(lower(coalesce(name, '')), $3) > 0
+                    OR strpos(lower(coalesce(description, '')), $3) > 0
+                    OR ($1::text IS NULL AND strpos(lower(tenant_id), $3) > 0)
+                    OR ($2::text IS NULL AND strpos(lower(namespace_id), $3) > 0)
+                    OR g.group_key = ANY($5::uuid[]))
                 AND ($4::text[] IS NULL OR group_id LIKE ANY($4))",
             $rest
         )
     };
 }
 
+/// A search, with what was found of it among sessions.
+#[derive(Debug)]
+pub struct FoundSearch<'s> {
+    search: &'s GroupSearch,
+    by_session: Vec<Uuid>,
+}
+
 impl GroupSearch {
+    /// Looks among the ids of sessions: once for all the statements on groups that come after it.
+    pub async fn among_sessions(&self, connection: &mut ReadConnection) -> Result<FoundSearch<'_>, WorkError> {
+        let Some(text) = &self.text else { return Ok(FoundSearch { search: self, by_session: Vec::new() }) };
+        // One walk along the sessions that are asked for, and no index: one over them all would
+        // lock them for longer than a migration may.
+        let query = match self.within {
+            Within::AllTenants => sqlx::query_scalar(
+                "SELECT DISTINCT group_key FROM sessions WHERE strpos(lower(session_id), $1) > 0 LIMIT $2",
+            )
+            .bind(text.to_lowercase())
+            .bind(MAX_BY_SESSION),
+            Within::Tenant(_) | Within::Namespace(_) => sqlx::query_scalar(concat!(
+                "SELECT g.group_key FROM groups g WHERE ",
+                groups_within!(),
+                " AND EXISTS (SELECT FROM sessions s WHERE s.group_key = g.group_key AND strpos(lower(s.session_id), $3) > 0)
+                LIMIT $4"
+            ))
+            .bind(self.within.tenant().map(str::to_owned))
+            .bind(self.within.namespace().map(str::to_owned))
+            .bind(text.to_lowercase())
+            .bind(MAX_BY_SESSION),
+        };
+        Ok(FoundSearch { search: self, by_session: query.persistent(false).fetch_all(connection).await? })
+    }
+}
+
+impl FoundSearch<'_> {
     fn bind<'q, O>(
         &self,
         query: sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments>,
     ) -> sqlx::query::QueryAs<'q, sqlx::Postgres, O, sqlx::postgres::PgArguments> {
+        let GroupSearch { within, groups, text } = self.search;
         // Planned anew each time: a plan for any search and any number of keys would be a bad one
         // for most.
         query
             .persistent(false)
-            .bind(self.namespace.as_ref().map(|path| path.tenant.as_str().to_owned()))
-            .bind(self.namespace.as_ref().map(|path| path.namespace.as_str().to_owned()))
-            .bind(self.text.as_ref().map(|text| text.to_lowercase()))
-            .bind(self.groups.as_likes())
+            .bind(within.tenant().map(str::to_owned))
+            .bind(within.namespace().map(str::to_owned))
+            .bind(text.as_ref().map(|text| text.to_lowercase()))
+            .bind(groups.as_likes())
+            .bind(self.by_session.clone())
     }
 }
 
 /// How many groups are found.
-pub async fn count_found(connection: &mut ReadConnection, search: &GroupSearch) -> Result<i64, WorkError> {
+pub async fn count_found(connection: &mut ReadConnection, search: &FoundSearch<'_>) -> Result<i64, WorkError> {
     let query = sqlx::query_as(groups_where!("SELECT count(*)", ""));
     let (count,): (i64,) = search.bind(query).fetch_one(connection).await?;
     Ok(count)
@@ -305,13 +377,13 @@ pub async fn count_found(connection: &mut ReadConnection, search: &GroupSearch) 
 /// Those of the groups that are found, in the order given.
 pub async fn keep_found(
     connection: &mut ReadConnection,
-    search: &GroupSearch,
+    search: &FoundSearch<'_>,
     keys: &[Uuid],
 ) -> Result<Vec<Uuid>, WorkError> {
     let query = sqlx::query_as(concat!(
         "SELECT found.group_key FROM (",
-        groups_where!("SELECT g.group_key", " AND g.group_key = ANY($5)"),
-        ") found JOIN unnest($5) WITH ORDINALITY AS k (group_key, place) ON k.group_key = found.group_key ORDER BY k.place"
+        groups_where!("SELECT g.group_key", " AND g.group_key = ANY($6)"),
+        ") found JOIN unnest($6) WITH ORDINALITY AS k (group_key, place) ON k.group_key = found.group_key ORDER BY k.place"
     ));
     let found: Vec<(Uuid,)> = search.bind(query).bind(keys).fetch_all(connection).await?;
     Ok(found.into_iter().map(|(key,)| key).collect())
@@ -320,17 +392,45 @@ pub async fn keep_found(
 /// The groups that are found, without those given, by where they are and by id.
 pub async fn find_others(
     connection: &mut ReadConnection,
-    search: &GroupSearch,
+    search: &FoundSearch<'_>,
     without: &[Uuid],
     skip: i64,
     limit: i64,
 ) -> Result<Vec<Uuid>, WorkError> {
     let query = sqlx::query_as(groups_where!(
         "SELECT g.group_key",
-        " AND NOT EXISTS (SELECT FROM unnest($5::uuid[]) w (group_key) WHERE w.group_key = g.group_key)
-        ORDER BY hashtextextended(tenant_id || '/' || namespace_id, 0), group_id OFFSET $6 LIMIT $7"
+        " AND NOT EXISTS (SELECT FROM unnest($6::uuid[]) w (group_key) WHERE w.group_key = g.group_key)
+        ORDER BY hashtextextended(tenant_id || '/' || namespace_id, 0), group_id OFFSET $7 LIMIT $8"
     ));
     let found: Vec<(Uuid,)> = search.bind(query).bind(without).bind(skip).bind(limit).fetch_all(connection).await?;
+    Ok(found.into_iter().map(|(key,)| key).collect())
+}
+
+/// The groups that are found, in an order of their own; of these alone, where some are given.
+pub async fn find_in_order(
+    connection: &mut ReadConnection,
+    search: &FoundSearch<'_>,
+    order: GroupOrder,
+    of: Option<&[Uuid]>,
+    skip: i64,
+    limit: i64,
+) -> Result<Vec<Uuid>, WorkError> {
+    // Only the first so many are kept while all are looked at: no sort of them all.
+    macro_rules! in_order {
+        ($order:literal) => {
+            groups_where!(
+                "SELECT g.group_key",
+                concat!(" AND ($6::uuid[] IS NULL OR g.group_key = ANY($6)) ORDER BY ", $order, " OFFSET $7 LIMIT $8")
+            )
+        };
+    }
+    let query = sqlx::query_as(match order {
+        GroupOrder::Id => in_order!("group_id, tenant_id, namespace_id"),
+        GroupOrder::IdDescending => in_order!("group_id DESC, tenant_id DESC, namespace_id DESC"),
+        GroupOrder::Term => in_order!("term, group_id, tenant_id, namespace_id"),
+        GroupOrder::TermDescending => in_order!("term DESC, group_id, tenant_id, namespace_id"),
+    });
+    let found: Vec<(Uuid,)> = search.bind(query).bind(of).bind(skip).bind(limit).fetch_all(connection).await?;
     Ok(found.into_iter().map(|(key,)| key).collect())
 }
 
@@ -393,6 +493,9 @@ pub struct CensusRow {
     pub still_ms: Option<i32>,
     /// See there; in seconds.
     pub ahead_s: f64,
+    /// How many of its silent sessions took the place of one that had fallen silent before; 0 where
+    /// few are silent, and where groups are spread over several servers.
+    pub new_ids: i64,
 }
 
 impl CensusRow {
@@ -426,6 +529,29 @@ macro_rules! seen_columns {
             $now,
             "))), 0) AS ahead_s"
         )
+    };
+}
+
+/// How many of a group's silent sessions were registered within the hour after another of the same
+/// registrant had fallen silent: as `failover::new_ids` counts them, and the view `group_risks`.
+/// Looked at only where enough are silent.
+macro_rules! new_ids_column {
+    () => {
+        "
+    , CASE WHEN count(m.session_id) FILTER (WHERE m.ends IS NULL OR m.ends <= statement_timestamp()) > 3 THEN (
+        SELECT count(*)
+        FROM (
+            SELECT e.is_begin AND h.session_id IS NOT NULL AS is_start,
+                bool_or(NOT e.is_begin) OVER (PARTITION BY s.registered_by ORDER BY e.at
+                    RANGE BETWEEN interval '1 hour' PRECEDING AND interval '1 microsecond' PRECEDING) AS took_a_place
+            FROM sessions s
+            LEFT JOIN heartbeats h ON h.group_key = s.group_key AND h.session_id = s.session_id
+            CROSS JOIN LATERAL (VALUES (true, s.registered_at), (false, greatest(h.received_at, s.registered_at)))
+                AS e (is_begin, at)
+            WHERE s.group_key = g.group_key AND coalesce(h.lease_until <= statement_timestamp(), true)
+        ) starts
+        WHERE is_start AND took_a_place
+    ) ELSE 0 END AS new_ids"
     };
 }
 
@@ -464,6 +590,7 @@ pub async fn read_census_page(
                 ELSE g.in_doubt_until
             END > statement_timestamp(), false) AS is_in_doubt",
         seen_columns!("statement_timestamp()"),
+        new_ids_column!(),
         "
         FROM groups g
         LEFT JOIN (
@@ -485,6 +612,15 @@ pub async fn read_census_page(
     Ok(sqlx::query_as(READ).bind(after).bind(limit).fetch_all(connection).await?)
 }
 
+/// A group that was granted a Primary several times of late.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct Flapping {
+    /// Its key.
+    pub group_key: Uuid,
+    /// Whether at least half of it came of health: the Primary stepped down for a healthier one.
+    pub by_health: bool,
+}
+
 /// The groups that were granted a Primary at least so often in the last so many seconds, at most
 /// `limit` of them.
 pub async fn find_flapping(
@@ -492,11 +628,12 @@ pub async fn find_flapping(
     grants: i64,
     seconds: f64,
     limit: i64,
-) -> Result<Vec<Uuid>, WorkError> {
-    let query = "SELECT group_key FROM role_transitions
-        WHERE recorded_at > clock_timestamp() - make_interval(secs => $2) AND to_role = 1
-        GROUP BY group_key HAVING count(*) >= $1 LIMIT $3";
-    Ok(sqlx::query_scalar(query).bind(grants).bind(seconds).bind(limit).fetch_all(connection).await?)
+) -> Result<Vec<Flapping>, WorkError> {
+    let query = "SELECT group_key, count(*) FILTER (WHERE reason = 'yielded') * 2 >= count(*) FILTER (WHERE to_role = 1) AS by_health
+        FROM role_transitions
+        WHERE recorded_at > clock_timestamp() - make_interval(secs => $2) AND (to_role = 1 OR from_role = 1)
+        GROUP BY group_key HAVING count(*) FILTER (WHERE to_role = 1) >= $1 LIMIT $3";
+    Ok(sqlx::query_as(query).bind(grants).bind(seconds).bind(limit).fetch_all(connection).await?)
 }
 
 /// The reason of the history that a database begins with.
@@ -568,7 +705,7 @@ async fn read_census_page_spread(
                 ELSE g.in_doubt_until
             END > $3, false) AS is_in_doubt",
         seen_columns!("$3"),
-        "
+        ", 0::bigint AS new_ids
         FROM groups g
         LEFT JOIN (
             SELECT s.group_key, s.session_id, s.role, h.percent_healthy_streams, h.received_at, h.lease_until,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use client_failover::store::audit_search::ACTIONS;
 use serde_json::{Value, json};
 
 use crate::support::credentials::{create_key, revoke_key};
@@ -110,6 +111,68 @@ async fn entries_are_kept_for_their_time_and_deleted_a_few_at_a_time() {
         .await;
     let left = async || app.database.rows("SELECT identity, count(*) AS n FROM audit_log GROUP BY identity").await;
     eventually("the old ones are gone", async || left().await == [json!({"identity": "young", "n": 5})]).await;
+}
+
+/// By HTTP it is looked through in either direction, page by page, with a bound on how many are
+/// looked at for one.
+#[tokio::test]
+async fn the_audit_trail_is_looked_through_in_either_direction() {
+    let app = TestApp::start().await;
+    app.database
+        .execute(
+            "INSERT INTO audit_log (recorded_at, action, tenant_id, identity, operation_id)
+             SELECT '2020-01-01T00:00:00Z'::timestamptz + i * interval '1 s', 'group_created', 'u', 'basic:' || i % 7, i::text
+             FROM generate_series(1, 25000) i",
+        )
+        .await;
+    app.put("/g", json!({"Name": "N"})).await.expect_ok();
+    let ask = async |place: &str, query: &str| {
+        Answer::of(app.http.get(format!("{}/api/v1{place}/clientfailover/audit?{query}", app.url))).await
+    };
+    let ids = |page: &Value| {
+        let entries = page["Entries"].as_array().expect("a list").iter();
+        entries.map(|entry| entry["AuditId"].as_i64().expect("a number")).collect::<Vec<_>>()
+    };
+    let latest = ask("", "count=3").await.expect_ok();
+    assert_eq!(ids(&latest), [25_001, 25_000, 24_999]);
+    assert_eq!((&latest["Next"], &latest["More"]), (&json!(24_999), &json!(true)));
+    assert_eq!(latest["Entries"][0]["After"]["Name"], "N");
+    assert_eq!(ids(&ask("", "count=2&before=24999").await.expect_ok()), [24_998, 24_997]);
+    let oldest = ask("", "after=0&count=2&who=BASIC:3").await.expect_ok();
+    assert_eq!(ids(&oldest), [3, 10]);
+    // Whoever waits for more goes on from the end.
+    let end = ask("", "after=25001").await.expect_ok();
+    assert_eq!((ids(&end), &end["Next"], &end["More"]), (vec![], &json!(25_001), &json!(false)));
+
+    // A page can be empty, and not the last.
+    let mut pages = 0;
+    let mut query = "action=group_created&since=2020-01-01T00:00:01Z&until=2020-01-01T00:00:02Z".to_owned();
+    loop {
+        let page = ask("/tenants/u", &query).await.expect_ok();
+        pages += 1;
+        if page["More"] == false {
+            assert_eq!(ids(&page), [1]);
+            assert_eq!(page["Next"], Value::Null);
+            break;
+        }
+        assert_eq!(ids(&page), [0; 0]);
+        query = format!("action=group_created&until=2020-01-01T00:00:02Z&before={}", page["Next"]);
+    }
+    assert_eq!(pages, 2);
+    // What lies beyond the range is not looked for.
+    let young = ask("", "since=2021-01-01T00:00:00Z&count=1000").await.expect_ok();
+    assert_eq!(ids(&young), [25_001]);
+    let young = ask("", &format!("since=2021-01-01T00:00:00Z&before={}", young["Next"])).await.expect_ok();
+    assert_eq!((ids(&young), &young["More"]), (vec![], &json!(false)));
+    assert_eq!(ids(&ask("/tenants/t", "").await.expect_ok()), [25_001]);
+    for wrong in ["action=blessed", "before=1&after=1", "count=0", "count=1001", "since=yesterday", "who=%00"] {
+        ask("", wrong).await.expect_error(400);
+    }
+    let known =
+        "SELECT pg_get_constraintdef(oid) AS text FROM pg_constraint WHERE conname = 'audit_log_action_is_known'";
+    let known = app.database.rows(known).await[0]["text"].as_str().expect("a text").to_owned();
+    assert_eq!(known.matches("::text").count(), ACTIONS.len(), "{known}");
+    assert!(ACTIONS.iter().all(|action| known.contains(&format!("'{action}'"))), "{known}");
 }
 
 #[tokio::test]

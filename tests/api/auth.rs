@@ -3,6 +3,7 @@
 
 mod changes;
 mod tokens;
+mod whoami;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -507,6 +508,19 @@ async fn outside_of_a_tenant_nothing_is_told_to_those_who_are_not_known_everywhe
         ask(&one, "GET", &path("u")).await.expect_error(403);
         let allowed = ask(&one, "GET", &path("t")).await.status.as_u16();
         assert!(matches!(allowed, 200 | 404), "{below}: {allowed}");
+    }
+    // And about a tenant as a whole, for those who may read all of it.
+    let (_, namespace) =
+        create_key(&house.database, "namespace", &["--tenant", "t", "--namespace", "n", "--role", "admin"]).await;
+    let part = house.who("key", &format!("Bearer {namespace}"));
+    for below in ["status", "namespaces", "transitions", "events"] {
+        let path = |tenant: &str| format!("/api/v1/tenants/{tenant}/clientfailover/{below}");
+        ask(&nobody, "GET", &path("t")).await.expect_error(401);
+        ask(&part, "GET", &path("t")).await.expect_error(403);
+        ask(&one, "GET", &path("u")).await.expect_error(403);
+        if below != "events" {
+            assert_eq!(ask(&one, "GET", &path("t")).await.status.as_u16(), 200, "{below}");
+        }
     }
     let groups = "/api/v1/tenants/t/namespaces/n/clientfailover/groups";
     for method in ["PATCH", "OPTIONS", "TRACE"] {

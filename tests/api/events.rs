@@ -33,6 +33,8 @@ async fn every_change_of_role_and_configuration_is_an_event_in_order() {
     let mut namespace = EventStream::open(&reader, NAMESPACE_EVENTS, None).await;
     let mut group = EventStream::open(&reader, &group_events("g"), None).await;
     let mut everything = EventStream::open(&reader, "/api/v1/clientfailover/events", None).await;
+    let mut tenant = EventStream::open(&reader, "/api/v1/tenants/t/clientfailover/events", None).await;
+    let mut other_tenant = EventStream::open(&reader, "/api/v1/tenants/u/clientfailover/events", None).await;
     writer.put("/g", json!({"Name": "Pump", "Milliseconds": MINUTE})).await.expect_ok();
     writer.put("/g", json!({"Name": "Pump", "Milliseconds": MINUTE})).await.expect_ok();
     writer.post("/g/clientsessions", json!({"Id": "a", "Name": "A"})).await.expect_ok();
@@ -61,6 +63,15 @@ async fn every_change_of_role_and_configuration_is_an_event_in_order() {
     assert!(received.is_sorted_by(|a, b| a.id < b.id));
     assert_eq!(group.lines(expected.len()).await, expected);
     assert_eq!(everything.lines(expected.len()).await, expected);
+    assert_eq!(tenant.lines(expected.len()).await, expected);
+    // From where it was before all that, it is read from the database.
+    let from = Some(received[0].id - 1);
+    let mut again = EventStream::open(&reader, "/api/v1/tenants/t/clientfailover/events", from).await;
+    assert_eq!(again.lines(expected.len()).await, expected);
+    // Of another tenant nothing is heard.
+    let elsewhere = format!("{}/api/v1/tenants/u/namespaces/n/clientfailover/groups/h", writer.url);
+    Answer::of(writer.http.put(elsewhere).json(&json!({}))).await.expect_ok();
+    assert_eq!(other_tenant.lines(1).await, ["GroupCreated h"]);
 
     let created = &received[0].data;
     assert_eq!(created["TenantId"], "t");

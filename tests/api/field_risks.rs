@@ -345,6 +345,58 @@ async fn more_than_two_pairs_in_a_group_are_a_risk() {
     is_fine(&app, "g").await;
 }
 
+/// A client of a group whose id is another at each start, and the sessions that it leaves behind.
+#[tokio::test]
+async fn a_client_with_a_new_id_at_each_start_is_warned_where_it_registers_and_a_risk() {
+    let app = start().await;
+    app.group_of("g", TIMEOUT_MS, &["stable"]).await;
+    let register = async |id: &str| {
+        let answer = app.post("/g/clientsessions", json!({"Id": id})).await;
+        let warning = answer.headers.get("failover-warning").map(|text| text.to_str().expect("a text").to_owned());
+        answer.expect_ok();
+        warning
+    };
+    // One timeout ago, all that was said by then.
+    let pods_fall_silent = format!(
+        "UPDATE heartbeats SET received_at = received_at - interval '{0} ms', lease_until = lease_until - interval '{0} ms',
+             heartbeat_time = heartbeat_time - interval '{0} ms' WHERE session_id LIKE 'pod-%';
+         UPDATE sessions SET registered_at = registered_at - interval '{0} ms' WHERE session_id LIKE 'pod-%'",
+        TIMEOUT_MS + 1
+    );
+    let mut warnings = Vec::new();
+    for start in 0..4 {
+        warnings.push(register(&format!("pod-{start}")).await);
+        for session in ["stable", &format!("pod-{start}")] {
+            app.says(Form::Contract, "g", session, None).await;
+        }
+        is_fine(&app, "g").await;
+        if start == 3 {
+            break;
+        }
+        app.database.execute(&pods_fall_silent).await;
+    }
+    for start in 4..6 {
+        app.database.execute(&pods_fall_silent).await;
+        warnings.push(register(&format!("pod-{start}")).await);
+        app.says(Form::Contract, "g", &format!("pod-{start}"), None).await;
+    }
+    let warned = Some("NewIdEachStart".to_owned());
+    assert_eq!(warnings, [None, None, None, None, warned.clone(), warned.clone()]);
+    // The same again is no new session.
+    assert_eq!(register("pod-5").await, None);
+    let expected = Expected {
+        risk: "NewIdEachStart",
+        of: &[],
+        metric: "groups_with_new_ids",
+        advice: "5 sessions are silent, and some took the place of another",
+    };
+    is_shown(&app, "g", expected).await;
+    for start in 0..5 {
+        app.delete(&format!("/g/clientsessions/pod-{start}")).await.expect_ok();
+    }
+    is_fine(&app, "g").await;
+}
+
 /// What an adapter does all day, and what happens to it: it starts, is told a role, loses an
 /// answer, pauses, is restarted, and its group gets another timeout.
 #[tokio::test]

@@ -139,6 +139,113 @@ async fn a_group_that_loses_its_primary_is_first_at_once() {
     assert_eq!(shown(&status(&app, "?count=2").await), ["z1 NoPrimary", "a1"]);
 }
 
+#[tokio::test]
+async fn a_list_narrows_to_a_risk_and_is_put_in_order() {
+    let app = start().await;
+    for group in ["b-fine", "a-alone", "d-alone", "c-ill"] {
+        app.group_of(group, MINUTE, &["a", "b"]).await;
+        app.beat(group, "a", if group == "c-ill" { 40.0 } else { 100.0 }).await;
+    }
+    for group in ["b-fine", "c-ill"] {
+        app.beat(group, "b", 40.0).await;
+    }
+    // Another Primary, and so another term.
+    app.delete("/d-alone/clientsessions/a").await.expect_ok();
+    app.beat("d-alone", "b", 100.0).await;
+    eventually("the census has seen them", async || status(&app, "").await["Counted"]["LiveSessions"] == 6).await;
+    let ids = async |query: &str| -> Vec<String> {
+        let page = status(&app, query).await;
+        let ids = page["Groups"].as_array().expect("an array").iter().map(|group| group["GroupId"].as_str());
+        ids.map(|id| id.unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(ids("").await, ["a-alone", "d-alone", "c-ill", "b-fine"]);
+    assert_eq!(ids("?sort=risk").await, ["a-alone", "d-alone", "c-ill", "b-fine"]);
+    assert_eq!(ids("?sort=group").await, ["a-alone", "b-fine", "c-ill", "d-alone"]);
+    assert_eq!(ids("?sort=-group&count=2&skip=1").await, ["c-ill", "b-fine"]);
+    assert_eq!(ids("?sort=-term").await, ["d-alone", "a-alone", "b-fine", "c-ill"]);
+    assert_eq!(ids("?sort=term&at_risk=true").await, ["a-alone", "c-ill", "d-alone"]);
+    assert_eq!(ids("?risk=NoStandby").await, ["a-alone", "d-alone"]);
+    assert_eq!(ids("?risk=nostandby&sort=-group").await, ["d-alone", "a-alone"]);
+    assert_eq!(ids("?risk=PrimaryUnhealthy&search=ILL").await, ["c-ill"]);
+    assert_eq!(ids("?risk=Flapping").await, Vec::<String>::new());
+    let narrowed = status(&app, "?risk=NoStandby&count=1").await;
+    assert_eq!((&narrowed["Total"], &narrowed["AtRisk"]), (&json!(2), &json!(2)));
+    for query in ["?sort=health", "?sort=", "?risk=", "?risk=Boredom", "?handing_over=maybe"] {
+        let url = format!("{}/api/v1/clientfailover/status{query}", app.url);
+        Answer::of(app.http.get(url)).await.expect_error(400);
+    }
+
+    // A handover is no risk, and is found all the same; for as long as it lasts.
+    assert_eq!(ids("?handing_over=true").await, Vec::<String>::new());
+    assert_eq!(app.beat("b-fine", "b", 100.0).await, 0);
+    assert_eq!(app.beat("b-fine", "a", 50.0).await, 0);
+    assert_eq!(ids("?handing_over=true").await, ["b-fine"]);
+    assert_eq!(status(&app, "?handing_over=true").await["AtRisk"], 0);
+    eventually("it is counted", async || status(&app, "").await["Counted"]["HandingOver"] == 1).await;
+    assert_eq!(app.beat_acting_as("b-fine", "a", 50.0, 0).await, 0);
+    assert_eq!(app.beat("b-fine", "b", 100.0).await, 1);
+    assert_eq!(ids("?handing_over=true").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_search_finds_sessions_and_descriptions() {
+    let app = start().await;
+    let described = json!({"Milliseconds": MINUTE, "Name": "Pumps", "Description": "Ask Ann about the Boiler."});
+    app.put("/p1", described).await.expect_ok();
+    app.group_of("p2", MINUTE, &["Adapter-7", "x_%"]).await;
+    app.group_of("p3", MINUTE, &["adapter-8"]).await;
+    let elsewhere = format!("{}/api/v1/tenants/t/namespaces/m/clientfailover/groups/p4", app.url);
+    Answer::of(app.http.put(&elsewhere).json(&json!({}))).await.expect_ok();
+    let session = app.http.post(format!("{elsewhere}/clientsessions")).json(&json!({"Id": "adapter-9"}));
+    Answer::of(session).await.expect_ok();
+    let found = async |base: &str, text: &str| -> Vec<String> {
+        let url = format!("{}/api/v1{base}/clientfailover/status?sort=group&search={text}", app.url);
+        let page = Answer::of(app.http.get(url)).await.expect_ok();
+        let ids = page["Groups"].as_array().expect("an array").iter().map(|group| group["GroupId"].as_str());
+        let ids: Vec<_> = ids.map(|id| id.unwrap_or_default().to_owned()).collect();
+        assert_eq!(page["Total"], ids.len());
+        ids
+    };
+    assert_eq!(found("", "aDAPTER").await, ["p2", "p3", "p4"]);
+    assert_eq!(found("/tenants/t", "adapter").await, ["p2", "p3", "p4"]);
+    assert_eq!(found("/tenants/t/namespaces/n", "adapter").await, ["p2", "p3"]);
+    assert_eq!(found("/tenants/u", "adapter").await, Vec::<String>::new());
+    assert_eq!(found("", "boiler").await, ["p1"]);
+    assert_eq!(found("/tenants/t/namespaces/n", "x_%25").await, ["p2"]);
+    assert_eq!(found("/tenants/t", "m").await, ["p1", "p4"], "a name, and a namespace");
+    assert_eq!(found("", "no such").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_tenant_has_an_overview_of_its_own() {
+    let app = start().await;
+    app.group_of("g1", MINUTE, &["a"]).await;
+    app.beat("g1", "a", 100.0).await;
+    for (tenant, namespace) in [("t", "m"), ("t-2", "n"), ("s", "n")] {
+        let group = format!("{}/api/v1/tenants/{tenant}/namespaces/{namespace}/clientfailover/groups/g2", app.url);
+        Answer::of(app.http.put(&group).json(&json!({}))).await.expect_ok();
+        Answer::of(app.http.post(format!("{group}/clientsessions")).json(&json!({"Id": "a"}))).await.expect_ok();
+        let beat = app.http.post(format!("{group}/clientsessions/a")).json(&json!({"PercentHealthyStreams": 100}));
+        Answer::of(beat).await.expect_ok();
+    }
+    let ask = async |below: &str| {
+        Answer::of(app.http.get(format!("{}/api/v1/tenants/t/clientfailover{below}", app.url))).await.expect_ok()
+    };
+    eventually("the census has seen them", async || ask("/status").await["Counted"]["LiveSessions"] == 2).await;
+    let page = ask("/status?sort=group").await;
+    assert_eq!(shown(&page), ["g1 NoStandby", "g2 NoStandby"]);
+    assert_eq!((&page["Total"], &page["Counted"]["Groups"]), (&json!(2), &json!(2)));
+    let namespaces = ask("/namespaces").await;
+    let names: Vec<_> =
+        namespaces.as_array().expect("an array").iter().map(|one| one["NamespaceId"].as_str()).collect();
+    assert_eq!(names, [Some("m"), Some("n")]);
+    assert_eq!(ask("/namespaces?search=t").await, json!([]), "the tenant's own name is that of all of them");
+    assert_eq!(ask("/namespaces?search=M").await.as_array().map(Vec::len), Some(1));
+    let changes = ask("/transitions").await;
+    let places: Vec<_> = changes.as_array().expect("an array").iter().map(|one| one["NamespaceId"].as_str()).collect();
+    assert_eq!(places, [Some("m"), Some("n")]);
+}
+
 /// So many groups of two, the i-th in the namespace that the expression gives. The leases of one in
 /// fifty have run out.
 pub async fn fill(app: &TestApp, namespace: &str, groups: u32) {
@@ -166,7 +273,16 @@ async fn the_first_page_of_100_000_groups_comes_at_once() {
         Answer::of(app.http.get(&everything)).await.expect_ok()["AtRisk"].as_i64() > Some(1_000)
     })
     .await;
-    for query in ["", "?skip=90000", "?search=99999", "?search=no-such", "?at_risk=true"] {
+    for query in [
+        "",
+        "?skip=90000",
+        "?search=99999",
+        "?search=no-such",
+        "?at_risk=true",
+        "?risk=NoStandby",
+        "?sort=group",
+        "?sort=-term&skip=90000",
+    ] {
         let mut times = Vec::new();
         for _ in 0..5 {
             let asked = Instant::now();

@@ -90,6 +90,26 @@ async fn who_is_excluded_is_not_primary_until_that_is_over() {
 }
 
 #[tokio::test]
+async fn who_is_excluded_may_say_goodbye_and_start_again_and_is_excluded() {
+    let app = start().await;
+    wish(&app, "a", json!({"Wish": "Excluded"})).await;
+    app.delete("/g/clientsessions/a").await.expect_ok();
+    let status = app.get("/g/status").await.expect_ok();
+    assert_eq!((&status["Primary"], status["Sessions"].as_array().map(Vec::len)), (&Value::Null, Some(2)));
+    assert_eq!(shown(&app, "a").await["Wish"], "Excluded");
+    assert_eq!(app.beat("g", "b", 1.0).await, PRIMARY, "its goodbye is not waited for");
+    app.post("/g/clientsessions", json!({"Id": "a"})).await.expect_ok();
+    assert_eq!(app.beat("g", "a", 100.0).await, SECONDARY);
+    assert_eq!(app.beat("g", "b", 1.0).await, PRIMARY, "whose machine is worked on takes nothing over");
+    app.delete("/g/clientsessions/a?by=operator").await.expect_ok();
+    assert_eq!(app.get("/g/status").await.expect_ok()["Sessions"].as_array().map(Vec::len), Some(1));
+    // What else is wished of a session goes with it.
+    wish(&app, "b", json!({"Wish": "Forced"})).await;
+    app.delete("/g/clientsessions/b").await.expect_ok();
+    assert!(app.database.rows("SELECT * FROM session_wishes").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_place_that_is_held_for_a_silent_one_is_nobody_else_s() {
     let app = start().await;
     wish(&app, "a", json!({"Wish": "Forced", "WhenSilent": "Hold"})).await;

@@ -1,6 +1,8 @@
 //! The command line for operators: the program itself, against a service over real sockets.
 
 mod at_a_terminal;
+mod looking;
+mod making;
 mod wishes;
 
 use std::collections::BTreeSet;
@@ -11,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use client_failover::access::AuthOptions;
+use client_failover::http::TenantApi;
 use client_failover::tls::TlsOptions;
 use serde_json::{Value, json};
 
@@ -553,6 +556,7 @@ async fn help_is_for_strangers() {
     for arguments in [
         &["groups", "list"][..],
         &["groups", "show"],
+        &["groups", "create"],
         &["groups", "apply"],
         &["groups", "delete"],
         &["sessions", "list"],
@@ -560,6 +564,10 @@ async fn help_is_for_strangers() {
         &["status"],
         &["history"],
         &["events"],
+        &["namespaces"],
+        &["audit"],
+        &["whoami"],
+        &["version"],
         &["health"],
     ] {
         let mut command = program();

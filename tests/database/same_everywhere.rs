@@ -151,6 +151,9 @@ async fn the_thresholds_of_risks_are_those_of_the_view_the_page_the_metrics_and_
         ),
         format!("(((h.rhythm / 100) % 10) >= {})", risks::LATE_IN_A_ROW),
         format!("live_sessions > {}", risks::TWO_PAIRS),
+        format!("(g.registered_sessions - g.live_sessions) > {}", risks::NEW_IDS_FROM),
+        format!("(n.ids >= {})", risks::NEW_IDS_FROM),
+        format!("RANGE BETWEEN {} PRECEDING", time(risks::NEW_ID_WITHIN)),
     ] {
         assert!(view.contains(&part), "{part}: {view}");
     }

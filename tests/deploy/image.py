@@ -30,6 +30,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+# What is given as --build-arg.
+ARGUMENTS = {"SOURCE_COMMIT": os.environ.get("SOURCE_COMMIT") or "0123456789abcdef0123456789abcdef01234567"}
+
 
 class Wrong(Exception):
     """Something that did not hold."""
@@ -86,7 +89,7 @@ def read_dockerfile(text):
             if not found:
                 raise Wrong(f"Dockerfile: not understood: {instruction}")
             stages.append(Stage(with_variables(found.group(1), variables), found.group(2) or ""))
-        elif word in ("RUN", "COPY", "WORKDIR", "USER", "EXPOSE", "ENTRYPOINT", "CMD") and stages:
+        elif word in ("RUN", "COPY", "WORKDIR", "USER", "EXPOSE", "ENTRYPOINT", "CMD", "ARG") and stages:
             stages[-1].steps.append((word, rest))
         else:
             raise Wrong(f"Dockerfile: not understood: {instruction}")
@@ -153,9 +156,12 @@ class Build:
         wanted = stage.image.removeprefix("rust:").split("-")[0]
         if not run(["cargo", "--version"], capture_output=True).startswith(f"cargo {wanted}."):
             print(f"image: this machine's Rust is another than {wanted}")
-        directory = None
+        directory, arguments = None, {}
         for word, rest in stage.steps:
-            if word == "WORKDIR" and rest.startswith("/"):
+            if word == "ARG" and "=" in rest:
+                name, _, default = rest.partition("=")
+                arguments[name] = ARGUMENTS.get(name, default)
+            elif word == "WORKDIR" and rest.startswith("/"):
                 directory = root / rest.lstrip("/")
                 directory.mkdir(parents=True, exist_ok=True)
             elif word == "COPY" and directory:
@@ -164,9 +170,9 @@ class Build:
                 if re.search(r"""(^|[\s'"=>:])/(?!dev/null\b)""", rest):
                     raise Wrong(f"Dockerfile: an absolute path in a step of the stage '{stage.name}': {rest}")
                 # What cargo is told by this machine is no part of the image.
-                mine = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
+                mine = {name: value for name, value in os.environ.items() if name not in ("CARGO_TARGET_DIR", *ARGUMENTS)}
                 with timed(f"{stage.name}: {rest[:70]}"):
-                    run(["sh", "-c", rest], cwd=directory, env=mine)
+                    run(["sh", "-c", rest], cwd=directory, env={**mine, **arguments})
             else:
                 raise Wrong(f"Dockerfile: not understood in the stage '{stage.name}': {word} {rest}")
         return root
@@ -357,6 +363,8 @@ def try_service(image, binaries):
 
 def try_commands(image, environment, url):
     """What the documents have one do in a container."""
+    code, shown, said = image.run(["client-failover", "version", "--server", url], {})
+    check(code == 0 and shown.count(ARGUMENTS["SOURCE_COMMIT"]) == 2, f"the commit is not told: {code} {shown}{said}")
     key = ["client-failover", "keys", "create", "prometheus", "--tenant", "*", "--role", "viewer"]
     code, made, said = image.run(key, environment)
     check(code == 0 and "cfk_" in made, f"no key can be made in the image: {code} {made}{said}")

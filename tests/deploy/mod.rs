@@ -1,6 +1,8 @@
 //! What is around the program: the stack, the proxy, the monitoring, and the words about it.
 
 mod adapters;
+mod at_a_glance;
+mod commit;
 mod deployment;
 mod links;
 mod metrics;

@@ -323,7 +323,7 @@ fn wishes_of_an_operator() {
     holds(
         "wishes",
         Protocol {
-            clients: vec![client(Telling, &[50], 3), client(Silent, &[60], 2)],
+            clients: vec![client(Telling, &[50], 2), client(Silent, &[60], 2)],
             wishes: 1,
             kinds_of_wishes: ALL_WISHES,
             withdrawals: 1,
@@ -339,12 +339,12 @@ fn wishes_that_end_and_sweeps() {
     holds(
         "wishes that end",
         Protocol {
-            clients: vec![client(Silent, &[50], 2), client(Silent, &[50], 2)],
-            wishes: 2,
+            clients: vec![client(Silent, &[50], 2), client(Silent, &[50], 1)],
+            wishes: 1,
             kinds_of_wishes: &[Wish::Forced(WhenSilent::Hold), Wish::Excluded, Wish::SwitchTo],
             wishes_last: 1,
             sweeps: true,
-            last_tick: 3,
+            last_tick: 2,
             checks_takeover: true,
             ..Protocol::default()
         },
@@ -373,7 +373,7 @@ fn wishes_deletions_and_a_database_that_loses_its_last_commits() {
         Protocol {
             clients: vec![client(Telling, &[50], 2), client(Silent, &[50], 1)],
             wishes: 1,
-            kinds_of_wishes: &[Wish::Forced(WhenSilent::Replace), Wish::Excluded],
+            kinds_of_wishes: &[Wish::Forced(WhenSilent::Replace)],
             deletions: 1,
             losses: 1,
             last_tick: 2,
@@ -584,6 +584,43 @@ fn wider_bounds() {
             transactions_overlap: true,
             last_tick: 2,
             sweeps: true,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "wishes, wider",
+        Protocol {
+            clients: vec![telling(&[50], 3), silent(&[60], 2)],
+            wishes: 1,
+            kinds_of_wishes: ALL_WISHES,
+            withdrawals: 1,
+            last_tick: 2,
+            checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "wishes that end, wider",
+        Protocol {
+            clients: vec![silent(&[50], 2), silent(&[50], 2)],
+            wishes: 1,
+            kinds_of_wishes: &[Wish::Forced(WhenSilent::Hold), Wish::Excluded, Wish::SwitchTo],
+            wishes_last: 1,
+            sweeps: true,
+            last_tick: 3,
+            checks_takeover: true,
+            ..Protocol::default()
+        },
+    );
+    holds(
+        "wishes, lost commits, wider",
+        Protocol {
+            clients: vec![telling(&[50], 2), silent(&[50], 1)],
+            wishes: 1,
+            kinds_of_wishes: &[Wish::Forced(WhenSilent::Replace), Wish::Excluded],
+            deletions: 1,
+            losses: 1,
+            last_tick: 2,
             ..Protocol::default()
         },
     );

@@ -135,12 +135,20 @@ async fn the_screenshots_of_the_page_are_made_anew() {
     browser.shows(".found", "8 groups, 4 at risk").await;
     keep(&browser, "page-at-risk.png").await;
 
+    // One tenant's groups, narrowed to those at risk.
+    browser.go(&format!("{}/#/t/plant?at_risk=true", app.url)).await;
+    browser.shows(".found", "4 groups at risk").await;
+    browser.shows("#connection", "Live").await;
+    keep(&browser, "page-tenant.png").await;
+
     browser.go(&format!("{}/#/g/plant/line1/pump?span=1h", app.url)).await;
     browser.until("document.querySelectorAll('.held').length > 5").await;
     browser.eval("document.querySelector('.held.pending').focus()").await;
     browser.shows("#tip", "healthier").await;
     browser.until("document.querySelectorAll('.held.handover').length === 1").await;
     keep(&browser, "page-timeline.png").await;
+
+    picture_acts(&browser, &app).await;
 
     browser.screen(360, 740, 2, true).await;
     browser.go(&format!("{}/#/g/plant/line2/oven", app.url)).await;
@@ -166,6 +174,45 @@ async fn the_screenshots_of_the_page_are_made_anew() {
     browser.shows("#tip", "pump-b PendingPrimary").await;
     browser.eval("void scrollTo(0, 0)").await;
     keep(&browser, "page-takeover-dark.png").await;
+}
+
+/// What can be done, each in its dialog.
+async fn picture_acts(browser: &Browser, app: &TestApp) {
+    let open = async |hash: &str, button: &str, shows: &str| {
+        browser.go("about:blank").await;
+        browser.go(&format!("{}/#/{hash}", app.url)).await;
+        browser.until(&format!("document.querySelector({}) !== null", Value::from(button))).await;
+        browser.click(button).await;
+        browser.shows("dialog .outlook", shows).await;
+    };
+    let pump = "g/plant/line1/pump?span=1h";
+    open(pump, ".hands button", "becomes Primary").await;
+    browser.click("dialog .steps summary").await;
+    keep(browser, "page-switch-over.png").await;
+    open(pump, "[aria-label='Force pump-b']", "becomes Primary").await;
+    keep(browser, "page-force.png").await;
+    open(pump, "[aria-label='Keep pump-a out']", "becomes Primary").await;
+    browser.click("dialog .request summary").await;
+    keep(browser, "page-keep-out.png").await;
+    browser.click("dialog [type=submit]").await;
+    browser.until("document.querySelector('dialog').dataset.state === 'done'").await;
+    keep(browser, "page-kept-out.png").await;
+    open(pump, ".wishes button", "Primary").await;
+    keep(browser, "page-withdraw.png").await;
+    browser.click("dialog [type=submit]").await;
+    browser.until("document.querySelector('dialog').dataset.state === 'done'").await;
+    open("g/plant/line1/dryer", "[aria-label='Delete session dryer-b']", "stays so").await;
+    keep(browser, "page-delete-session.png").await;
+    open("g/plant/line1/boiler", ".hands button:nth-of-type(2)", "stays so").await;
+    keep(browser, "page-edit.png").await;
+    open("g/plant/line1/boiler", ".hands button:nth-of-type(3)", "would be deleted").await;
+    browser.press("boiler").await;
+    browser.until("document.querySelector('dialog').dataset.state === 'foreseen'").await;
+    keep(browser, "page-delete-group.png").await;
+    open("n/plant/line1", "h1 + span button", "Enter an id").await;
+    browser.press("mixer").await;
+    browser.until("document.querySelector('dialog').dataset.state === 'foreseen'").await;
+    keep(browser, "page-create-group.png").await;
 }
 
 /// The resident memory of a process, in megabytes.

@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::authorization::Authorization;
+
 pub const AUDIENCE: &str = "client-failover";
 
 /// A pair of keys of the issuer's.
@@ -134,6 +136,7 @@ struct State {
     keys: Mutex<Vec<Value>>,
     mood: Mutex<Mood>,
     fetches: AtomicUsize,
+    authorization: Mutex<Option<Arc<Authorization>>>,
 }
 
 impl TokenIssuer {
@@ -147,6 +150,7 @@ impl TokenIssuer {
             keys: Mutex::new(keys),
             mood: Mutex::new(Mood::Good),
             fetches: AtomicUsize::new(0),
+            authorization: Mutex::new(None),
         });
         let shared = state.clone();
         crate::support::helpers::spawn_shared(async move {
@@ -168,6 +172,15 @@ impl TokenIssuer {
         *self.state.mood.lock().expect("nobody panics") = mood;
     }
 
+    /// Publishes a key of that kind as `k`, and lets people sign in for tokens of it.
+    pub async fn of_people() -> (TokenIssuer, Arc<Authorization>) {
+        let key = SigningKey::ed();
+        let issuer = TokenIssuer::start(vec![key.jwk("k")]).await;
+        let authorization = Arc::new(Authorization::new(key));
+        *issuer.state.authorization.lock().expect("nobody panics") = Some(authorization.clone());
+        (issuer, authorization)
+    }
+
     /// How often its key set was asked for.
     pub fn fetches(&self) -> usize {
         self.state.fetches.load(Ordering::Relaxed)
@@ -175,11 +188,7 @@ impl TokenIssuer {
 
     /// Claims of a token that is good for an hour.
     pub fn claims(&self) -> Value {
-        let now = unix_now();
-        json!({
-            "iss": self.url, "aud": AUDIENCE, "sub": "adapter", "iat": now, "nbf": now - 5, "exp": now + 3_600,
-            "tenant": "t", "roles": ["client"]
-        })
+        claims(&self.url)
     }
 
     /// The settings of a service that believes it.
@@ -196,6 +205,7 @@ impl TokenIssuer {
             groups_claim: None,
             roles_claim: "roles".to_owned(),
             roles: [Grade::Viewer, Grade::Client, Grade::Admin].map(|role| (role.text().to_owned(), role)).into(),
+            page_client: None,
         }
     }
 }
@@ -210,10 +220,29 @@ impl State {
         if let Mood::Slow(time) = mood {
             tokio::time::sleep(time).await;
         }
-        let request = String::from_utf8_lossy(&request).into_owned();
+        let head = String::from_utf8_lossy(&request).into_owned();
+        let length = |line: &str| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok();
+        let mut body = vec![0; head.lines().find_map(length).unwrap_or(0)];
+        stream.read_exact(&mut body).await?;
         let url = self.url.lock().expect("nobody panics").clone();
-        let body = match request.split(' ').nth(1) {
-            Some("/.well-known/openid-configuration") => json!({"issuer": url, "jwks_uri": format!("{url}/keys")}),
+        let authorization = self.authorization.lock().expect("nobody panics").clone();
+        let serves = !matches!(mood, Mood::Failing | Mood::Babbling);
+        let for_people = authorization
+            .as_ref()
+            .filter(|_| serves)
+            .and_then(|authorization| authorization.answer(&url, claims(&url), &head, &String::from_utf8_lossy(&body)));
+        if let Some((status, headers, body)) = for_people {
+            let end = format!("{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            return stream.write_all(format!("HTTP/1.1 {status}\r\n{end}").as_bytes()).await;
+        }
+        let body = match head.split(' ').nth(1) {
+            Some("/.well-known/openid-configuration") => {
+                let mut published = json!({"issuer": url, "jwks_uri": format!("{url}/keys")});
+                if let (true, Value::Object(more)) = (authorization.is_some(), Authorization::published(&url)) {
+                    more.into_iter().for_each(|(name, value)| published[name] = value);
+                }
+                published
+            }
             _ => {
                 self.fetches.fetch_add(1, Ordering::Relaxed);
                 json!({"keys": *self.keys.lock().expect("nobody panics")})
@@ -227,4 +256,13 @@ impl State {
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         stream.write_all(format!("{head}{body}").as_bytes()).await
     }
+}
+
+/// Claims of a token of that issuer which is good for an hour.
+fn claims(url: &str) -> Value {
+    let now = unix_now();
+    json!({
+        "iss": url, "aud": AUDIENCE, "sub": "adapter", "iat": now, "nbf": now - 5, "exp": now + 3_600,
+        "tenant": "t", "roles": ["client"]
+    })
 }

@@ -1,5 +1,6 @@
 //! What tests share: servers, clients, credentials, a browser, and judges of what is answered.
 
+pub mod authorization;
 pub mod browser;
 pub mod credentials;
 #[allow(dead_code, reason = "most of it serves the other binary")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use client_failover_wire::ids::{GroupId, NamespacePath};
+use client_failover_wire::ids::{GroupId, NamespacePath, TenantId};
 use client_failover_wire::{ErrorBody, Secret, headers};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
@@ -79,6 +79,8 @@ pub struct Service {
 pub enum Scope<'a> {
     /// All tenants.
     Everything,
+    /// A tenant, with all of its namespaces.
+    Tenant(&'a TenantId),
     /// A namespace.
     Namespace(&'a NamespacePath),
 }
@@ -88,6 +90,7 @@ impl<'a> Scope<'a> {
     pub fn path(self, below: &[&'a str]) -> Vec<&'a str> {
         let mut path = match self {
             Scope::Everything => vec!["api", "v1", "clientfailover"],
+            Scope::Tenant(tenant) => vec!["api", "v1", "tenants", tenant.as_str(), "clientfailover"],
             Scope::Namespace(NamespacePath { tenant, namespace }) => {
                 vec!["api", "v1", "tenants", tenant.as_str(), "namespaces", namespace.as_str(), "clientfailover"]
             }

@@ -7,13 +7,15 @@ use clap::Args;
 use client_failover_client::{ClientError, Scope, Service, parse};
 use client_failover_wire::ids::NamespacePath;
 use client_failover_wire::timespan;
+use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::connection::Connection;
 use super::group_file::{self, Configuration, WantedGroup};
 use super::output::{Format, List, Printer, complain, printable};
-use super::{Common, OperatorError};
+use super::wishes::Outlook;
+use super::{Common, OperatorError, foresight};
 
 /// What is applied.
 #[derive(Debug, Args)]
@@ -58,14 +60,18 @@ struct Found {
 /// What became of a group, for programs.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Said<'a> {
-    id: &'a str,
-    outcome: &'a str,
-    dry_run: bool,
+pub struct Said<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// What became of it.
+    pub outcome: &'a str,
+    /// Whether that was only said.
+    pub dry_run: bool,
 }
 
 impl Said<'_> {
-    fn raw(&self) -> Result<Box<RawValue>, OperatorError> {
+    /// As JSON.
+    pub fn raw(&self) -> Result<Box<RawValue>, OperatorError> {
         to_raw_value(self).map_err(OperatorError::unintelligible)
     }
 }
@@ -87,12 +93,14 @@ pub async fn run(args: ApplyArgs) -> Result<ExitCode, OperatorError> {
     let mut first_code = None;
     for group in &wanted {
         match apply(&service, &namespace, group, args.dry_run).await {
-            Ok(outcome) => {
+            Ok((outcome, outlook)) => {
                 let (id, outcome) = (group.id.as_str(), outcome.text());
                 match &mut list {
                     None => {
                         let dry = if args.dry_run { " (dry run)" } else { "" };
                         printer.line(&format!("group {} {outcome}{dry}", printable(id)))?;
+                        let lines = outlook.iter().flat_map(Outlook::lines_of_timeout);
+                        lines.into_iter().try_for_each(|line| printer.line(&format!("  {line}")))?;
                     }
                     Some(list) => {
                         list.add(&mut printer, &Said { id, outcome, dry_run: args.dry_run }.raw()?)?;
@@ -118,14 +126,16 @@ async fn apply(
     namespace: &NamespacePath,
     wanted: &WantedGroup,
     dry_run: bool,
-) -> Result<Outcome, OperatorError> {
+) -> Result<(Outcome, Option<Outlook>), OperatorError> {
     let path = Scope::Namespace(namespace).group(&wanted.id, &[]);
+    let mut is_other_timeout = false;
     let outcome = match service.find_raw(&path).await? {
         None => Outcome::Created,
         Some(raw) => {
             let found: Found = parse(raw.get())?;
             let ticks = timespan::parse(&found.failover_timeout)
                 .ok_or_else(|| OperatorError::unintelligible(printable(&found.failover_timeout)))?;
+            is_other_timeout = wanted.configuration.ticks != ticks;
             if wanted.configuration.ticks < ticks {
                 warn_of_a_shorter_timeout(wanted, ticks);
             }
@@ -137,7 +147,14 @@ async fn apply(
     if outcome != Outcome::Unchanged && !dry_run {
         service.put(&path, wanted.configuration.body()).await?;
     }
-    Ok(outcome)
+    // Another name has no consequences.
+    let outlook = if dry_run && is_other_timeout {
+        let body = Some(wanted.configuration.body());
+        Some(parse(foresight::ask(service, Method::PUT, &path, &[], body).await?.get())?)
+    } else {
+        None
+    };
+    Ok((outcome, outlook))
 }
 
 /// Clients that go by a longer timeout than the service trust for longer than they are granted.

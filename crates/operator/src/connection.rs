@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use client_failover_client::{Credential, Service, outgoing};
+use client_failover_client::{Credential, Scope, Service, outgoing};
 use client_failover_wire::Secret;
 use client_failover_wire::ids::{NamespaceId, NamespacePath, TenantId};
 use reqwest::Url;
@@ -69,6 +69,28 @@ pub struct PlaceArgs {
     /// The namespace
     #[arg(long, env = "CLIENT_FAILOVER_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
+}
+
+/// What a command is about that goes without a namespace.
+#[derive(Clone, Debug)]
+pub enum Where {
+    /// All tenants.
+    Everything,
+    /// A tenant, with all of its namespaces.
+    Tenant(TenantId),
+    /// A namespace.
+    Namespace(NamespacePath),
+}
+
+impl Where {
+    /// The same, as requests have it.
+    pub fn scope(&self) -> Scope<'_> {
+        match self {
+            Where::Everything => Scope::Everything,
+            Where::Tenant(tenant) => Scope::Tenant(tenant),
+            Where::Namespace(namespace) => Scope::Namespace(namespace),
+        }
+    }
 }
 
 /// How a service is reached, from everywhere that it may be said.
@@ -143,29 +165,30 @@ impl Connection {
 
     /// The namespace that a command is about, which it needs.
     pub fn namespace(&self, place: &PlaceArgs) -> Result<NamespacePath, OperatorError> {
-        self.find_namespace(place)?.ok_or_else(|| {
-            OperatorError::usage(
-                "which namespace? Give --tenant and --namespace, their variables, or a profile with them",
-            )
-        })
-    }
-
-    /// The namespace that a command is about; `None` where neither it nor the tenant is given.
-    pub fn find_namespace(&self, place: &PlaceArgs) -> Result<Option<NamespacePath>, OperatorError> {
         let tenant = given(place.tenant.as_ref()).or(self.profile.tenant.as_ref());
         let namespace = given(place.namespace.as_ref()).or(self.profile.namespace.as_ref());
-        let wrong = |what: &str, name: &str, error| {
-            OperatorError::usage(format!("the {what} '{}' is not valid: {error}", printable(name)))
-        };
-        match (tenant, namespace) {
-            (Some(tenant), Some(namespace)) => Ok(Some(NamespacePath {
-                tenant: TenantId::parse(tenant.as_str()).map_err(|error| wrong("tenant", tenant, error))?,
-                namespace: NamespaceId::parse(namespace.as_str())
-                    .map_err(|error| wrong("namespace", namespace, error))?,
-            })),
-            (None, None) => Ok(None),
-            (Some(_), None) => Err(OperatorError::usage("a tenant without a namespace: give --namespace too")),
-            (None, Some(_)) => Err(OperatorError::usage("a namespace without its tenant: give --tenant too")),
+        match place_of(tenant, namespace)? {
+            Where::Namespace(namespace) => Ok(namespace),
+            Where::Tenant(_) => Err(OperatorError::usage("a tenant without a namespace: give --namespace too")),
+            Where::Everything => Err(OperatorError::usage(
+                "which namespace? Give --tenant and --namespace, their variables, or a profile with them",
+            )),
+        }
+    }
+
+    /// What a command is about that goes without a namespace, and without a tenant. The profile's
+    /// namespace is one of its tenant: where another place names a tenant, that counts alone.
+    pub fn find_place(&self, place: &PlaceArgs) -> Result<Where, OperatorError> {
+        let (tenant, namespace) = (given(place.tenant.as_ref()), given(place.namespace.as_ref()));
+        let of_profile = self.profile.namespace.as_ref().filter(|_| tenant.is_none());
+        place_of(tenant.or(self.profile.tenant.as_ref()), namespace.or(of_profile))
+    }
+
+    /// The tenant that a command is about; `None` for all.
+    pub fn find_tenant(&self, tenant: Option<&String>) -> Result<Option<TenantId>, OperatorError> {
+        match place_of(given(tenant).or(self.profile.tenant.as_ref()), None)? {
+            Where::Tenant(tenant) => Ok(Some(tenant)),
+            Where::Everything | Where::Namespace(_) => Ok(None),
         }
     }
 
@@ -242,6 +265,23 @@ impl Connection {
         outgoing::client(url, configure)
             .map_err(|error| OperatorError::usage(format!("{error}; or give the service's authority as --ca-file")))
     }
+}
+
+/// What these name.
+fn place_of(tenant: Option<&String>, namespace: Option<&String>) -> Result<Where, OperatorError> {
+    let wrong = |what: &str, name: &str, error| {
+        OperatorError::usage(format!("the {what} '{}' is not valid: {error}", printable(name)))
+    };
+    let tenant = match tenant {
+        Some(tenant) => TenantId::parse(tenant.as_str()).map_err(|error| wrong("tenant", tenant, error))?,
+        None if namespace.is_some() => {
+            return Err(OperatorError::usage("a namespace without its tenant: give --tenant too"));
+        }
+        None => return Ok(Where::Everything),
+    };
+    let Some(namespace) = namespace else { return Ok(Where::Tenant(tenant)) };
+    let id = NamespaceId::parse(namespace.as_str()).map_err(|error| wrong("namespace", namespace, error))?;
+    Ok(Where::Namespace(NamespacePath { tenant, namespace: id }))
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -8,7 +8,7 @@ use clap::Args;
 use client_failover_client::{Block, EventStream, Scope, Service, parse};
 use serde::Deserialize;
 
-use super::connection::Connection;
+use super::connection::{Connection, Where};
 use super::document::Document;
 use super::groups::timeout;
 use super::history::parse_time;
@@ -72,27 +72,27 @@ struct Event {
 pub async fn run(args: EventsArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.common.connection)?;
     let group = args.group.as_deref().map(group_id).transpose()?;
-    let namespace = match group {
-        Some(_) => Some(connection.namespace(&args.common.place)?),
-        None => connection.find_namespace(&args.common.place)?,
+    let place = match group {
+        Some(_) => Where::Namespace(connection.namespace(&args.common.place)?),
+        None => connection.find_place(&args.common.place)?,
     };
-    let scope = namespace.as_ref().map_or(Scope::Everything, Scope::Namespace);
+    let scope = place.scope();
     let path = match &group {
         Some(group) => scope.group(group, &["events"]),
         None => scope.path(&["events"]),
     };
     let service = connection.service()?;
     // Of a name that is that of nothing there will be no events, however long somebody waits.
-    let existence = match (&group, &namespace) {
+    let existence = match (&group, scope) {
         (Some(group), _) => missing::existence_of_group(&service, scope, group).await?,
-        (None, Some(_)) => missing::existence_of_namespace(&service, scope).await?,
-        (None, None) => Existence::There,
+        (None, Scope::Everything) => Existence::There,
+        (None, Scope::Tenant(_) | Scope::Namespace(_)) => missing::existence_of_groups(&service, scope).await?,
     };
-    match (&existence, &group, &namespace) {
-        (Existence::Never, Some(group), Some(namespace)) => {
+    match (&existence, &group, scope) {
+        (Existence::Never, Some(group), Scope::Namespace(namespace)) => {
             return Err(missing::no_group(&service, namespace, group).await);
         }
-        (Existence::Never, None, Some(namespace)) => return Err(missing::no_groups(&service, namespace).await),
+        (Existence::Never, ..) => return Err(missing::no_groups(&service, scope).await),
         (Existence::Gone(at), Some(group), _) => complain(&missing::deleted(group, at.as_deref())),
         _ => {}
     }
@@ -102,7 +102,7 @@ pub async fn run(args: EventsArgs) -> Result<ExitCode, OperatorError> {
     let sink = Sink {
         printer: Printer::stdout(),
         format: args.common.output,
-        with_place: namespace.is_none(),
+        with_place: !matches!(scope, Scope::Namespace(_)),
         since: args.since,
         left: args.count,
         begun: false,

@@ -8,7 +8,7 @@ use client_failover_client::{ClientError, Scope, Service, parse};
 use client_failover_wire::ids::{GroupId, NamespacePath};
 use client_failover_wire::timeout::TICKS_PER_MS;
 use client_failover_wire::timespan;
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -18,7 +18,7 @@ use super::connection::{Connection, ConnectionArgs, PlaceArgs};
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration, instant, printable};
 use super::sessions::{self, SessionStatus};
 use super::status::GroupStatus;
-use super::{Common, OperatorError, group_id, missing};
+use super::{Common, OperatorError, foresight, group_id, missing};
 
 /// How many rows are laid out at once.
 const PAGE: usize = 200;
@@ -57,6 +57,9 @@ pub struct DeleteArgs {
     /// in its place has no Primary before the lease of the present one has run out
     #[arg(long)]
     force: bool,
+    /// Only say what would come of it
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     confirm: ConfirmArgs,
     #[command(flatten)]
@@ -168,7 +171,7 @@ async fn nothing_listed(service: &Service, namespace: &NamespacePath) -> Result<
         complain("no groups in this part of the list");
         Ok(ExitCode::SUCCESS)
     } else {
-        Err(missing::no_groups(service, namespace).await)
+        Err(missing::no_groups(service, Scope::Namespace(namespace)).await)
     }
 }
 
@@ -260,6 +263,27 @@ fn primary(status: &GroupStatus) -> String {
     }
 }
 
+/// What would go with a group.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ending {
+    primary: Option<String>,
+    sessions: i64,
+    live_sessions: i64,
+}
+
+impl Ending {
+    fn sentence(&self) -> String {
+        let primary = match &self.primary {
+            Some(primary) => {
+                format!("{} is Primary, and does not know of this until its next heartbeat", printable(primary))
+            }
+            None => "Nobody is Primary".to_owned(),
+        };
+        format!("{primary}. Its {} sessions go with it; {} of them are live.", self.sessions, self.live_sessions)
+    }
+}
+
 /// What the deletion of a group does.
 fn consequences(status: &GroupStatus) -> String {
     let holder = status.sessions.iter().find(|session| Some(&session.session_id) == status.primary.as_ref());
@@ -288,20 +312,35 @@ pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let shown = format!("{}/{}/{group}", namespace.tenant, namespace.namespace);
     let force = if args.force { " BY FORCE, with its live sessions" } else { "" };
     let scope = Scope::Namespace(&namespace);
+    let path = scope.group(&group, &[]);
+    let query: &[(&str, String)] = if args.force { &[("force", "true".to_owned())] } else { &[] };
+    // The service speaks of its own interface.
+    let with_our_words = |error| match error {
+        ClientError::Refused(refusal) if refusal.status == StatusCode::CONFLICT && !args.force => {
+            super::with_sentence(refusal, "Here that is --force.")
+        }
+        error => error.into(),
+    };
+    if args.dry_run {
+        let told = foresight::ask(&service, Method::DELETE, &path, query, None).await;
+        let told: Ending = parse(
+            told.map_err(|error| match error {
+                OperatorError::Service(error) => with_our_words(error),
+                error => error,
+            })?
+            .get(),
+        )?;
+        let mut printer = Printer::stdout();
+        printer.line(&format!("group {} would be deleted", printable(group.as_str())))?;
+        printer.line(&told.sentence())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.confirm.asks() {
         let status: GroupStatus = service.read(&scope.group(&group, &["status"]), &[]).await?;
         complain(&consequences(&status));
     }
     args.confirm.ask(&format!("Delete the group {}{force}, at {}?", printable(&shown), service.name()))?;
-    let query: &[(&str, String)] = if args.force { &[("force", "true".to_owned())] } else { &[] };
-    let deleted = service.delete(&scope.group(&group, &[]), query).await;
-    deleted.map_err(|error| match error {
-        // The service speaks of its own interface.
-        ClientError::Refused(refusal) if refusal.status == StatusCode::CONFLICT && !args.force => {
-            super::with_sentence(refusal, "Here that is --force.")
-        }
-        error => error.into(),
-    })?;
+    service.delete(&path, query).await.map_err(with_our_words)?;
     Printer::stdout().line(&format!("group {} deleted", printable(group.as_str())))?;
     Ok(ExitCode::SUCCESS)
 }

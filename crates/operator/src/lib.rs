@@ -17,25 +17,32 @@ use self::output::{Format, printable};
 
 mod adapters;
 mod apply;
+pub mod audit;
 pub mod completion;
 mod confirmation;
 pub mod connection;
+mod create;
 mod document;
 mod events;
+mod foresight;
 mod group_file;
 mod groups;
 mod histories;
 mod history;
 pub mod keys;
 mod missing;
+mod namespaces;
 pub mod output;
 mod profile;
 mod prune;
+mod risk;
 mod sessions;
 mod status;
 pub mod suggest;
 mod switch_over;
+pub mod version;
 mod watch;
+mod whoami;
 mod wish;
 mod wishes;
 
@@ -53,7 +60,7 @@ name or a search is that of nothing; \
 const EXIT_CODES: &str = exit_codes!();
 
 /// What every command says at the end of its help.
-const CONNECTION_HELP: &str = concat!(
+pub const CONNECTION_HELP: &str = concat!(
     "\
 Credentials are never arguments. They come from the first of these places that has any: the flags above; the \
 environment, as CLIENT_FAILOVER_TOKEN (an API key or another bearer token), CLIENT_FAILOVER_TOKEN_FILE, or \
@@ -100,12 +107,18 @@ pub enum OperatorCommand {
     /// Show who is Primary, since when, and which groups are at risk: those first
     #[command(after_help = CONNECTION_HELP)]
     Status(status::StatusArgs),
+    /// List the tenants and namespaces that have groups
+    #[command(after_help = CONNECTION_HELP)]
+    Namespaces(namespaces::NamespacesArgs),
     /// Show when and why the roles of a group changed, the latest first
     #[command(after_help = CONNECTION_HELP)]
     History(history::HistoryArgs),
     /// Print what happened, or follow what happens: every change of a role and of configuration
     #[command(after_help = CONNECTION_HELP)]
     Events(events::EventsArgs),
+    /// Show who you are to a service, and what you may do there
+    #[command(after_help = CONNECTION_HELP)]
+    Whoami(whoami::WhoamiArgs),
     /// Ask a running service whether it is alive: exit code 0 if it is, and another if not
     #[command(after_help = CONNECTION_HELP)]
     Health(ConnectionArgs),
@@ -120,6 +133,9 @@ pub enum GroupsCommand {
     /// Show one group and its sessions
     #[command(after_help = CONNECTION_HELP)]
     Show(groups::ShowArgs),
+    /// Create a group that is not there yet
+    #[command(after_help = CONNECTION_HELP)]
+    Create(create::CreateArgs),
     /// Create groups, or change their configuration, as a file wants them; sessions and roles stay
     #[command(after_help = CONNECTION_HELP)]
     Apply(apply::ApplyArgs),
@@ -188,6 +204,9 @@ pub enum OperatorError {
     /// A question was answered with no.
     #[error("nothing was {0}")]
     Declined(&'static str),
+    /// What is to be created is there already.
+    #[error("{0}")]
+    Exists(String),
     /// What was asked for has not come about.
     #[error("{0}")]
     Unfulfilled(String),
@@ -237,6 +256,7 @@ impl OperatorError {
             OperatorError::Io { .. } | OperatorError::Declined(_) | OperatorError::Unfulfilled(_) => FAILED,
             OperatorError::Usage(_) => CALLED_WRONGLY,
             OperatorError::Nothing(_) => 3,
+            OperatorError::Exists(_) => code_of(StatusCode::CONFLICT),
             OperatorError::Service(ClientError::Refused(refusal)) => code_of(refusal.status),
             OperatorError::Service(ClientError::Unreachable { .. }) => NO_ANSWER,
             OperatorError::Service(_) => FAILED,
@@ -285,6 +305,7 @@ pub async fn run(command: OperatorCommand) -> Result<ExitCode, OperatorError> {
     let done = match command {
         OperatorCommand::Groups(GroupsCommand::List(args)) => groups::list(args).await,
         OperatorCommand::Groups(GroupsCommand::Show(args)) => groups::show(args).await,
+        OperatorCommand::Groups(GroupsCommand::Create(args)) => create::run(args).await,
         OperatorCommand::Groups(GroupsCommand::Apply(args)) => apply::run(args).await,
         OperatorCommand::Groups(GroupsCommand::Delete(args)) => groups::delete(args).await,
         OperatorCommand::Sessions(SessionsCommand::List(args)) => sessions::list(args).await,
@@ -296,10 +317,17 @@ pub async fn run(command: OperatorCommand) -> Result<ExitCode, OperatorError> {
         OperatorCommand::Withdraw(args) => wishes::withdraw(args).await,
         OperatorCommand::Adapters(AdaptersCommand::Check(args)) => adapters::check(args).await,
         OperatorCommand::Status(args) => status::run(args).await,
+        OperatorCommand::Namespaces(args) => namespaces::run(args).await,
         OperatorCommand::History(args) => history::run(args).await,
         OperatorCommand::Events(args) => events::run(args).await,
+        OperatorCommand::Whoami(args) => whoami::run(args).await,
         OperatorCommand::Health(args) => health(args).await,
     };
+    whatever_is_read(done)
+}
+
+/// A closed pipe at the other end of the output is no error.
+fn whatever_is_read(done: Result<ExitCode, OperatorError>) -> Result<ExitCode, OperatorError> {
     match done {
         Err(OperatorError::ClosedPipe) => Ok(ExitCode::SUCCESS),
         done => done,

@@ -76,8 +76,8 @@ pub async fn existence_of_group(
     }
 }
 
-/// Whether a namespace has groups, or had some.
-pub async fn existence_of_namespace(service: &Service, scope: Scope<'_>) -> Result<Existence, OperatorError> {
+/// Whether there are groups in a tenant or a namespace, or were some.
+pub async fn existence_of_groups(service: &Service, scope: Scope<'_>) -> Result<Existence, OperatorError> {
     if has_groups(service, scope).await? { Ok(Existence::There) } else { past(service, &scope.path(&["events"])).await }
 }
 
@@ -105,16 +105,23 @@ pub fn deleted(group: &GroupId, at: Option<&str>) -> String {
     format!("the group '{}' was deleted{at}; this is what is kept of it", printable(group.as_str()))
 }
 
-/// The error about a namespace that has no groups.
-pub async fn no_groups(service: &Service, namespace: &NamespacePath) -> OperatorError {
-    let NamespacePath { tenant, namespace: id } = namespace;
-    let sentence = format!(
-        "there are no groups in namespace '{}' of tenant '{}'",
-        printable(id.as_str()),
-        printable(tenant.as_str())
-    );
-    let hint = namespace_hint(service, namespace).await.unwrap_or_default();
-    OperatorError::Nothing(sentence + &hint)
+/// The error about a place that has no groups.
+pub async fn no_groups(service: &Service, scope: Scope<'_>) -> OperatorError {
+    let (place, hint) = match scope {
+        Scope::Everything => (" at all".to_owned(), None),
+        Scope::Tenant(tenant) => {
+            (format!(" in tenant '{}'", printable(tenant.as_str())), tenant_hint(service, tenant.as_str()).await)
+        }
+        Scope::Namespace(path) => (
+            format!(
+                " in namespace '{}' of tenant '{}'",
+                printable(path.namespace.as_str()),
+                printable(path.tenant.as_str())
+            ),
+            namespace_hint(service, path).await,
+        ),
+    };
+    OperatorError::Nothing(format!("there are no groups{place}{}", hint.unwrap_or_default()))
 }
 
 /// The error about a group that never was.
@@ -186,10 +193,20 @@ async fn group_names(service: &Service, scope: Scope<'_>) -> Option<Vec<String>>
     Some(names)
 }
 
-async fn namespace_hint(service: &Service, namespace: &NamespacePath) -> Option<String> {
-    // Who may not see all tenants is told nothing.
+/// Some namespaces of all tenants; `None` for who may not see them.
+async fn namespaces(service: &Service) -> Option<Vec<Namespace>> {
     let path = Scope::Everything.path(&["namespaces"]);
-    let found: Vec<Namespace> = service.read(&path, &[("count", MAX_GROUPS.to_string())]).await.ok()?;
+    service.read(&path, &[("count", MAX_GROUPS.to_string())]).await.ok()
+}
+
+async fn tenant_hint(service: &Service, tenant: &str) -> Option<String> {
+    let mut tenants: Vec<String> = namespaces(service).await?.into_iter().map(|found| found.tenant_id).collect();
+    tenants.dedup();
+    hint(tenant, &tenants, "there are the tenants")
+}
+
+async fn namespace_hint(service: &Service, namespace: &NamespacePath) -> Option<String> {
+    let found = namespaces(service).await?;
     let (tenant, id) = (namespace.tenant.as_str(), namespace.namespace.as_str());
     let of_tenant = found.iter().filter(|found| found.tenant_id == tenant);
     let of_tenant: Vec<String> = of_tenant.map(|found| found.namespace_id.clone()).collect();

@@ -131,7 +131,7 @@ pub async fn run(args: PruneArgs) -> Result<ExitCode, OperatorError> {
         None => groups::ids(&service, &namespace).await?,
     };
     if groups.is_empty() {
-        return Err(missing::no_groups(&service, &namespace).await);
+        return Err(missing::no_groups(&service, Scope::Namespace(&namespace)).await);
     }
     let mut found: Vec<(GroupId, Vec<Found>)> = Vec::new();
     for group in groups {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use client_failover_client::{ClientError, Scope, parse};
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -12,7 +13,8 @@ use super::connection::{Connection, ConnectionArgs, PlaceArgs};
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration, printable, role};
 use super::status::{GroupStatus, elapsed_ms};
 use super::wish::Wish;
-use super::{Common, OperatorError, group_id, missing, session_id};
+use super::wishes::Outlook;
+use super::{Common, OperatorError, foresight, group_id, missing, session_id};
 
 /// Whose sessions.
 #[derive(Debug, Args)]
@@ -31,6 +33,9 @@ pub struct DeleteArgs {
     group: String,
     /// The session
     session: String,
+    /// Only say what would come of it
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     confirm: ConfirmArgs,
     #[command(flatten)]
@@ -172,14 +177,22 @@ pub async fn delete(args: DeleteArgs) -> Result<ExitCode, OperatorError> {
     let service = connection.service()?;
     let shown = format!("{session} of the group {}/{}/{group}", namespace.tenant, namespace.namespace);
     let scope = Scope::Namespace(&namespace);
+    let path = scope.group(&group, &["clientsessions", session.as_str()]);
+    // The client does not know of it: this is not its goodbye.
+    let by_operator = [("by", "operator".to_owned())];
+    if args.dry_run {
+        let told: Outlook = parse(foresight::ask(&service, Method::DELETE, &path, &by_operator, None).await?.get())?;
+        let mut printer = Printer::stdout();
+        printer.line(&format!("session {} would be deleted", printable(session.as_str())))?;
+        told.lines().iter().try_for_each(|line| printer.line(line))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.confirm.asks() {
         let status: GroupStatus = service.read(&scope.group(&group, &["status"]), &[]).await?;
         complain(&consequences(&status, session.as_str()));
     }
     args.confirm.ask(&format!("Delete the session {}, at {}?", printable(&shown), service.name()))?;
-    let path = scope.group(&group, &["clientsessions", session.as_str()]);
-    // The client does not know of it: this is not its goodbye.
-    service.delete(&path, &[("by", "operator".to_owned())]).await?;
+    service.delete(&path, &by_operator).await?;
     Printer::stdout().line(&format!("session {} deleted", printable(session.as_str())))?;
     Ok(ExitCode::SUCCESS)
 }

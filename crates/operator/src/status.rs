@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::connection::Connection;
 use super::histories::History;
 use super::output::{Format, List, NOTHING, Printer, Table, Tone, complain, duration};
+use super::risk::{Counting, Risk};
 use super::sessions::SessionStatus;
 use super::wish::Wish;
 use super::{AT_RISK, Common, OperatorError, missing, watch};
@@ -35,6 +36,19 @@ pub struct StatusArgs {
     /// Exit with 7 if a group is at risk, for monitoring
     #[arg(long, conflicts_with = "watch")]
     check: bool,
+    /// With --check, only these risks count, separated by commas [default: all]
+    #[arg(
+        long,
+        value_name = "RISKS",
+        requires = "check",
+        conflicts_with = "ignore",
+        value_delimiter = ',',
+        ignore_case = true
+    )]
+    counts: Option<Vec<Risk>>,
+    /// With --check, these risks do not count
+    #[arg(long, value_name = "RISKS", requires = "check", value_delimiter = ',', ignore_case = true)]
+    ignore: Vec<Risk>,
     /// Stay, and show every change as it happens; Ctrl-C ends it
     #[arg(long)]
     watch: bool,
@@ -129,6 +143,11 @@ impl GroupStatus {
                 "{} sessions are live, more than two pairs: give each pair a group of its own, and delete what is left over",
                 self.live_sessions
             ),
+            "NewIdEachStart" => format!(
+                "{} sessions are silent, and some took the place of another: a client registers with a new id at each start. Have \
+                 it keep its id, and delete those that are left over: sessions prune",
+                self.registered_sessions.saturating_sub(self.live_sessions)
+            ),
             _ => return None,
         })
     }
@@ -173,6 +192,7 @@ impl GroupStatus {
         let group = match scope {
             // No id holds a slash.
             Scope::Everything => format!("{}/{}/{}", self.tenant_id, self.namespace_id, self.group_id),
+            Scope::Tenant(_) => format!("{}/{}", self.namespace_id, self.group_id),
             Scope::Namespace(_) => self.group_id.clone(),
         };
         let cells = [
@@ -240,16 +260,34 @@ impl Question<'_> {
         Ok(service.read(&self.scope.path(&["status"]), &query).await?)
     }
 
+    /// Whether a group that was not printed is at a risk that counts.
+    async fn has_more(&self, service: &Service, found: &Found, counting: &Counting) -> Result<bool, OperatorError> {
+        if found.seen_at_risk >= found.at_risk {
+            return Ok(false);
+        }
+        let at_risk = Question { only_at_risk: true, ..*self };
+        let mut skip = 0;
+        loop {
+            let page = at_risk.page(service, skip, PAGE).await?;
+            for raw in &page.groups {
+                if counting.includes_any(&parse::<Key>(raw.get())?.risks) {
+                    return Ok(true);
+                }
+            }
+            skip += page.groups.len();
+            if page.groups.len() < PAGE {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Why no group was found: an error where a namespace or a search is that of nothing.
     pub async fn silence(&self, service: &Service) -> Result<Silence, OperatorError> {
         let all = Question { scope: self.scope, search: None, only_at_risk: false };
         if all.page(service, 0, 1).await?.total == 0 {
             return match self.scope {
-                Scope::Namespace(namespace) => Err(missing::no_groups(service, namespace).await),
-                Scope::Everything if self.search.is_some() => {
-                    Err(OperatorError::Nothing("there are no groups at all".to_owned()))
-                }
-                Scope::Everything => Ok(Silence::Empty),
+                Scope::Everything if self.search.is_none() => Ok(Silence::Empty),
+                scope => Err(missing::no_groups(service, scope).await),
             };
         }
         let Some(text) = self.search else { return Ok(Silence::Healthy) };
@@ -292,9 +330,8 @@ impl Page {
 /// Shows the state of groups.
 pub async fn run(args: StatusArgs) -> Result<ExitCode, OperatorError> {
     let connection = Connection::settle(&args.common.connection)?;
-    let namespace = connection.find_namespace(&args.common.place)?;
-    let scope = namespace.as_ref().map_or(Scope::Everything, Scope::Namespace);
-    let question = Question { scope, search: args.search.as_deref(), only_at_risk: args.at_risk };
+    let place = connection.find_place(&args.common.place)?;
+    let question = Question { scope: place.scope(), search: args.search.as_deref(), only_at_risk: args.at_risk };
     let format = args.common.output;
     if args.watch {
         if format != Format::Table {
@@ -303,7 +340,8 @@ pub async fn run(args: StatusArgs) -> Result<ExitCode, OperatorError> {
         return watch::run(&connection, &question, args.count, args.interval).await;
     }
     let service = connection.service()?;
-    let found = print(&service, &question, format, args.count.unwrap_or(usize::MAX)).await?;
+    let counting = Counting::of(args.counts.as_deref(), &args.ignore);
+    let found = print(&service, &question, format, args.count.unwrap_or(usize::MAX), &counting).await?;
     if found.none {
         let silence = question.silence(&service).await?;
         if args.check && silence == Silence::Empty {
@@ -311,7 +349,13 @@ pub async fn run(args: StatusArgs) -> Result<ExitCode, OperatorError> {
         }
         complain(silence.sentence());
     }
-    Ok(if args.check && found.at_risk > 0 { ExitCode::from(AT_RISK) } else { ExitCode::SUCCESS })
+    let is_at_risk = match &counting {
+        _ if !args.check => false,
+        Counting::All => found.at_risk > 0,
+        // Those that were not printed may be at another risk.
+        Counting::Some(_) => found.counted > 0 || question.has_more(&service, &found, &counting).await?,
+    };
+    Ok(if is_at_risk { ExitCode::from(AT_RISK) } else { ExitCode::SUCCESS })
 }
 
 /// Why no group is found where nothing was named wrongly.
@@ -336,6 +380,9 @@ impl Silence {
 struct Found {
     /// How many groups are at risk.
     at_risk: i64,
+    /// How many of those that were printed are at any risk, and at one that counts.
+    seen_at_risk: i64,
+    counted: i64,
     /// Whether there was no group at all.
     none: bool,
 }
@@ -355,6 +402,7 @@ async fn print(
     question: &Question<'_>,
     format: Format,
     most: usize,
+    counting: &Counting,
 ) -> Result<Found, OperatorError> {
     let mut printer = Printer::stdout();
     let mut page = question.page(service, 0, most).await?;
@@ -365,7 +413,7 @@ async fn print(
         Format::Json | Format::Yaml => Some(List::begin(&mut printer, format, Some(("Groups", &numbers)))?),
     };
     let mut table = question.table();
-    let (mut asked, mut seen_at_risk) = (0, 0);
+    let (mut asked, mut seen_at_risk, mut counted) = (0, 0, 0);
     let mut before: HashSet<String> = HashSet::new();
     loop {
         let last = page.groups.len();
@@ -378,6 +426,7 @@ async fn print(
             .map(|raw| {
                 let key: Key = parse(raw.get())?;
                 seen_at_risk += i64::from(!key.risks.is_empty());
+                counted += i64::from(counting.includes_any(&key.risks));
                 Ok(format!("{}/{}/{}", key.tenant_id, key.namespace_id, key.group_id))
             })
             .collect::<Result<_, OperatorError>>()?;
@@ -403,5 +452,5 @@ async fn print(
         complain(&news);
     }
     // The service counts every few seconds; what is seen on the way counts at once.
-    Ok(Found { at_risk: at_risk.max(seen_at_risk), none: total == 0 && asked == 0 })
+    Ok(Found { at_risk: at_risk.max(seen_at_risk), seen_at_risk, counted, none: total == 0 && asked == 0 })
 }

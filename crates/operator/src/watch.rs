@@ -137,6 +137,7 @@ impl Watching<'_> {
         }
         let place = match self.question.scope {
             Scope::Everything => "all tenants".to_owned(),
+            Scope::Tenant(tenant) => printable(&format!("tenant {tenant}")),
             Scope::Namespace(path) => printable(&format!("{}/{}", path.tenant, path.namespace)),
         };
         let (state, tone) = match (fault, connected) {

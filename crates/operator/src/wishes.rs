@@ -215,11 +215,17 @@ struct Foreseen {
 impl Outlook {
     /// What comes of it, line by line.
     pub fn lines(&self) -> Vec<String> {
+        self.told("follow the group's events and say in which role they act", "do not")
+    }
+
+    /// What comes of another timeout, line by line.
+    pub fn lines_of_timeout(&self) -> Vec<String> {
+        self.told("heed the new timeout at once", "go on by the one before")
+    }
+
+    fn told(&self, attentive: &str, silent: &str) -> Vec<String> {
         let mut lines = vec![self.headline()];
-        let foreseen = [
-            ("follow the group's events and say in which role they act", &self.if_attentive),
-            ("do not", &self.if_silent),
-        ];
+        let foreseen = [(attentive, &self.if_attentive), (silent, &self.if_silent)];
         if foreseen.iter().any(|(_, foresight)| foresight.of_primaries().next().is_some()) {
             lines.extend(foreseen.iter().map(|(who, told)| format!("If its clients {who}: {}.", told.told())));
         }

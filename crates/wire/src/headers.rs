@@ -16,6 +16,10 @@ pub const FAILOVER_TIMEOUT_MS: &str = "Failover-Timeout-Ms";
 /// milliseconds; 0 in other roles.
 pub const FAILOVER_LEASE_MS: &str = "Failover-Lease-Ms";
 
+/// Of the answer to a registration: what is wrong with how its client registers, by the name of the
+/// risk.
+pub const FAILOVER_WARNING: &str = "Failover-Warning";
+
 /// Of a page of a list: how long the list is.
 pub const TOTAL_COUNT: &str = "Total-Count";
 

@@ -6,6 +6,7 @@ pub const TOOLS: &[(&str, &str)] = &[
     ("chromium", "Debian: chromium"),
     ("curl", "Debian: curl"),
     ("etcd", "Debian: etcd-server"),
+    ("git", "Debian: git"),
     ("haproxy", "Debian: haproxy"),
     ("java", "Debian: default-jre-headless"),
     ("node", "Debian: nodejs"),

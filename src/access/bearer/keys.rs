@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::sign_in::Endpoints;
 use super::{KeySource, TokenAlgorithm};
 use crate::access::AuthSetupError;
 use crate::access::watched_file::WatchedFile;
@@ -91,7 +92,7 @@ impl Keys {
             KeySource::Discovery => {
                 // What is missing is said at the start, and not when the first token comes.
                 if let Ok(url) = reqwest::Url::parse(issuer) {
-                    outgoing::client(&url, Published::configure_client)?;
+                    outgoing::client(&url, configure_client)?;
                 }
                 Ok(Keys::Fetched(Box::new(Published::new(issuer, true))))
             }
@@ -121,12 +122,21 @@ impl Keys {
     /// The issuer's configuration (a JSON document), as it was published last; `None` while it
     /// cannot be had.
     pub async fn configuration(&self) -> Option<Arc<str>> {
+        self.published().await.configuration
+    }
+
+    /// Where people sign in by that configuration, or why they cannot; `None` as there.
+    pub async fn endpoints(&self) -> Option<Result<Endpoints, &'static str>> {
+        self.published().await.endpoints
+    }
+
+    async fn published(&self) -> Current {
         let (Keys::Fetched(published) | Keys::File(_, published)) = self;
         // Whoever comes before the first of it waits for that.
         if published.is_due() || published.current().configuration.is_none() {
             published.refresh(Instant::now()).await;
         }
-        published.current().configuration
+        published.current()
     }
 
     /// Whether the keys are now known to be those that the issuer has.
@@ -153,6 +163,7 @@ pub struct Published {
 struct Current {
     keys: Arc<KeySet>,
     configuration: Option<Arc<str>>,
+    endpoints: Option<Result<Endpoints, &'static str>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -174,11 +185,6 @@ impl Published {
 
     fn current(&self) -> Current {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn configure_client() -> reqwest::ClientBuilder {
-        // Where the keys are is what the issuer says, and nobody else.
-        reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none())
     }
 
     fn last(&self) -> LastFetch {
@@ -245,7 +251,8 @@ impl Published {
         }
         let keys =
             if self.with_keys { KeySet::read(&Published::get(&found.jwks_uri).await?)? } else { KeySet::default() };
-        Ok(Current { keys: Arc::new(keys), configuration: Some(text.into()) })
+        let endpoints = Some(Endpoints::read(&text));
+        Ok(Current { keys: Arc::new(keys), configuration: Some(text.into()), endpoints })
     }
 
     async fn get(url: &str) -> Result<String, String> {
@@ -253,20 +260,32 @@ impl Published {
         let parsed = reqwest::Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
         // Made anew for each: it is asked for rarely, and so believes the authorities that the
         // machine has now.
-        let http = outgoing::client(&parsed, Published::configure_client).map_err(|error| format!("{url}: {error}"))?;
-        let mut response = http.get(parsed).send().await.map_err(fault)?;
+        let http = outgoing::client(&parsed, configure_client).map_err(|error| format!("{url}: {error}"))?;
+        let response = http.get(parsed).send().await.map_err(fault)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(format!("{url} was answered {}", response.status()));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(fault)? {
-            if body.len() + chunk.len() > MAX_BYTES {
-                return Err(format!("{url} is longer than {MAX_BYTES} bytes"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        String::from_utf8(body).map_err(|_| format!("{url} is not UTF-8"))
+        read_body(response).await.map_err(|error| format!("{url}: {error}"))
     }
+}
+
+/// How the issuer is asked.
+pub fn configure_client() -> reqwest::ClientBuilder {
+    // Where something of it is, is what the issuer says, and nobody else.
+    reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none())
+}
+
+/// The body of one of its answers.
+pub async fn read_body(mut response: reqwest::Response) -> Result<String, String> {
+    let mut body = Vec::new();
+    let fault = |error: reqwest::Error| telemetry::error_chain(&error.without_url());
+    while let Some(chunk) = response.chunk().await.map_err(fault)? {
+        if body.len() + chunk.len() > MAX_BYTES {
+            return Err(format!("the answer is longer than {MAX_BYTES} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    String::from_utf8(body).map_err(|_| "the answer is not UTF-8".to_owned())
 }
 
 /// Whether what comes from there can be believed: over TLS, or from this machine.

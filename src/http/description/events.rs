@@ -3,10 +3,12 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
+use crate::http::audit::{self, AuditPageBody};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::events::KEEP_ALIVE_S;
-use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, LifetimeBody, MAX_COUNT, MAX_LATEST};
+use crate::http::history::{DEFAULT_COUNT, DEFAULT_LATEST, DeedBody, LifetimeBody, MAX_COUNT, MAX_LATEST};
+use crate::store::audit_search::ACTIONS;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Events";
@@ -60,6 +62,63 @@ fn stream(described: Description) -> Description {
         )
 }
 
+fn list_audit(schemas: &mut SchemaGenerator, described: Description) -> Description {
+    let time = || json!({"type": "string", "format": "date-time"});
+    let id = || json!({"type": "integer", "format": "int64", "minimum": 0});
+    let count = json!({"type": "integer", "minimum": 1, "maximum": audit::MAX_COUNT, "default": audit::DEFAULT_COUNT});
+    described
+        .asks_the_database()
+        .query("since", time(), "Not those before that time.")
+        .query("until", time(), "Only those before that time.")
+        .query(
+            "action",
+            json!({"type": "string", "example": "wish_set,wish_ended", "pattern": format!("^({0})(,({0}))*$", ACTIONS.join("|"))}),
+            "Only those with one of these actions, separated by commas.",
+        )
+        .query(
+            "who",
+            json!({"type": "string", "maxLength": audit::MAX_WHO_CHARS, "pattern": r"^[^\u0000]*$"}),
+            "Only those with this in their identity, in any case.",
+        )
+        .query("before", id(), "The latest first, from the one before this AuditId.")
+        .query("after", id(), "The oldest first, from the one after this AuditId. Not together with before.")
+        .query("count", count, "How many to list.")
+        .answers::<AuditPageBody<'_>>(
+            schemas,
+            "The entries, and where to go on.",
+            &["Cache-Control"],
+            json!({
+                "Entries": [{
+                    "AuditId": 12,
+                    "RecordedAt": "2026-11-23T03:12:04.251Z",
+                    "Action": "group_changed",
+                    "TenantId": "plant",
+                    "NamespaceId": "line1",
+                    "GroupId": "pump",
+                    "SessionId": null,
+                    "Identity": "key:3:operator",
+                    "OperationId": "4bf92f3577b34da6a3ce929d0e0e4736",
+                    "ClaimedTraceId": null,
+                    "Before": {"Name": "Feed pump", "Description": null, "Milliseconds": 60_000},
+                    "After": {"Name": "Feed pump", "Description": null, "Milliseconds": 30_000},
+                }],
+                "Next": null,
+                "More": false,
+            }),
+        )
+}
+
+const AUDIT: &str = "Who changed what, and what known callers were refused; the latest first, or the oldest first after one. Of a long trail only so many entries are looked at \
+    for one answer: while More is true, ask on with Next.";
+
+pub fn audit_of_tenant(schemas: &mut SchemaGenerator) -> Description {
+    list_audit(schemas, Description::of(TAG, "The audit trail of a tenant", AUDIT))
+}
+
+pub fn audit_of_all(schemas: &mut SchemaGenerator) -> Description {
+    list_audit(schemas, Description::of(TAG, "The audit trail of all tenants", AUDIT))
+}
+
 pub fn of_namespace(_: &mut SchemaGenerator) -> Description {
     stream(Description::of(TAG, "Follow the events of a namespace", STREAM))
 }
@@ -67,6 +126,10 @@ pub fn of_namespace(_: &mut SchemaGenerator) -> Description {
 pub fn of_group(_: &mut SchemaGenerator) -> Description {
     let summary = "Follow the events of a group, which need not exist yet";
     stream(Description::of(TAG, summary, STREAM))
+}
+
+pub fn of_tenant(_: &mut SchemaGenerator) -> Description {
+    stream(Description::of(TAG, "Follow the events of a tenant", STREAM))
 }
 
 pub fn of_everything(_: &mut SchemaGenerator) -> Description {
@@ -87,11 +150,15 @@ fn latest(described: Description) -> Description {
         )
 }
 
-const LATEST: &str = "The latest changes of roles, the latest first: what was before a stream of events began. Those of a namespace are \
+const LATEST: &str = "The latest changes of roles, the latest first: what was before a stream of events began. Those of a tenant or a namespace are \
     looked for among the latest hundred thousand events of all tenants.";
 
 pub fn latest_of_namespace(_: &mut SchemaGenerator) -> Description {
     latest(Description::of(TAG, "The latest changes of roles in a namespace", LATEST))
+}
+
+pub fn latest_of_tenant(_: &mut SchemaGenerator) -> Description {
+    latest(Description::of(TAG, "The latest changes of roles in a tenant", LATEST))
 }
 
 pub fn latest_of_everything(_: &mut SchemaGenerator) -> Description {
@@ -120,24 +187,53 @@ pub fn lifetimes(schemas: &mut SchemaGenerator) -> Description {
     )
 }
 
-pub fn transitions(_: &mut SchemaGenerator) -> Description {
+/// A part of what happened to a group.
+fn in_a_span(described: Description) -> Description {
     let time = json!({"type": "string", "format": "date-time"});
-    Description::of(
+    described
+        .asks_the_database()
+        .refuses_because(Refusal::NotFound, "There is no such group, and no history of one.")
+        .query("since", time.clone(), "Only changes at this time or later.")
+        .query("until", time, "Only changes before this time.")
+        .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
+        .query("count", described::number_up_to(MAX_COUNT, DEFAULT_COUNT), "How many to list.")
+}
+
+pub fn transitions(_: &mut SchemaGenerator) -> Description {
+    in_a_span(Description::of(
         TAG,
         "The history of a group's roles",
         "Every change of a role that is still kept, the latest first. A deleted group keeps its history.",
-    )
-    .asks_the_database()
-    .refuses_because(Refusal::NotFound, "There is no such group, and no history of one.")
-    .query("since", time.clone(), "Only changes at this time or later.")
-    .query("until", time, "Only changes before this time.")
-    .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
-    .query("count", described::number_up_to(MAX_COUNT, DEFAULT_COUNT), "How many to list.")
+    ))
     .answers_with(
         "application/json",
         json!({"type": "array", "items": {"$ref": "#/components/schemas/RoleChanged"}}),
         "The changes.",
         &["Cache-Control"],
         json!([a_change()]),
+    )
+}
+
+pub fn deeds(schemas: &mut SchemaGenerator) -> Description {
+    in_a_span(Description::of(
+        TAG,
+        "What was done to a group, and by whom",
+        "Every change of its configuration and of what is wished of its sessions, and every deletion of a session, that is still kept, the latest first. Who made it is \
+            told to those who may change the group.",
+    ))
+    .answers::<Vec<DeedBody>>(
+        schemas,
+        "The changes.",
+        &["Cache-Control"],
+        json!([{
+            "Id": 12,
+            "Time": "2026-11-23T03:12:04.251Z",
+            "Event": "WishSet",
+            "By": "basic:eve",
+            "SessionId": "b",
+            "Wish": {"Wish": "Excluded", "WhenSilent": null, "Until": "2026-11-23T05:12:04.251Z"},
+            "Ended": null,
+            "Milliseconds": null,
+        }]),
     )
 }

@@ -3,10 +3,12 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
+use super::wishes::{dry_run, foreseen};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::groups::{Configuration, GroupSessions};
 use crate::http::values::IdText;
+use crate::http::wishes::EndingBody;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Groups";
@@ -96,7 +98,8 @@ pub fn put(schemas: &mut SchemaGenerator) -> Description {
     .asks_the_database()
     .takes::<Configuration>(schemas, &[(shows, example), other])
     .refuses_because(Refusal::Conflict, "The tenant has as many groups as it may.");
-    an_id(schemas, described)
+    let described = an_id(schemas, described);
+    foreseen(schemas, described)
 }
 
 pub fn delete(schemas: &mut SchemaGenerator) -> Description {
@@ -111,5 +114,6 @@ pub fn delete(schemas: &mut SchemaGenerator) -> Description {
     .query("force", json!({"type": "boolean", "default": false}), "Whether to delete it even if a session is live.")
     .refuses_because(Refusal::NotFound, NO_GROUP)
     .refuses_because(Refusal::Conflict, "A session of the group is live.");
-    an_id(schemas, described)
+    let described = dry_run(an_id(schemas, described));
+    described.answers_instead::<EndingBody<'_>>(schemas, 200, "This would end, and nothing was changed.")
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::http::described::Description;
 use crate::http::described::refusals::Refusal;
+use crate::http::whoami::WhoamiBody;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Operation";
@@ -45,6 +46,30 @@ pub fn issuer(_: &mut SchemaGenerator) -> Description {
             "issuer": "https://login.example.org",
             "token_endpoint": "https://login.example.org/token",
             "jwks_uri": "https://login.example.org/keys",
+        }),
+    )
+}
+
+pub fn whoami(schemas: &mut SchemaGenerator) -> Description {
+    Description::of(
+        TAG,
+        "Who asks, and what they may do",
+        "It takes credentials that are good, and no right. Where nobody is asked who they are, it tells what anybody may do.",
+    )
+    .answers::<WhoamiBody<'_>>(
+        schemas,
+        "Who asks, and what answers.",
+        &["Cache-Control"],
+        json!({
+            "Name": "adapter-7",
+            "Identity": "key:3:adapter-7",
+            "Kind": "ApiKey",
+            "Rights": [{"TenantId": "plant", "NamespaceId": "*", "Groups": null, "Role": "client"}],
+            "RightsLeftOut": 0,
+            "ClientsCreateGroups": true,
+            "Version": "0.1.0",
+            "Commit": null,
+            "Replica": "failover-1:8080",
         }),
     )
 }

@@ -3,12 +3,14 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
+use super::wishes::{dry_run, foreseen};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::groups::Configuration;
 use crate::http::released::{ClientSession, GroupConfiguration, HeartbeatAnswer, HeartbeatBody, Version};
 use crate::http::sessions::Registration;
 use crate::http::values::RoleNumber;
+use crate::http::wishes::EndingBody;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Released form";
@@ -89,8 +91,8 @@ pub fn find_group(schemas: &mut SchemaGenerator) -> Description {
         .answers::<GroupConfiguration<'_>>(schemas, "The group.", &["Cache-Control"], a_group())
 }
 
-pub fn delete_group(_: &mut SchemaGenerator) -> Description {
-    Description::of(
+pub fn delete_group(schemas: &mut SchemaGenerator) -> Description {
+    let described = Description::of(
         TAG,
         "Delete a group",
         "Its sessions go with it; its history stays. A group of which a session is live is deleted by force only.",
@@ -99,7 +101,9 @@ pub fn delete_group(_: &mut SchemaGenerator) -> Description {
     .query("force", json!({"type": "boolean", "default": false}), "Whether to delete it even if a session is live.")
     .refuses_because(Refusal::NotFound, NO_GROUP)
     .refuses_because(Refusal::Conflict, "A session of the group is live.")
-    .answers_nothing("It is deleted.")
+    .answers_nothing("It is deleted.");
+    let text = "This would end, and nothing was changed.";
+    dry_run(described).answers_instead::<EndingBody<'_>>(schemas, 200, text)
 }
 
 pub fn list_sessions(schemas: &mut SchemaGenerator) -> Description {
@@ -125,7 +129,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
         Refusal::Conflict,
         "The session is registered with another Name or AdditionalData, or the group has as many sessions as it may.",
     )
-    .answers::<ClientSession<'_>>(schemas, "The session.", &[], a_session())
+    .answers::<ClientSession<'_>>(schemas, "The session.", &["Failover-Warning"], a_session())
     .answers_alike(200, "It is registered already.")
 }
 
@@ -136,8 +140,8 @@ pub fn find_session(schemas: &mut SchemaGenerator) -> Description {
         .answers::<ClientSession<'_>>(schemas, "The session.", &["Cache-Control"], a_session())
 }
 
-pub fn delete_session(_: &mut SchemaGenerator) -> Description {
-    Description::of(
+pub fn delete_session(schemas: &mut SchemaGenerator) -> Description {
+    let described = Description::of(
         TAG,
         "Delete a client session",
         "How a client says goodbye, after it has stopped: nobody waits for its lease to run out.",
@@ -149,7 +153,8 @@ pub fn delete_session(_: &mut SchemaGenerator) -> Description {
         "Who deletes it: its client, which has stopped, or somebody else.",
     )
     .refuses_because(Refusal::NotFound, NO_SESSION)
-    .answers_nothing("It is deleted.")
+    .answers_nothing("It is deleted.");
+    foreseen(schemas, described)
 }
 
 pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {

@@ -3,6 +3,7 @@
 use schemars::SchemaGenerator;
 use serde_json::json;
 
+use super::wishes::foreseen;
 use crate::http::described::Description;
 use crate::http::described::refusals::Refusal;
 use crate::http::sessions::{HeartbeatAnswer, HeartbeatBody, Registration};
@@ -30,7 +31,7 @@ pub fn register(schemas: &mut SchemaGenerator) -> Description {
         Refusal::Conflict,
         "The session is registered with another Name, or the group has as many sessions as it may.",
     );
-    an_id(schemas, described)
+    described.answers::<IdText>(schemas, "The session's id.", &["Failover-Warning"], json!("a"))
 }
 
 pub fn heartbeat(schemas: &mut SchemaGenerator) -> Description {
@@ -95,5 +96,6 @@ pub fn delete(schemas: &mut SchemaGenerator) -> Description {
         "Who deletes it: its client, which has stopped, or somebody else.",
     )
     .refuses_because(Refusal::NotFound, NO_SESSION);
-    an_id(schemas, described)
+    let described = an_id(schemas, described);
+    foreseen(schemas, described)
 }

@@ -3,10 +3,11 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
+use crate::failover::risks::Risk;
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::status::{
-    DEFAULT_COUNT, GroupBody, HistoryBody, MAX_COUNT, MAX_SEARCH_CHARS, NamespaceBody, PageBody,
+    DEFAULT_COUNT, GroupBody, HistoryBody, MAX_COUNT, MAX_SEARCH_CHARS, NamespaceBody, ORDERS, PageBody,
 };
 
 /// What these operations are listed under.
@@ -47,6 +48,7 @@ fn a_group() -> Value {
         "FailoverTimeout": "00:00:30",
         "Milliseconds": 30_000,
         "Risks": [],
+        "HealthSwings": false,
         "Primary": "a",
         "PrimarySince": "2026-11-23T03:12:04.251Z",
         "PendingPrimary": null,
@@ -72,9 +74,24 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
         .query(
             "search",
             json!({"type": "string", "maxLength": MAX_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
-            "A part of their names, in any case.",
+            "A part of their id, name, description, tenant or namespace, or of the id of one of their sessions, in any case. By their sessions at most 10,000 groups are found.",
         )
         .query("at_risk", json!({"type": "boolean", "default": false}), "Whether to list only groups at risk.")
+        .query(
+            "risk",
+            json!({"type": "string", "enum": Risk::ALL.map(Risk::name)}),
+            "To list only groups at that risk; it comes before `at_risk`. Of very many groups at risk the first ten thousand are known, and of each risk the first thousand.",
+        )
+        .query(
+            "handing_over",
+            json!({"type": "boolean", "default": false}),
+            "Whether to list only groups in which one has stepped down and another is about to take over; it comes before `at_risk`.",
+        )
+        .query(
+            "sort",
+            json!({"type": "string", "enum": ORDERS.map(|(name, _)| name), "default": "risk"}),
+            "In which order: those at risk first, or by id or term, with a `-` backwards.",
+        )
         .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
         .query("count", described::number_up_to(MAX_COUNT, DEFAULT_COUNT), "How many to list.")
         .answers::<PageBody<'_>>(
@@ -92,11 +109,13 @@ fn list(schemas: &mut SchemaGenerator, described: Description) -> Description {
                     "NoStandby": 0,
                     "PrimaryUnhealthy": 0,
                     "Flapping": 0,
+                    "HandingOver": 0,
                     "SameIdTwice": 0,
                     "DataStandsStill": 0,
                     "ClockAhead": 0,
                     "SeldomHeartbeats": 0,
                     "ManySessions": 0,
+                    "NewIdEachStart": 0,
                     "InDoubt": 0,
                     "RegisteredSessions": 2,
                     "LiveSessions": 2,
@@ -112,6 +131,15 @@ pub fn of_namespace(schemas: &mut SchemaGenerator) -> Description {
         TAG,
         "The state of the groups of a namespace",
         "Groups with what is true now, those at risk first; of each the first 16 sessions.",
+    );
+    list(schemas, described)
+}
+
+pub fn of_tenant(schemas: &mut SchemaGenerator) -> Description {
+    let described = Description::of(
+        TAG,
+        "The state of the groups of a tenant",
+        "As that of a namespace. For those who may read all namespaces of the tenant.",
     );
     list(schemas, described)
 }
@@ -140,25 +168,40 @@ pub fn of_group(schemas: &mut SchemaGenerator) -> Description {
     })
 }
 
+macro_rules! namespaces_text {
+    ($for_whom:literal) => {
+        concat!(
+            "As counted when it is asked for, or where there are very many groups in the background every ten seconds or so. ",
+            $for_whom
+        )
+    };
+}
+
 pub fn namespaces(schemas: &mut SchemaGenerator) -> Description {
-    Description::of(
-        TAG,
-        "The namespaces of all tenants",
-        "As counted when it is asked for, or where there are very many groups in the background every ten seconds or so. For those who may read all tenants.",
-    )
-    .query(
-        "search",
-        json!({"type": "string", "maxLength": MAX_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
-        "A part of the tenant's or the namespace's name, in any case.",
-    )
-    .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
-    .query("count", described::whole_number_without_default(), "How many to list; all where it is absent.")
-    .answers::<Vec<NamespaceBody<'_>>>(
-        schemas,
-        "The namespaces that have groups.",
-        &["Total-Count", "Cache-Control"],
-        json!([{"TenantId": "plant", "NamespaceId": "line1", "Groups": 1, "GroupsAtRisk": 0}]),
-    )
+    let summary = "The namespaces of all tenants";
+    list_namespaces(schemas, summary, namespaces_text!("For those who may read all tenants."))
+}
+
+pub fn namespaces_of_tenant(schemas: &mut SchemaGenerator) -> Description {
+    let summary = "The namespaces of a tenant";
+    list_namespaces(schemas, summary, namespaces_text!("For those who may read all namespaces of the tenant."))
+}
+
+fn list_namespaces(schemas: &mut SchemaGenerator, summary: &'static str, text: &'static str) -> Description {
+    Description::of(TAG, summary, text)
+        .query(
+            "search",
+            json!({"type": "string", "maxLength": MAX_SEARCH_CHARS, "pattern": r"^[^\u0000]*$"}),
+            "A part of the tenant's or the namespace's name, in any case.",
+        )
+        .query("skip", described::whole_number(0), "How many to leave out at the beginning.")
+        .query("count", described::whole_number_without_default(), "How many to list; all where it is absent.")
+        .answers::<Vec<NamespaceBody<'_>>>(
+            schemas,
+            "The namespaces that have groups.",
+            &["Total-Count", "Cache-Control"],
+            json!([{"TenantId": "plant", "NamespaceId": "line1", "Groups": 1, "GroupsAtRisk": 0}]),
+        )
 }
 
 /// The histories of the database.

@@ -35,11 +35,21 @@ fn an_outlook(wish: Value) -> Value {
     })
 }
 
-fn dry_run(description: Description) -> Description {
+/// The parameter of what can be asked without its being done.
+pub fn dry_run(description: Description) -> Description {
     description.query(
         "dry-run",
         json!({"type": "boolean", "default": false}),
         "Whether only to say what would come of it. Then it is answered 200, and nothing is changed.",
+    )
+}
+
+/// The same where it is a deletion of a session or a change of a group.
+pub fn foreseen(schemas: &mut SchemaGenerator, description: Description) -> Description {
+    dry_run(description).answers_instead::<OutlookBody<'_>>(
+        schemas,
+        200,
+        "This would come of it, and nothing was changed.",
     )
 }
 

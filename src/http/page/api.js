@@ -1,13 +1,30 @@
 // Requests to the service: credentials, its errors, and its clock.
 
 const STORED = 'client-failover.authorization';
+const STORED_LIFE = 'client-failover.authorization-life';
 
 /** What is sent as Authorization. Kept for this tab only, and never in a URL. */
 export const credentials = {
   get: () => sessionStorage.getItem(STORED),
-  /** @param {string} header */
-  set: (header) => sessionStorage.setItem(STORED, header),
-  forget: () => sessionStorage.removeItem(STORED),
+  /**
+   * When it ends, and how it goes on; null for what somebody has typed.
+   *
+   * @returns {import('./types').Life | null}
+   */
+  life: () => JSON.parse(sessionStorage.getItem(STORED_LIFE) ?? 'null'),
+  /**
+   * @param {string} header
+   * @param {import('./types').Life | null} [life]
+   */
+  set(header, life = null) {
+    sessionStorage.setItem(STORED, header);
+    if (life === null) sessionStorage.removeItem(STORED_LIFE);
+    else sessionStorage.setItem(STORED_LIFE, JSON.stringify(life));
+  },
+  forget() {
+    sessionStorage.removeItem(STORED);
+    sessionStorage.removeItem(STORED_LIFE);
+  },
 };
 
 /**
@@ -32,13 +49,14 @@ export function basic(name, password) {
 export class Refusal extends Error {
   /**
    * @param {Response} response
-   * @param {{ Error?: string, Reason?: string } | null} body
+   * @param {{ Error?: string, Reason?: string, Resolution?: string } | null} body
    */
   constructor(response, body) {
     super(body?.Reason ?? `The service answered ${response.status}.`);
     this.name = 'Refusal';
     this.status = response.status;
     this.title = body?.Error ?? 'The request failed.';
+    this.resolution = body?.Resolution ?? '';
     this.challenge = response.headers.get('WWW-Authenticate') ?? '';
     this.retryAfterMs = Number(response.headers.get('Retry-After') ?? 0) * 1000;
   }
@@ -54,8 +72,26 @@ const root = new URL('..', import.meta.url);
  */
 export function pathOf(tenant, namespace, group) {
   if (tenant === undefined) return 'api/v1/clientfailover';
-  const place = `api/v1/tenants/${encodeURIComponent(tenant)}/namespaces/${encodeURIComponent(namespace ?? '')}/clientfailover`;
+  const ofTenant = `api/v1/tenants/${encodeURIComponent(tenant)}`;
+  if (namespace === undefined) return `${ofTenant}/clientfailover`;
+  const place = `${ofTenant}/namespaces/${encodeURIComponent(namespace)}/clientfailover`;
   return group === undefined ? place : `${place}/groups/${encodeURIComponent(group)}`;
+}
+
+/**
+ * The address of a request.
+ *
+ * @param {string} path
+ * @param {import('./types').RequestOptions['query']} [query]
+ */
+export function urlOf(path, query = {}) {
+  const url = new URL(path, root);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== '') url.searchParams.set(name, String(value));
+  }
+  // URLSearchParams writes a space as '+', which stands for itself in this interface.
+  url.search = url.search.replaceAll('+', '%20');
+  return url;
 }
 
 /**
@@ -65,19 +101,23 @@ export function pathOf(tenant, namespace, group) {
  * @param {string} path
  * @param {import('./types').RequestOptions} [options]
  */
-export async function request(path, { query = {}, headers = {}, signal, authorization = credentials.get() } = {}) {
-  const url = new URL(path, root);
-  for (const [name, value] of Object.entries(query)) {
-    if (value !== null && value !== undefined && value !== '') url.searchParams.set(name, String(value));
-  }
-  // URLSearchParams writes a space as '+', which stands for itself in this interface.
-  url.search = url.search.replaceAll('+', '%20');
+export async function request(path, options = {}) {
+  const { method = 'GET', query, headers = {}, body: sent, signal, authorization = credentials.get() } = options;
+  const url = urlOf(path, query);
   // By X-Requested-With the service knows that the page asks for a password itself, and the browser
   // is not to.
   /** @type {Record<string, string>} */
   const all = { 'X-Requested-With': 'page', ...headers };
   if (authorization) all.Authorization = authorization;
-  const response = await fetch(url, { headers: all, signal, cache: 'no-store', redirect: 'error' });
+  if (sent !== undefined) all['Content-Type'] = 'application/json';
+  const response = await fetch(url, {
+    method,
+    headers: all,
+    body: sent === undefined ? undefined : JSON.stringify(sent),
+    signal,
+    cache: 'no-store',
+    redirect: 'error',
+  });
   if (response.ok) return response;
   let body = null;
   try {

@@ -28,11 +28,13 @@ export function h(tag, properties, ...children) {
  * because on a narrow screen none of it is laid out as a table.
  *
  * @param {Record<string, any>} properties
- * @param {string[]} columns
+ * @param {(string | HTMLTableCellElement)[]} columns a name, or a head that somebody has made
  */
 export function makeTable(properties, columns) {
   const body = h('tbody', { role: 'rowgroup' });
-  const heads = columns.map((column) => h('th', { scope: 'col', role: 'columnheader' }, column));
+  const heads = columns.map((column) =>
+    typeof column === 'string' ? h('th', { scope: 'col', role: 'columnheader' }, column) : column,
+  );
   const head = h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads));
   return { table: h('table', { role: 'table', ...properties }, head, body), body };
 }

@@ -2,6 +2,7 @@
 
 import { basic, bearer, credentials } from './api.js';
 import { h } from './dom.js';
+import { begin, canBegin, findOffer, hasEnded, problemText } from './sign_in.js';
 
 const LAST_PLACE = 'client-failover.place';
 
@@ -10,11 +11,13 @@ const LAST_PLACE = 'client-failover.place';
  *
  * @param {import('./types').Fault} refusal
  * @param {() => void} done
+ * @param {string | null} [came] what went wrong on the way back from the issuer of tokens
  */
-export function signIn(refusal, done) {
+export function signIn(refusal, done, came = null) {
   const takesSecrets = /\bbearer\b/i.test(refusal.challenge ?? '');
   const takesPasswords = /\bx?basic\b/i.test(refusal.challenge ?? '');
   const wasGiven = credentials.get() !== null;
+  const why = hasEnded() ? 'Your sign-in has ended. Sign in again to go on.' : refusal.message;
   credentials.forget();
 
   const secret = h('input', {
@@ -63,7 +66,7 @@ export function signIn(refusal, done) {
   };
   choose(way);
 
-  const problem = h('p', { class: 'problem', role: 'alert' }, wasGiven ? refusal.message : null);
+  const problem = h('p', { class: 'problem', role: 'alert' }, came ?? (wasGiven ? why : null));
   /** @type {(event: Event) => void} */
   const submit = (event) => {
     event.preventDefault();
@@ -77,6 +80,16 @@ export function signIn(refusal, done) {
     done();
   };
   const canAsk = takesSecrets || takesPasswords;
+  const byIssuer = h('div', { class: 'part', hidden: true });
+  /** @param {Element} leave */
+  const offered = (leave) => {
+    byIssuer.replaceChildren(leave, h('p', { class: 'or' }, 'or with'));
+    byIssuer.hidden = false;
+    // It is what most people want; not so whoever has begun to type.
+    const isUntouched = document.activeElement === secret && secret.value === '';
+    if (isUntouched && leave instanceof HTMLElement) leave.focus();
+  };
+  if (takesSecrets) offerIssuer(offered, problem);
   const form = h(
     'form',
     { class: 'door', onsubmit: submit, 'aria-labelledby': 'door-title' },
@@ -85,6 +98,7 @@ export function signIn(refusal, done) {
       h('p', {}, 'The service asks who you are. What you enter is kept in this tab until you sign out or close it.'),
     !canAsk && h('p', {}, 'The service asks for a client certificate. Install yours in the browser, then try again.'),
     problem,
+    byIssuer,
     takesSecrets &&
       takesPasswords &&
       h(
@@ -102,6 +116,39 @@ export function signIn(refusal, done) {
     title: 'Sign in',
     focus: () => (canAsk ? (way === 'secret' ? secret : name) : form.querySelector('h1'))?.focus(),
   };
+}
+
+/**
+ * The way to the issuer of tokens, where there is one for people: found out while the form is
+ * there.
+ *
+ * @param {(leave: Element) => void} offered
+ * @param {Element} problem
+ */
+async function offerIssuer(offered, problem) {
+  try {
+    const offer = await findOffer();
+    if (offer === null) return;
+    const { host } = new URL(offer.Issuer);
+    if (!canBegin()) {
+      offered(h('p', {}, `To sign in with ${host}, open this page by https. It was opened without.`));
+      return;
+    }
+    const leave = async () => {
+      button.disabled = true;
+      problem.textContent = '';
+      try {
+        await begin(offer);
+      } catch (error) {
+        problem.textContent = `The issuer's page cannot be opened: ${/** @type {Error} */ (error).message}`;
+        button.disabled = false;
+      }
+    };
+    const button = h('button', { type: 'button', class: 'leave', onclick: leave }, `Sign in with ${host}`);
+    offered(button);
+  } catch (error) {
+    offered(h('p', {}, `The way to sign in with the issuer of tokens cannot be had now. ${problemText(error)}`));
+  }
 }
 
 /**

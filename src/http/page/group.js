@@ -1,25 +1,34 @@
 // One group: who holds which role, how long each lease still lasts, and who held the role when.
 
 import { clock, pathOf, read, Refusal } from './api.js';
+import { makeDeeds } from './deeds.js';
 import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
-import { conditionOf, flash, namespaceHash, nobody } from './overview.js';
-import { makeTimeline, SPANS } from './timeline.js';
+import { makeFacts } from './facts.js';
+import { conditionOf, flash } from './overview.js';
+import { crumbs } from './places.js';
+import { handsOnGroup } from './rights.js';
+import { makeSpan } from './span.js';
+import { makeTimeline } from './timeline.js';
 import {
   actorWord,
   age,
+  count,
   doubtWords,
   duration,
+  handoverWords,
+  isHandingOver,
+  isToHandOver,
   parseTime,
   percent,
   reasonWord,
   riskWords,
   roleKind,
   roleWord,
-  standbyWords,
   time,
+  times,
   whole,
   zone,
-  wishSentences,
+  wishSentence,
 } from './words.js';
 
 /** @typedef {import('./types').RoleChanged} RoleChanged */
@@ -31,8 +40,11 @@ const MOST_POLL_MS = 5_000;
 /** How many changes one request asks for, and how many are shown at all. */
 const CHANGES_PAGE = 1_000;
 const MOST_CHANGES = 4_000;
+/** How many changes before a time in the past are read, to tell who held what as it began. */
+const CHANGES_BEFORE = 200;
 /** How many rows the table of changes has at first, and how many more at a time. */
 const ROWS = 20;
+const ROWS_ON_A_PHONE = 8;
 const MORE_ROWS = 100;
 /** Beyond so many sessions their leases move less often. */
 const MANY_SESSIONS = 40;
@@ -47,8 +59,6 @@ const ANONYMOUS = 'anonymous';
 export function group(route, context) {
   const { tenant = '', namespace = '', group: id = '' } = route;
   const path = pathOf(tenant, namespace, id);
-  let spanName = SPANS.some((span) => span.name === route.query.get('span')) ? route.query.get('span') : '1h';
-  const span = () => SPANS.find((each) => each.name === spanName) ?? SPANS[0];
 
   /** @type {import('./types').GroupStatus | null} */
   let state = null;
@@ -76,7 +86,8 @@ export function group(route, context) {
    */
   let knownFrom = null;
   let changesWanted = true;
-  let rowsShown = ROWS;
+  const rows = window.matchMedia('(max-width: 40rem)').matches ? ROWS_ON_A_PHONE : ROWS;
+  let rowsShown = rows;
 
   // The head.
   const title = h('h1', { tabindex: -1 }, foreign(id));
@@ -85,6 +96,13 @@ export function group(route, context) {
   const condition = h('div', { class: 'condition' });
   const risks = h('ul', { class: 'risks', hidden: true });
   const facts = makeFacts();
+  const wishes = h('ul', { class: 'wishes', hidden: true });
+  /**
+   * What acts on it, for those who may.
+   *
+   * @type {import('./actions.js').GroupHands | null | undefined}
+   */
+  let hands;
 
   // The sessions.
   const columns = ['Session', 'Role', 'Health', 'Latest heartbeat', 'Lease'];
@@ -92,19 +110,7 @@ export function group(route, context) {
   const noSessions = h('p', { class: 'nothing', hidden: true }, 'No session is registered.');
 
   // What was.
-  const spans = h(
-    'fieldset',
-    { class: 'spans' },
-    h('legend', { class: 'unseen' }, 'Shown time'),
-    SPANS.map(({ name: value, words }) =>
-      h(
-        'label',
-        {},
-        h('input', { type: 'radio', name: 'span', value, checked: value === spanName, onchange: () => choose(value) }),
-        h('span', {}, words),
-      ),
-    ),
-  );
+  const span = makeSpan(route.query, () => endsAt(), choose);
   const timeline = makeTimeline((change) => showChange(change));
   const cut = h('p', { class: 'nothing', hidden: true });
   const changeColumns = ['Time', 'Session', 'Change', 'Why', 'By', 'Term'];
@@ -126,6 +132,9 @@ export function group(route, context) {
     'Show more',
   );
   const zoneNote = h('p', { class: 'nothing' });
+  const exported = h('span', { class: 'since', role: 'status' });
+
+  const deeds = makeDeeds(path);
 
   const gone = h('p', { class: 'problem', role: 'alert', hidden: true });
   const present = h(
@@ -139,19 +148,27 @@ export function group(route, context) {
     h(
       'section',
       { 'aria-labelledby': 'timeline' },
-      h('div', { class: 'row' }, h('h2', { id: 'timeline' }, 'Who held the role'), spans),
+      h('div', { class: 'row' }, h('h2', { id: 'timeline' }, 'Who held the role'), span.node),
       timeline.node,
       cut,
     ),
     h(
       'section',
       { 'aria-labelledby': 'changes' },
-      h('h2', { id: 'changes' }, 'Changes'),
+      h(
+        'div',
+        { class: 'row' },
+        h('h2', { id: 'changes' }, 'Changes'),
+        h('button', { type: 'button', class: 'quiet', onclick: () => exportAs('csv') }, 'Export CSV'),
+        h('button', { type: 'button', class: 'quiet', onclick: () => exportAs('json') }, 'Export JSON'),
+        exported,
+      ),
       noChanges,
       changeTable,
       more,
       zoneNote,
     ),
+    deeds.node,
   );
   const node = h(
     'div',
@@ -159,17 +176,12 @@ export function group(route, context) {
     h(
       'div',
       { class: 'head' },
-      h(
-        'nav',
-        { class: 'crumbs', 'aria-label': 'Where this is' },
-        h('a', { href: '#/' }, 'All tenants'),
-        ' › ',
-        h('a', { href: namespaceHash(tenant, namespace) }, foreign(tenant), ' / ', foreign(namespace)),
-      ),
+      crumbs(tenant, namespace),
       h('div', { class: 'row' }, title, condition),
       name,
       description,
       risks,
+      wishes,
       facts.node,
     ),
     gone,
@@ -177,13 +189,31 @@ export function group(route, context) {
     past,
   );
 
-  /** @param {string} value */
-  function choose(value) {
-    spanName = value;
+  /** @param {string} parameters */
+  function choose(parameters) {
     changesWanted = true;
-    rowsShown = ROWS;
-    history.replaceState(null, '', `${location.hash.split('?')[0]}?span=${value}`);
+    rowsShown = rows;
+    history.replaceState(null, '', `${location.hash.split('?')[0]}?${parameters}`);
     context.restart();
+  }
+
+  /**
+   * Saves what is shown as a file: all of it, also where the table has a part.
+   *
+   * @param {'csv' | 'json'} form
+   */
+  async function exportAs(form) {
+    const [since, until] = [span.since(), span.until()];
+    setText(exported, 'Reading…');
+    try {
+      const { fileName, readHistory, save, toCsv, toJson } = await import('./export.js');
+      const { changes: all, isWhole } = await readHistory(path, since, until);
+      const [type, text] = form === 'csv' ? ['text/csv;charset=utf-8', toCsv(all)] : ['application/json', toJson(all)];
+      save(fileName(id, since, until, form), type, text);
+      setText(exported, `${isWhole ? '' : 'The latest '}${count(all.length, 'change')} saved.`);
+    } catch (error) {
+      setText(exported, `Nothing was saved: ${/** @type {Error} */ (error).message}`);
+    }
   }
 
   /**
@@ -227,18 +257,27 @@ export function group(route, context) {
    */
   async function readChanges(signal) {
     lifetimes = (await find(`${path}/lifetimes`, { signal }))?.body ?? [];
-    const since = endsAt() - span().ms;
+    const since = span.since();
+    const to = span.to();
     /** @type {Map<number, RoleChanged>} */
     const found = new Map();
     let isWhole = false;
     while (!isWhole && found.size < MOST_CHANGES) {
-      const query = { since: new Date(since).toISOString(), skip: found.size || null, count: CHANGES_PAGE };
+      const until = to === null ? null : new Date(to).toISOString();
+      const query = { since: new Date(since).toISOString(), until, skip: found.size || null, count: CHANGES_PAGE };
       const body = (await find(`${path}/transitions`, { query, signal }))?.body ?? [];
       for (const change of body) found.set(change.Id, change);
       isWhole = body.length < CHANGES_PAGE;
     }
-    // Those that came by the stream meanwhile are kept.
-    for (const change of changes) if (Date.parse(change.Time) >= since) found.set(change.Id, change);
+    if (to === null) {
+      // Those that came by the stream meanwhile are kept.
+      for (const change of changes) if (Date.parse(change.Time) >= since) found.set(change.Id, change);
+    } else if (isWhole) {
+      // Who holds what now says nothing of a time in the past: what came before it does.
+      const query = { until: new Date(since).toISOString(), count: CHANGES_BEFORE };
+      for (const change of (await find(`${path}/transitions`, { query, signal }))?.body ?? [])
+        found.set(change.Id, change);
+    }
     changes = [...found.values()].sort((a, b) => b.Id - a.Id);
     knownFrom = isWhole ? since : Date.parse(changes[changes.length - 1].Time);
     changesWanted = false;
@@ -257,7 +296,10 @@ export function group(route, context) {
     setAttribute(name, 'hidden', !shown?.Name);
     setAttribute(description, 'hidden', !shown?.Description);
     if (shown === null) {
+      hands?.update(null, table, rowsOf(body));
       setAttribute(risks, 'hidden', true);
+      setAttribute(wishes, 'hidden', true);
+      hands?.keepFocus();
       return;
     }
     setText(description.firstChild, shown.Description ?? '');
@@ -265,8 +307,8 @@ export function group(route, context) {
     const inDoubt = doubtWords(shown, clock.now());
     const sentences = [
       ...(inDoubt === null ? [] : [inDoubt]),
+      ...(isHandingOver(shown) || isToHandOver(shown) ? [handoverWords(shown)] : []),
       ...shown.Risks.map((risk) => riskWords(risk, shown)[1]),
-      ...wishSentences(shown, clock.now()),
     ];
     setAttribute(risks, 'hidden', sentences.length === 0);
     if (risks.textContent !== sentences.join(''))
@@ -274,8 +316,43 @@ export function group(route, context) {
     facts.update(shown);
     reconcile(body, shown.Sessions, (session) => session.SessionId, makeSession);
     for (const row of rowsOf(body).values()) row.read(shown, stateAt);
+    hands?.update(shown, table, rowsOf(body));
+    showWishes(shown);
+    hands?.keepFocus();
     setAttribute(table, 'hidden', shown.Sessions.length === 0);
     setAttribute(noSessions, 'hidden', shown.Sessions.length !== 0);
+  }
+
+  /** @param {import('./types').GroupStatus} shown */
+  function showWishes(shown) {
+    const wished = shown.Sessions.filter((session) => session.Wish !== null);
+    reconcile(
+      wishes,
+      wished,
+      (session) => `${session.SessionId} ${hands ? 'to be withdrawn' : ''}`,
+      ({ SessionId: id }) => {
+        const words = h('span', {});
+        return {
+          node: h('li', {}, words, hands && [' ', hands.withdrawal(id)]),
+          update: (session) => setText(words, wishSentence(session, clock.now())),
+        };
+      },
+    );
+    setAttribute(wishes, 'hidden', wished.length === 0);
+  }
+
+  /** Finds out whether there is something to act with: once, and again where that failed. */
+  async function reach() {
+    if (hands !== undefined) return;
+    hands = null;
+    try {
+      hands = await handsOnGroup({ tenant, namespace, group: id });
+    } catch {
+      // Asked again with the next read.
+      hands = undefined;
+    }
+    hands?.attach(node, facts.node, () => context.refresh());
+    if (hands) showState();
   }
 
   /** Whether there is no such group, and none is known to have been. */
@@ -295,26 +372,31 @@ export function group(route, context) {
 
   function showChanges() {
     const now = clock.now();
-    const known = changes.filter((change) => now === null || Date.parse(change.Time) >= endsAt() - span().ms);
+    const [since, to] = [span.since(), span.to() ?? Infinity];
+    const isShown = (/** @type {number} */ at) => now === null || (at >= since && at < to);
+    const known = changes.filter((change) => isShown(Date.parse(change.Time)));
     reconcile(changeBody, known.slice(0, rowsShown), (change) => change.Id, makeChange);
     setAttribute(more, 'hidden', known.length <= rowsShown);
     setText(more, `Show more (${whole(known.length - rowsShown)} left)`);
     setAttribute(changeTable, 'hidden', known.length === 0);
     setAttribute(noChanges, 'hidden', known.length !== 0);
-    setText(noChanges, `No role changed in the last ${span().long}${isGone ? ' of the group' : ''}.`);
-    if (now !== null) setText(zoneNote, `Times are the service's, shown in this browser's zone, ${zone(now)}.`);
+    setText(noChanges, `No role changed ${span.words()}${isGone && span.to() === null ? ' of the group' : ''}.`);
+    const whose = times.isUtc ? 'in UTC' : `in this browser's zone, ${zone(now ?? Date.now())}`;
+    if (now !== null) setText(zoneNote, `Times are the service's, shown ${whose}.`);
     showTimeline();
   }
 
   function showTimeline() {
     if (knownFrom === null || lifetimes === null || (state === null && !isGone)) return;
-    const until = endsAt();
-    const since = until - span().ms;
+    const [since, until] = [span.since(), span.until()];
+    const isPast = span.to() !== null;
     timeline.show({
       changes,
       lifetimes,
-      state,
-      sessions: state?.Sessions ?? [],
+      state: isPast ? null : state,
+      names: (state?.Sessions ?? []).map((session) => session.SessionId),
+      // Of a session that has changed since nothing is told by what it is now.
+      sessions: (state?.Sessions ?? []).filter((session) => !isPast || Date.parse(session.RoleSince) <= since),
       since,
       until,
       knownFrom: Math.max(knownFrom, since),
@@ -364,7 +446,9 @@ export function group(route, context) {
       rolesRead = roles;
       const isNew = changesWanted;
       if (isNew) await readChanges(signal);
+      await deeds.read(signal, isNew, span.since(), span.to());
       showState();
+      void reach();
       if (isNew) showChanges();
       else showTimeline();
       tick();
@@ -375,13 +459,15 @@ export function group(route, context) {
      * @param {any} data
      */
     event(eventName, data) {
+      deeds.hear(eventName);
       if (['GroupCreated', 'GroupDeleted', 'EventsMissed'].includes(eventName)) changesWanted = true;
       if (eventName === 'DatabaseHistoryChanged') {
         // What the database has lost has not happened.
         changes = changes.filter((change) => change.Id <= data.LastIdBefore || change.Id > data.Id);
         changesWanted = true;
       }
-      if (eventName !== 'RoleChanged') return;
+      // What is past does not change.
+      if (eventName !== 'RoleChanged' || span.to() !== null) return;
       if (!changes.some((change) => change.Id === data.Id)) {
         changes = [data, ...changes].sort((a, b) => b.Id - a.Id);
         // A page that is left open beside a group that keeps changing.
@@ -393,6 +479,11 @@ export function group(route, context) {
       }
     },
     tick,
+    /** Times are shown in another zone. */
+    rezone() {
+      span.rezone();
+      showChanges();
+    },
     /** Nothing new is known: whatever depends on the time that has passed is not known either. */
     forget() {
       for (const row of rowsOf(body).values()) row.forget();
@@ -415,61 +506,9 @@ export function group(route, context) {
     if (state !== null) facts.tick(state, now);
     for (const row of rowsOf(body).values()) row.tick(now, performance.now());
     for (const row of rowsOf(changeBody).values()) row.tick(now);
+    deeds.tick(now);
     showTimeline();
   }
-}
-
-function makeFacts() {
-  const fact = (/** @type {string} */ label) => {
-    const value = h('dd', {});
-    return { node: h('div', {}, h('dt', {}, label), value), value };
-  };
-  const primary = fact('Primary');
-  const pending = fact('PendingPrimary');
-  const term = fact('Term');
-  const standbys = fact('Standbys ready');
-  const sent = fact('Data sent up to');
-  const timeout = fact('Failover timeout');
-  const since = h('span', { class: 'since' });
-  const ago = h('span', { class: 'since' });
-  const sentAt = h('span', {});
-  sent.value.append(sentAt, ' ', ago);
-  return {
-    node: h(
-      'dl',
-      { class: 'facts' },
-      [primary, pending, term, standbys, sent, timeout].map((each) => each.node),
-    ),
-    /** @param {import('./types').GroupStatus} state */
-    update(state) {
-      primary.value.replaceChildren(
-        ...(state.Primary === null
-          ? [nobody(state)]
-          : [h('span', { class: 'role primary' }, foreign(state.Primary)), ' ', since]),
-      );
-      const handover =
-        state.HandoverFrom === null ? null : h('span', { class: 'since' }, ' waits for ', foreign(state.HandoverFrom));
-      pending.value.replaceChildren(
-        ...(state.PendingPrimary === null
-          ? ['–']
-          : [h('span', { class: 'role pending' }, foreign(state.PendingPrimary)), ...(handover ? [handover] : [])]),
-      );
-      setText(term.value, whole(state.Term));
-      setText(standbys.value, standbyWords(state));
-      setText(timeout.value, duration(state.Milliseconds));
-    },
-    /**
-     * @param {import('./types').GroupStatus} state
-     * @param {number} now
-     */
-    tick(state, now) {
-      const from = parseTime(state.PrimarySince);
-      if (from !== null) setText(since, `since ${time(from, now)}, for ${age(now - from)}`);
-      const at = parseTime(state.LastDataSendTime);
-      setText(sentAt, at === null ? 'not known' : time(at, now));
-      setText(ago, at === null ? '' : `${age(now - at)} ago`);
-    },
-  };
 }
 
 /** @param {SessionStatus} first */

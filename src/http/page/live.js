@@ -157,6 +157,13 @@ export class Live {
     this.refresh();
   }
 
+  /** There are other credentials of the same person: the stream goes on with them, before the old ones end. */
+  renew() {
+    if (this.stopped || this.isPaused) return;
+    this.stream.stop();
+    this.stream.start({ isRenewed: true });
+  }
+
   /** Whether all that is new comes by the stream. */
   isStreamed() {
     return this.streamState === 'open' && performance.now() - this.aliveAt < SILENT_MS;

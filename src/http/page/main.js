@@ -1,18 +1,24 @@
 // Which view is shown, how it is kept up to date, and what the page says about that.
 
+import { about, placesOf } from './about.js';
 import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
-import { announce, byId, setAttribute, setText } from './dom.js';
+import { announce, byId, h, setAttribute, setText } from './dom.js';
 import { group } from './group.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
-import { date, reasonWord, time, timeOfDay, zone } from './words.js';
+import { finish, hasEnded, keepSignedIn, renew, takeAnswer } from './sign_in.js';
+import { Who } from './who.js';
+import { date, reasonWord, time, timeOfDay, times, zone } from './words.js';
 
 const main = byId('main');
 const connection = byId('connection');
 const banner = byId('banner');
 const signOut = byId('sign-out');
 const footerClock = byId('clock');
+const who = new Who(byId('who'));
+const served = byId('served');
+const timesSwitch = byId('times');
 
 /** A break of the stream shorter than this is said in the corner alone. */
 const TIMEOUT_MS = 1_500;
@@ -23,10 +29,14 @@ let view = null;
 let live = null;
 /** When ages were last written. */
 let tickedAt = -Infinity;
+/** How often something else was shown. */
+let turns = 0;
+/** @type {string | null} The credentials that were let in last. */
+let worked = null;
 
 /**
- * `#/`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with parameters
- * after a `?`.
+ * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with
+ * parameters after a `?`.
  *
  * @param {string} hash
  * @returns {import('./types').Route}
@@ -42,6 +52,7 @@ export function parseRoute(hash) {
     // A hash that somebody has cut: it leads to the beginning.
   }
   const query = new URLSearchParams(parameters);
+  if (kind === 't' && ids.length === 1) return { kind: 'overview', tenant: ids[0], query };
   if (kind === 'n' && ids.length === 2) return { kind: 'overview', tenant: ids[0], namespace: ids[1], query };
   if (kind === 'g' && ids.length === 3)
     return { kind: 'group', tenant: ids[0], namespace: ids[1], group: ids[2], query };
@@ -49,15 +60,18 @@ export function parseRoute(hash) {
 }
 
 function leave() {
+  turns += 1;
   live?.stop();
   live = null;
   view = null;
   sayStatus(null);
 }
 
-function show({ isFirst = false } = {}) {
+/** @param {{ isFirst?: boolean, came?: string | null }} [how] `came`: what went wrong on the way back from the issuer */
+function show({ isFirst = false, came = null } = {}) {
   leave();
-  setAttribute(signOut, 'hidden', credentials.get() === null);
+  const isKnown = credentials.get() !== null;
+  setAttribute(signOut, 'hidden', !isKnown);
   const route = parseRoute(location.hash);
   const context = {
     restart: () => live?.restart(),
@@ -67,21 +81,95 @@ function show({ isFirst = false } = {}) {
   const mine = route.kind === 'group' ? group(route, context) : overview(route, context);
   view = mine;
   put(mine, isFirst ? null : () => main.querySelector('h1')?.focus());
-  live = new Live(route, mine.read, mine.everyMs, {
+  let isServedSaid = false;
+  /** @type {(signal: AbortSignal, isStreamed: boolean) => Promise<number>} */
+  const readMine = async (signal, isStreamed) => {
+    const tookMs = await mine.read(signal, isStreamed);
+    // After what is looked at first, and with credentials that are known to be good.
+    if (!isServedSaid) void about().then(sayServed);
+    isServedSaid = true;
+    return tookMs;
+  };
+  live = new Live(route, readMine, mine.everyMs, {
     event: (name, data) => {
       if (name === 'RoleChanged') tell(data);
       mine.event(name, data);
     },
-    opened: () => mine.opened?.(),
+    opened: () => {
+      // It may be another replica that answers now, or another version.
+      if (isServedSaid) void about().then(sayServed);
+      mine.opened?.();
+    },
     said: sayStatus,
     refused: (refusal) => {
       leave();
-      const door = refusal.status === 401 ? signIn(refusal, () => show()) : choosePlace(refusal, goTo);
-      setAttribute(signOut, 'hidden', credentials.get() === null);
-      put(door, door.focus);
+      if (refusal.status === 401) void comeToTheDoor(refusal, isKnown ? null : came);
+      else void land(refusal, route);
     },
   });
   live.start();
+}
+
+/** @param {{ node: Element, title: string | null, focus: () => void }} door */
+function putDoor(door) {
+  setAttribute(signOut, 'hidden', credentials.get() === null);
+  put(door, door.focus);
+}
+
+/**
+ * Somebody is not known, or no longer. The machine may have slept, or the tab was in the
+ * background, while the token was to be renewed: then that is done now. Not so for a token that
+ * never counted: the next one would not, either.
+ *
+ * @param {import('./types').Fault} refusal
+ * @param {string | null} came what went wrong on the way back from the issuer of tokens
+ */
+async function comeToTheDoor(refusal, came) {
+  const turn = turns;
+  const isRenewed = (hasEnded() || credentials.get() === worked) && (await renew());
+  // Somebody has gone elsewhere meanwhile.
+  if (turn !== turns) return;
+  if (isRenewed) {
+    show();
+    return;
+  }
+  const door = signIn(refusal, () => show(), came);
+  who.forget();
+  sayServed(null);
+  putDoor(door);
+}
+
+/** Whoever comes back from the issuer of tokens. */
+async function enter() {
+  const answer = takeAnswer();
+  if (answer === null) {
+    show({ isFirst: true });
+    return;
+  }
+  put({ node: h('p', { role: 'status' }, 'Signing in…'), title: 'Sign in' }, null);
+  show({ came: await finish(answer) });
+}
+
+/**
+ * Somebody may not see what they asked for. Whoever has one place and came without a wish lands
+ * there; others are shown what is theirs, or asked for it where that is not told.
+ *
+ * @param {import('./types').Fault} refusal
+ * @param {import('./types').Route} route
+ */
+async function land(refusal, route) {
+  const asking = await about();
+  sayServed(asking);
+  // Somebody has gone elsewhere meanwhile.
+  if (view !== null) return;
+  const places = asking === null ? [] : placesOf(asking);
+  const { offerPlaces, placeHash } = await import('./landing.js');
+  if (view !== null) return;
+  if (places.length === 1 && route.tenant === undefined) {
+    history.replaceState(null, '', placeHash(places[0]));
+    show();
+  } else if (places.length > 0) putDoor(offerPlaces(refusal, places));
+  else putDoor(choosePlace(refusal, goTo));
 }
 
 /**
@@ -133,6 +221,10 @@ function sayStatus(knowledge) {
   const wasStale = known?.isStale ?? false;
   known = knowledge;
   const isStale = known?.isStale ?? false;
+  if (known?.hasRead && !isStale) {
+    worked = credentials.get();
+    who.know();
+  }
   const isDown = known !== null && !known.isPaused && !known.isStreamed && known.stream !== 'connecting';
   downSince = isDown ? (downSince ?? performance.now()) : null;
   const [state, text] =
@@ -190,6 +282,40 @@ function bannerText(knowledge) {
   }
 }
 
+/**
+ * Which version and which replica answers.
+ *
+ * @param {import('./types').About | null} what
+ */
+function sayServed(what) {
+  setAttribute(served, 'hidden', what === null);
+  if (what === null) return;
+  setText(served, `${what.Version} · ${what.Replica}`);
+  const commit = what.Commit ? `, built from ${what.Commit}` : '';
+  setAttribute(served, 'title', `Version ${what.Version}${commit}, answered by the replica ${what.Replica}`);
+}
+
+// Times: in UTC, or as the reader's clock has them.
+
+function sayTimes() {
+  setText(timesSwitch, times.isUtc ? 'Times: UTC' : `Times: local (${zone(Date.now())})`);
+  setAttribute(timesSwitch, 'title', times.isUtc ? 'Show times in the zone of this browser' : 'Show times in UTC');
+  tickedAt = -Infinity;
+  // What is written with an answer alone has times, too.
+  view?.rezone?.();
+  live?.restart();
+}
+
+timesSwitch.addEventListener('click', () => {
+  times.choose(!times.isUtc);
+  sayTimes();
+});
+window.addEventListener('storage', (event) => {
+  if (event.key !== times.STORED) return;
+  times.recall();
+  sayTimes();
+});
+
 // Role changes for those who hear the page: one sentence for all that happened in a second.
 
 /** @type {import('./types').RoleChanged[]} */
@@ -236,8 +362,10 @@ function frame() {
 
 signOut.addEventListener('click', () => {
   credentials.forget();
+  who.forget();
   show();
 });
+keepSignedIn({ renewed: () => live?.renew(), endsAt: (until) => who.endsAt(until) });
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
   main.focus();
@@ -249,5 +377,6 @@ window.addEventListener('pagehide', () => leave());
 window.addEventListener('pageshow', (event) => {
   if (event.persisted) show();
 });
-show({ isFirst: true });
+sayTimes();
+enter();
 requestAnimationFrame(frame);

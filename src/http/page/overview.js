@@ -1,8 +1,13 @@
-// Groups of all tenants or of a namespace: those at risk first, a page at a time as the service
-// lists them.
+// Groups of all tenants, of one or of a namespace: those at risk first, a page at a time as the
+// service lists them.
 
 import { clock, pathOf, read } from './api.js';
 import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from './dom.js';
+import { makeLatest, MOST_LATEST } from './latest.js';
+import { makeNamespaces } from './namespaces.js';
+import { crumbs, groupHash, namespaceHash, tenantHash } from './places.js';
+import { handsOnNamespace } from './rights.js';
+import { makeTiles } from './tiles.js';
 import {
   age,
   count,
@@ -10,46 +15,68 @@ import {
   handoverWords,
   historyWords,
   isHandingOver,
+  isTakingOver,
+  isToHandOver,
+  NARROWINGS,
   parseTime,
   percent,
   PRIMARY,
-  reasonWord,
+  riskTone,
   riskWords,
   roleKind,
   roleWord,
   standbyWords,
-  time,
   whole,
 } from './words.js';
 
 const PAGE = 50;
-const NAMESPACES_PAGE = 100;
 const DEBOUNCE_MS = 250;
 const POLL_MS = 10_000;
-/** A count that old is said to be old: it may be of another moment than the list. */
-const OLD_COUNT_MS = 2_500;
-/** So it is asked for again soon, where there are not so many groups that counting takes its time. */
+/** A count that is old is asked for again soon, where there are not so many groups that counting takes its time. */
 const COUNT_AGAIN_MS = 2_000;
 const MOST_COUNTED_AGAIN = 5_000;
 /** The most sessions with a bar of their own in a row. */
 const MOST_BARS = 6;
-const MOST_CHANGES = 12;
 
 /**
- * @param {string} tenant
- * @param {string} namespace
- * @param {string} group
+ * What the service can put groups in order by: what its columns are called, and the two ways, the
+ * usual one first. Everything else differs with every heartbeat, and is in no row of a group.
+ *
+ * @type {Record<string, [string, 'ascending' | 'descending'][]>}
  */
-export function groupHash(tenant, namespace, group) {
-  return `#/g/${[tenant, namespace, group].map(encodeURIComponent).join('/')}`;
+const SORTS = {
+  Group: [
+    ['group', 'ascending'],
+    ['-group', 'descending'],
+  ],
+  Condition: [['risk', 'descending']],
+  Term: [
+    ['-term', 'descending'],
+    ['term', 'ascending'],
+  ],
+};
+const MOST_URGENT_FIRST = 'risk';
+
+/**
+ * What the groups are narrowed to, by the address.
+ *
+ * @param {URLSearchParams} parameters
+ */
+function readOnly(parameters) {
+  const only =
+    parameters.get('risk') ?? ['handing_over', 'at_risk'].find((name) => parameters.get(name) === 'true') ?? '';
+  return Object.hasOwn(NARROWINGS, only) ? only : '';
 }
 
 /**
- * @param {string} tenant
- * @param {string} namespace
+ * As the address and the service have it.
+ *
+ * @param {string} only
+ * @returns {Record<string, string>}
  */
-export function namespaceHash(tenant, namespace) {
-  return `#/n/${[tenant, namespace].map(encodeURIComponent).join('/')}`;
+function narrowed(only) {
+  if (only === '') return {};
+  return only === 'at_risk' || only === 'handing_over' ? { [only]: 'true' } : { risk: only };
 }
 
 /**
@@ -57,11 +84,12 @@ export function namespaceHash(tenant, namespace) {
  * @param {import('./types').Context} context
  */
 export function overview(route, context) {
-  const { tenant, namespace = '' } = route;
-  const isEverywhere = tenant === undefined;
+  const { tenant, namespace } = route;
+  const sort = route.query.get('sort') ?? '';
   const query = {
     search: route.query.get('search') ?? '',
-    atRisk: route.query.get('at_risk') === 'true',
+    only: readOnly(route.query),
+    sort: Object.values(SORTS).some((ways) => ways.some(([name]) => name === sort)) ? sort : MOST_URGENT_FIRST,
     skip: Math.max(0, Number.parseInt(route.query.get('skip') ?? '0', 10) || 0),
   };
   /** @type {import('./types').StatusPage | null} */
@@ -69,25 +97,52 @@ export function overview(route, context) {
   /** Whether changes may have come that the stream did not bring. */
   let historyWanted = true;
 
+  const path =
+    tenant === undefined ? '#/' : namespace === undefined ? tenantHash(tenant) : namespaceHash(tenant, namespace);
+  /** @type {(what: typeof query) => string} */
+  const addressOf = ({ search: text, only, sort: order, skip }) => {
+    const parameters = new URLSearchParams(narrowed(only));
+    if (text) parameters.set('search', text);
+    if (order !== MOST_URGENT_FIRST) parameters.set('sort', order);
+    if (skip) parameters.set('skip', String(skip));
+    return parameters.size === 0 ? path : `${path}?${parameters}`;
+  };
   /** @type {(changes: Partial<typeof query>) => void} */
   const asked = (changes) => {
     Object.assign(query, { skip: 0 }, changes);
-    const parameters = new URLSearchParams();
-    if (query.search) parameters.set('search', query.search);
-    if (query.atRisk) parameters.set('at_risk', 'true');
-    if (query.skip) parameters.set('skip', String(query.skip));
-    const text = parameters.toString();
-    const path = isEverywhere ? '#/' : namespaceHash(tenant, namespace);
     // The address tells what is shown, without a step back for every letter.
-    history.replaceState(null, '', text ? `${path}?${text}` : path);
+    history.replaceState(null, '', addressOf(query));
+    onlyAtRisk.checked = query.only === 'at_risk';
+    showSort();
+    tiles.update(page?.Counted ?? null, query.only);
     context.restart();
   };
 
   // The head.
-  const place = isEverywhere
-    ? h('h1', { tabindex: -1 }, 'All tenants')
-    : h('h1', { tabindex: -1 }, foreign(tenant), h('span', { class: 'slash' }, ' / '), foreign(namespace));
-  const tiles = makeTiles();
+  const place =
+    tenant === undefined
+      ? h('h1', { tabindex: -1 }, 'All tenants')
+      : namespace === undefined
+        ? h('h1', { tabindex: -1 }, foreign(tenant))
+        : h('h1', { tabindex: -1 }, foreign(tenant), h('span', { class: 'slash' }, ' / '), foreign(namespace));
+  /** Where the button that creates a group is put, for those who may. */
+  const creates = h('span', {});
+  let areHandsAsked = false;
+  const reach = () => {
+    if (areHandsAsked || tenant === undefined || namespace === undefined) return;
+    areHandsAsked = true;
+    handsOnNamespace(tenant, namespace).then(
+      (button) => button && creates.replaceChildren(button),
+      () => {
+        areHandsAsked = false;
+      },
+    );
+  };
+  const tiles = makeTiles(
+    (only) => asked({ only }),
+    (only) => addressOf({ ...query, only, skip: 0 }),
+  );
+  tiles.update(null, query.only);
   const news = h('p', { class: 'news', role: 'status', hidden: true });
 
   // The search.
@@ -96,7 +151,12 @@ export function overview(route, context) {
   const search = h('input', {
     type: 'search',
     id: 'search',
-    placeholder: isEverywhere ? 'Group, name, tenant or namespace' : 'Group or name',
+    placeholder:
+      namespace !== undefined
+        ? 'Group, session or description'
+        : tenant !== undefined
+          ? 'Group, session, description or namespace'
+          : 'Group, session, description, tenant or namespace',
     maxlength: 260,
     autocomplete: 'off',
     spellcheck: 'false',
@@ -110,8 +170,8 @@ export function overview(route, context) {
   const onlyAtRisk = h('input', {
     type: 'checkbox',
     id: 'only-at-risk',
-    checked: query.atRisk,
-    onchange: () => asked({ atRisk: onlyAtRisk.checked }),
+    checked: query.only === 'at_risk',
+    onchange: () => asked({ only: onlyAtRisk.checked ? 'at_risk' : '' }),
   });
   const searchForm = h(
     'form',
@@ -131,7 +191,27 @@ export function overview(route, context) {
 
   // The groups.
   const columns = ['Group', 'Condition', 'Primary', 'Health', 'Standbys ready', 'Term', 'Data sent up to'];
-  const { table, body } = makeTable({ class: 'groups', 'aria-label': 'Groups, those at risk first' }, columns);
+  /** @type {Map<string, HTMLTableCellElement>} */
+  const heads = new Map();
+  for (const [column, ways] of Object.entries(SORTS)) {
+    const turn = () => {
+      const place = ways.findIndex(([name]) => name === query.sort);
+      // The other way, and from the last of them back to what is most urgent.
+      asked({ sort: ways[place + 1]?.[0] ?? MOST_URGENT_FIRST });
+    };
+    const button = h('button', { type: 'button', class: 'sort', onclick: turn }, column);
+    heads.set(column, h('th', { scope: 'col', role: 'columnheader', 'aria-sort': 'none' }, button));
+  }
+  const showSort = () => {
+    for (const [column, head] of heads)
+      setAttribute(head, 'aria-sort', SORTS[column].find(([name]) => name === query.sort)?.[1] ?? 'none');
+  };
+  showSort();
+  const { table, body } = makeTable(
+    { class: 'groups', 'aria-label': 'Groups' },
+    columns.map((column) => heads.get(column) ?? column),
+  );
+  openRows(body);
   const found = h('p', { class: 'found', role: 'status' }, 'Reading…');
   const nothing = h('p', { class: 'nothing', hidden: true });
   /** @type {(label: string, by: number) => HTMLButtonElement} */
@@ -151,24 +231,24 @@ export function overview(route, context) {
   const range = h('span', { class: 'range' });
   const pager = h('nav', { class: 'pager', 'aria-label': 'Pages of groups', hidden: true }, previous, range, next);
 
-  const changes = makeChanges(isEverywhere);
-  const namespaces = isEverywhere ? makeNamespaces() : null;
+  const isOfMany = namespace === undefined;
+  const latest = makeLatest(isOfMany);
+  const namespaces = isOfMany ? makeNamespaces(tenant) : null;
 
   const node = h(
     'div',
-    { class: isEverywhere ? 'overview with-namespaces' : 'overview' },
+    { class: isOfMany ? 'overview with-namespaces' : 'overview' },
     h(
       'div',
       { class: 'head' },
-      !isEverywhere &&
-        h('nav', { class: 'crumbs', 'aria-label': 'Where this is' }, h('a', { href: '#/' }, 'All tenants')),
-      place,
+      tenant !== undefined && crumbs(namespace === undefined ? undefined : tenant),
+      h('div', { class: 'row' }, place, creates),
       news,
       tiles.node,
     ),
     namespaces?.node,
     h('section', { class: 'list', 'aria-label': 'Groups' }, searchForm, found, table, nothing, pager),
-    changes.node,
+    latest.node,
   );
 
   const show = () => {
@@ -178,14 +258,14 @@ export function overview(route, context) {
       body,
       groups,
       (group) => JSON.stringify([group.TenantId, group.NamespaceId, group.GroupId]),
-      () => makeRow(isEverywhere),
+      () => makeRow(isOfMany, query),
     );
     const [from, to] = [query.skip + 1, query.skip + groups.length];
     const what = query.search ? ` found for “${query.search}”` : '';
     setText(
       found,
-      query.atRisk
-        ? `${count(total, 'group')} at risk${what}.`
+      query.only !== ''
+        ? `${count(total, 'group')} ${NARROWINGS[query.only][1]}${what}.`
         : `${count(total, 'group')}${what}, ${whole(atRisk)} at risk.`,
     );
     setText(range, groups.length === 0 ? '' : `${whole(from)}–${whole(to)} of ${whole(total)}`);
@@ -200,13 +280,13 @@ export function overview(route, context) {
         query.skip > 0
           ? 'There are no groups on this page any more.'
           : query.search
-            ? 'No group has that in its names.'
-            : query.atRisk
-              ? 'No group is at risk.'
+            ? `No group${query.only === '' ? '' : ` ${NARROWINGS[query.only][1]}`} has that in its names, its description or the ids of its sessions.`
+            : query.only !== ''
+              ? `There is no group ${NARROWINGS[query.only][1]}.`
               : 'There are no groups yet. The first heartbeat is a few requests away: see the API description.',
       );
     }
-    tiles.update(page.Counted);
+    tiles.update(page.Counted, query.only);
     const said = historyWords(page.DatabaseHistory, page.Counted?.InDoubt ?? 0, clock.now());
     setAttribute(news, 'hidden', said === null);
     setText(news, said ?? '');
@@ -216,12 +296,12 @@ export function overview(route, context) {
   const tick = () => {
     const now = clock.now();
     for (const row of rowsOf(body).values()) row.tick(now);
-    changes.tick(now);
+    latest.tick(now);
   };
 
   return {
     node,
-    title: isEverywhere ? null : `${tenant} / ${namespace}`,
+    title: tenant === undefined ? null : namespace === undefined ? tenant : `${tenant} / ${namespace}`,
     everyMs: () =>
       page?.Counted && page.Counted.AgeMs > COUNT_AGAIN_MS / 4 && page.Total <= MOST_COUNTED_AGAIN
         ? COUNT_AGAIN_MS
@@ -236,7 +316,8 @@ export function overview(route, context) {
     async read(signal, isStreamed) {
       const parameters = {
         search: query.search,
-        at_risk: query.atRisk ? 'true' : null,
+        ...narrowed(query.only),
+        sort: query.sort === MOST_URGENT_FIRST ? null : query.sort,
         skip: query.skip || null,
         count: PAGE,
       };
@@ -248,14 +329,15 @@ export function overview(route, context) {
       const { Groups: groups } = (page = answer.body);
       if (groups.length > 0) clock.note(groups[0].Time, answer.at);
       show();
+      reach();
       // After what is looked at first; and again where the stream did not bring it.
       if (historyWanted || !isStreamed) {
         historyWanted = false;
         const { body } = await read(`${pathOf(tenant, namespace)}/transitions`, {
-          query: { count: MOST_CHANGES },
+          query: { count: MOST_LATEST },
           signal,
         });
-        changes.note(body);
+        latest.note(body);
       }
       return answer.tookMs;
     },
@@ -264,9 +346,9 @@ export function overview(route, context) {
      * @param {any} data
      */
     event(name, data) {
-      if (name === 'RoleChanged') changes.note([data]);
+      if (name === 'RoleChanged') latest.note([data]);
       if (name === 'DatabaseHistoryChanged') {
-        changes.forget(data);
+        latest.forget(data);
         historyWanted = true;
       }
     },
@@ -274,74 +356,58 @@ export function overview(route, context) {
   };
 }
 
-/** The counts of everything there, as the service takes them in the background. */
-function makeTiles() {
-  /** @typedef {import('./types').Counted} Counted */
-  /** @type {[string, (counted: Counted) => string, ((counted: Counted) => string | false)?][]} */
-  const kinds = [
-    ['Groups', (c) => whole(c.Groups)],
-    ['At risk', (c) => whole(c.AtRisk), (c) => c.AtRisk > 0 && 'bad'],
-    ['No Primary', (c) => whole(c.NoPrimary), (c) => c.NoPrimary > 0 && 'bad'],
-    ['No standby', (c) => whole(c.NoStandby), (c) => c.NoStandby > 0 && 'warn'],
-    ['Unhealthy', (c) => whole(c.PrimaryUnhealthy), (c) => c.PrimaryUnhealthy > 0 && 'warn'],
-    ['Flapping', (c) => whole(c.Flapping), (c) => c.Flapping > 0 && 'warn'],
-    ['Sessions live', (c) => `${whole(c.LiveSessions)} of ${whole(c.RegisteredSessions)}`],
-  ];
-  // What is wrong with few installations takes no room on the others; a replica of an earlier
-  // version does not count it.
-  /** @type {[string, (counted: Counted) => number][]} */
-  const seldomKinds = [
-    ['Same id twice', (c) => c.SameIdTwice ?? 0],
-    ['Data stands still', (c) => c.DataStandsStill ?? 0],
-    ['Clock ahead', (c) => c.ClockAhead ?? 0],
-    ['Seldom heartbeats', (c) => c.SeldomHeartbeats ?? 0],
-    ['Many sessions', (c) => c.ManySessions ?? 0],
-  ];
-  const tiles = kinds.map(([label, value, tone]) => {
-    const number = h('dd', {}, '–');
-    return { node: h('div', { class: 'tile' }, h('dt', {}, label), number), number, value, tone };
+/**
+ * A click anywhere in a row goes where its link leads, and the arrow keys from one group to the
+ * next. The links stay what they are, for other windows and for whoever has no pointer.
+ *
+ * @param {HTMLElement} body
+ */
+function openRows(body) {
+  const links = () => /** @type {HTMLAnchorElement[]} */ ([...body.querySelectorAll('th > a:first-child')]);
+  body.addEventListener('click', (event) => {
+    if (!(event.target instanceof Element) || event.target.closest('a, button')) return;
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    // Whoever has marked some text wants to copy it.
+    if (getSelection()?.isCollapsed === false) return;
+    /** @type {HTMLAnchorElement | null | undefined} */
+    const link = event.target.closest('tr')?.querySelector('th > a');
+    link?.click();
   });
-  const seldomTiles = seldomKinds.map(([label, value]) => {
-    const number = h('dd', {});
-    const node = h('div', { class: 'tile', 'data-tone': 'warn', hidden: true }, h('dt', {}, label), number);
-    return { node, number, value };
+  body.addEventListener('keydown', (event) => {
+    const step = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
+    if (step === 0) return;
+    const all = links();
+    const row = document.activeElement?.closest('tr') ?? null;
+    const to = all[all.findIndex((link) => link.closest('tr') === row) + step];
+    if (!to) return;
+    event.preventDefault();
+    to.focus();
   });
-  const old = h('p', { class: 'old', hidden: true });
-  return {
-    node: h(
-      'div',
-      { class: 'counts' },
-      h(
-        'dl',
-        { class: 'tiles' },
-        tiles.map((tile) => tile.node),
-        seldomTiles.map((tile) => tile.node),
-      ),
-      old,
-    ),
-    /** @param {Counted | null} counted */
-    update(counted) {
-      for (const { node, number, value, tone } of tiles) {
-        setText(number, counted === null ? '–' : value(counted));
-        setAttribute(node, 'data-tone', counted === null ? null : tone?.(counted));
-      }
-      for (const { node, number, value } of seldomTiles) {
-        const groups = counted === null ? 0 : value(counted);
-        setAttribute(node, 'hidden', groups === 0);
-        setText(number, whole(groups));
-      }
-      const isOld = counted !== null && counted.AgeMs > OLD_COUNT_MS;
-      setAttribute(old, 'hidden', !isOld);
-      if (isOld) setText(old, `Counted ${age(counted.AgeMs)} ago.`);
-    },
-  };
 }
 
-/** @param {boolean} withPlace */
-function makeRow(withPlace) {
+/**
+ * The session by which a group is found; none where its own names tell it.
+ *
+ * @param {import('./types').GroupStatus} group
+ * @param {string} text
+ */
+function foundSession(group, text) {
+  if (text === '') return null;
+  const wanted = text.toLowerCase();
+  const names = [group.GroupId, group.Name ?? '', group.TenantId, group.NamespaceId];
+  if (names.some((name) => name.toLowerCase().includes(wanted))) return null;
+  return group.Sessions.find((session) => session.SessionId.toLowerCase().includes(wanted))?.SessionId ?? null;
+}
+
+/**
+ * @param {boolean} withPlace
+ * @param {{ search: string }} query
+ */
+function makeRow(withPlace, query) {
   const link = h('a', {}, foreign(''));
   const name = h('span', { class: 'name' }, foreign(''));
   const where = withPlace ? h('a', { class: 'where' }, foreign(''), ' / ', foreign('')) : null;
+  const session = h('span', { class: 'name', hidden: true }, 'session ', foreign(''));
   const condition = h('td', { role: 'cell', 'data-label': 'Condition', class: 'condition' });
   const primary = h('td', { role: 'cell', 'data-label': 'Primary', class: 'primary' });
   const health = h('td', { role: 'cell', 'data-label': 'Health' });
@@ -351,7 +417,7 @@ function makeRow(withPlace) {
   const node = h(
     'tr',
     { role: 'row' },
-    h('th', { scope: 'row', role: 'rowheader' }, link, name, where),
+    h('th', { scope: 'row', role: 'rowheader' }, link, name, where, session),
     condition,
     primary,
     health,
@@ -379,12 +445,12 @@ function makeRow(withPlace) {
         setText(where.firstChild, tenant);
         setText(where.lastChild, namespace);
       }
+      const found = foundSession(group, query.search);
+      setAttribute(session, 'hidden', found === null);
+      setText(session.lastChild, found ?? '');
       condition.replaceChildren(conditionOf(group));
-      setAttribute(
-        node,
-        'data-tone',
-        group.Risks.length === 0 ? null : group.Risks.includes('NoPrimary') ? 'bad' : 'warn',
-      );
+      const tones = group.Risks.map((risk) => riskTone(risk, group));
+      setAttribute(node, 'data-tone', tones.includes('bad') ? 'bad' : tones.includes('warn') ? 'warn' : null);
       since = h('span', { class: 'since' });
       primary.replaceChildren(
         ...(group.Primary === null
@@ -419,6 +485,7 @@ function makeRow(withPlace) {
  */
 export function nobody(group) {
   if (isHandingOver(group)) return h('span', { class: 'since' }, 'handover from ', foreign(group.HandoverFrom ?? ''));
+  if (isTakingOver(group)) return h('span', { class: 'since' }, 'nobody for a moment');
   return h('span', { class: group.RegisteredSessions === 0 ? 'since' : 'none' }, 'nobody');
 }
 
@@ -442,9 +509,10 @@ export function flash(node) {
 export function conditionOf(group) {
   const inDoubt = doubtWords(group, clock.now());
   const doubt = inDoubt === null ? null : h('li', { class: 'badge', 'data-tone': 'warn', title: inDoubt }, 'In doubt');
-  const handover = isHandingOver(group)
-    ? h('li', { class: 'badge', 'data-tone': 'handover', title: handoverWords(group) }, 'Handover')
-    : null;
+  const handover =
+    isHandingOver(group) || isToHandOver(group)
+      ? h('li', { class: 'badge', 'data-tone': 'handover', title: handoverWords(group) }, 'Handover')
+      : null;
   if (group.Risks.length > 0 || handover || doubt) {
     return h(
       'ul',
@@ -453,7 +521,7 @@ export function conditionOf(group) {
       handover,
       group.Risks.map((risk) => {
         const [word, sentence] = riskWords(risk, group);
-        return h('li', { class: 'badge', 'data-tone': risk === 'NoPrimary' ? 'bad' : 'warn', title: sentence }, word);
+        return h('li', { class: 'badge', 'data-tone': riskTone(risk, group), title: sentence }, word);
       }),
     );
   }
@@ -492,186 +560,4 @@ function healthBars(group) {
     h('span', { class: 'percent', 'aria-hidden': 'true' }, primary ? percent(primary.PercentHealthyStreams ?? 0) : ''),
     h('span', { class: 'unseen' }, words.join('; ') + (more > 0 ? `; and ${whole(more)} more` : '')),
   );
-}
-
-/**
- * The latest changes, those that came while somebody looked among them.
- *
- * @param {boolean} withPlace
- */
-function makeChanges(withPlace) {
-  /** @typedef {import('./types').RoleChanged} RoleChanged */
-  const list = h('ol', { class: 'changes' });
-  const nothing = h('p', { class: 'nothing' }, 'No change of a role is known here.');
-  /** @type {RoleChanged[]} */
-  let kept = [];
-  let isDue = false;
-  const show = () => {
-    isDue = false;
-    setAttribute(nothing, 'hidden', kept.length > 0);
-    reconcile(
-      list,
-      kept,
-      (change) => change.Id,
-      (change) => {
-        const at = h('time', {});
-        const node = h(
-          'li',
-          {},
-          at,
-          h(
-            'span',
-            {},
-            h('a', { href: groupHash(change.TenantId, change.NamespaceId, change.GroupId) }, foreign(change.GroupId)),
-            withPlace &&
-              h('span', { class: 'where' }, ' in ', foreign(change.TenantId), ' / ', foreign(change.NamespaceId)),
-            ': ',
-            foreign(change.SessionId),
-            ` ${roleWord(change.From)} → `,
-            h('strong', {}, roleWord(change.To)),
-            h('span', { class: 'why' }, `, ${reasonWord(change.Reason)}`),
-          ),
-        );
-        return {
-          node,
-          update() {},
-          tick: (/** @type {number | null} */ now) => setText(at, time(Date.parse(change.Time), now)),
-        };
-      },
-    );
-  };
-  return {
-    node: h(
-      'section',
-      { class: 'latest', 'aria-labelledby': 'latest' },
-      h('h2', { id: 'latest' }, 'Latest changes'),
-      nothing,
-      list,
-    ),
-    /** @param {RoleChanged[]} changes */
-    note(changes) {
-      const known = new Map([...kept, ...changes].map((change) => [change.Id, change]));
-      kept = [...known.values()].sort((a, b) => b.Id - a.Id).slice(0, MOST_CHANGES);
-      if (!isDue) requestAnimationFrame(show);
-      isDue = true;
-    },
-    /**
-     * What the database has lost has not happened.
-     *
-     * @param {import('./types').DatabaseHistoryChanged} change
-     */
-    forget({ LastIdBefore: last, Id: id }) {
-      kept = kept.filter((change) => change.Id <= last || change.Id > id);
-    },
-    /** @param {number | null} now */
-    tick(now) {
-      for (const row of rowsOf(list).values()) row.tick(now);
-    },
-  };
-}
-
-/** Tenants and their namespaces. */
-function makeNamespaces() {
-  const query = { search: '', skip: 0 };
-  const list = h('ul', { class: 'namespaces' });
-  const range = h('span', { class: 'range' });
-  const load = async () => {
-    try {
-      await api.read();
-    } catch {
-      // What goes wrong is said when the groups are read.
-    }
-  };
-  /** @type {number | undefined} */
-  let debounce;
-  const search = h('input', {
-    type: 'search',
-    id: 'search-namespaces',
-    placeholder: 'Tenant or namespace',
-    autocomplete: 'off',
-    spellcheck: 'false',
-    autocapitalize: 'off',
-    maxlength: 260,
-    oninput: () => {
-      clearTimeout(debounce);
-      debounce = setTimeout(() => {
-        Object.assign(query, { search: search.value.toWellFormed().trim(), skip: 0 });
-        load();
-      }, DEBOUNCE_MS);
-    },
-  });
-  const find = h('div', { class: 'search', hidden: true }, h('label', { for: 'search-namespaces' }, 'Find'), search);
-  /** @type {(label: string, by: number) => HTMLButtonElement} */
-  const turn = (label, by) =>
-    h(
-      'button',
-      {
-        type: 'button',
-        onclick: () => {
-          query.skip = Math.max(0, query.skip + by);
-          load();
-        },
-      },
-      label,
-    );
-  const [previous, next] = [turn('Previous', -NAMESPACES_PAGE), turn('Next', NAMESPACES_PAGE)];
-  const pager = h('nav', { class: 'pager', 'aria-label': 'Pages of namespaces', hidden: true }, previous, range, next);
-  const nothing = h('p', { class: 'nothing', hidden: true }, 'None yet.');
-  const node = h(
-    'details',
-    { class: 'places', open: window.matchMedia('(min-width: 68rem)').matches },
-    h('summary', {}, h('h2', {}, 'Namespaces')),
-    find,
-    list,
-    nothing,
-    pager,
-  );
-  const api = {
-    node,
-    /** @param {AbortSignal} [signal] */
-    async read(signal) {
-      const parameters = { search: query.search, skip: query.skip || null, count: NAMESPACES_PAGE };
-      const { body, total } = await read(`${pathOf()}/namespaces`, { query: parameters, signal });
-      /** @type {import('./types').NamespaceStatus[]} */
-      const found = body;
-      reconcile(
-        list,
-        found,
-        (each) => JSON.stringify([each.TenantId, each.NamespaceId]),
-        (each) => {
-          const atRisk = h('span', { class: 'badge', 'data-tone': 'warn' });
-          const groups = h('span', { class: 'count' });
-          const node = h(
-            'li',
-            {},
-            h(
-              'a',
-              { href: namespaceHash(each.TenantId, each.NamespaceId) },
-              foreign(each.TenantId),
-              h('span', { class: 'slash' }, ' / '),
-              foreign(each.NamespaceId),
-            ),
-            groups,
-            atRisk,
-          );
-          return {
-            node,
-            /** @param {import('./types').NamespaceStatus} counted */
-            update(counted) {
-              setText(groups, count(counted.Groups, 'group'));
-              setAttribute(atRisk, 'hidden', counted.GroupsAtRisk === 0);
-              setText(atRisk, `${whole(counted.GroupsAtRisk)} at risk`);
-            },
-          };
-        },
-      );
-      setAttribute(find, 'hidden', total <= 12 && query.search === '');
-      setAttribute(nothing, 'hidden', body.length > 0);
-      setAttribute(pager, 'hidden', total <= NAMESPACES_PAGE);
-      setText(range, `${whole(query.skip + 1)}–${whole(query.skip + body.length)} of ${whole(total)}`);
-      previous.disabled = query.skip === 0;
-      next.disabled = query.skip + NAMESPACES_PAGE >= total;
-    },
-  };
-  return api;
 }

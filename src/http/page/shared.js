@@ -7,7 +7,7 @@ const HERE_MS = 4_000;
 const DEAD_MS = 13_000;
 
 /** Another version of the page speaks to a worker of its own. */
-const NAME = 'client-failover stream 1';
+const NAME = 'client-failover stream 2';
 
 // The one script that this page may start.
 const script = new URL('worker.js', import.meta.url).href;
@@ -18,6 +18,8 @@ const policy = /** @type {any} */ (globalThis).trustedTypes?.createPolicy('page-
 /** @type {MessagePort | null} */
 let port = null;
 let turn = 0;
+/** @type {string | null} What a stream was asked for with last. */
+let asked = null;
 /** @type {SharedStream | null} */
 let current = null;
 
@@ -44,7 +46,8 @@ export class SharedStream {
     this.heardAt = -Infinity;
   }
 
-  start() {
+  /** `isRenewed`: with other credentials of the same person. */
+  start({ isRenewed = false } = {}) {
     if (this.timer !== null) return;
     if (globalThis.SharedWorker === undefined) {
       this.on.missing();
@@ -55,10 +58,13 @@ export class SharedStream {
     this.heardAt = performance.now();
     turn += 1;
     const { tenant, namespace } = this.place;
+    const before = isRenewed ? asked : null;
+    asked = credentials.get();
     const want = {
       kind: 'want',
       turn,
-      authorization: credentials.get(),
+      authorization: asked,
+      before,
       path: pathOf(tenant, namespace),
       ...this.place,
     };

@@ -1,23 +1,25 @@
 // Who held the role when, as bars over time.
 
 import { foreign, h, reconcile, setAttribute, setText } from './dom.js';
-import { date, duration, parseTime, PENDING, PRIMARY, reasonWord, roleWord, time, timeOfDay, whole } from './words.js';
+import {
+  date,
+  duration,
+  offset,
+  parseTime,
+  PENDING,
+  PRIMARY,
+  reasonWord,
+  roleWord,
+  time,
+  timeOfDay,
+  whole,
+} from './words.js';
 
 /** @typedef {import('./types').RoleChanged} RoleChanged */
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-
-export const SPANS = [
-  { name: '5m', ms: 5 * MINUTE, words: '5 min', long: 'five minutes' },
-  { name: '1h', ms: HOUR, words: '1 h', long: 'hour' },
-  { name: '6h', ms: 6 * HOUR, words: '6 h', long: 'six hours' },
-  { name: '24h', ms: DAY, words: '24 h', long: '24 hours' },
-  { name: '7d', ms: 7 * DAY, words: '7 d', long: 'seven days' },
-  { name: '30d', ms: 30 * DAY, words: '30 d', long: 'thirty days' },
-  { name: '90d', ms: 90 * DAY, words: '90 d', long: 'ninety days' },
-];
 
 /** How many lanes are drawn until somebody asks for all. */
 const MOST_LANES = 40;
@@ -113,8 +115,9 @@ function gapsWithin(lifetime, holders, changes, state, knownFrom, until) {
   const begins = Math.max(created ?? -Infinity, knownFrom);
   const ends = Math.min(deleted ?? Infinity, until);
   if (begins >= ends) return [];
+  // What was before the time shown says who held it as that began.
   /** @type {(at: number) => boolean} */
-  const isWithin = (at) => at >= begins && at <= ends;
+  const isWithin = (at) => at >= (created ?? -Infinity) && at <= ends;
   const mine = holders.filter((each) => each.to > begins && each.from < ends);
   const isNow = deleted === null && state !== null;
   const isBeginning = (created !== null && created >= knownFrom) || mine[0]?.opened?.Reason === 'first_heartbeat';
@@ -137,7 +140,9 @@ function gapsWithin(lifetime, holders, changes, state, knownFrom, until) {
       to: ends,
       ended: null,
       isOpen: true,
-      isHandover: state.HandoverFrom !== null && state.LiveSessions > 0,
+      // One that is over but for the next heartbeat of whoever takes over still is one.
+      isHandover:
+        (state.HandoverFrom !== null && state.LiveSessions > 0) || (state.PendingPrimary !== null && isStepDown(last)),
     });
   }
   if (!isNow && ends - covered > SLIVER_MS) gaps.push({ from: covered, to: ends, ended: null, isHandover: false });
@@ -151,7 +156,12 @@ function gapsWithin(lifetime, holders, changes, state, knownFrom, until) {
  * @param {RoleChanged | null} opened
  */
 function isHandover(closed, opened) {
-  return ['yielded', 'override'].includes(closed?.Reason ?? '') && ['handover_completed', 'recovered'].includes(opened?.Reason ?? '');
+  return isStepDown(closed) && ['handover_completed', 'recovered'].includes(opened?.Reason ?? '');
+}
+
+/** @param {RoleChanged | null} closed */
+function isStepDown(closed) {
+  return ['yielded', 'override'].includes(closed?.Reason ?? '');
 }
 
 /**
@@ -161,8 +171,8 @@ function isHandover(closed, opened) {
  */
 function ticks(since, until, most) {
   const step = STEPS.find((each) => (until - since) / each <= most) ?? STEPS[STEPS.length - 1];
-  // Whole hours and days are the reader's.
-  const zone = new Date(until).getTimezoneOffset() * MINUTE;
+  // Whole hours and days are those of the times that are shown.
+  const zone = -offset(until);
   const marks = [];
   for (let at = Math.ceil((since - zone) / step) * step + zone; at < until; at += step) {
     const clock = timeOfDay(at);
@@ -380,7 +390,7 @@ export function makeTimeline(follow) {
       });
     }
     const compare = new Intl.Collator(undefined, { numeric: true }).compare;
-    const names = new Set([...bySession.keys(), ...what.sessions.map((session) => session.SessionId)]);
+    const names = new Set([...bySession.keys(), ...what.names]);
     // Where not all are drawn, those who held something are.
     /** @type {(session: string) => number} */
     const rank = (session) => (bySession.has(session) ? 0 : 1);

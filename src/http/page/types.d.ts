@@ -1,13 +1,14 @@
 // What the page's scripts are checked against; nothing of this is shipped. What the service answers
 // and tells has the types that are made from the description of the API (see .ci/page).
 
-import type { GroupStatus, RoleChanged } from '#api';
+import type { GroupStatus, OutlookBody, RoleChanged, Whoami } from '#api';
 
 export type {
   Counted,
   DatabaseHistory,
   DatabaseHistoryChanged,
   GroupStatus,
+  Foresight,
   Lifetime,
   NamespaceStatus,
   Risk,
@@ -18,6 +19,9 @@ export type {
 
 /** What a request is sent with. */
 export interface RequestOptions {
+  method?: string;
+  /** Sent as JSON. */
+  body?: unknown;
   query?: Record<string, string | number | null | undefined>;
   headers?: Record<string, string>;
   signal?: AbortSignal;
@@ -31,6 +35,57 @@ export interface Answer<T> {
   at: number;
   tookMs: number;
   total: number;
+}
+
+/** Who is asking. */
+export interface Asking {
+  Name: string | null;
+  Kind: string;
+}
+
+/** Of credentials that an issuer gave: when they end, by the browser's clock, and what others are had for. */
+export interface Life {
+  from: number;
+  until: number | null;
+  refreshToken: string | null;
+}
+
+/** Where people sign in with the issuer of tokens, and as which client of it. */
+export interface SignInOffer {
+  Issuer: string;
+  /** Whether its answers say that they are its own. */
+  NamesIssuer: boolean;
+  ClientId: string;
+  Scope: string;
+  AuthorizationEndpoint: string;
+}
+
+/** What an issuer gave. */
+export interface Tokens {
+  AccessToken: string;
+  ExpiresInMs: number | null;
+  RefreshToken: string | null;
+}
+
+/** A sign-in that has begun: what the issuer's answer is believed by, and where it leads back to. */
+export interface SignInBegun {
+  state: string;
+  verifier: string;
+  redirectUri: string;
+  issuer: string;
+  namesIssuer: boolean;
+  hash: string;
+}
+
+/** What somebody comes back from the issuer with: what is exchanged for a token, or what went wrong. */
+export type SignInAnswer = { code: string; begun: SignInBegun } | { problem: string };
+
+/** What the service says of itself, and of whoever asks. */
+export interface About {
+  Version: string;
+  Commit: string | null;
+  Replica: string;
+  Rights: { TenantId: string; NamespaceId: string; Groups?: string[] | null; Role: string }[];
 }
 
 /** What an address of the page shows. */
@@ -80,6 +135,8 @@ export interface Want {
   kind: 'want';
   turn: number;
   authorization: string | null;
+  /** What the same person asked with before. */
+  before: string | null;
   path: string;
   tenant?: string;
   namespace?: string;
@@ -146,6 +203,9 @@ export interface Past {
   changes: RoleChanged[];
   lifetimes: import('#api').Lifetime[];
   state: GroupStatus | null;
+  /** The sessions that are shown whatever they held. */
+  names: string[];
+  /** The sessions whose present role they have had since before, or all that time. */
   sessions: GroupStatus['Sessions'];
   since: number;
   until: number;
@@ -162,4 +222,72 @@ export interface Bar {
   words(now: number): (string | Element)[];
   left: string;
   width: string;
+}
+
+/** Who is asking, and what they have been granted. */
+export type Caller = Pick<Whoami, 'Kind' | 'Rights' | 'ClientsCreateGroups'>;
+
+/** What is wished now, what would come of it, and what came of a switch-over that was waited for. */
+export type Outlook = OutlookBody & {
+  Outcome?: { Primary: string; TookMs: number; WithoutPrimaryMs: number } | null;
+};
+
+/** What becomes of whom if a group is deleted. */
+export interface GroupOutlook {
+  Time: string;
+  Primary: string | null;
+  Sessions: number;
+  LiveSessions: number;
+}
+
+/** Something that was done to a group. */
+export interface Deed {
+  Id: number;
+  Time: string;
+  Event: string;
+  By: string | null;
+  SessionId: string | null;
+  Wish: { Wish: string; Until: string | null } | null;
+  Ended: string | null;
+  Milliseconds: number | null;
+}
+
+/** What a group is to be configured by. */
+export interface WantedConfiguration {
+  Name: string | null;
+  Description: string | null;
+  Milliseconds?: number;
+}
+
+/** A request that changes something. */
+export interface PlannedRequest {
+  method: 'POST' | 'PUT' | 'DELETE';
+  path: string;
+  query?: Record<string, string | number | null>;
+  body?: unknown;
+}
+
+/** Something that somebody may do, as a dialog offers it. */
+export interface Offer {
+  title: (string | Node)[];
+  intro?: (string | Node)[];
+  /** What the button that does it says. */
+  verb: string;
+  tone?: 'bad';
+  fields?: Node[];
+  /**
+   * The request for what is entered, and what is missing until it may be sent; or why there is none
+   * yet.
+   */
+  plan(): { request: PlannedRequest; missing?: string } | { problem: string };
+  /** Whether the service can say what would come of it. */
+  canForesee?: boolean;
+  /** What would come of it. */
+  foresee?(outlook: any): (Node | false)[];
+  /** What is said while it is done. */
+  meanwhile?: string;
+  /** What came of it. */
+  done(answer: any): (Node | false)[];
+  /** It was asked for, whatever came of it. */
+  after?(): void;
 }

@@ -78,13 +78,18 @@ export function actorWord(actor) {
 export function riskWords(risk, group) {
   switch (risk) {
     case 'NoPrimary':
-      return ['No Primary', vacancyWords(group)];
+      return isTakingOver(group) ? ['Takeover', takeoverWords(group)] : ['No Primary', vacancyWords(group)];
     case 'NoStandby':
       return ['No standby', 'Nobody could take over if the Primary fell silent.'];
     case 'PrimaryUnhealthy':
       return ['Primary unhealthy', 'The Primary reports less than 90 % healthy streams.'];
     case 'Flapping':
-      return ['Flapping', 'Primary was granted at least four times in ten minutes.'];
+      return group.HealthSwings
+        ? [
+            'Health swings',
+            'Primary was granted at least four times in ten minutes, for the health of its sessions goes up and down, and whichever is healthier takes over. Look at what they report as their health.',
+          ]
+        : ['Flapping', 'Primary was granted at least four times in ten minutes.'];
     case 'SameIdTwice':
       return [
         'Same id twice',
@@ -110,9 +115,25 @@ export function riskWords(risk, group) {
         'Many sessions',
         `${count(group.LiveSessions, 'session')} are live, more than two pairs. Give each pair a group of its own, and delete what is left over.`,
       ];
+    case 'NewIdEachStart':
+      return [
+        'New id each start',
+        `${count(group.RegisteredSessions - group.LiveSessions, 'session')} are silent, and some took the place of another: a client registers with a new id at each start. Have it keep its id, and delete those that are left over.`,
+      ];
     default:
       return [risk, risk];
   }
+}
+
+/**
+ * How loud a risk is: what is planned or over in a moment is no alarm.
+ *
+ * @param {import('./types').Risk} risk
+ * @param {import('./types').GroupStatus} group
+ */
+export function riskTone(risk, group) {
+  if (risk !== 'NoPrimary') return 'warn';
+  return isTakingOver(group) ? 'handover' : 'bad';
 }
 
 /**
@@ -152,8 +173,40 @@ export function isHandingOver(group) {
   return group.Primary === null && group.HandoverFrom !== null && group.LiveSessions > 0;
 }
 
+/**
+ * Whether nobody is Primary for this moment alone: a live session is chosen, and is told with its
+ * next heartbeat.
+ *
+ * @param {import('./types').GroupStatus} group
+ */
+export function isTakingOver(group) {
+  return (
+    group.Primary === null &&
+    group.PendingPrimary !== null &&
+    !isHandingOver(group) &&
+    !group.InDoubtUntil &&
+    group.VacantByWish === null
+  );
+}
+
 /** @param {import('./types').GroupStatus} group */
-export function handoverWords({ HandoverFrom: from, PendingPrimary: to }) {
+function takeoverWords({ PendingPrimary: to }) {
+  return `Nobody acts for a moment: ${to} is chosen, and is told that it is Primary with its next heartbeat.`;
+}
+
+/**
+ * Whether a Primary acts that another is about to take over from, because it is healthier or
+ * because an operator wishes it so.
+ *
+ * @param {import('./types').GroupStatus} group
+ */
+export function isToHandOver(group) {
+  return group.Primary !== null && group.PendingPrimary !== null;
+}
+
+/** @param {import('./types').GroupStatus} group */
+export function handoverWords({ Primary: primary, HandoverFrom: from, PendingPrimary: to }) {
+  if (primary !== null) return `${to} is to take over from ${primary}, which steps down with its next heartbeat.`;
   return `A handover from ${from}${to === null ? '' : ` to ${to}`} is under way: nobody is granted Primary until it is safe.`;
 }
 
@@ -167,18 +220,16 @@ function vacancyWords({ LiveSessions: live, RegisteredSessions: all, VacantByWis
 }
 
 /**
- * What operators wish of a group's sessions, a sentence each.
+ * What an operator wishes of a session, as a sentence.
  *
- * @param {import('./types').GroupStatus} group
+ * @param {import('./types').SessionStatus} session
  * @param {number | null} now
  */
-export function wishSentences(group, now) {
-  return group.Sessions.flatMap(({ SessionId: id, Wish: wish }) => {
-    if (wish === null) return [];
-    const until = parseTime(wish.Until);
-    const end = until === null ? 'until that is withdrawn' : `until ${time(until, now)}`;
-    return [`${WISHES[wish.Wish]?.(id) ?? `${id}: ${wish.Wish}`}, ${end}.`];
-  });
+export function wishSentence({ SessionId: id, Wish: wish }, now) {
+  if (wish === null) return '';
+  const until = parseTime(wish.Until);
+  const end = until === null ? 'until that is withdrawn' : `until ${time(until, now)}`;
+  return `${WISHES[wish.Wish]?.(id) ?? `${id}: ${wish.Wish}`}, ${end}.`;
 }
 
 /** @type {Record<string, (id: string) => string>} */
@@ -235,6 +286,26 @@ export function doubtWords({ InDoubtUntil: until }, now) {
 }
 
 /**
+ * What a list of groups can be narrowed to, as a tile calls it, and after the word "groups".
+ *
+ * @type {Record<string, [string, string]>}
+ */
+export const NARROWINGS = {
+  at_risk: ['At risk', 'at risk'],
+  handing_over: ['Handover', 'in a handover'],
+  NoPrimary: ['No Primary', 'without a Primary'],
+  NoStandby: ['No standby', 'without a standby'],
+  PrimaryUnhealthy: ['Unhealthy', 'with an unhealthy Primary'],
+  Flapping: ['Flapping', 'whose Primary changes hands all the time'],
+  SameIdTwice: ['Same id twice', 'with the same id twice'],
+  DataStandsStill: ['Data stands still', 'whose data stands still'],
+  ClockAhead: ['Clock ahead', 'with a clock that is ahead'],
+  SeldomHeartbeats: ['Seldom heartbeats', 'with seldom heartbeats'],
+  ManySessions: ['Many sessions', 'with many sessions'],
+  NewIdEachStart: ['New id each start', 'with clients of a new id at each start'],
+};
+
+/**
  * @param {number} number
  * @param {string} noun
  */
@@ -287,20 +358,56 @@ export function age(ms) {
 const two = (number) => String(number).padStart(2, '0');
 
 /**
- * A time of day in the reader's zone.
+ * Whether times are those of UTC, and not of the reader's zone: kept in this browser, for all
+ * windows of the page.
+ */
+export const times = {
+  STORED: 'client-failover.times',
+  isUtc: false,
+  /** What was chosen last, here or in another window. */
+  recall() {
+    try {
+      this.isUtc = localStorage.getItem(this.STORED) === 'UTC';
+    } catch {
+      // A browser that keeps nothing: the choice lasts as long as the window.
+    }
+  },
+  /** @param {boolean} isUtc */
+  choose(isUtc) {
+    this.isUtc = isUtc;
+    try {
+      localStorage.setItem(this.STORED, isUtc ? 'UTC' : 'local');
+    } catch {
+      // See above.
+    }
+  },
+};
+times.recall();
+
+/**
+ * By how much the times that are shown are ahead of UTC.
+ *
+ * @param {number} ms
+ */
+export function offset(ms) {
+  return times.isUtc ? 0 : -new Date(ms).getTimezoneOffset() * 60_000;
+}
+
+/**
+ * A time of day, in UTC or in the reader's zone.
  *
  * @param {number} ms
  */
 export function timeOfDay(ms, withMillis = false) {
-  const at = new Date(ms);
-  const text = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-  return withMillis ? `${text}.${String(at.getMilliseconds()).padStart(3, '0')}` : text;
+  const at = new Date(ms + offset(ms));
+  const text = `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}:${two(at.getUTCSeconds())}`;
+  return withMillis ? `${text}.${String(at.getUTCMilliseconds()).padStart(3, '0')}` : text;
 }
 
 /** @param {number} ms */
 export function date(ms) {
-  const at = new Date(ms);
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  const at = new Date(ms + offset(ms));
+  return `${at.getUTCFullYear()}-${two(at.getUTCMonth() + 1)}-${two(at.getUTCDate())}`;
 }
 
 /**
@@ -315,12 +422,12 @@ export function time(ms, now, withMillis = false) {
 }
 
 /**
- * The reader's zone, as an offset.
+ * The zone that times are shown in, as an offset.
  *
  * @param {number} ms
  */
 export function zone(ms) {
-  const minutes = -new Date(ms).getTimezoneOffset();
+  const minutes = offset(ms) / 60_000;
   if (minutes === 0) return 'UTC';
   const sign = minutes < 0 ? '−' : '+';
   return `UTC${sign}${two(Math.floor(Math.abs(minutes) / 60))}:${two(Math.abs(minutes) % 60)}`;

@@ -53,7 +53,11 @@ function portsOf(key) {
 function isWanted({ tenant, namespace, group }, data) {
   // An event without a place concerns everybody.
   if (tenant === undefined || data.TenantId === undefined) return true;
-  return data.TenantId === tenant && data.NamespaceId === namespace && (group === undefined || data.GroupId === group);
+  return (
+    data.TenantId === tenant &&
+    (namespace === undefined || data.NamespaceId === namespace) &&
+    (group === undefined || data.GroupId === group)
+  );
 }
 
 /**
@@ -162,6 +166,8 @@ function take(port, want) {
     tell(port, { kind: 'here' });
     return;
   }
+  // Who may not see all tenants may not do so with the next token: that need not be asked again.
+  if (want.before !== null && confined.delete(want.before)) confined.add(want.authorization);
   const window = { want, key: null, heardAt: performance.now() };
   windows.set(port, window);
   place(port, window);

@@ -27,7 +27,7 @@ async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
         return `${one.id || one.innerText || one.ariaLabel || one.value}${seen ? '' : ' UNSEEN'}`;
     })()";
     let mut walk = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..21 {
         browser.press(TAB).await;
         walk.push(browser.eval(FOCUSED).await.as_str().expect("a text").trim().to_owned());
     }
@@ -36,10 +36,21 @@ async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
         [
             "skip",
             "Client failover",
+            "times",
+            "Groups",
+            "At risk",
+            "No Primary",
+            "No standby",
+            "Unhealthy",
+            "Flapping",
             "Namespaces",
-            "t / n",
+            "t",
+            "n",
             "search",
             "only-at-risk",
+            "Group",
+            "Condition",
+            "Term",
             "pump",
             "t / n",
             // The latest change.
@@ -53,15 +64,19 @@ async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
     // A reader of the screen is told where it is now.
     assert_eq!(browser.eval("document.activeElement.tagName").await, "H1");
     browser.until("document.querySelectorAll('.held').length === 1").await;
+    browser.until("document.querySelectorAll('td.acts button').length === 5").await;
     let mut walk = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..17 {
         browser.press(TAB).await;
         walk.push(browser.eval(FOCUSED).await.as_str().expect("a text").trim().to_owned());
     }
-    // The head's links are before the title.
-    assert_eq!(walk[0], "1h");
-    assert!(walk[1].starts_with("a Primary since") && !walk[1].contains("UNSEEN"), "{walk:?}");
-    assert_eq!(walk[2], "API description");
+    // The head's links are before the title. After it come the acts on the group and on each
+    // session.
+    let acts = walk.drain(..8).collect::<Vec<_>>().join(" ");
+    assert_eq!(acts, "Switch over… Edit… Delete group… Force… Keep out… Make Primary… Force… Keep out…");
+    assert_eq!(walk[..5], ["1h", "‹", "−", "+", "From – to"]);
+    assert!(walk[5].starts_with("a Primary since") && !walk[5].contains("UNSEEN"), "{walk:?}");
+    assert_eq!(walk[6..], ["Export CSV", "Export JSON", "API description"]);
 
     // The time shown, by the arrow keys.
     browser.eval("document.querySelector('.spans input:checked').focus()").await;
@@ -73,7 +88,7 @@ async fn everything_is_reached_with_the_keyboard_and_the_focus_is_seen() {
     }
     browser.until("document.querySelectorAll('.held').length === 4").await;
     // From bar to bar, and from a bar to its row.
-    browser.press(TAB).await;
+    browser.press(&TAB.repeat(5)).await;
     browser.press(HOME).await;
     browser.shows("#tip", "began: first heartbeat of the group").await;
     browser.press(ESCAPE).await;
