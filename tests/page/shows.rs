@@ -358,6 +358,11 @@ async fn whoever_is_asked_who_they_are_signs_in_and_sees_what_is_theirs() {
     other.group_of("pump", MINUTE, &["a", "b"]).await;
     assert_eq!(other.beat("pump", "a", 100.0).await, 1);
 
+    // A replica of an earlier version does not tell which places are somebody's.
+    let earlier = "{ const real = window.fetch;
+        window.fetch = (url, options) => new URL(url, location.href).pathname === '/whoami'
+            ? Promise.resolve(new Response('{}', { status: 404 })) : real(url, options); }";
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": earlier})).await;
     browser.go(&app.url).await;
     browser.shows("h1", "Sign in").await;
     browser.until("document.querySelector('.problem').innerText === ''").await;

@@ -53,7 +53,14 @@ export class ActDialog {
     this.intro = h('p', { class: 'intro', hidden: !offer.intro }, offer.intro ?? []);
     this.confirm = h('button', { type: 'submit' }, offer.verb);
     this.cancel = h('button', { type: 'button', class: 'cancel', onclick: () => this.node.close() }, 'Cancel');
-    this.fields = h('div', { class: 'fields', oninput: () => this.changed(DEBOUNCE_MS) }, offer.fields ?? []);
+    const fields = {
+      class: 'fields',
+      oninput: () => this.changed(DEBOUNCE_MS),
+      // Some choices are told by this event alone; with a text it would come with the click that
+      // goes elsewhere.
+      onchange: (/** @type {Event} */ { target }) => target instanceof HTMLSelectElement && this.changed(),
+    };
+    this.fields = h('div', fields, offer.fields ?? []);
     this.form = h(
       'form',
       {

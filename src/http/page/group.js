@@ -44,7 +44,7 @@ const MOST_CHANGES = 4_000;
 const CHANGES_BEFORE = 200;
 /** How many rows the table of changes has at first, and how many more at a time. */
 const ROWS = 20;
-const ROWS_ON_A_PHONE = 10;
+const ROWS_ON_A_PHONE = 8;
 const MORE_ROWS = 100;
 /** Beyond so many sessions their leases move less often. */
 const MANY_SESSIONS = 40;

@@ -81,14 +81,23 @@ function show({ isFirst = false, came = null } = {}) {
   const mine = route.kind === 'group' ? group(route, context) : overview(route, context);
   view = mine;
   put(mine, isFirst ? null : () => main.querySelector('h1')?.focus());
-  live = new Live(route, mine.read, mine.everyMs, {
+  let isServedSaid = false;
+  /** @type {(signal: AbortSignal, isStreamed: boolean) => Promise<number>} */
+  const readMine = async (signal, isStreamed) => {
+    const tookMs = await mine.read(signal, isStreamed);
+    // After what is looked at first, and with credentials that are known to be good.
+    if (!isServedSaid) void about().then(sayServed);
+    isServedSaid = true;
+    return tookMs;
+  };
+  live = new Live(route, readMine, mine.everyMs, {
     event: (name, data) => {
       if (name === 'RoleChanged') tell(data);
       mine.event(name, data);
     },
     opened: () => {
       // It may be another replica that answers now, or another version.
-      void sayServed();
+      if (isServedSaid) void about().then(sayServed);
       mine.opened?.();
     },
     said: sayStatus,
@@ -99,8 +108,6 @@ function show({ isFirst = false, came = null } = {}) {
     },
   });
   live.start();
-  // After what is looked at first.
-  setTimeout(() => void sayServed());
 }
 
 /** @param {{ node: Element, title: string | null, focus: () => void }} door */
@@ -128,6 +135,7 @@ async function comeToTheDoor(refusal, came) {
   }
   const door = signIn(refusal, () => show(), came);
   who.forget();
+  sayServed(null);
   putDoor(door);
 }
 
@@ -151,6 +159,7 @@ async function enter() {
  */
 async function land(refusal, route) {
   const asking = await about();
+  sayServed(asking);
   // Somebody has gone elsewhere meanwhile.
   if (view !== null) return;
   const places = asking === null ? [] : placesOf(asking);
@@ -273,9 +282,12 @@ function bannerText(knowledge) {
   }
 }
 
-/** Which version and which replica answers. */
-async function sayServed() {
-  const what = await about();
+/**
+ * Which version and which replica answers.
+ *
+ * @param {import('./types').About | null} what
+ */
+function sayServed(what) {
   setAttribute(served, 'hidden', what === null);
   if (what === null) return;
   setText(served, `${what.Version} · ${what.Replica}`);

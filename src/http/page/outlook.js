@@ -24,6 +24,8 @@ function endOf(primary, { Changes: changes, WithoutPrimaryMs: withoutMs }) {
     if (change.To === PRIMARY) [holder, afterMs] = [change.SessionId, change.AfterMs];
     if (change.From === PRIMARY || change.To === PRIMARY) isMoved = true;
   }
+  // Who loses the role and has it again at once has it all the time, for all that anybody sees.
+  if (holder === primary && withoutMs < 1) isMoved = false;
   return { holder, afterMs, withoutMs, isMoved };
 }
 
@@ -79,12 +81,11 @@ function said(primary, attentive, silent) {
     ];
   }
   const when = either(after(attentive.afterMs), after(silent.afterMs));
-  const become = holder === primary ? ' is Primary again, ' : ' becomes Primary, ';
   const without = (/** @type {number} */ ms) => (ms < 1 ? 'no time' : duration(ms));
   return [
     [
       foreign(holder),
-      become,
+      holder === primary ? ' is Primary again, ' : ' becomes Primary, ',
       ...(primary === null || holder === primary ? [] : ['in the place of ', foreign(primary), ', ']),
       `${when}.`,
     ],
