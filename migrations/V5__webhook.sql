@@ -24,7 +24,7 @@ COMMENT ON COLUMN webhook_sender.told_to IS
     'Every event up to this id was told, was given up, or is of a kind that is not told.';
 
 CREATE TABLE webhook_risks (
-    group_key uuid NOT NULL,
+    of_group uuid NOT NULL,
     risk_id uuid NOT NULL DEFAULT gen_random_uuid(),
     tenant_id text COLLATE "C" NOT NULL,
     namespace_id text COLLATE "C" NOT NULL,
@@ -33,12 +33,12 @@ CREATE TABLE webhook_risks (
     began_at timestamptz NOT NULL,
     ended_at timestamptz,
     is_begin_told boolean NOT NULL DEFAULT false,
-    CONSTRAINT webhook_risks_in_order_of_their_group PRIMARY KEY (group_key, risk_id),
+    CONSTRAINT webhook_risks_in_order_of_their_group PRIMARY KEY (of_group, risk_id),
     CONSTRAINT webhook_risks_times_are_finite CHECK (isfinite(began_at) AND isfinite(ended_at))
 );
 
 -- One that holds begins once, whichever replica has seen it.
-CREATE UNIQUE INDEX webhook_risks_begin_once ON webhook_risks (group_key, risk)
+CREATE UNIQUE INDEX webhook_risks_begin_once ON webhook_risks (of_group, risk)
     WHERE ended_at IS NULL;
 
 -- For what is still to be told.
@@ -48,7 +48,7 @@ CREATE INDEX webhook_risks_to_be_told ON webhook_risks (began_at)
 COMMENT ON TABLE webhook_risks IS
     'Risks of groups as the receiver of the webhook is told of them. A row goes once its end was '
     'told. What is at risk now is in group_risks.';
-COMMENT ON COLUMN webhook_risks.group_key IS 'The group.';
+COMMENT ON COLUMN webhook_risks.of_group IS 'The group''s key.';
 COMMENT ON COLUMN webhook_risks.risk_id IS 'What its beginning and its end are told by.';
 COMMENT ON COLUMN webhook_risks.tenant_id IS 'The tenant of the group.';
 COMMENT ON COLUMN webhook_risks.namespace_id IS 'The namespace of the group.';

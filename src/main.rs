@@ -49,7 +49,7 @@ enum Command {
     Keys(KeysCommand),
     /// Show who changed what, by a running service; or export it from the database
     #[command(args_conflicts_with_subcommands = true, after_help = operator::CONNECTION_HELP)]
-    Audit(AuditArgs),
+    Audit(Box<AuditArgs>),
     /// Write entries of the users file for Basic authentication
     #[command(subcommand)]
     Users(UsersCommand),
@@ -154,17 +154,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 let _ = writeln!(std::io::stderr(), "{note}");
             }
         }
-        Command::Audit(AuditArgs { command: None, of_service }) => {
-            return audit::run(of_service).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
-        }
-        Command::Audit(AuditArgs { command: Some(command), .. }) => {
-            audit_export::run(command).await.or_else(|error| match error {
-                // Whoever reads has gone, as `head` does.
-                AuditError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-                AuditError::Settings(error) => Err(with(2)(error)),
-                error => Err(with(1)(error)),
-            })?
-        }
+        Command::Audit(args) => return audit(*args).await,
         Command::Users(command) => say(&credentials::run_users(command).map_err(with(2))?),
         Command::Operator(command) => {
             return operator::run(command).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
@@ -184,6 +174,19 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completion(args) => completion::print(&args, &mut Cli::command()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn audit(args: AuditArgs) -> Result<ExitCode, Failure> {
+    let Some(command) = args.command else {
+        return audit::run(args.of_service).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
+    };
+    match audit_export::run(command).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Whoever reads has gone, as `head` does.
+        Err(AuditError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(AuditError::Settings(error)) => Err(with(2)(error)),
+        Err(error) => Err(with(1)(error)),
+    }
 }
 
 /// Ends with that code: 2 is for how it was called or for this machine, which the caller has to

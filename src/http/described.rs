@@ -155,8 +155,10 @@ impl Description {
         schemas: &mut SchemaGenerator,
         status: u16,
         text: &'static str,
+        example: Value,
     ) -> Description {
-        self.instead = Some((status, text, schemas.subschema_for::<T>().to_value()));
+        let content = json!({JSON: {"schema": schemas.subschema_for::<T>(), "example": example}});
+        self.instead = Some((status, text, content));
         self
     }
 
@@ -186,12 +188,11 @@ impl Description {
             responses.insert(status.to_string(), alike);
         }
         let mut answer = described.answer;
-        if let Some((status, text, schema)) = described.instead {
+        if let Some((status, text, content)) = described.instead {
             if status == operation.success {
                 let usual = answer["content"][JSON]["schema"].take();
-                answer["content"][JSON]["schema"] = json!({"anyOf": [usual, schema]});
+                answer["content"][JSON]["schema"] = json!({"anyOf": [usual, content[JSON]["schema"]]});
             } else {
-                let content = json!({JSON: {"schema": schema}});
                 let instead = json!({"description": text, "headers": header_references(&[]), "content": content});
                 responses.insert(status.to_string(), instead);
             }

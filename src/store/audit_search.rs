@@ -160,9 +160,10 @@ pub async fn read(connection: &mut ReadConnection, search: &Search) -> Result<Pa
         .await?;
     // Entries come in order of time but for the length of a transaction: where a whole look lies
     // beyond the range, what comes after it does too.
-    let is_beyond = match rises {
-        true => until.zip(looked.earliest).is_some_and(|(until, earliest)| earliest >= until),
-        false => since.zip(looked.latest).is_some_and(|(since, latest)| latest < since),
+    let is_beyond = if rises {
+        until.zip(looked.earliest).is_some_and(|(until, earliest)| earliest >= until)
+    } else {
+        since.zip(looked.latest).is_some_and(|(since, latest)| latest < since)
     };
     let last = entries.last().map(|entry| entry.audit_id).filter(|_| entries.len() as i64 >= search.count);
     let next = last.unwrap_or(if rises { highest } else { lowest });

@@ -87,15 +87,15 @@ pub async fn note_risks(
     const NOTE: &str = "
         WITH seen AS MATERIALIZED (
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[])
-                AS s (group_key, tenant_id, namespace_id, group_id, risk, lasts)
+                AS s (of_group, tenant_id, namespace_id, group_id, risk, lasts)
         ), ended AS (
             UPDATE webhook_risks r SET ended_at = clock_timestamp()
             WHERE r.ended_at IS NULL AND $7
-                AND NOT EXISTS (SELECT FROM seen s WHERE s.group_key = r.group_key AND s.risk = r.risk)
+                AND NOT EXISTS (SELECT FROM seen s WHERE s.of_group = r.of_group AND s.risk = r.risk)
         )
-        INSERT INTO webhook_risks (group_key, tenant_id, namespace_id, group_id, risk, began_at)
-        SELECT group_key, tenant_id, namespace_id, group_id, risk, clock_timestamp() FROM seen WHERE lasts
-        ON CONFLICT (group_key, risk) WHERE ended_at IS NULL DO NOTHING";
+        INSERT INTO webhook_risks (of_group, tenant_id, namespace_id, group_id, risk, began_at)
+        SELECT of_group, tenant_id, namespace_id, group_id, risk, clock_timestamp() FROM seen WHERE lasts
+        ON CONFLICT (of_group, risk) WHERE ended_at IS NULL DO NOTHING";
     let column = |of: fn(&SeenRisk) -> &str| seen.iter().map(|(risk, _)| of(risk)).collect::<Vec<&str>>();
     sqlx::query(NOTE)
         .bind(seen.iter().map(|(risk, _)| risk.key).collect::<Vec<_>>())
@@ -114,7 +114,7 @@ pub async fn note_risks(
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct RiskToTell {
     /// The group's key.
-    pub group_key: Uuid,
+    pub of_group: Uuid,
     /// What it is told by.
     pub risk_id: Uuid,
     /// The tenant.
@@ -136,21 +136,21 @@ pub struct RiskToTell {
 /// Some of the risks of which something is to be told, the oldest first.
 pub async fn read_risks_to_tell(connection: &mut ReadConnection, limit: i64) -> Result<Vec<RiskToTell>, WorkError> {
     const READ: &str = "
-        SELECT group_key, risk_id, tenant_id, namespace_id, group_id, risk, began_at, ended_at, is_begin_told
+        SELECT of_group, risk_id, tenant_id, namespace_id, group_id, risk, began_at, ended_at, is_begin_told
         FROM webhook_risks WHERE ended_at IS NOT NULL OR NOT is_begin_told ORDER BY began_at, risk_id LIMIT $1";
     Ok(sqlx::query_as(READ).bind(limit).fetch_all(connection).await?)
 }
 
 /// Its beginning was told.
 pub async fn note_begin_told(connection: &mut Connection, key: Uuid, risk_id: Uuid) -> Result<(), WorkError> {
-    const NOTE: &str = "UPDATE webhook_risks SET is_begin_told = true WHERE group_key = $1 AND risk_id = $2";
+    const NOTE: &str = "UPDATE webhook_risks SET is_begin_told = true WHERE of_group = $1 AND risk_id = $2";
     sqlx::query(NOTE).bind(key).bind(risk_id).execute(connection).await?;
     Ok(())
 }
 
 /// Its end was told.
 pub async fn note_end_told(connection: &mut Connection, key: Uuid, risk_id: Uuid) -> Result<(), WorkError> {
-    const NOTE: &str = "DELETE FROM webhook_risks WHERE group_key = $1 AND risk_id = $2";
+    const NOTE: &str = "DELETE FROM webhook_risks WHERE of_group = $1 AND risk_id = $2";
     sqlx::query(NOTE).bind(key).bind(risk_id).execute(connection).await?;
     Ok(())
 }

@@ -98,7 +98,7 @@ impl Message {
         let message = |event: &'static str, word: &str, at: DateTime<Utc>, what: What| Message {
             id: format!("risk-{}-{word}", risk.risk_id),
             at,
-            group: risk.group_key,
+            group: risk.of_group,
             body: json(&RiskMessage {
                 event,
                 risk_id: risk.risk_id.to_string(),

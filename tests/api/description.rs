@@ -38,7 +38,7 @@ async fn every_path_has_the_methods_that_are_described_and_no_others() {
     let app = TestApp::start().await;
     let described = Described::of(&app).await;
     let operations = described.operations();
-    assert_eq!(operations.len(), 64);
+    assert_eq!(operations.len(), 65);
     let mut ids: Vec<&str> = operations.iter().map(|operation| operation.id()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -157,6 +157,9 @@ async fn everything_that_succeeds(described: &Described, app: &TestReplica) {
     }
     the_operators_word(described, app, &format!("{groups}/g")).await;
     the_released_form(described, app).await;
+    ask(Method::DELETE, &format!("{groups}/g/clientsessions/a?by=operator&dry-run=true"), None).await;
+    ask(Method::DELETE, &format!("{groups}/g?force=true&dry-run=true"), None).await;
+    ask(Method::PUT, &format!("{groups}/g?dry-run=true"), Some(json!({"Milliseconds": 30_000}))).await;
     ask(Method::DELETE, &format!("{groups}/g/clientsessions/a"), None).await;
     ask(Method::DELETE, &format!("{groups}/g?force=true"), None).await;
     assert_ne!(ask(Method::GET, &format!("{groups}/g/transitions"), None).await, json!([]));
@@ -232,6 +235,9 @@ async fn the_released_form(described: &Described, app: &TestReplica) {
         (200, Method::GET, "/groups/released/status", None),
         (404, Method::GET, "/groups/none/status", None),
         (409, Method::DELETE, "/groups/released", None),
+        (200, Method::DELETE, "/groups/released/clientsessions/s?dry-run=true", None),
+        (200, Method::DELETE, "/groups/released?force=true&dry-run=true", None),
+        (200, Method::PUT, "/groups/released?dry-run=true", Some(json!({"Milliseconds": 30_000}))),
         (204, Method::DELETE, "/groups/released/clientsessions/s", None),
         (404, Method::DELETE, "/groups/released/clientsessions/s", None),
         (204, Method::DELETE, "/groups/released", None),

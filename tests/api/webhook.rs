@@ -45,7 +45,7 @@ async fn counted(running: &Running, name: &str) -> f64 {
 fn of_primary(came: &Came) -> (i64, String, i64, i64) {
     let body = &came.body;
     let number = |name: &str| body[name].as_i64().unwrap_or_else(|| panic!("{name}: {body}"));
-    (number("Id"), body["SessionId"].as_str().unwrap_or_default().to_owned(), number("FromRole"), number("ToRole"))
+    (number("Id"), body["SessionId"].as_str().unwrap_or_default().to_owned(), number("From"), number("To"))
 }
 
 /// The message of that name in docs/webhook.md.

@@ -541,6 +541,10 @@ async fn bash_completes_commands_and_flags() {
     };
     assert_eq!(complete("client-failover gro").await, "groups\n");
     assert_eq!(complete("client-failover groups a").await, "apply\n");
+    assert_eq!(complete("client-failover groups c").await, "create\n");
+    assert_eq!(complete("client-failover who").await, "whoami\n");
+    assert_eq!(complete("client-failover name").await, "namespaces\n");
+    assert_eq!(complete("client-failover audit e").await, "export\n");
     assert_eq!(complete("client-failover adapters c").await, "check\n");
     assert_eq!(complete("client-failover groups apply --dr").await, "--dry-run\n");
     assert_eq!(complete("client-failover status -o y").await, "yaml\n");

@@ -253,6 +253,39 @@ async fn outages_long_gone_are_forgotten() {
     assert_eq!(outages(&database).await.last(), Some(&json!({"minutes": 5})));
 }
 
+#[tokio::test]
+async fn a_short_outage_is_not_forgotten_because_the_clock_was_set_forward_after_it() {
+    let database = TestDatabase::new().await;
+    let kept = "SELECT (extract(epoch FROM recovered_at - began_at) / 60)::int AS minutes FROM service_outages ORDER BY outage_id";
+    // One of a minute, which counts in full from four minutes on: it matters for sixteen.
+    let insert = "INSERT INTO service_outages (began_at, recovered_at, counts_from)
+        SELECT clock_timestamp() - interval '2 min', clock_timestamp() - interval '1 min', interval '4 min'";
+    database.execute(insert).await;
+    // The clock is a day ahead of what passed since it was read a second ago.
+    let step = SIGN_OF_LIFE.replacen("NULL, NULL, NULL", "clock_timestamp() - interval '1 s', '1 day', '1 day'", 1);
+    let as_set_forward = "UPDATE service_outages SET began_at = began_at - interval '1 day',
+        recovered_at = recovered_at - interval '1 day';
+        UPDATE service_liveness SET alive_at = clock_timestamp() - interval '1 day'";
+    database.execute(as_set_forward).await;
+    database.rows(&step).await;
+    let lengths = [json!({"minutes": 1}), json!({"minutes": 24 * 60})];
+    assert_eq!(database.rows(kept).await, lengths);
+    // The next one after it forgets nothing either, until so much time has passed.
+    database.execute("UPDATE service_liveness SET alive_at = clock_timestamp() - interval '45 s'").await;
+    database.rows(SIGN_OF_LIFE).await;
+    assert_eq!(database.rows(kept).await.len(), 3);
+    database
+        .execute(
+            "UPDATE service_outages SET began_at = began_at - interval '20 min',
+                 recovered_at = recovered_at - interval '20 min';
+             UPDATE service_liveness SET alive_at = clock_timestamp() - interval '45 s'",
+        )
+        .await;
+    database.rows(SIGN_OF_LIFE).await;
+    let left = database.rows(kept).await;
+    assert_eq!((left.len(), &left[0]["minutes"]), (2, &json!(24 * 60)), "the step, and the last: {left:?}");
+}
+
 #[test]
 fn sql_and_the_decisions_agree_on_when_a_lease_ends() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -3,12 +3,11 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
-use super::wishes::{dry_run, foreseen};
+use super::wishes::{foreseen, would_end};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::groups::{Configuration, GroupSessions};
 use crate::http::values::IdText;
-use crate::http::wishes::EndingBody;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Groups";
@@ -114,6 +113,6 @@ pub fn delete(schemas: &mut SchemaGenerator) -> Description {
     .query("force", json!({"type": "boolean", "default": false}), "Whether to delete it even if a session is live.")
     .refuses_because(Refusal::NotFound, NO_GROUP)
     .refuses_because(Refusal::Conflict, "A session of the group is live.");
-    let described = dry_run(an_id(schemas, described));
-    described.answers_instead::<EndingBody<'_>>(schemas, 200, "This would end, and nothing was changed.")
+    let described = an_id(schemas, described);
+    would_end(schemas, described)
 }

@@ -3,14 +3,13 @@
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
-use super::wishes::{dry_run, foreseen};
+use super::wishes::{foreseen, would_end};
 use crate::http::described::refusals::Refusal;
 use crate::http::described::{self, Description};
 use crate::http::groups::Configuration;
 use crate::http::released::{ClientSession, GroupConfiguration, HeartbeatAnswer, HeartbeatBody, Version};
 use crate::http::sessions::Registration;
 use crate::http::values::RoleNumber;
-use crate::http::wishes::EndingBody;
 
 /// What these operations are listed under.
 pub const TAG: &str = "Released form";
@@ -102,8 +101,7 @@ pub fn delete_group(schemas: &mut SchemaGenerator) -> Description {
     .refuses_because(Refusal::NotFound, NO_GROUP)
     .refuses_because(Refusal::Conflict, "A session of the group is live.")
     .answers_nothing("It is deleted.");
-    let text = "This would end, and nothing was changed.";
-    dry_run(described).answers_instead::<EndingBody<'_>>(schemas, 200, text)
+    would_end(schemas, described)
 }
 
 pub fn list_sessions(schemas: &mut SchemaGenerator) -> Description {

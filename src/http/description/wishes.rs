@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use crate::http::described::Description;
 use crate::http::described::refusals::Refusal;
-use crate::http::wishes::{LONGEST_WAIT_S, OutlookBody, RoleOverride, WantedOverride, WantedSwitchOver, WantedWish};
+use crate::http::wishes::{
+    EndingBody, LONGEST_WAIT_S, OutlookBody, RoleOverride, WantedOverride, WantedSwitchOver, WantedWish,
+};
 
 /// What these operations are listed under.
 const TAG: &str = "Operators";
@@ -35,8 +37,7 @@ fn an_outlook(wish: Value) -> Value {
     })
 }
 
-/// The parameter of what can be asked without its being done.
-pub fn dry_run(description: Description) -> Description {
+fn dry_run(description: Description) -> Description {
     description.query(
         "dry-run",
         json!({"type": "boolean", "default": false}),
@@ -50,7 +51,15 @@ pub fn foreseen(schemas: &mut SchemaGenerator, description: Description) -> Desc
         schemas,
         200,
         "This would come of it, and nothing was changed.",
+        an_outlook(Value::Null),
     )
+}
+
+/// The same where it is a deletion of a group.
+pub fn would_end(schemas: &mut SchemaGenerator, description: Description) -> Description {
+    let text = "This would end, and nothing was changed.";
+    let example = json!({"Time": "2026-11-23T03:12:04.251Z", "Primary": "a", "Sessions": 3, "LiveSessions": 2});
+    dry_run(description).answers_instead::<EndingBody<'_>>(schemas, 200, text, example)
 }
 
 pub fn set(schemas: &mut SchemaGenerator) -> Description {

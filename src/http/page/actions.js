@@ -59,6 +59,8 @@ export class GroupHands {
     this.asked = () => {};
     /** @type {Element | null} */
     this.focused = null;
+    /** @type {Element | null} */
+    this.beside = null;
     /** @type {HTMLElement | null} */
     this.view = null;
     this.node = h('div', { class: 'hands', role: 'group', 'aria-label': 'What you may do', hidden: true });
@@ -83,14 +85,17 @@ export class GroupHands {
     place.after(this.node);
     view.addEventListener('focusin', ({ target }) => {
       this.focused = target instanceof Element ? target : null;
+      this.beside = this.focused?.closest('td') ?? null;
     });
   }
 
-  /** What had the focus may be gone, with the session that it acted on: then the head has it. */
+  /** What had the focus may be gone: then what is beside it has it, or the head. */
   keepFocus() {
     const gone = this.focused !== null && !this.focused.checkVisibility();
     const active = document.activeElement;
-    if (gone && (active === document.body || active === this.focused)) this.view?.querySelector('h1')?.focus();
+    if (!gone || (active !== document.body && active !== this.focused)) return;
+    const beside = this.beside?.isConnected ? this.beside.querySelector('button') : null;
+    (beside ?? this.view?.querySelector('h1'))?.focus();
   }
 
   /**

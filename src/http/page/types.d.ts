@@ -37,12 +37,6 @@ export interface Answer<T> {
   total: number;
 }
 
-/** Who is asking. */
-export interface Asking {
-  Name: string | null;
-  Kind: string;
-}
-
 /** Of credentials that an issuer gave: when they end, by the browser's clock, and what others are had for. */
 export interface Life {
   from: number;
@@ -225,7 +219,7 @@ export interface Bar {
 }
 
 /** Who is asking, and what they have been granted. */
-export type Caller = Pick<Whoami, 'Kind' | 'Rights' | 'ClientsCreateGroups'>;
+export type Caller = Pick<Whoami, 'Name' | 'Kind' | 'Rights' | 'ClientsCreateGroups'>;
 
 /** What is wished now, what would come of it, and what came of a switch-over that was waited for. */
 export type Outlook = OutlookBody & {

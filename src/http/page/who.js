@@ -1,7 +1,8 @@
 // Who is signed in, in the head of the page, and when that ends.
 
-import { credentials, read } from './api.js';
+import { credentials } from './api.js';
 import { announce, foreign, setAttribute } from './dom.js';
+import { caller } from './rights.js';
 
 const MINUTE_MS = 60_000;
 
@@ -23,10 +24,8 @@ export class Who {
     if (this.by === by) return;
     this.by = by;
     try {
-      const { body } = await read('whoami');
+      const { Name: name, Kind: kind } = await caller();
       if (this.by !== by) return;
-      /** @type {import('./types').Asking} */
-      const { Name: name, Kind: kind } = body;
       this.name = kind === 'Anonymous' ? null : name;
     } catch {
       // It is only told. What may be done is decided by the service, request by request.
