@@ -467,7 +467,7 @@ async fn whoever_has_several_places_chooses_one_and_who_has_one_namespace_lands_
     add_user(&users, "one", "correct horse", &["--tenant", "t", "--namespace", "n", "--role", "viewer"]).await;
     let two = ["--tenant", "t", "--namespace", "m", "--namespace", "n", "--role", "client"];
     add_user(&users, "two", "correct horse", &two).await;
-    add_user(&users, "none", "correct horse", &["--tenant", "t", "--role", "metrics"]).await;
+    add_user(&users, "none", "correct horse", &["--tenant", "*", "--role", "metrics"]).await;
     let app = TestApp::start_with(|settings| {
         settings.auth = AuthOptions { users_file: Some(users), ..AuthOptions::default() };
     })
