@@ -49,7 +49,7 @@ enum Command {
     Keys(KeysCommand),
     /// Show who changed what, by a running service; or export it from the database
     #[command(args_conflicts_with_subcommands = true, after_help = operator::CONNECTION_HELP)]
-    Audit(Box<AuditArgs>),
+    Audit(Box<TrailArgs>),
     /// Write entries of the users file for Basic authentication
     #[command(subcommand)]
     Users(UsersCommand),
@@ -70,7 +70,7 @@ enum Command {
 }
 
 #[derive(clap::Args)]
-struct AuditArgs {
+struct TrailArgs {
     #[command(subcommand)]
     command: Option<AuditCommand>,
     #[command(flatten)]
@@ -176,7 +176,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn audit(args: AuditArgs) -> Result<ExitCode, Failure> {
+async fn audit(args: TrailArgs) -> Result<ExitCode, Failure> {
     let Some(command) = args.command else {
         return audit::run(args.of_service).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
     };

@@ -194,12 +194,12 @@ fn answer(mode: Mode, outlook: &Outlook) -> HttpResponse {
 
 /// What would come of a change that is not done.
 pub fn foreseen(outlook: &Outlook) -> HttpResponse {
-    answer(Mode::DryRun, outlook)
+    HttpResponse::Ok().json(OutlookBody::of(outlook))
 }
 
 /// What the deletion of a group would end.
 pub fn would_end(ending: &Ending) -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(EndingBody {
+    HttpResponse::Ok().json(EndingBody {
         time: datetime::format(Some(ending.now)),
         primary: ending.primary.as_deref(),
         sessions: ending.sessions,

@@ -163,7 +163,7 @@ fn the_set_ups_of_the_security_page_are_settings_that_exist() {
     let page = include_str!("../../docs/security.md");
     let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let set_ups: Vec<&str> = blocks.into_iter().filter(|block| block.contains("auth = ")).collect();
-    assert_eq!(set_ups.len(), 4);
+    assert_eq!(set_ups.len(), 5);
     for set_up in set_ups {
         // What is not a setting is refused.
         let given: Result<client_failover::config::Given, _> = toml::from_str(set_up);

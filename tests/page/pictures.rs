@@ -187,7 +187,6 @@ async fn picture_acts(browser: &Browser, app: &TestApp) {
     };
     let pump = "g/plant/line1/pump?span=1h";
     open(pump, ".hands button", "becomes Primary").await;
-    browser.click("dialog .steps summary").await;
     keep(browser, "page-switch-over.png").await;
     open(pump, "[aria-label='Force pump-b']", "becomes Primary").await;
     keep(browser, "page-force.png").await;

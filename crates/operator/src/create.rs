@@ -28,7 +28,7 @@ pub struct CreateArgs {
     description: Option<String>,
     /// After how long a silent session is given up, such as 30s, from 100ms to 24h [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = read_timeout)]
-    timeout: Option<String>,
+    failover_timeout: Option<String>,
     /// What clients keep with it, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = read_object)]
     additional_data: Option<Box<RawValue>>,
@@ -97,7 +97,7 @@ pub async fn run(args: CreateArgs) -> Result<ExitCode, OperatorError> {
         id: id.as_ref().map(|id| id.as_str()),
         name: args.name.as_deref(),
         description: args.description.as_deref(),
-        failover_timeout: args.timeout.as_deref(),
+        failover_timeout: args.failover_timeout.as_deref(),
         additional_data: args.additional_data.as_deref(),
     };
     let id = if args.dry_run {

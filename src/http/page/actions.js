@@ -202,7 +202,7 @@ export class GroupHands {
           body: choice.value === '' ? {} : { To: choice.value },
         },
       }),
-      foresee: outlookNodes,
+      foresee: (outlook) => [...outlookNodes(outlook), comesBack(outlook)],
       meanwhile: `It is asked for. Until it has come about, for ${duration(wait * 1_000)} at most, this waits for it; you may close it.`,
       done: switchedOver,
     });
@@ -394,6 +394,17 @@ function creation(tenant, namespace, patterns) {
 function canTakeOver(state, session) {
   const isForced = state?.Sessions.some((each) => each.Wish?.Wish === 'Forced') ?? false;
   return session.Live && session.Role !== PRIMARY && session.Wish?.Wish !== 'Excluded' && !isForced;
+}
+
+/**
+ * That a switch-over would not last, where that is so.
+ *
+ * @param {Outlook} outlook
+ */
+function comesBack({ Primary: primary, IfSilent: { Changes: changes } }) {
+  const grants = changes.filter((change) => change.To === PRIMARY);
+  if (grants.length < 2 || primary === null || grants.at(-1)?.SessionId !== primary) return false;
+  return h('p', {}, foreign(primary), ' is healthier, and would be Primary again: keep it out if that is not wanted.');
 }
 
 /**

@@ -10,11 +10,8 @@ import { count, duration, parseTime, time } from './words.js';
 const MOST = 200;
 const ROWS = 8;
 
-/** What the audit trail calls whoever was not asked who they are, and the service itself. */
-const NAMELESS = /** @type {Record<string, string>} */ ({
-  anonymous: 'not asked who',
-  service: 'the service',
-});
+/** What the audit trail calls the service itself. */
+const NAMELESS = /** @type {Record<string, string>} */ ({ service: 'the service' });
 
 const WISHES = /** @type {Record<string, string>} */ ({
   Forced: 'forced',

@@ -8,25 +8,29 @@ import { count, duration, PRIMARY, reasonWord, roleWord, whole } from './words.j
 
 /** What is sooner or shorter than this is called at once, or nothing. */
 const AT_ONCE_MS = 20;
+/** How many that become Primary one after another are told of; the steps have all. */
+const MOST_GRANTS = 3;
 
 /**
- * Who is Primary after what is foreseen, and since when.
+ * Who becomes Primary one after another, and who is at the end.
  *
  * @param {string | null} primary
  * @param {Foresight} foresight
  */
-function endOf(primary, { Changes: changes, WithoutPrimaryMs: withoutMs }) {
+function courseOf(primary, { Changes: changes, WithoutPrimaryMs: withoutMs }) {
   let holder = primary;
-  let afterMs = 0;
-  let isMoved = false;
+  const grants = [];
   for (const change of changes) {
     if (change.From === PRIMARY && change.SessionId === holder) holder = null;
-    if (change.To === PRIMARY) [holder, afterMs] = [change.SessionId, change.AfterMs];
-    if (change.From === PRIMARY || change.To === PRIMARY) isMoved = true;
+    if (change.To === PRIMARY) {
+      holder = change.SessionId;
+      grants.push(change);
+    }
   }
   // Who loses the role and has it again at once has it all the time, for all that anybody sees.
-  if (holder === primary && withoutMs < 1) isMoved = false;
-  return { holder, afterMs, withoutMs, isMoved };
+  const isSame = holder === primary && grants.every((change) => change.SessionId === primary);
+  const stays = isSame && (withoutMs < 1 || primary === null);
+  return { holder, withoutMs, grants: stays ? [] : grants, stays };
 }
 
 /** @param {number} ms */
@@ -49,8 +53,10 @@ function either(attentive, silent) {
  * @returns {Words[]}
  */
 export function outlookSentences({ Primary: primary, IfSilent: ifSilent, IfAttentive: ifAttentive }) {
-  const [attentive, silent] = [endOf(primary, ifAttentive), endOf(primary, ifSilent)];
-  if (attentive.holder !== silent.holder || attentive.isMoved !== silent.isMoved) {
+  const [attentive, silent] = [courseOf(primary, ifAttentive), courseOf(primary, ifSilent)];
+  const shape = (/** @type {ReturnType<typeof courseOf>} */ { holder, grants, stays }) =>
+    JSON.stringify([holder, stays, grants.map((change) => change.SessionId)]);
+  if (shape(attentive) !== shape(silent)) {
     return [
       ...said(primary, attentive, attentive).map((words) => ['If clients acknowledge: ', ...words]),
       ...said(primary, silent, silent).map((words) => ['Otherwise: ', ...words]),
@@ -61,36 +67,37 @@ export function outlookSentences({ Primary: primary, IfSilent: ifSilent, IfAtten
 
 /**
  * @param {string | null} primary
- * @param {ReturnType<typeof endOf>} attentive
- * @param {ReturnType<typeof endOf>} silent
+ * @param {ReturnType<typeof courseOf>} attentive
+ * @param {ReturnType<typeof courseOf>} silent
  * @returns {Words[]}
  */
 function said(primary, attentive, silent) {
-  const { holder, isMoved } = silent;
-  if (!isMoved) {
+  const { holder, grants, stays } = silent;
+  if (stays) {
     return holder === null
       ? [['Nobody is Primary, and that stays so for now.']]
       : [[foreign(holder), ' is Primary, and stays so.']];
   }
+  /** @type {Words[]} */
+  const sentences = grants
+    .slice(0, MOST_GRANTS)
+    .map(({ SessionId: session, AfterMs: afterMs }, place) => [
+      place === 0 ? '' : 'Then ',
+      foreign(session),
+      session === primary ? ' is Primary again, ' : ' becomes Primary, ',
+      ...(place > 0 || primary === null || session === primary ? [] : ['in the place of ', foreign(primary), ', ']),
+      `${either(after(attentive.grants[place].AfterMs), after(afterMs))}.`,
+    ]);
   if (holder === null) {
-    return [
-      [
-        ...(primary === null ? [] : [foreign(primary), ' is Primary no longer. ']),
-        'Nobody takes its place: nobody would be Primary from then on.',
-      ],
-    ];
+    sentences.push([
+      ...(primary === null || grants.length > 0 ? [] : [foreign(primary), ' is Primary no longer. ']),
+      'Nobody would be Primary from then on.',
+    ]);
+    return sentences;
   }
-  const when = either(after(attentive.afterMs), after(silent.afterMs));
   const without = (/** @type {number} */ ms) => (ms < 1 ? 'no time' : duration(ms));
-  return [
-    [
-      foreign(holder),
-      holder === primary ? ' is Primary again, ' : ' becomes Primary, ',
-      ...(primary === null || holder === primary ? [] : ['in the place of ', foreign(primary), ', ']),
-      `${when}.`,
-    ],
-    [`Nobody would be Primary for ${either(without(attentive.withoutMs), without(silent.withoutMs))}.`],
-  ];
+  sentences.push([`Nobody would be Primary for ${either(without(attentive.withoutMs), without(silent.withoutMs))}.`]);
+  return sentences;
 }
 
 /**

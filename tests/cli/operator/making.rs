@@ -13,7 +13,7 @@ async fn a_group_is_created_once_and_never_changed() {
         "Feed pump",
         "--description",
         "Yard 2",
-        "--timeout",
+        "--failover-timeout",
         "30s",
         "--additional-data",
         r#"{"Line": 7}"#,
@@ -28,7 +28,7 @@ async fn a_group_is_created_once_and_never_changed() {
         [&json!("Feed pump"), &json!("Yard 2"), &json!("00:00:30")]
     );
     // Not even one that agrees: whoever creates wants one that is new.
-    for more in [&[][..], &["--timeout", "5s"], &["--dry-run"]] {
+    for more in [&[][..], &["--failover-timeout", "5s"], &["--dry-run"]] {
         let said = operate(&app, &[&["groups", "create", "pump"], more].concat()).await.fails(5);
         assert!(said.contains("the group 'pump' exists already"), "{said}");
     }
@@ -39,7 +39,7 @@ async fn a_group_is_created_once_and_never_changed() {
     app.get(&format!("/{}", made["Id"].as_str().expect("a new id"))).await.expect_ok();
     for (arguments, reason) in [
         (&["groups", "create", "a/b"][..], "slash"),
-        (&["groups", "create", "g", "--timeout", "5ms"], "from 100 ms to 24 h"),
+        (&["groups", "create", "g", "--failover-timeout", "5ms"], "from 100 ms to 24 h"),
         (&["groups", "create", "g", "--additional-data", "[]"], "JSON object"),
         (&["groups", "create", "g", "--name", &"n".repeat(261)], "260 characters"),
     ] {
@@ -52,7 +52,10 @@ async fn a_group_is_created_once_and_never_changed() {
 #[tokio::test]
 async fn a_group_is_created_in_the_released_form_too() {
     let app = TestApp::start_with(|settings| settings.http.paths.tenant_api = TenantApi::Released).await;
-    assert_eq!(operate(&app, &["groups", "create", "pump", "--timeout", "00:02"]).await.ok(), "group pump created\n");
+    assert_eq!(
+        operate(&app, &["groups", "create", "pump", "--failover-timeout", "00:02"]).await.ok(),
+        "group pump created\n"
+    );
     operate(&app, &["groups", "create", "pump"]).await.fails(5);
     let shown = operate(&app, &["groups", "show", "pump", "-o", "json"]).await.json();
     assert_eq!(shown["FailoverTimeout"], "00:02:00");
