@@ -4,7 +4,6 @@ import { about, placesOf } from './about.js';
 import { clock, credentials } from './api.js';
 import { choosePlace, signIn } from './door.js';
 import { announce, byId, h, setAttribute, setText } from './dom.js';
-import { group } from './group.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
 import { finish, hasEnded, keepSignedIn, renew, takeAnswer } from './sign_in.js';
@@ -68,8 +67,9 @@ function leave() {
 }
 
 /** @param {{ isFirst?: boolean, came?: string | null }} [how] `came`: what went wrong on the way back from the issuer */
-function show({ isFirst = false, came = null } = {}) {
+async function show({ isFirst = false, came = null } = {}) {
   leave();
+  const turn = turns;
   const isKnown = credentials.get() !== null;
   setAttribute(signOut, 'hidden', !isKnown);
   const route = parseRoute(location.hash);
@@ -78,7 +78,9 @@ function show({ isFirst = false, came = null } = {}) {
     refresh: () => live?.refresh(),
   };
   /** @type {any} */
-  const mine = route.kind === 'group' ? group(route, context) : overview(route, context);
+  const mine = route.kind === 'group' ? await groupView(route, context) : overview(route, context);
+  // Somebody has gone elsewhere meanwhile.
+  if (turn !== turns) return;
   view = mine;
   put(mine, isFirst ? null : () => main.querySelector('h1')?.focus());
   let isServedSaid = false;
@@ -88,6 +90,8 @@ function show({ isFirst = false, came = null } = {}) {
     // After what is looked at first, and with credentials that are known to be good.
     if (!isServedSaid) void about().then(sayServed);
     isServedSaid = true;
+    // So that it is there when a group is opened.
+    void loadGroup().catch(() => {});
     return tookMs;
   };
   live = new Live(route, readMine, mine.everyMs, {
@@ -108,6 +112,30 @@ function show({ isFirst = false, came = null } = {}) {
     },
   });
   live.start();
+}
+
+/** What shows a group is loaded apart: the overview is what is looked at first. */
+function loadGroup() {
+  return import('./group.js');
+}
+
+/**
+ * @param {import('./types').Route} route
+ * @param {import('./types').Context} context
+ */
+async function groupView(route, context) {
+  const turn = turns;
+  for (;;) {
+    try {
+      const { group } = await loadGroup();
+      return group(route, context);
+    } catch (error) {
+      // A file that did not come is asked for again; anything else is a fault of the page.
+      if (!(error instanceof TypeError) || turn !== turns) throw error;
+      put({ node: h('p', { role: 'status' }, 'The service cannot be reached. Trying again.'), title: null }, null);
+      await new Promise((resolve) => setTimeout(resolve, 2_000));
+    }
+  }
 }
 
 /** @param {{ node: Element, title: string | null, focus: () => void }} door */
