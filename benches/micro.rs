@@ -16,7 +16,7 @@ fn main() {
 
 /// A group in which every session has beaten once and the first one is Primary.
 fn group_of(sessions: usize) -> Group {
-    let silent = Session { role: Role::Secondary, beat: None, sent_until: None };
+    let silent = Session { role: Role::Secondary, beat: None, sent_until: None, wish: None };
     let mut group = Group {
         timeout: FailoverTimeout::from_ticks(3_600 * 10_000_000).expect("an hour is within bounds"),
         term: Term(0),

@@ -73,6 +73,7 @@ pub mod status;
 mod transaction;
 pub mod turns;
 pub mod webhook;
+pub mod wish_names;
 mod witness;
 mod work;
 

@@ -77,6 +77,9 @@ pub struct SwitchedOver {
     pub without_primary_ms: i64,
 }
 
+/// What is done to the wishes of a group, and of whom something is wished then.
+type WishChange<'a> = dyn Fn(&mut StoredGroup, &Clock) -> Result<Option<usize>, FailoverError> + Sync + 'a;
+
 /// How often it is looked whether a switch-over has come about.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -250,7 +253,7 @@ impl Failover {
         path: &GroupPath,
         mode: Mode,
         lost: LostCommit,
-        change: &(dyn Fn(&mut StoredGroup, &Clock) -> Result<Option<usize>, FailoverError> + Sync),
+        change: &WishChange<'_>,
     ) -> Result<Outlook, FailoverError> {
         let (stored, clock, s, changes) = self
             .store

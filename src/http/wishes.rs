@@ -24,7 +24,7 @@ use crate::failover::wishes::{Foresight, Lasts, Mode, Outlook, SwitchTo, Switche
 use crate::failover::{Caller, Failover};
 use crate::ids::SessionId;
 use crate::store::events::WishChange;
-use crate::store::state;
+use crate::store::wish_names;
 
 /// A wish is for less than so many days, or until it is withdrawn.
 const DAYS: u64 = 1_000;
@@ -272,8 +272,8 @@ impl WishBody {
     /// As it is shown.
     pub fn of(wished: Wished) -> WishBody {
         WishBody {
-            wish: shown_wish(state::wish_text(wished.wish)),
-            when_silent: state::when_silent_text(wished.wish).map(shown_when_silent),
+            wish: shown_wish(wish_names::wish_text(wished.wish)),
+            when_silent: wish_names::when_silent_text(wished.wish).map(shown_when_silent),
             until: wished.until.and_then(time_of).map(|until| datetime::format(Some(until))),
         }
     }

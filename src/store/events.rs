@@ -18,7 +18,7 @@ use super::connection::{Connection, ReadConnection};
 use super::error::{WorkError, check_count};
 use super::notify::{CHANNEL, wake_readers};
 use super::rows::row;
-use super::state::{when_silent_text, wish_end_text, wish_text};
+use super::wish_names::{when_silent_text, wish_end_text, wish_text};
 use crate::arbitration::{Role, WishEnd, Wished};
 use crate::ids::{GroupKey, GroupPath, Groups, NamespacePath, SessionId, TenantId, Within};
 

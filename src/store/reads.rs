@@ -11,7 +11,7 @@ use super::connection::ReadConnection;
 use super::error::WorkError;
 use super::options::StoreOptions;
 use super::rows::row;
-use super::state::wished;
+use super::wish_names::wished;
 use crate::arbitration::{Lease, Role, Wished, true_now};
 use crate::ids::{Groups, NamespacePath};
 

@@ -15,7 +15,7 @@ use crate::ids::GroupKey;
 
 pub use load::{load, load_in_part};
 pub use save::save;
-pub use wishes::{Wisher, when_silent_text, wish_end_text, wish_from, wish_text, wished};
+pub use wishes::Wisher;
 
 mod load;
 mod save;

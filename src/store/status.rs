@@ -12,7 +12,8 @@ use super::connection::ReadConnection;
 use super::error::WorkError;
 use super::options::StoreOptions;
 use super::rows::row;
-use super::state::{Rhythm, wished};
+use super::state::Rhythm;
+use super::wish_names::wished;
 use crate::arbitration::{FailoverTimeout, Lease, Role, Wished, true_now};
 use crate::ids::{Groups, Within};
 

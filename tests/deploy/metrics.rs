@@ -289,6 +289,7 @@ async fn what_the_process_uses_is_shown() {
     let at = |name: &str| found[&format!("process_{name}")];
     assert!(at("cpu_seconds_total") > 0.0 && at("open_fds") > 3.0 && at("max_fds") >= at("open_fds"), "{found:?}");
     assert!(at("resident_memory_bytes") > 1e6 && at("virtual_memory_bytes") > at("resident_memory_bytes"));
+    #[expect(clippy::disallowed_methods)]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later").as_secs_f64();
     let age = now - at("start_time_seconds");
     assert!((-2.0..7_200.0).contains(&age), "{age}");

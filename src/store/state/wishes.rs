@@ -7,13 +7,14 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Loaded, StoredGroup};
-use crate::arbitration::{Instant, Moment, WhenSilent, Wish, WishEnd, Wished, how_ended};
+use crate::arbitration::{Instant, Moment, WishEnd, Wished, how_ended};
 use crate::store::audit::{self, Action};
 use crate::store::clock::Clock;
 use crate::store::columns::Micros;
 use crate::store::connection::{Connection, ReadConnection};
 use crate::store::error::{WorkError, check_count};
 use crate::store::events::{ConfigurationChange, Place, find_place, record_change_at};
+use crate::store::wish_names::{when_silent_text, wish_end_text, wish_from, wish_text};
 
 /// Who wishes something, where a transaction sets or withdraws a wish by request.
 #[derive(Clone, Debug)]
@@ -31,53 +32,6 @@ impl Wisher {
     fn service() -> Wisher {
         Wisher { identity: "service".to_owned(), operation_id: "-".to_owned(), claimed_trace: None }
     }
-}
-
-/// The name that rows, events and the log have for a wish.
-pub fn wish_text(wish: Wish) -> &'static str {
-    match wish {
-        Wish::Forced(_) => "forced",
-        Wish::Excluded => "excluded",
-        Wish::SwitchTo => "switch_to",
-        Wish::SwitchAway => "switch_away",
-    }
-}
-
-/// What happens while a forced session is silent, where that is of account.
-pub fn when_silent_text(wish: Wish) -> Option<&'static str> {
-    match wish {
-        Wish::Forced(WhenSilent::Replace) => Some("replace"),
-        Wish::Forced(WhenSilent::Hold) => Some("hold"),
-        Wish::Excluded | Wish::SwitchTo | Wish::SwitchAway => None,
-    }
-}
-
-/// The name of how a wish ended.
-pub fn wish_end_text(end: WishEnd) -> &'static str {
-    match end {
-        WishEnd::Done => "done",
-        WishEnd::Expired => "expired",
-        WishEnd::Withdrawn => "withdrawn",
-        WishEnd::Replaced => "replaced",
-    }
-}
-
-/// A wish, as two columns have it.
-pub fn wish_from(wish: &str, when_silent: Option<&str>) -> Option<Wish> {
-    const ALL: [Wish; 5] = [
-        Wish::Forced(WhenSilent::Replace),
-        Wish::Forced(WhenSilent::Hold),
-        Wish::Excluded,
-        Wish::SwitchTo,
-        Wish::SwitchAway,
-    ];
-    ALL.into_iter().find(|known| wish_text(*known) == wish && when_silent_text(*known) == when_silent)
-}
-
-/// A wish as three columns have it, if there is one.
-pub fn wished(wish: Option<&str>, when_silent: Option<&str>, until: Option<DateTime<Utc>>) -> Option<Wished> {
-    let until = until.map(|until| Instant(until.timestamp_micros()));
-    Some(Wished { wish: wish_from(wish?, when_silent)?, until })
 }
 
 /// Adds to these groups what is wished of their sessions. In the snapshot that they were read in:
