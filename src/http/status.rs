@@ -18,7 +18,7 @@ use super::query;
 use super::values::{IdText, MAX_DESCRIPTION_CHARS, Milliseconds, Percent, RoleNumber};
 use super::wishes::WishBody;
 use crate::arbitration::{Role, WhenSilent, Wish};
-use crate::failover::census::{CountedThere, GroupAtRisk, StatusPage, StatusQuery, Wanted};
+use crate::failover::census::listed::{CountedThere, GroupAtRisk, StatusPage, StatusQuery, Wanted};
 use crate::failover::risks::{self, Risk};
 use crate::failover::{Caller, Failover, FailoverError};
 use crate::ids::{Groups, Within};
