@@ -35,7 +35,7 @@ async fn what_can_be_got_is_answered_to_head_alike_and_without_a_body() {
         .map(|operation| operation.path.replace("/api/v1/tenants/{tenantId}/namespaces/{namespaceId}", namespace))
         .map(|path| path.replace("{groupid}", "g").replace("{sessionId}", "s").replace("{tenantId}", "t"))
         .collect();
-    assert_eq!(paths.len(), 29);
+    assert_eq!(paths.len(), 37);
     for more in [
         "/",
         "/page/main.js",
