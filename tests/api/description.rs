@@ -276,9 +276,12 @@ async fn issuer(described: &Described, without: &TestReplica) {
 /// The streams, which do not end: their heads, and every event that came of
 /// [`everything_that_succeeds`].
 async fn streams(described: &Described, app: &TestReplica) {
-    for path in
-        [&format!("{NAMESPACE}/events"), &format!("{NAMESPACE}/groups/g/events"), "/api/v1/clientfailover/events"]
-    {
+    for path in [
+        &format!("{NAMESPACE}/events"),
+        &format!("{NAMESPACE}/groups/g/events"),
+        "/api/v1/tenants/t/clientfailover/events",
+        "/api/v1/clientfailover/events",
+    ] {
         let response = app.http.get(format!("{}{path}", app.url)).send().await.expect("it answers");
         let (status, headers) = (response.status(), response.headers().clone());
         described.judge_answer(&Method::GET, path, &Answer::new(status, headers, String::new()));
@@ -552,9 +555,12 @@ async fn errors_of_a_service_that_cannot(described: &Described) {
     app.group_of("g", MINUTE, &[]).await;
     let one_more = format!("{NAMESPACE}/groups/one-more");
     described.exchange(&app, Method::PUT, &one_more, Some(json!({}))).await.expect_error(409);
-    for path in
-        [&format!("{NAMESPACE}/events"), &format!("{NAMESPACE}/groups/g/events"), "/api/v1/clientfailover/events"]
-    {
+    for path in [
+        &format!("{NAMESPACE}/events"),
+        &format!("{NAMESPACE}/groups/g/events"),
+        "/api/v1/tenants/t/clientfailover/events",
+        "/api/v1/clientfailover/events",
+    ] {
         described.exchange(&app, Method::GET, path, None).await.expect_error(503);
     }
     let database = TestDatabase::empty().await;

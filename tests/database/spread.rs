@@ -54,7 +54,7 @@ const OF_ALL_NODES: [(&str, &str); 12] = [
     ),
     ("SELECT s.group_key, s.session_id, greatest(", "a walk along all sessions, for those that are silent for long"),
     ("SELECT g.group_key, g.tenant_id", "the census counts a page of all groups"),
-    ("SELECT group_key FROM role_transitions WHERE recorded_at", "the census asks which groups flap"),
+    ("SELECT group_key, count(*) FILTER (WHERE reason", "the census asks which groups flap"),
     ("SELECT * FROM ( (SELECT transition_id AS id", "events of all groups are read in order"),
     ("SELECT least((SELECT min(transition_id)", "the oldest event that is kept"),
     ("SELECT group_key, group_id, (SELECT count(*)", "the list of a namespace"),

@@ -36,7 +36,8 @@ async fn start_closed() -> (TestApp, TestReplica) {
     let mut open = settings(app.database.connect_options());
     without_sweeps(&mut open);
     let clients = TestReplica::start(open).await;
-    clients.group_of("pump", MINUTE, &["a", "b"]).await;
+    // Leases that no busy machine lets lapse.
+    clients.group_of("pump", 30 * MINUTE, &["a", "b"]).await;
     assert_eq!(clients.beat("pump", "a", 100.0).await, PRIMARY);
     assert_eq!(clients.beat("pump", "b", 100.0).await, SECONDARY);
     (app, clients)
@@ -217,7 +218,7 @@ async fn a_group_is_created_edited_and_deleted_by_whoever_types_its_id() {
     browser.until(&format!("document.querySelector('{create}') !== null")).await;
     browser.click(create).await;
     browser.shows("dialog .outlook", "Enter an id").await;
-    browser.press(&format!("press{TAB}Press 4{TAB}On line 2.{TAB}30")).await;
+    browser.press(&format!("press{TAB}Press 4{TAB}On line 2.{TAB}3600")).await;
     until_state(&browser, "foreseen").await;
     browser.click("dialog [type=submit]").await;
     browser.shows("dialog .outlook", "press is created.").await;
@@ -227,7 +228,7 @@ async fn a_group_is_created_edited_and_deleted_by_whoever_types_its_id() {
     let group = app.get("/press").await.expect_ok();
     assert_eq!(
         (&group["Name"], &group["Description"], &group["Milliseconds"]),
-        (&json!("Press 4"), &json!("On line 2."), &json!(30_000))
+        (&json!("Press 4"), &json!("On line 2."), &json!(3_600_000))
     );
 
     app.post("/press/clientsessions", json!({"Id": "left"})).await.expect_ok();
@@ -237,18 +238,18 @@ async fn a_group_is_created_edited_and_deleted_by_whoever_types_its_id() {
     browser.shows("dialog .outlook", "left is Primary, and stays so.").await;
     browser.fill("#act-timeout", "0.05").await;
     browser.shows("dialog .outlook", "The timeout is from 0.1 seconds").await;
-    browser.fill("#act-timeout", "12.5").await;
+    browser.fill("#act-timeout", "750.5").await;
     browser.fill("#act-description", "").await;
     browser.press("On line 3.").await;
     until_state(&browser, "foreseen").await;
     confirm(&browser).await;
-    browser.shows(".facts", "Failover timeout 12 s").await;
+    browser.shows(".facts", "Failover timeout 12 min 30 s").await;
     let group = app.get("/press").await.expect_ok();
     assert_eq!(
         (&group["Name"], &group["Description"], &group["Milliseconds"]),
-        (&json!("Press 4"), &json!("On line 3."), &json!(12_500))
+        (&json!("Press 4"), &json!("On line 3."), &json!(750_500))
     );
-    browser.shows(".deeds tbody tr", "Group changed, failover timeout 12 s").await;
+    browser.shows(".deeds tbody tr", "Group changed, failover timeout 12 min 30 s").await;
 
     browser.click(DELETE_GROUP).await;
     browser.shows("dialog .outlook", "Its only session would be deleted with it: it is live.").await;

@@ -317,7 +317,7 @@ async fn names_that_are_markup_are_shown_as_text() {
     browser.until(&format!("document.querySelector('.groups tbody th > a').textContent === {shown}")).await;
     browser.until("document.querySelector('.namespaces .place')?.textContent === '<b> / n%2F'").await;
     browser.click(".groups tbody th > a").await;
-    browser.until(&format!("document.querySelector('h1').textContent === {shown}")).await;
+    browser.until(&format!("document.querySelector('h1')?.textContent === {shown}")).await;
     browser.shows(".sessions tbody tr", session).await;
     browser.shows(".sessions tbody tr", name).await;
     browser.until("document.querySelector('.held') !== null").await;
@@ -327,7 +327,7 @@ async fn names_that_are_markup_are_shown_as_text() {
     let address = browser.eval("location.href").await;
     browser.go("about:blank").await;
     browser.go(address.as_str().expect("a text")).await;
-    browser.until(&format!("document.querySelector('h1').textContent === {shown}")).await;
+    browser.until(&format!("document.querySelector('h1')?.textContent === {shown}")).await;
     browser.shows(".facts", "Primary <svg onload=window.hit=2>&amp; since").await;
     // Something happens to it while the page looks on: that is said, too.
     Answer::of(app.http.delete(at(&[group, "clientsessions", session]))).await.expect_ok();

@@ -1,5 +1,5 @@
-//! What operators see of all groups: pages of them, those at risk first, and one with its risks. The
-//! census knows which are worth a look; what is shown of them is read anew.
+//! What operators see of all groups: pages of them, those at risk first, and one with its risks.
+//! The census knows which are worth a look; what is shown of them is read anew.
 
 use std::collections::HashSet;
 use std::sync::Arc;

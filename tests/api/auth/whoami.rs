@@ -97,3 +97,16 @@ async fn where_nobody_is_asked_all_are_told_what_anybody_may_do() {
     let by_another_name = app.http.get(format!("{}/whoami", app.url)).header("Host", "elsewhere.example");
     assert!(Answer::of(by_another_name).await.status.is_client_error());
 }
+
+#[tokio::test]
+async fn the_manual_shows_what_is_told() {
+    const PAGE: &str = include_str!("../../../docs/api.md");
+    let (_, block) = PAGE.split_once("```json\n{\"Name\":").expect("docs/api.md shows it");
+    let (block, _) = block.split_once("\n```").expect("it ends");
+    let shown: serde_json::Value = serde_json::from_str(&format!("{{\"Name\":{block}")).expect("JSON");
+    let app = TestApp::start().await;
+    let told = whoami(&Client::new(), &app).await.expect_ok();
+    let names = |object: &serde_json::Value| object.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&shown), names(&told));
+    assert_eq!(names(&shown["Rights"][0]), names(&told["Rights"][0]));
+}
