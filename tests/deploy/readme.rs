@@ -137,6 +137,8 @@ fn somebody_runs_every_command_that_the_readme_and_its_pages_show() {
             }
             let mark = before.strip_prefix("<!-- ").and_then(|mark| mark.strip_suffix(" -->"));
             let runner = mark.and_then(|mark| mark.strip_prefix("run by ").or(mark.strip_prefix("read by ")));
+            // Behind a comma stands what is there when it is run.
+            let runner = runner.map(|runner| runner.split(", ").next().unwrap_or(runner));
             let runner = runner.unwrap_or_else(|| panic!("{page}: who runs this?\n{code}"));
             let program = std::fs::read_to_string(root.join(runner)).expect(runner);
             if runner == ".ci/run" {
