@@ -456,7 +456,10 @@ impl JsonSchema for WantedOverride {
             "type": "object",
             "description": "Whether a session is to be Primary, and for how long; for good where that is left out.",
             "properties": {
-                "Value": {"type": ["integer", "string"], "enum": [0, 1, "Off", "Primary"], "description": "Off (0) or Primary (1)."},
+                "Value": {
+                    "anyOf": [{"type": "integer", "enum": [0, 1]}, {"type": "string", "enum": ["Off", "Primary"]}],
+                    "description": "Off (0) or Primary (1).",
+                },
                 "ExpirationPeriod": lasts_for(),
             },
             "required": ["Value"],

@@ -257,6 +257,9 @@ async fn a_time_without_a_primary_is_observed_once_whichever_replica_ends_it() {
     assert_eq!(replicas[0].beat("a").await, 1);
     let lapsed = "SELECT 1 FROM role_transitions WHERE reason = 'lease_lapsed'";
     eventually("the lease runs out", async || !database.rows(lapsed).await.is_empty()).await;
+    // Nobody else is to lapse, however busy the machine is.
+    let longer = replicas[1].ask(reqwest::Method::PUT, GROUP, json!({"Milliseconds": 600_000})).await;
+    assert_eq!(longer.0, 200, "{}", longer.1);
     assert_eq!(replicas[1].beat("b").await, 1);
     // And one that begins otherwise: the Primary is deleted.
     assert_eq!(
