@@ -191,7 +191,7 @@ impl Description {
         if let Some((status, text, content)) = described.instead {
             if status == operation.success {
                 let usual = answer["content"][JSON]["schema"].take();
-                answer["content"][JSON]["schema"] = json!({"anyOf": [usual, content[JSON]["schema"]]});
+                answer["content"][JSON]["schema"] = json!({"oneOf": [usual, content[JSON]["schema"]]});
             } else {
                 let instead = json!({"description": text, "headers": header_references(&[]), "content": content});
                 responses.insert(status.to_string(), instead);

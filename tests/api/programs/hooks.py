@@ -15,6 +15,11 @@ ONLY_IN_WORDS = (
     "adapters put it into a path as it is",
     # A length in bytes, and a depth, have no keyword.
     "null or an object of at most 16 KiB",
+    # One of two ends, and one of two directions.
+    "For and Until are both given.",
+    "before and after are given together.",
+    # Only of a forced one.
+    "left out where Wish is Excluded",
 )
 
 

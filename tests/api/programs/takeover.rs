@@ -12,7 +12,8 @@ use failover_api::apis::released_form_api::{
     add_client_session_on_premises, add_group_on_premises, post_heartbeat_on_premises,
 };
 use failover_api::models::{
-    ClientRole, ClientSessionRegistration, FailoverHeartbeat, GroupConfiguration, ReleasedHeartbeatBody,
+    ClientRole, ClientSessionRegistration, FailoverHeartbeat, GroupConfiguration, PutGroupOnPremises200Response,
+    ReleasedHeartbeatBody,
 };
 
 // What is odd in a name has to be encoded. No space: this generator writes it as forms do, and in a
@@ -34,8 +35,8 @@ async fn main() {
     let base_path = std::env::args().nth(1).expect("the URL is given");
     let service = Configuration { base_path, ..Configuration::new() };
     let configuration = GroupConfiguration { milliseconds: Some(Some(1_000.0)), ..GroupConfiguration::new() };
-    let group = put_group(&service, TENANT, NAMESPACE, GROUP, configuration, None).await.expect("it is created");
-    assert_eq!(group, GROUP);
+    let group = put_group(&service, TENANT, NAMESPACE, GROUP, configuration, None, None).await.expect("it is created");
+    assert_eq!(group, PutGroupOnPremises200Response::Id(GROUP.to_owned()));
     for session in ["a", "b"] {
         let registration =
             ClientSessionRegistration { id: Some(Some(session.to_owned())), ..ClientSessionRegistration::new() };
