@@ -17,7 +17,7 @@ use crate::store::connection::Connection;
 use crate::store::groups::{self, GroupConfiguration, Presence};
 use crate::store::reads::{self, GroupView};
 use crate::store::state::{self, Actor, StoredGroup};
-use crate::store::{LostCommit, Store, StoreError, WorkError};
+use crate::store::{LostCommit, Stop, Store, StoreError, WorkError};
 
 pub use caller::{Caller, Recognition};
 use census::LatestCensus;
@@ -283,9 +283,7 @@ impl Failover {
             .store
             .serializable("delete_group", LostCommit::Report, |connection, _| {
                 Box::pin(async move {
-                    let keys = [path.key().0];
-                    let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
-                    let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    let (clock, mut stored) = self.load_group(connection, path).await?;
                     stored.wisher = Some(wisher_of(caller));
                     let live = deletion.allows(path, &stored, &clock)?;
                     let remains = arbitration::end(&mut stored.group, clock.moment(), &mut stored.trace);
@@ -306,6 +304,17 @@ impl Failover {
         log_changes(&changes);
         log_deed(Some(log::GROUP_DELETED), caller, &path.label(), None);
         Ok(done)
+    }
+
+    /// The state of a group that is decided on, and the clock that belongs to it.
+    async fn load_group(
+        &self,
+        connection: &mut Connection,
+        path: &GroupPath,
+    ) -> Result<(Clock, StoredGroup), Stop<FailoverError>> {
+        let (clock, mut loaded) = state::load(connection, &[path.key().0], self.store.options()).await?;
+        let found = loaded.pop().flatten().transpose().map_err(WorkError::Inconsistent)?;
+        Ok((clock, found.ok_or_else(|| no_such_group(path))?))
     }
 
     /// One group with its sessions and the roles that are true now.
@@ -426,11 +435,6 @@ fn hidden_in_path(path: &GroupPath) -> Option<FailoverError> {
 
 fn hidden_in(what: &'static str, name: &str) -> Option<FailoverError> {
     ids::hidden_character(name).map(|character| FailoverError::HiddenCharacter { what, character })
-}
-
-/// The only group that was loaded.
-fn one_group(loaded: &mut Vec<state::Loaded>) -> Result<Option<StoredGroup>, WorkError> {
-    loaded.pop().flatten().transpose().map_err(WorkError::Inconsistent)
 }
 
 fn no_such_group(path: &GroupPath) -> FailoverError {

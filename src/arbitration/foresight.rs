@@ -46,6 +46,11 @@ impl Course {
         Course { clients, every_us: (timeout.micros() / 2).max(1) }
     }
 
+    /// Those of clients of either kind.
+    pub fn both(timeout: FailoverTimeout) -> [Course; 2] {
+        [Clients::Silent, Clients::Attentive].map(|clients| Course::of(clients, timeout))
+    }
+
     /// How far is looked ahead in that group, in microseconds.
     fn end_us(self, group: &Group) -> i64 {
         group.timeout.micros().max(self.every_us.saturating_mul(2)).saturating_mul(TIMEOUTS)

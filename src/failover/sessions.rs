@@ -8,7 +8,7 @@ use super::wanted::{Speaker, WantedSession};
 use super::wishes::wisher_of;
 use super::{
     Caller, Change, Failover, FailoverError, HeartbeatMessage, Recognition, hidden_in, no_such_group, no_such_session,
-    one_group, record,
+    record,
 };
 use crate::arbitration::{self, Answer, By};
 use crate::ids::{GroupPath, SessionId, TenantId};
@@ -88,9 +88,7 @@ impl Failover {
             .store
             .serializable("delete_session", LostCommit::Report, |connection, _| {
                 Box::pin(async move {
-                    let keys = [path.key().0];
-                    let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
-                    let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    let (clock, mut stored) = self.load_group(connection, path).await?;
                     stored.wisher = Some(wisher_of(caller));
                     let (i, by) = self.deletable(caller, path, session, speaker, &stored)?;
                     let was_live = stored.group.is_live(i, clock.moment());

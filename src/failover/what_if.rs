@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 
 use super::wanted::{Deletion, Speaker, WantedGroup};
 use super::wishes::{Foresight, Outlook};
-use super::{Caller, Failover, FailoverError, may_be_created, no_such_group, one_group};
+use super::{Caller, Failover, FailoverError, may_be_created};
 use crate::arbitration::{self, Clients, Course, Role};
 use crate::ids::{GroupPath, SessionId};
-use crate::store::clock::read_moment;
+use crate::store::clock::{Clock, read_moment};
 use crate::store::{LostCommit, StoreError, groups, state};
 
 /// What the deletion of a group would end.
@@ -34,13 +34,11 @@ impl Failover {
         session: &SessionId,
         speaker: Speaker,
     ) -> Result<Outlook, FailoverError> {
-        let (primary, mut stored, clock) = self
+        let (primary, stored, clock) = self
             .store
             .serializable("what_if", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
-                    let keys = [path.key().0];
-                    let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
-                    let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    let (clock, mut stored) = self.load_group(connection, path).await?;
                     let (i, by) = self.deletable(caller, path, session, speaker, &stored)?;
                     arbitration::lapse(&mut stored.group, clock.moment(), &mut stored.trace);
                     let primary = stored.group.holder(Role::Primary);
@@ -50,9 +48,7 @@ impl Failover {
             })
             .await?;
         let primary = primary.map(|p| stored.session_ids[p].clone());
-        stored.trace.clear();
-        let timeout = stored.group.timeout;
-        let courses = [Clients::Silent, Clients::Attentive].map(|clients| Course::of(clients, timeout));
+        let courses = Course::both(stored.group.timeout);
         let mut outlook = self.play(stored, None, clock, courses).await?;
         outlook.session = Some(session.as_str().to_owned());
         outlook.primary = primary;
@@ -83,16 +79,13 @@ impl Failover {
                     if configuration != found {
                         caller.rights.change(&path.group).map_err(FailoverError::from)?;
                     }
-                    let keys = [path.key().0];
-                    let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
-                    let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    let (clock, mut stored) = self.load_group(connection, path).await?;
                     arbitration::lapse(&mut stored.group, clock.moment(), &mut stored.trace);
                     Ok((clock.now, Some((stored, clock, configuration.timeout))))
                 })
             })
             .await?;
         let Some((mut stored, clock, timeout)) = found else { return Ok(Outlook::of_nobody(now)) };
-        stored.trace.clear();
         let before = stored.group.timeout;
         stored.group.timeout = timeout;
         let courses = [Course::of(Clients::Silent, before), Course::of(Clients::Attentive, timeout)];
@@ -105,9 +98,7 @@ impl Failover {
             .store
             .serializable("what_if", LostCommit::Repeat, |connection, _| {
                 Box::pin(async move {
-                    let keys = [path.key().0];
-                    let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
-                    let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    let (clock, mut stored) = self.load_group(connection, path).await?;
                     let live = deletion.allows(path, &stored, &clock)?;
                     arbitration::lapse(&mut stored.group, clock.moment(), &mut stored.trace);
                     Ok((stored, clock, live))
@@ -124,7 +115,7 @@ impl Failover {
         &self,
         stored: state::StoredGroup,
         s: Option<usize>,
-        clock: crate::store::clock::Clock,
+        clock: Clock,
         courses: [Course; 2],
     ) -> Result<Outlook, FailoverError> {
         let rules = self.options.rules;

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use super::history::HistoryRange;
 use super::log::{self, changes_of, log_changes, log_deed};
-use super::{Caller, Failover, FailoverError, no_such_group, no_such_session, one_group};
+use super::{Caller, Failover, FailoverError, no_such_session};
 use crate::arbitration::{
-    self, Clients, Course, Foreseen, Instant, Reason, Role, Rules, Unwishable, Wish, Wished, foresee,
-    without_primary_us,
+    self, Course, Foreseen, Instant, Reason, Role, Rules, Unwishable, Wish, Wished, foresee, without_primary_us,
 };
 use crate::ids::{GroupPath, SessionId};
 use crate::store::LostCommit;
@@ -259,9 +257,7 @@ impl Failover {
             .store
             .serializable("change_wishes", lost, |connection, _| {
                 Box::pin(async move {
-                    let keys: [Uuid; 1] = [path.key().0];
-                    let (clock, mut loaded) = state::load(connection, &keys, self.store.options()).await?;
-                    let mut stored = one_group(&mut loaded)?.ok_or_else(|| no_such_group(path))?;
+                    let (clock, mut stored) = self.load_group(connection, path).await?;
                     stored.wisher = Some(wisher_of(caller));
                     let s = change(&mut stored, &clock)?;
                     if mode == Mode::DryRun {
@@ -280,8 +276,7 @@ impl Failover {
             let session = s.and_then(|s| SessionId::parse(stored.session_ids[s].as_str()).ok());
             log_deed(Some(log::WISH_CHANGED), caller, &path.label(), session.as_ref());
         }
-        let timeout = stored.group.timeout;
-        let courses = [Clients::Silent, Clients::Attentive].map(|clients| Course::of(clients, timeout));
+        let courses = Course::both(stored.group.timeout);
         self.play(stored, s, clock, courses).await
     }
 }
