@@ -119,6 +119,8 @@ pub struct Findings {
     pub longest_gap: (f64, i64),
     /// How many such times there were.
     pub gaps: usize,
+    /// How many exclusions were held to, because nothing else may have ended them.
+    pub exclusions: usize,
     pub adapters: AdapterFindings,
 }
 
@@ -197,7 +199,7 @@ struct Goodbye<'a> {
 }
 
 /// How long what was not answered may be on its way, and so count.
-const ON_ITS_WAY_US: i64 = 15_000_000;
+pub const ON_ITS_WAY_US: i64 = 15_000_000;
 
 /// All that concerns one group.
 struct GroupRecord<'a> {
@@ -351,18 +353,20 @@ impl<'a> GroupRecord<'a> {
         for wish in excluded {
             let Some((from, until)) = wish.certain else { continue };
             let meets = |(f, u): (i64, i64)| f <= until && u >= from;
-            let others =
-                self.record.wishes.iter().filter(|other| {
-                    other.group == self.id && other.from != wish.from && meets((other.from, other.until))
-                });
-            if others.count() > 0
+            // One session has one wish: what is wished of the others does not end this one.
+            let replaced = self.record.wishes.iter().any(|other| {
+                let is_of_session = other.group == self.id && other.session == wish.session;
+                is_of_session && other.from != wish.from && other.changed.iter().any(|changed| meets(*changed))
+            });
+            if replaced
                 || self.record.losses.iter().any(|loss| meets(*loss))
                 || self.record.clock.least_off_between(from, until) != 0
                 || self.deletions().any(|deletion| meets((deletion.from, deletion.until)))
-                || self.goodbyes.iter().any(|goodbye| goodbye.session == wish.session && goodbye.at <= until)
+                || self.said_goodbye(&wish.session, from, until)
             {
                 continue;
             }
+            findings.exclusions += 1;
             let granted = |tenure: &&trace::Tenure<'_>| {
                 tenure.session == wish.session && tenure.from > from && tenure.from < until
             };

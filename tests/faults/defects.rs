@@ -104,7 +104,8 @@ const SCENARIOS: [(&str, Scenario); 22] = [
             ..USUAL
         },
     ),
-    ("wishes-not-read", Scenario { kinds: &[(Wished, 3), (ClientHealthChanged, 1)], every_ms: 100, ..USUAL }),
+    // Many groups: where one session is wished something again and again, nothing is certain.
+    ("wish-forgotten", Scenario { kinds: &[(Wished, 1), (ClientHealthChanged, 1)], every_ms: 50, groups: 12, ..USUAL }),
     ("outage-forgotten", Scenario { kinds: &[(DatabaseKilled, 1)], every_ms: 5_000, ..USUAL }),
     ("term-begins-again", Scenario { kinds: &[(GroupRecreated, 1)], every_ms: 1_000, ..USUAL }),
     ("deletion-taken-for-goodbye", Scenario { kinds: &[(SessionDeleted, 1)], every_ms: 150, ..USUAL }),

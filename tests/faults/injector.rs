@@ -11,10 +11,11 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::checker::ON_ITS_WAY_US;
 use super::client::Command;
 use super::clock::Stamp;
 use super::record::{Fault, FaultKind, WishMade};
-use super::world::{NewSession, World};
+use super::world::{NewSession, Operated, World};
 use crate::support::proxy::{Gate, Proxy};
 
 use FaultKind::*;
@@ -251,7 +252,7 @@ async fn recreate_group(world: &Arc<World>, mut random: Rng) -> Option<Done> {
 
 /// For how long after the end of its time a wish may hold by this machine's clock: the database's
 /// may have been set back, and a history that is lost may have had its withdrawal.
-const WISH_OUTLASTS_US: i64 = 15_000_000;
+const WISH_OUTLASTS_US: i64 = ON_ITS_WAY_US;
 
 /// Has an operator wish something of a session, for a while, and take it back now and then.
 async fn wish(world: &Arc<World>, mut random: Rng) -> Option<Done> {
@@ -271,26 +272,32 @@ async fn wish(world: &Arc<World>, mut random: Rng) -> Option<Done> {
         3 => (of_group, json!({"To": session, "For": lasts_text})),
         _ => (of_group, json!({"For": lasts_text})),
     };
-    let from = Stamp::now().wall;
     let made = world.operate(Method::POST, &path, Some(&body)).await;
-    let end = Stamp::now().wall + i64::try_from(lasts.as_micros()).expect("a few seconds");
     sleep(lasts.mul_f64(0.3 + random.f64())).await;
     let withdrawn_from = Stamp::now().wall;
-    if random.bool() {
-        world.operate(Method::DELETE, &path, None).await;
-    }
-    // By a clock that was set forward it may be over early.
-    let certain = made.filter(|(.., status)| *status == 202).map(|(_, known, _)| (known, withdrawn_from.min(end)));
-    let until = end + WISH_OUTLASTS_US;
+    let withdrawn = if random.bool() { Some(world.operate(Method::DELETE, &path, None).await) } else { None };
+    let lasts = i64::try_from(lasts.as_micros()).expect("a few seconds");
+    // It ends so long after the service read its clock, which was not before it was asked.
+    let ends = (made.from + lasts).min(withdrawn_from);
+    let certain = made.answered.filter(|(_, status)| *status == 202).map(|(known, _)| (known, ends));
     world.note_wish(WishMade {
         group: group.clone(),
         session: session.clone(),
         excluded: kind == 2,
-        from,
-        until,
-        certain,
+        from: made.from,
+        until: made.answered.map_or(withdrawn_from, |(at, _)| at) + lasts + WISH_OUTLASTS_US,
+        changed: [Some(made), withdrawn].into_iter().flatten().map(changed_within).collect(),
+        certain: certain.filter(|(from, until)| from < until),
     });
     Some(Done(Some((group, session))))
+}
+
+/// When what was asked for may have been done (wall clock).
+fn changed_within(operated: Operated) -> (i64, i64) {
+    match operated.answered {
+        Some((answered, _)) if operated.asked == 1 => (operated.from, answered),
+        _ => (operated.from, Stamp::now().wall + ON_ITS_WAY_US),
+    }
 }
 
 /// Changes a group's timeout. Its clients are told so that none of them ever trusts for longer than

@@ -340,6 +340,9 @@ pub struct WishMade {
     /// Wall clock: from before it was asked for, and until it cannot hold any more.
     pub from: i64,
     pub until: i64,
+    /// When what is wished of the session may have been changed: when it was asked for, and when it
+    /// was withdrawn.
+    pub changed: Vec<(i64, i64)>,
     /// When it holds for certain; `None` where it was never known to.
     pub certain: Option<(i64, i64)>,
 }

@@ -29,6 +29,7 @@ pub fn report(seed: u64, record: &Record, findings: &Findings) -> String {
          {} changes of roles, {} of them grants; {acted} times data was sent\n\
          {} outages of the service; the machine itself or its disk had no time {} times\n\
          longest undisturbed time without a Primary: {timeouts:.2} timeouts ({ms} ms) of 1.5 promised, of {} such times\n\
+         exclusions that were held to: {}\n\
          violations: {}; needless failovers: {}\n",
         record.clients.len(),
         findings.heartbeats,
@@ -38,6 +39,7 @@ pub fn report(seed: u64, record: &Record, findings: &Findings) -> String {
         record.outages.len(),
         record.starved.len(),
         findings.gaps,
+        findings.exclusions,
         findings.violations.len(),
         findings.needless.len(),
     );

@@ -77,6 +77,17 @@ pub struct GroupState {
     pub configuring: Mutex<()>,
 }
 
+/// What became of something that was asked for as an operator does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Operated {
+    /// Wall clock: from before it was asked for first.
+    pub from: i64,
+    /// How often it was asked for: whatever was not answered may be on its way.
+    pub asked: usize,
+    /// When it was answered with success or a refusal, and with which status.
+    pub answered: Option<(i64, u16)>,
+}
+
 /// A place for a client: one process after another fills it.
 pub struct Slot {
     pub group: usize,
@@ -337,9 +348,10 @@ impl World {
         }
     }
 
-    /// Asks for something as an operator does, past the proxies: when it was asked for last, and
-    /// when that was answered with success or a refusal; `None` where nobody answered.
-    pub async fn operate(&self, method: reqwest::Method, below: &str, body: Option<&Value>) -> Option<(i64, i64, u16)> {
+    /// Asks for something as an operator does, past the proxies, until somebody answers with
+    /// success or a refusal.
+    pub async fn operate(&self, method: reqwest::Method, below: &str, body: Option<&Value>) -> Operated {
+        let mut operated = Operated { from: Stamp::now().wall, ..Operated::default() };
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be had");
         for attempt in 0..10 {
             let Ok(replica) = self.replicas[attempt % self.replicas.len()].try_lock() else {
@@ -347,16 +359,17 @@ impl World {
                 continue;
             };
             let url = format!("http://127.0.0.1:{}{GROUPS_PATH}/{below}", replica.port());
-            let from = Stamp::now().wall;
             let request = http.request(method.clone(), url).timeout(Duration::from_secs(3));
             let request = body.iter().fold(request, |request, body| request.json(body));
+            operated.asked += 1;
             if let Ok(answer) = request.send().await
                 && answer.status() != 503
             {
-                return Some((from, Stamp::now().wall, answer.status().as_u16()));
+                operated.answered = Some((Stamp::now().wall, answer.status().as_u16()));
+                break;
             }
         }
-        None
+        operated
     }
 
     pub fn note_wish(&self, wish: WishMade) {

@@ -3,7 +3,7 @@
 use super::super::clock::Stamp;
 use super::super::record::{
     ClientEvent, ClientLog, Fault, FaultKind, GroupRow, HeartbeatRow, HistoryRow, Keeps, Mode, OutageRow, Outcome,
-    PRIMARY, Record, SECONDARY, SessionRow, ShownPrimary, TimeoutSet, Transition,
+    PRIMARY, Record, SECONDARY, SessionRow, ShownPrimary, TimeoutSet, Transition, WishMade,
 };
 use super::{Ended, Findings, Kind, Tolerance, check};
 
@@ -212,6 +212,35 @@ fn a_term_in_the_group_that_no_row_has_is_found() {
 #[test]
 fn a_term_in_an_answer_that_fell_is_found() {
     assert_found(Kind::Term, |record| answer(record, 1, 8, |_, term, _| *term = 1));
+}
+
+/// `b` is excluded while it is granted.
+fn excluded(session: &str, changed: &[(i64, i64)], certain: Option<(i64, i64)>) -> WishMade {
+    let walls = |(from, until): (i64, i64)| (at(from).wall, at(until).wall);
+    WishMade {
+        group: "g".to_owned(),
+        session: session.to_owned(),
+        excluded: true,
+        from: at(changed[0].0).wall,
+        until: at(20_000).wall,
+        changed: changed.iter().copied().map(walls).collect(),
+        certain: certain.map(walls),
+    }
+}
+
+#[test]
+fn a_grant_to_one_that_is_excluded_is_found() {
+    let whole = || excluded("b", &[(2_500, 2_510), (4_000, 4_010)], Some((2_510, 4_000)));
+    assert_found(Kind::WishIgnored, |record| record.wishes = vec![whole()]);
+    // What is wished of others meanwhile does not end it.
+    let of_other = || excluded("a", &[(2_600, 2_610)], None);
+    assert_found(Kind::WishIgnored, |record| record.wishes = vec![of_other(), whole()]);
+    let passes = |wishes: Vec<WishMade>| {
+        let found = findings(|record| record.wishes = wishes);
+        assert!(found.violations.iter().all(|found| found.kind != Kind::WishIgnored), "{:?}", found.violations);
+    };
+    passes(vec![excluded("b", &[(2_500, 2_510), (3_000, 3_010)], Some((2_510, 3_000)))]);
+    passes(vec![whole(), excluded("b", &[(2_600, 2_610)], None)]);
 }
 
 #[test]
