@@ -79,12 +79,17 @@ impl Browser {
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
+        self.try_post(path, body).await.unwrap_or_else(|(error, message)| panic!("{error}: {message}"))
+    }
+
+    /// What the driver answers, or the name of an error and what it says of it.
+    async fn try_post(&self, path: &str, body: Value) -> Result<Value, (String, String)> {
         let request = self.http.post(format!("http://{}{path}", self.address)).json(&body);
         let answer: Value = request.send().await.expect("the driver answers").json().await.expect("it is JSON");
-        if let Some(error) = answer["value"]["error"].as_str() {
-            panic!("{error}: {}", answer["value"]["message"]);
+        match answer["value"]["error"].as_str() {
+            Some(error) => Err((error.to_owned(), answer["value"]["message"].to_string())),
+            None => Ok(answer["value"].clone()),
         }
-        answer["value"].clone()
     }
 
     async fn command(&self, below: &str, body: Value) -> Value {
@@ -162,11 +167,28 @@ impl Browser {
         }
     }
 
-    /// Clicks as a pointer does: it fails where something else lies above.
+    /// Clicks as a pointer does, once there is something to click on: it fails where something else
+    /// lies above.
     pub async fn click(&self, selector: &str) {
-        let found = self.command("/element", json!({"using": "css selector", "value": selector})).await;
+        let until = tokio::time::Instant::now() + TIMEOUT;
+        loop {
+            match self.try_click(selector).await {
+                Ok(()) => return,
+                // Not there yet, or the page has put another in its place meanwhile.
+                Err((error, _)) if is_passing(&error) && tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(25)).await;
+                }
+                Err((error, message)) => panic!("{error}: {message}"),
+            }
+        }
+    }
+
+    async fn try_click(&self, selector: &str) -> Result<(), (String, String)> {
+        let wanted = json!({"using": "css selector", "value": selector});
+        let found = self.try_post(&format!("{}/element", self.session), wanted).await?;
         let id = found.as_object().and_then(|element| element.values().next()).and_then(Value::as_str);
-        self.command(&format!("/element/{}/click", id.expect("it is found")), json!({})).await;
+        let click = format!("{}/element/{}/click", self.session, id.expect("it is found"));
+        self.try_post(&click, json!({})).await.map(drop)
     }
 
     /// Presses key after key, wherever the focus is.
@@ -230,6 +252,11 @@ impl Drop for Browser {
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
+}
+
+/// Whether an error of the driver's is one of a page that is about to change.
+fn is_passing(error: &str) -> bool {
+    matches!(error, "no such element" | "stale element reference")
 }
 
 /// The driver, on a free port. What it and its browser leave behind is left in that folder.
