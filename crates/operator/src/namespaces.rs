@@ -83,6 +83,10 @@ pub async fn run(args: NamespacesArgs) -> Result<ExitCode, OperatorError> {
         (0, Some(text), _) => {
             Err(OperatorError::Nothing(format!("no namespace has '{}' in its name", printable(text))))
         }
+        (0, None, _) if missing::has_groups(&service, scope).await? => {
+            complain("there are groups, but none was counted yet; ask again in a few seconds");
+            Ok(ExitCode::SUCCESS)
+        }
         (0, None, Some(tenant)) => Err(missing::no_groups(&service, Scope::Tenant(tenant)).await),
         (0, None, None) => {
             complain("no groups, and so no namespaces");
