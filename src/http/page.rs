@@ -26,7 +26,7 @@ const IMAGE: &str = "image/svg+xml";
 /// What nobody can ask for by its name.
 const INDEX: &str = "";
 
-const FILES: [PageFile; 32] = [
+const FILES: [PageFile; 31] = [
     PageFile { name: INDEX, content_type: HTML, text: include_str!("page/index.html") },
     PageFile { name: "page.css", content_type: STYLE, text: include_str!("page/page.css") },
     PageFile { name: "icon.svg", content_type: IMAGE, text: include_str!("page/icon.svg") },
@@ -39,11 +39,10 @@ const FILES: [PageFile; 32] = [
     PageFile { name: "dom.js", content_type: SCRIPT, text: include_str!("page/dom.js") },
     PageFile { name: "words.js", content_type: SCRIPT, text: include_str!("page/words.js") },
     PageFile { name: "sign_in.js", content_type: SCRIPT, text: include_str!("page/sign_in.js") },
-    PageFile { name: "who.js", content_type: SCRIPT, text: include_str!("page/who.js") },
+    PageFile { name: "head.js", content_type: SCRIPT, text: include_str!("page/head.js") },
     PageFile { name: "door.js", content_type: SCRIPT, text: include_str!("page/door.js") },
     PageFile { name: "overview.js", content_type: SCRIPT, text: include_str!("page/overview.js") },
     PageFile { name: "group.js", content_type: SCRIPT, text: include_str!("page/group.js") },
-    PageFile { name: "about.js", content_type: SCRIPT, text: include_str!("page/about.js") },
     PageFile { name: "export.js", content_type: SCRIPT, text: include_str!("page/export.js") },
     PageFile { name: "facts.js", content_type: SCRIPT, text: include_str!("page/facts.js") },
     PageFile { name: "landing.js", content_type: SCRIPT, text: include_str!("page/landing.js") },

@@ -1,13 +1,9 @@
 // Which view is shown, how it is kept up to date, and what the page says about that.
 
-import { about, placesOf } from './about.js';
 import { clock, credentials } from './api.js';
-import { choosePlace, signIn } from './door.js';
 import { announce, byId, h, setAttribute, setText } from './dom.js';
 import { Live } from './live.js';
 import { overview } from './overview.js';
-import { finish, hasEnded, keepSignedIn, renew, takeAnswer } from './sign_in.js';
-import { Who } from './who.js';
 import { date, reasonWord, time, timeOfDay, times, zone } from './words.js';
 
 const main = byId('main');
@@ -15,8 +11,6 @@ const connection = byId('connection');
 const banner = byId('banner');
 const signOut = byId('sign-out');
 const footerClock = byId('clock');
-const who = new Who(byId('who'));
-const served = byId('served');
 const timesSwitch = byId('times');
 
 /** A break of the stream shorter than this is said in the corner alone. */
@@ -32,6 +26,8 @@ let tickedAt = -Infinity;
 let turns = 0;
 /** @type {string | null} The credentials that were let in last. */
 let worked = null;
+/** @type {typeof import('./head.js') | null} */
+let head = null;
 
 /**
  * `#/`, `#/t/{tenant}`, `#/n/{tenant}/{namespace}` or `#/g/{tenant}/{namespace}/{group}`, each with
@@ -78,18 +74,20 @@ async function show({ isFirst = false, came = null } = {}) {
     refresh: () => live?.refresh(),
   };
   /** @type {any} */
-  const mine = route.kind === 'group' ? await groupView(route, context) : overview(route, context);
+  const mine = route.kind === 'group' ? (await loaded(loadGroup))?.group(route, context) : overview(route, context);
   // Somebody has gone elsewhere meanwhile.
   if (turn !== turns) return;
   view = mine;
   put(mine, isFirst ? null : () => main.querySelector('h1')?.focus());
-  let isServedSaid = false;
+  let wasOpened = false;
   /** @type {(signal: AbortSignal, isStreamed: boolean) => Promise<number>} */
   const readMine = async (signal, isStreamed) => {
     const tookMs = await mine.read(signal, isStreamed);
     // After what is looked at first, and with credentials that are known to be good.
-    if (!isServedSaid) void about().then(sayServed);
-    isServedSaid = true;
+    loadHead().then(
+      (head) => head.know(),
+      () => {},
+    );
     // So that it is there when a group is opened.
     void loadGroup().catch(() => {});
     return tookMs;
@@ -101,7 +99,8 @@ async function show({ isFirst = false, came = null } = {}) {
     },
     opened: () => {
       // It may be another replica that answers now, or another version.
-      if (isServedSaid) void about().then(sayServed);
+      if (wasOpened) void head?.know(true);
+      wasOpened = true;
       mine.opened?.();
     },
     said: sayStatus,
@@ -119,19 +118,33 @@ function loadGroup() {
   return import('./group.js');
 }
 
+/** So is the head of the page. What did not come is asked for again with the next read. */
+async function loadHead() {
+  const loaded = await import('./head.js');
+  if (head === null) {
+    head = loaded;
+    head.keep(() => live?.renew());
+  }
+  return head;
+}
+
 /**
- * @param {import('./types').Route} route
- * @param {import('./types').Context} context
+ * A part of the page that is loaded apart; null where somebody has gone elsewhere meanwhile.
+ *
+ * @template T
+ * @param {() => Promise<T>} load
+ * @returns {Promise<T | null>}
  */
-async function groupView(route, context) {
+async function loaded(load) {
   const turn = turns;
   for (;;) {
     try {
-      const { group } = await loadGroup();
-      return group(route, context);
+      const part = await load();
+      return turn === turns ? part : null;
     } catch (error) {
+      if (turn !== turns) return null;
       // A file that did not come is asked for again; anything else is a fault of the page.
-      if (!(error instanceof TypeError) || turn !== turns) throw error;
+      if (!(error instanceof TypeError)) throw error;
       put({ node: h('p', { role: 'status' }, 'The service cannot be reached. Trying again.'), title: null }, null);
       await new Promise((resolve) => setTimeout(resolve, 2_000));
     }
@@ -153,6 +166,9 @@ function putDoor(door) {
  * @param {string | null} came what went wrong on the way back from the issuer of tokens
  */
 async function comeToTheDoor(refusal, came) {
+  const parts = await loaded(() => Promise.all([import('./door.js'), import('./sign_in.js')]));
+  if (parts === null) return;
+  const [{ signIn }, { hasEnded, renew }] = parts;
   const turn = turns;
   const isRenewed = (hasEnded() || credentials.get() === worked) && (await renew());
   // Somebody has gone elsewhere meanwhile.
@@ -162,20 +178,20 @@ async function comeToTheDoor(refusal, came) {
     return;
   }
   const door = signIn(refusal, () => show(), came);
-  who.forget();
-  sayServed(null);
+  head?.forget();
   putDoor(door);
 }
 
-/** Whoever comes back from the issuer of tokens. */
+/** Whoever comes back from the issuer of tokens, which adds to the address. */
 async function enter() {
-  const answer = takeAnswer();
-  if (answer === null) {
+  const signIn = location.search === '' ? null : await loaded(() => import('./sign_in.js'));
+  const answer = signIn?.takeAnswer() ?? null;
+  if (signIn === null || answer === null) {
     show({ isFirst: true });
     return;
   }
   put({ node: h('p', { role: 'status' }, 'Signing in…'), title: 'Sign in' }, null);
-  show({ came: await finish(answer) });
+  show({ came: await signIn.finish(answer) });
 }
 
 /**
@@ -186,13 +202,17 @@ async function enter() {
  * @param {import('./types').Route} route
  */
 async function land(refusal, route) {
+  const parts = await loaded(() =>
+    Promise.all([loadHead(), import('./door.js'), import('./landing.js'), import('./rights.js')]),
+  );
+  if (parts === null) return;
+  const [{ sayServed }, { choosePlace }, { offerPlaces, placeHash, placesOf }, { about }] = parts;
+  const turn = turns;
   const asking = await about();
-  sayServed(asking);
   // Somebody has gone elsewhere meanwhile.
-  if (view !== null) return;
+  if (turn !== turns) return;
+  sayServed(asking);
   const places = asking === null ? [] : placesOf(asking);
-  const { offerPlaces, placeHash } = await import('./landing.js');
-  if (view !== null) return;
   if (places.length === 1 && route.tenant === undefined) {
     history.replaceState(null, '', placeHash(places[0]));
     show();
@@ -251,7 +271,7 @@ function sayStatus(knowledge) {
   const isStale = known?.isStale ?? false;
   if (known?.hasRead && !isStale) {
     worked = credentials.get();
-    who.know();
+    void head?.know();
   }
   const isDown = known !== null && !known.isPaused && !known.isStreamed && known.stream !== 'connecting';
   downSince = isDown ? (downSince ?? performance.now()) : null;
@@ -308,19 +328,6 @@ function bannerText(knowledge) {
     default:
       return `The stream of changes is down.${knowledge.streamError?.status === undefined ? '' : ` ${knowledge.streamError.message}`} Trying again; ${meanwhile}`;
   }
-}
-
-/**
- * Which version and which replica answers.
- *
- * @param {import('./types').About | null} what
- */
-function sayServed(what) {
-  setAttribute(served, 'hidden', what === null);
-  if (what === null) return;
-  setText(served, `${what.Version} · ${what.Replica}`);
-  const commit = what.Commit ? `, built from ${what.Commit}` : '';
-  setAttribute(served, 'title', `Version ${what.Version}${commit}, answered by the replica ${what.Replica}`);
 }
 
 // Times: in UTC, or as the reader's clock has them.
@@ -390,10 +397,9 @@ function frame() {
 
 signOut.addEventListener('click', () => {
   credentials.forget();
-  who.forget();
+  head?.forget();
   show();
 });
-keepSignedIn({ renewed: () => live?.renew(), endsAt: (until) => who.endsAt(until) });
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
   main.focus();

@@ -6,7 +6,6 @@ import { foreign, h, makeTable, reconcile, rowsOf, setAttribute, setText } from 
 import { makeLatest, MOST_LATEST } from './latest.js';
 import { makeNamespaces } from './namespaces.js';
 import { crumbs, groupHash, namespaceHash, tenantHash } from './places.js';
-import { handsOnNamespace } from './rights.js';
 import { makeTiles } from './tiles.js';
 import {
   age,
@@ -131,7 +130,8 @@ export function overview(route, context) {
   const reach = () => {
     if (areHandsAsked || tenant === undefined || namespace === undefined) return;
     areHandsAsked = true;
-    handsOnNamespace(tenant, namespace).then(
+    const hands = import('./rights.js').then((rights) => rights.handsOnNamespace(tenant, namespace));
+    hands.then(
       (button) => button && creates.replaceChildren(button),
       () => {
         areHandsAsked = false;

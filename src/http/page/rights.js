@@ -1,5 +1,6 @@
-// Who is asking, and what they may do where: asked once, so that nothing is shown that would be
-// refused. What is refused all the same the service says; nothing is decided here.
+// Who is asking and who answers, and what they may do where: asked once, so that nothing is shown
+// that would be refused. What is refused all the same the service says; nothing is decided here.
+// Loaded after what is looked at first.
 
 import { credentials, read, Refusal } from './api.js';
 
@@ -19,6 +20,23 @@ export function caller() {
     });
   }
   return /** @type {{ caller: Promise<Caller> }} */ (known).caller;
+}
+
+/**
+ * What the service says of itself and of whoever asks; null where it does not: a replica of an
+ * earlier version cannot, and whoever has not signed in is not told.
+ *
+ * @param {boolean} [isAnew] whether another replica may answer now, or another version
+ * @returns {Promise<import('./types').Caller | null>}
+ */
+export async function about(isAnew = false) {
+  try {
+    if (isAnew) known = null;
+    return await caller();
+  } catch (error) {
+    if (error instanceof Refusal || error instanceof TypeError) return null;
+    throw error;
+  }
 }
 
 /**

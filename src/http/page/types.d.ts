@@ -74,14 +74,6 @@ export interface SignInBegun {
 /** What somebody comes back from the issuer with: what is exchanged for a token, or what went wrong. */
 export type SignInAnswer = { code: string; begun: SignInBegun } | { problem: string };
 
-/** What the service says of itself, and of whoever asks. */
-export interface About {
-  Version: string;
-  Commit: string | null;
-  Replica: string;
-  Rights: { TenantId: string; NamespaceId: string; Groups?: string[] | null; Role: string }[];
-}
-
 /** What an address of the page shows. */
 export interface Route {
   kind: 'overview' | 'group';
@@ -219,7 +211,7 @@ export interface Bar {
 }
 
 /** Who is asking, and what they have been granted. */
-export type Caller = Pick<Whoami, 'Name' | 'Kind' | 'Rights' | 'ClientsCreateGroups'>;
+export type Caller = Whoami;
 
 /** What is wished now, what would come of it, and what came of a switch-over that was waited for. */
 export type Outlook = OutlookBody & {
