@@ -202,6 +202,26 @@ async fn a_sign_of_life_records_an_outage_only_after_more_than_the_shortest() {
     assert_eq!(database.rows(step).await, [json!({"seconds": 60})], "but a clock that was set back");
 }
 
+#[tokio::test]
+async fn a_lease_of_the_new_clock_is_not_cut_where_the_step_is_known_late() {
+    let app = TestApp::start_with(without_sweeps).await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    assert_eq!(app.beat("g", "a", 100.0).await, 1);
+    let lease = "SELECT received_at, lease_until FROM heartbeats WHERE session_id = 'a'";
+    let given = app.database.rows(lease).await;
+    // Noted before that heartbeat, and committed after it.
+    app.database
+        .execute(
+            "INSERT INTO service_clock_set_back (noticed_at, was_at)
+             SELECT received_at - interval '2 s', received_at - interval '1 s' FROM heartbeats",
+        )
+        .await;
+    assert_eq!(app.beat("g", "b", 100.0).await, 0);
+    let known = "SELECT g.clock_set_back = s.step_id AS is_known FROM groups g, service_clock_set_back s";
+    assert_eq!(app.database.rows(known).await, [json!({"is_known": true})]);
+    assert_eq!(app.database.rows(lease).await, given, "it was given by the new clock");
+}
+
 /// Whether a sign of life is noted: not where the row is held, and then a replica tries again.
 async fn notes_alive(connection: &mut PgConnection) -> bool {
     let Err(error) = sqlx::query(SIGN_OF_LIFE).execute(connection).await else { return true };

@@ -360,7 +360,7 @@ impl<'a> GroupRecord<'a> {
             });
             if replaced
                 || self.record.losses.iter().any(|loss| meets(*loss))
-                || self.record.clock.least_off_between(from, until) != 0
+                || self.record.clock.is_set_between(from, until)
                 || self.deletions().any(|deletion| meets((deletion.from, deletion.until)))
                 || self.said_goodbye(&wish.session, from, until)
             {

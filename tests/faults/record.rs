@@ -312,6 +312,11 @@ impl DatabaseClock {
         steps.map(|(step, before)| step.off_us - before)
     }
 
+    /// Whether the clock was set between two times.
+    pub fn is_set_between(&self, from: i64, until: i64) -> bool {
+        self.0.iter().any(|step| step.at <= until && step.done_at >= from)
+    }
+
     /// By how much the clock was off at times between two: the least, which is negative where it
     /// was behind.
     pub fn least_off_between(&self, from: i64, until: i64) -> i64 {
