@@ -10,7 +10,7 @@ import { credentials, read, Refusal } from './api.js';
 let known = null;
 
 /** Who is asking; asked anew where somebody else has signed in. */
-export function caller() {
+function caller() {
   const by = credentials.get();
   if (known?.by !== by) {
     const asked = { by, caller: read('whoami').then((answer) => answer.body) };

@@ -214,7 +214,7 @@ fn a_term_in_an_answer_that_fell_is_found() {
     assert_found(Kind::Term, |record| answer(record, 1, 8, |_, term, _| *term = 1));
 }
 
-/// `b` is excluded while it is granted.
+/// An exclusion of a session: when it was changed, and when it holds for certain, in ms.
 fn excluded(session: &str, changed: &[(i64, i64)], certain: Option<(i64, i64)>) -> WishMade {
     let walls = |(from, until): (i64, i64)| (at(from).wall, at(until).wall);
     WishMade {
