@@ -16,7 +16,7 @@ fn settings_of(server: &Server, user: &str) -> Settings {
     let url = format!("postgres://{user}@127.0.0.1:{}/failover?sslmode=disable", server.port);
     let mut settings = settings(Hosts::parse(&url).expect("it is a URL"));
     settings.store.pool_size = 16;
-    settings.store.operation_timeout = Duration::from_secs(3);
+    settings.store.operation_timeout = Duration::from_secs(8);
     settings
 }
 

@@ -27,7 +27,7 @@ use cluster::Cluster;
 use crate::support::helpers::{TestReplica, free_port, remove_after_the_run, scratch_dir, settings};
 
 const GROUPS: usize = 12;
-const TIMEOUT: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(12);
 /// Twice as often as a client has to: on a busy machine one may be late by most of a lease before
 /// it loses its role for that.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
