@@ -8,10 +8,22 @@ use client_failover_operator::suggest;
 /// What the names of our variables begin with.
 const PREFIX: &str = "CLIENT_FAILOVER_";
 
-/// Variables that no flag is for: credentials, and those of this project's tests, benchmark, image
-/// and compose file.
-const WITHOUT_FLAG: [&str; 9] =
-    ["BENCH_DATABASE_URL", "COMMIT", "TOKEN", "TOKEN_FILE", "USER", "PASSWORD", "PASSWORD_FILE", "IMAGE", "PORT"];
+/// Variables that no flag is for: credentials, what the agent tells its program, and those of this
+/// project's tests, benchmark, image and compose file.
+const WITHOUT_FLAG: [&str; 12] = [
+    "BENCH_DATABASE_URL",
+    "COMMIT",
+    "TOKEN",
+    "TOKEN_FILE",
+    "USER",
+    "PASSWORD",
+    "PASSWORD_FILE",
+    "IMAGE",
+    "PORT",
+    "ROLE",
+    "TERM",
+    "MODE",
+];
 
 /// What the names of others begin with. Kubernetes sets those of a service called client-failover
 /// for every pod beside it.

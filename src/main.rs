@@ -8,6 +8,7 @@ use client_failover::audit_export::{self, AuditCommand, AuditError};
 use client_failover::credentials::{self, KeysCommand, UsersCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
 use client_failover::{environment, telemetry, version as own_version};
+use client_failover_agent as agent;
 use client_failover_demo as demo;
 use client_failover_operator::completion::{self, CompletionArgs};
 use client_failover_operator::version::{self, Program, VersionArgs};
@@ -64,6 +65,9 @@ enum Command {
     /// Print a script that completes commands and flags in a shell
     #[command(after_help = completion::EXAMPLES)]
     Completion(CompletionArgs),
+    /// Run any program as a member of a group: while it is Primary, or always and told its role
+    #[command(after_help = operator::CONNECTION_HELP)]
+    Run(Box<agent::RunArgs>),
     /// One adapter of the demo
     #[command(hide = true)]
     DemoAdapter(demo::DemoAdapterArgs),
@@ -95,6 +99,9 @@ struct MigrateArgs {
 type Failure = (anyhow::Error, ExitCode);
 
 fn main() -> ExitCode {
+    if let Some(code) = agent::guardian::if_asked() {
+        return code;
+    }
     environment::forget_session_settings();
     let matches = match Cli::command().try_get_matches() {
         Ok(matches) => matches,
@@ -163,6 +170,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             if !demo::run(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)? {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Run(args) => {
+            return agent::run(*args).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
         }
         Command::DemoAdapter(args) => {
             demo::run_adapter(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)?;

@@ -6,6 +6,7 @@ mod support;
 mod adapters;
 mod api;
 mod cli;
+mod client;
 mod database;
 mod deploy;
 mod page;

@@ -32,12 +32,13 @@ fn each_crate_knows_of_the_others_what_the_architecture_says() {
         }
     }
     let allowed = [
-        ("bench", &["children", "client", "service", "wire", "workshop"][..]),
+        ("agent", &["children", "client", "operator"][..]),
+        ("bench", &["children", "client", "service", "wire", "workshop"]),
         ("children", &[]),
         ("client", &["wire"]),
         ("demo", &["children", "client", "wire"]),
         ("operator", &["client", "wire"]),
-        ("service", &["children", "client", "demo", "operator", "wire", "workshop"]),
+        ("service", &["agent", "children", "client", "demo", "operator", "wire", "workshop"]),
         ("wire", &[]),
         ("workshop", &[]),
     ];

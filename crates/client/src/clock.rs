@@ -33,6 +33,6 @@ impl MachineTime {
 
     /// How long after `earlier` this is; zero if it is before.
     pub fn since(self, earlier: MachineTime) -> Duration {
-        Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }

@@ -1,5 +1,7 @@
 //! Why a request did not do what it was to do.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 
 /// Why a request did not do what it was to do. What it says can be shown: nothing in it drives a
@@ -36,6 +38,8 @@ pub enum ClientError {
 pub struct Refusal {
     /// The status of the answer.
     pub status: StatusCode,
+    /// After how long the service wants to be asked again, where it says so.
+    pub retry_after: Option<Duration>,
     /// What is wrong, why exactly, what to do, and by which id the service's log has it: on several
     /// lines.
     pub text: String,
@@ -62,6 +66,23 @@ impl ClientError {
     /// Whether the service says that there is no such thing. For a heartbeat: stop acting, then
     /// register again.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, ClientError::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND)
+        self.has_status(StatusCode::NOT_FOUND)
+    }
+
+    /// Whether something else is there already.
+    pub fn is_conflict(&self) -> bool {
+        self.has_status(StatusCode::CONFLICT)
+    }
+
+    /// After how long the service wants to be asked again, where it says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
+    fn has_status(&self, status: StatusCode) -> bool {
+        matches!(self, ClientError::Refused(refusal) if refusal.status == status)
     }
 }

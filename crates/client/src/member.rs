@@ -1,187 +1,164 @@
-//! One client session of a group, from registering to goodbye.
+//! A member of a group: the program's side of it.
 
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use client_failover_wire::ids::{GroupId, NamespacePath, SessionId};
-use client_failover_wire::{Role, datetime, headers};
-use reqwest::header::HeaderMap;
-use serde::Deserialize;
-use serde_json::json;
+use client_failover_wire::Role;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::{ClientError, Scope, Service};
+use super::heart::{Counted, Heart, Leave, Said, Shared, State};
+use super::{Join, JoinError, Lease};
 
-/// What a heartbeat says.
-#[derive(Clone, Copy, Debug)]
-pub struct Heartbeat {
-    /// How healthy the sender is, in per cent.
-    pub health_percent: u8,
-    /// The role that it acts in as it sends.
-    pub acting_as: Role,
-    /// The highest term that it was told.
-    pub term_seen: Option<i64>,
-    /// When it sends, on its own wall clock.
-    pub sent_at: DateTime<Utc>,
-    /// The time of the last data that it sent as Primary.
-    pub data_sent_at: Option<DateTime<Utc>>,
-}
-
-/// The answer to a heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The session's role from now on.
-    pub role: Role,
-    /// The group's term, where the service says so.
-    pub term: Option<i64>,
-    /// How long after sending the heartbeat the role may be acted on, where the service says so.
-    pub lease: Option<Duration>,
-}
-
-/// A client session, as its own client reaches the service for it. A clone is the same session.
+/// A member of a group, for as long as it is held. A clone is the same member.
+///
+/// It heartbeats on a thread of its own, so that no work can starve it, at half of the group's
+/// failover timeout, one heartbeat at a time. Whatever needs the role takes it as a [`Lease`],
+/// which knows its own end.
+///
+/// Dropped, it heartbeats no more, and what it was granted runs out. End it with
+/// [`leave`](Member::leave) instead: then nobody waits for that.
 #[derive(Clone)]
 pub struct Member {
-    service: Service,
-    namespace: NamespacePath,
-    group: GroupId,
-    session: SessionId,
+    shared: Arc<Shared>,
+    state: watch::Receiver<State>,
+    leaves: mpsc::UnboundedSender<Leave>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HeartbeatAnswer {
-    role: i64,
+/// The member has left, or its heart has ended: it has no role any more, and gets none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is a member of the group no more")]
+pub struct HasLeft;
+
+/// What has been counted since a member joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Heartbeats that were sent.
+    pub heartbeats: u64,
+    /// Those that were answered with a role.
+    pub answered: u64,
+    /// Requests that were answered with an error.
+    pub refused: u64,
+    /// Requests that were not answered, or not in time.
+    pub lost: u64,
+    /// How often the session was registered.
+    pub registrations: u64,
+    /// How often it became Primary.
+    pub grants: u64,
+    /// How often its lease ran out before it was renewed.
+    pub lapses: u64,
 }
 
 impl Member {
-    /// The session of that id. Nothing is asked yet.
-    pub fn new(service: Service, namespace: NamespacePath, group: GroupId, session: SessionId) -> Member {
-        Member { service, namespace, group, session }
+    /// Joins a group: registers the session and begins to heartbeat. Where no service can be
+    /// reached it goes on trying; whoever calls decides how long to wait for that.
+    ///
+    /// # Errors
+    ///
+    /// The service refuses in a way that asking again does not mend: the group is not there (see
+    /// [`Join::creating`]), nobody by that credential may join it, or another has the session's
+    /// name.
+    pub async fn join(join: Join) -> Result<Member, JoinError> {
+        let sessions = join.sessions()?;
+        let state = State { role: Role::Secondary, lease: None, timeout: None, has_left: false };
+        let (sender, state) = watch::channel(state);
+        let said = Mutex::new(Said { health_percent: join.health_percent, data_sent_at: None });
+        let shared = Arc::new(Shared { state: sender, said, hurry: Notify::new(), counted: Counted::default() });
+        let (leaves, heard) = mpsc::unbounded_channel();
+        let (joined, join_ended) = oneshot::channel();
+        let heart = Heart::new(join, sessions, shared.clone(), heard, joined);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("failover-heart".to_owned());
+        thread.spawn(move || runtime.block_on(heart.run()))?;
+        let member = Member { shared, state, leaves };
+        // Whoever does not wait any more drops the member, and with it the heart.
+        join_ended.await.unwrap_or_else(|_| Err(JoinError::Thread(std::io::Error::other("it ended at once"))))?;
+        Ok(member)
     }
 
-    /// Registers the session under a name for people. A group must be there; a session that is
-    /// there already is as good.
-    pub async fn register(&self, name: &str) -> Result<(), ClientError> {
-        let body = json!({ "Id": self.session.as_str(), "Name": name });
-        let path = Scope::Namespace(&self.namespace).group(&self.group, &["clientsessions"]);
-        self.service.within(self.service.post(&path, &[], body.to_string())).await.map(drop)
+    /// The role now. To act, take the [`lease`](Member::lease).
+    pub fn role(&self) -> Role {
+        self.state.borrow().role_now()
     }
 
-    /// Sends a heartbeat. The whole exchange takes no longer than the service is waited for: after
-    /// that it is lost, and an answer that comes all the same is not heard.
-    pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Answer, ClientError> {
-        let mut body = json!({
-            "PercentHealthyStreams": heartbeat.health_percent,
-            "HeartbeatTime": datetime::format(Some(heartbeat.sent_at)),
-        });
-        if let Some(at) = heartbeat.data_sent_at {
-            body["LastDataSendTime"] = datetime::format(Some(at)).into();
-        }
-        let mut said = vec![(headers::FAILOVER_ROLE, heartbeat.acting_as.number())];
-        said.extend(heartbeat.term_seen.map(|term| (headers::FAILOVER_TERM, term)));
-        let (told, text) = self.service.within(self.service.post(&self.path(), &said, body.to_string())).await?;
-        let role = serde_json::from_str::<HeartbeatAnswer>(&text).ok().and_then(|body| Role::from_number(body.role));
-        let role = role.ok_or_else(|| ClientError::Unintelligible("it has no role".to_owned()))?;
-        let lease = number_in(&told, headers::FAILOVER_LEASE_MS).and_then(|ms| u64::try_from(ms).ok());
-        Ok(Answer { role, term: number_in(&told, headers::FAILOVER_TERM), lease: lease.map(Duration::from_millis) })
+    /// The right to act; `None` where this member is not Primary.
+    pub fn lease(&self) -> Option<Lease> {
+        self.state.borrow().lease.clone()
     }
 
-    /// Deletes the session. Send it only after having stopped: nobody waits for a lease that was
-    /// given back.
-    pub async fn goodbye(&self) -> Result<(), ClientError> {
-        self.service.within(self.service.delete(&self.path(), &[])).await
+    /// Waits until this member is Primary.
+    ///
+    /// # Errors
+    ///
+    /// It has left.
+    pub async fn primary(&self) -> Result<Lease, HasLeft> {
+        let mut state = self.state.clone();
+        // One that has just ended may be there still: its end is told a moment later.
+        let has_one = |state: &State| state.lease.as_ref().is_some_and(Lease::is_good);
+        let found = state.wait_for(|state| has_one(state) || state.has_left).await.map_err(|_| HasLeft)?;
+        found.lease.clone().filter(|_| !found.has_left).ok_or(HasLeft)
     }
 
-    fn path(&self) -> Vec<&str> {
-        Scope::Namespace(&self.namespace).group(&self.group, &["clientsessions", self.session.as_str()])
-    }
-}
-
-fn number_in(headers: &HeaderMap, name: &str) -> Option<i64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use client_failover_wire::ids::{NamespaceId, TenantId};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    const PAUSE: Duration = Duration::from_millis(100);
-
-    /// A service that gives one answer to one request, in parts with pauses between them; and what
-    /// it was asked.
-    async fn exchange(answer: &[&str], timeout: Duration) -> (Result<Answer, ClientError>, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let serving = async {
-            let (mut connection, _) = listener.accept().await.expect("a connection");
-            let mut asked = Vec::new();
-            while !asked.ends_with(b"}") {
-                assert!(connection.read_buf(&mut asked).await.expect("it is open") > 0);
-            }
-            for (place, part) in answer.iter().enumerate() {
-                if place > 0 {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                // Who has given up has closed the connection.
-                let _ = connection.write_all(part.as_bytes()).await;
-            }
-            (String::from_utf8(asked).expect("text"), connection)
-        };
-        let member = Member::new(
-            Service::plain(&url, timeout).expect("an address"),
-            NamespacePath {
-                tenant: TenantId::parse("plant").expect("valid"),
-                namespace: NamespaceId::parse("line 1").expect("valid"),
-            },
-            GroupId::parse("pump").expect("valid"),
-            SessionId::parse("a").expect("valid"),
-        );
-        let heartbeat = Heartbeat {
-            health_percent: 80,
-            acting_as: Role::Primary,
-            term_seen: Some(7),
-            sent_at: DateTime::from_timestamp(1_700_000_000, 0).expect("a time"),
-            data_sent_at: None,
-        };
-        let (answered, (asked, _open)) = tokio::join!(member.heartbeat(&heartbeat), serving);
-        (answered, asked)
+    /// Waits until the role or the lease is another than it was when this was asked last.
+    ///
+    /// # Errors
+    ///
+    /// It has left.
+    pub async fn changed(&mut self) -> Result<Role, HasLeft> {
+        self.state.changed().await.map_err(|_| HasLeft)?;
+        let state = self.state.borrow_and_update();
+        if state.has_left { Err(HasLeft) } else { Ok(state.role_now()) }
     }
 
-    #[tokio::test]
-    async fn a_heartbeat_says_what_its_sender_does_and_its_answer_for_how_long_it_may() {
-        let answer =
-            "HTTP/1.1 200 OK\r\nFailover-Term: 8\r\nFailover-Lease-Ms: 2000\r\nContent-Length: 10\r\n\r\n{\"Role\":1}";
-        let (answered, asked) = exchange(&[answer], Duration::from_secs(20)).await;
-        let lease = Some(Duration::from_secs(2));
-        assert_eq!(answered.expect("it is an answer"), Answer { role: Role::Primary, term: Some(8), lease });
-        let asked = asked.to_lowercase();
-        let path =
-            "post /api/v1/tenants/plant/namespaces/line%201/clientfailover/groups/pump/clientsessions/a http/1.1";
-        for said in [path, "failover-role: 1\r\n", "failover-term: 7\r\n", "\"heartbeattime\":\"2023-11-14t22:13:20z\""]
-        {
-            assert!(asked.contains(said), "{said} is not in {asked}");
+    /// Says how healthy this member is, in per cent: as a standby, how healthy it would be as
+    /// Primary. From or to nothing it is said at once, else with the next heartbeat.
+    pub fn set_health(&self, percent: u8) {
+        let percent = percent.min(100);
+        let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut said.health_percent, percent);
+        drop(said);
+        if before != percent && (before == 0 || percent == 0) {
+            self.shared.hurry.notify_one();
         }
     }
 
-    #[tokio::test]
-    async fn an_answer_of_which_each_part_comes_in_time_and_the_whole_does_not_is_lost() {
-        let head = "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"Role\":1}";
-        let parts: Vec<&str> = std::iter::once(head).chain([" "; 20]).collect();
-        let (answered, _) = exchange(&parts, PAUSE * 5).await;
-        let error = answered.expect_err("whoever waits for it beats too late");
-        assert!(error.is_passing() && error.to_string().contains("it takes too long"), "{error}");
+    /// Says up to when data has been sent. After a takeover the next Primary begins there. An
+    /// earlier time than was said before is not heard.
+    pub fn set_data_sent(&self, at: DateTime<Utc>) {
+        let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.data_sent_at = said.data_sent_at.max(Some(at));
     }
 
-    #[tokio::test]
-    async fn a_session_that_is_not_there_is_told_from_a_service_that_is_away() {
-        let gone = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
-        let error = exchange(&[gone], Duration::from_secs(20)).await.0.expect_err("it is not there");
-        assert!(error.is_not_found() && !error.is_passing(), "{error}");
-        let away = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
-        let error = exchange(&[away], Duration::from_secs(20)).await.0.expect_err("it is away");
-        assert!(!error.is_not_found() && error.is_passing(), "{error}");
+    /// The group's failover timeout; `None` before the first answer.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.state.borrow().timeout
+    }
+
+    /// What has been counted since it joined.
+    pub fn counts(&self) -> Counts {
+        let Counted { heartbeats, answered, refused, lost, registrations, grants, lapses } = &self.shared.counted;
+        let [heartbeats, answered, refused, lost, registrations, grants, lapses] =
+            [heartbeats, answered, refused, lost, registrations, grants, lapses]
+                .map(|counter| counter.load(Ordering::Relaxed));
+        Counts { heartbeats, answered, refused, lost, registrations, grants, lapses }
+    }
+
+    /// Ends it in order: from now on no lease is good; once nobody acts any more, the session is
+    /// deleted, and nobody waits for the end of its lease. Whether the service has heard that:
+    /// where it has not, the lease runs out by itself, and the goodbye may still arrive, so do not
+    /// join again at once.
+    ///
+    /// It waits for as long as somebody acts: first drop what [`check`](Lease::check) gave. Work
+    /// that does not end is given up by the service at the end of the lease.
+    pub async fn leave(self) -> bool {
+        let (leave, has_left) = oneshot::channel();
+        self.leaves.send(leave).is_ok() && has_left.await.unwrap_or(false)
+    }
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member").field("state", &*self.state.borrow()).finish_non_exhaustive()
     }
 }

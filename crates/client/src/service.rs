@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use client_failover_wire::ids::{GroupId, NamespacePath, TenantId};
 use client_failover_wire::{ErrorBody, Secret, headers};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -129,6 +129,11 @@ impl Service {
         Service::new(base, http, None, timeout)
     }
 
+    /// Its address.
+    pub fn url(&self) -> &Url {
+        &self.base
+    }
+
     /// Its address, to be shown.
     pub fn name(&self) -> String {
         printable(self.base.as_str().trim_end_matches('/'))
@@ -141,7 +146,7 @@ impl Service {
 
     /// The address of a path, to be shown.
     pub fn address(&self, path: &[&str]) -> String {
-        self.url(path, &[]).to_string()
+        self.url_of(path, &[]).to_string()
     }
 
     /// Asks whether it lives.
@@ -259,14 +264,14 @@ impl Service {
     }
 
     fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
-        let request = self.http.request(method, self.url(path, query));
+        let request = self.http.request(method, self.url_of(path, query));
         match &self.authorization {
             None => request,
             Some(value) => request.header(AUTHORIZATION, value.clone()),
         }
     }
 
-    fn url(&self, path: &[&str], query: &[(&str, String)]) -> Url {
+    fn url_of(&self, path: &[&str], query: &[(&str, String)]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             // The service may be below a path of a proxy.
@@ -293,13 +298,16 @@ impl Service {
             return Ok(response);
         }
         let challenge = response.headers().get(WWW_AUTHENTICATE).cloned();
+        let retry_after =
+            response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
+        let retry_after = retry_after.map(Duration::from_secs);
         let text = self.read_text(response).await.unwrap_or_default();
         let text = match serde_json::from_str::<ErrorBody<'_>>(&text) {
             Ok(body) => self.refusal(&body, challenge.as_ref()),
             // A proxy in between, or another server altogether.
             Err(_) => format!("{} answered {status}: {}", self.name(), shortened(&text)),
         };
-        Err(ClientError::Refused(Box::new(Refusal { status, text })))
+        Err(ClientError::Refused(Box::new(Refusal { status, retry_after, text })))
     }
 
     /// The error as the service says it: what, exactly what, what to do, and by which id its log
@@ -331,7 +339,7 @@ impl Service {
         ClientError::Unreachable { server: self.name(), cause: cause_of(error, &self.base) }
     }
 
-    fn silent(&self) -> ClientError {
+    pub(crate) fn silent(&self) -> ClientError {
         ClientError::Unreachable { server: self.name(), cause: TOO_LONG.to_owned() }
     }
 }

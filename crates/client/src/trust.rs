@@ -17,7 +17,7 @@ pub struct HeartbeatNumber(u64);
 
 /// The right to act as Primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
+pub struct Right {
     /// From this instant on there is no right any more.
     pub until: MachineTime,
     /// The term it was given for, if the service said so.
@@ -46,7 +46,7 @@ pub enum Change {
         /// The first instant.
         at: MachineTime,
         /// The right to.
-        lease: Lease,
+        lease: Right,
     },
     /// It acts no more from here on.
     Ended {
@@ -69,7 +69,7 @@ pub struct Trust {
     timeout: Duration,
     newest: Option<Newest>,
     told: Role,
-    lease: Option<Lease>,
+    lease: Option<Right>,
 }
 
 impl Trust {
@@ -93,7 +93,7 @@ impl Trust {
         };
         self.told = answer.role;
         let until = newest.sent_at.plus(answer.lease.unwrap_or(self.timeout));
-        let given = (answer.role == Role::Primary && at < until).then_some(Lease { until, term: answer.term });
+        let given = (answer.role == Role::Primary && at < until).then_some(Right { until, term: answer.term });
         match (self.lease, given) {
             (None, None) => {}
             (None, Some(lease)) => changes.push(Change::Began { at, lease }),
@@ -131,7 +131,7 @@ impl Trust {
     }
 
     /// The right to act at this instant, if there is one.
-    pub fn lease(&self, now: MachineTime) -> Option<Lease> {
+    pub fn lease(&self, now: MachineTime) -> Option<Right> {
         self.lease.filter(|lease| now < lease.until)
     }
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn answer(role: Role, term: i64) -> Answer {
-        Answer { role, term: Some(term), lease: None }
+        Answer { role, term: Some(term), lease: None, timeout: None, data_sent_until: None }
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
         let changes = trust.answered(number, &answer(Role::Primary, 3), at(1_010));
         assert!(matches!(
             changes[..],
-            [Change::Ended { why: Stop::NewTerm, .. }, Change::Began { lease: Lease { term: Some(3), .. }, .. }]
+            [Change::Ended { why: Stop::NewTerm, .. }, Change::Began { lease: Right { term: Some(3), .. }, .. }]
         ));
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use client_failover_client::{
-    Answer, Change, ClientError, Heartbeat, HeartbeatNumber, MachineTime, Member, Service, Trust,
+    Answer, Change, ClientError, ClientSession, Heartbeat, HeartbeatNumber, MachineTime, Service, Trust,
 };
 use client_failover_wire::ids::{GroupId, NamespaceId, NamespacePath, SessionId, TenantId};
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ struct InFlight {
 }
 
 struct Adapter {
-    member: Member,
+    member: ClientSession,
     /// What people call it.
     name: String,
     trust: Trust,
@@ -53,7 +53,7 @@ pub async fn run(args: DemoAdapterArgs) -> Result<(), DemoError> {
     let name = format!("Demo adapter {}", args.session);
     let group = GroupId::parse(args.group)?;
     let mut adapter = Adapter {
-        member: Member::new(service, namespace, group, SessionId::parse(args.session)?),
+        member: ClientSession::new(service, namespace, group, SessionId::parse(args.session)?),
         name,
         trust: Trust::new(timeout),
         health_percent: 100,
@@ -157,7 +157,7 @@ impl Adapter {
         }
         let heartbeat = Heartbeat {
             health_percent: self.health_percent,
-            acting_as,
+            acting_as: Some(acting_as),
             term_seen: self.term_seen,
             sent_at: Utc::now(),
             data_sent_at: self.data_sent_at,

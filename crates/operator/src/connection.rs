@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use client_failover_client::{Credential, Scope, Service, outgoing};
+use client_failover_client::{Credential, Join, Scope, Service, outgoing};
 use client_failover_wire::Secret;
 use client_failover_wire::ids::{NamespaceId, NamespacePath, TenantId};
 use reqwest::Url;
@@ -210,6 +210,11 @@ impl Connection {
         Ok(Service::new(url.clone(), self.http(&url)?, self.credential.as_ref(), self.timeout)?)
     }
 
+    /// The address of the service, as it was given.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// Who asks.
     pub fn credential(&self) -> Option<&Credential> {
         self.credential.as_ref()
@@ -222,6 +227,22 @@ impl Connection {
 
     /// What asks that URL over HTTP, with the certificates that were named.
     pub fn http(&self, url: &Url) -> Result<reqwest::Client, OperatorError> {
+        outgoing::client(url, self.http_setup(url)?)
+            .map_err(|error| OperatorError::usage(format!("{error}; or give the service's authority as --ca-file")))
+    }
+
+    /// A member that reaches the service in this way, as this caller.
+    pub fn join(&self, join: Join) -> Result<Join, OperatorError> {
+        let service = self.service()?;
+        let join = join.at(service.url().as_str()).map_err(|error| OperatorError::usage(error.to_string()))?;
+        let join = join.by(self.http_setup(service.url())?);
+        Ok(match &self.credential {
+            Some(credential) => join.with_credential(credential.clone()),
+            None => join,
+        })
+    }
+
+    fn http_setup(&self, url: &Url) -> Result<impl Fn() -> reqwest::ClientBuilder + use<>, OperatorError> {
         let is_loopback = is_loopback(url);
         let roots = match &self.profile.ca_file {
             None => None,
@@ -246,9 +267,10 @@ impl Connection {
             }
             _ => return Err(OperatorError::usage("--client-cert and --client-key go together")),
         };
-        let configure = || {
+        let timeout = self.timeout;
+        Ok(move || {
             let mut http = reqwest::Client::builder()
-                .connect_timeout(self.timeout)
+                .connect_timeout(timeout)
                 .redirect(reqwest::redirect::Policy::none())
                 .user_agent(concat!("client-failover/", env!("CARGO_PKG_VERSION")));
             if is_loopback {
@@ -261,9 +283,7 @@ impl Connection {
                 http = http.identity(identity.clone());
             }
             http
-        };
-        outgoing::client(url, configure)
-            .map_err(|error| OperatorError::usage(format!("{error}; or give the service's authority as --ca-file")))
+        })
     }
 }
 
