@@ -5,10 +5,12 @@
 //! test sleeps to see a lease run out.
 
 use std::future::Future;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use client_failover::access::AuthOptions;
@@ -131,19 +133,22 @@ pub fn copy_program(program: &Path, copy: &Path) {
     assert!(done.success());
 }
 
-/// Statics are never dropped: a small watcher removes the folder once this process is gone.
+/// Statics are never dropped: a watcher removes the folder once this process is gone, however it
+/// ends. One for all of them, which waits and does nothing else: one for each that looked again and
+/// again took half of the processors by the end of the suite.
 pub fn remove_after_the_run(dir: &Path) {
-    // Nobody waits for the watcher: it outlives this process.
-    #[expect(clippy::zombie_processes)]
-    let _watcher = Command::new("sh")
-        .args(["-c", "while kill -0 $0 2>/dev/null; do sleep 0.3; done; sleep 1; rm -rf -- \"$1\""])
-        .arg(std::process::id().to_string())
-        .arg(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh is there");
+    const WATCHER: &str = r#"while IFS= read -r dir; do set -- "$@" "$dir"; done; sleep 1; rm -rf -- "$@""#;
+    // At the end of this process the system closes it, and the watcher reads its end.
+    static TO_REMOVE: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
+        let mut watcher = Command::new("sh");
+        watcher.args(["-c", WATCHER, "watcher"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Whoever interrupts this process does not interrupt the watcher, which outlives it.
+        #[expect(clippy::zombie_processes)]
+        let watcher = watcher.process_group(0).spawn().expect("sh is there");
+        Mutex::new(watcher.stdin.expect("it is piped"))
+    });
+    let mut to_remove = TO_REMOVE.lock().expect("nobody panics over it");
+    writeln!(to_remove, "{}", dir.display()).expect("the watcher lives as long as this process");
 }
 
 pub fn store_options() -> StoreOptions {
