@@ -9,6 +9,7 @@ use super::record::{ClientEvent, ClientLog, Deletion, Fault, FaultKind, Keeps, O
 mod adapters;
 mod answers;
 mod gaps;
+mod members;
 mod needless;
 #[cfg(test)]
 mod tests;
@@ -47,10 +48,16 @@ pub enum Kind {
     DataLost,
     /// A session was granted Primary while an operator had excluded it.
     WishIgnored,
+    /// Two members acted at once.
+    MembersActing,
+    /// The receiver took an older term after a newer one.
+    PastTheFence,
+    /// Something that an agent had started was there without it.
+    Orphan,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 18] = [
         Kind::TwoGranted,
         Kind::TwoActing,
         Kind::Term,
@@ -66,6 +73,9 @@ impl Kind {
         Kind::AdaptersActing,
         Kind::DataLost,
         Kind::WishIgnored,
+        Kind::MembersActing,
+        Kind::PastTheFence,
+        Kind::Orphan,
     ];
 }
 
@@ -122,6 +132,18 @@ pub struct Findings {
     /// How many exclusions were held to, because nothing else may have ended them.
     pub exclusions: usize,
     pub adapters: AdapterFindings,
+    pub members: MemberFindings,
+}
+
+/// What was found about groups of members.
+#[derive(Debug, Default)]
+pub struct MemberFindings {
+    /// Those with the library, and the programs that agents ran.
+    pub processes: usize,
+    pub acts: usize,
+    /// What the receiver took, and what it refused because it came with an older term.
+    pub taken: usize,
+    pub refused: usize,
 }
 
 /// What was found about groups of adapters.
@@ -226,9 +248,11 @@ pub fn check(record: &Record, tolerance: Tolerance) -> Findings {
         gaps::check(&group, tolerance, &mut findings);
         needless::check(&group, &mut findings);
         adapters::check(&group, tolerance, &mut findings);
+        members::check(&group, &mut findings);
         group.refusals(&mut findings);
         group.exclusions(&mut findings);
     }
+    members::check_all(record, &mut findings);
     if record.histories.len() != record.promotions {
         let what = format!("{} histories were noted for {} promotions", record.histories.len(), record.promotions);
         findings.add(Kind::HistoryNoted, "all", what);
@@ -302,9 +326,14 @@ impl<'a> GroupRecord<'a> {
         self.trace.tenures.iter().find(holds)
     }
 
+    /// Whether it is a group of members. They write down what they do, and not what they hear.
+    fn is_of_members(&self) -> bool {
+        self.logs.iter().any(|log| log.keeps == Keeps::ItsLease)
+    }
+
     /// Whether a session says in which role it acts.
     fn tells_its_role(&self, session: &str) -> bool {
-        self.beats.iter().any(|beat| beat.session == session && beat.acting_as.is_some())
+        self.is_of_members() || self.beats.iter().any(|beat| beat.session == session && beat.acting_as.is_some())
     }
 
     /// Whatever happens to the database, a client is told to come again (503), or that it is not

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::adapter_process;
 use super::clock::Stamp;
+use super::member_process::{self, Takes};
 use super::record::{ClientEvent, Keeps, LogWriter, Outcome, PRIMARY, SECONDARY};
 use crate::adapter::Mode;
 
@@ -49,6 +50,11 @@ pub struct Part {
     pub brags: bool,
     /// It is an adapter of this mode, and of the rest above only what adapters have is its own.
     pub adapter: Option<Mode>,
+    /// It is a member that takes part in this way, and of the rest only what members have is its
+    /// own.
+    pub member: Option<Takes>,
+    /// The URL of what members send to.
+    pub receiver: String,
 }
 
 /// What the injector may tell a client, a line each.
@@ -73,9 +79,10 @@ fn runs_as_a_process_of_the_injector() {
     let Ok(part) = std::env::var(PART_VARIABLE) else { return };
     let part: Part = serde_json::from_str(&part).expect("the injector wrote it");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had");
-    match part.adapter {
-        Some(mode) => runtime.block_on(adapter_process::run(part, mode)),
-        None => runtime.block_on(Client::new(part).run()),
+    match (part.adapter, part.member) {
+        (Some(mode), _) => runtime.block_on(adapter_process::run(part, mode)),
+        (None, Some(_)) => runtime.block_on(member_process::run(part)),
+        (None, None) => runtime.block_on(Client::new(part).run()),
     }
 }
 

@@ -166,6 +166,7 @@ impl Scenario {
             replicas: 3,
             groups: self.groups,
             adapter_groups: 0,
+            member_groups: 0,
             adapters_lose_requests: false,
             sessions: self.sessions.clone(),
             timeouts_ms: self.timeouts_ms,

@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep};
 use super::checker::ON_ITS_WAY_US;
 use super::client::Command;
 use super::clock::Stamp;
+use super::member_process::{Place, Takes, processes_of};
 use super::record::{Fault, FaultKind, WishMade};
-use super::world::{NewSession, Operated, World};
+use super::world::{MEMBERS_LEAST_TIMEOUT_MS, NewSession, Of, Operated, World};
 use crate::support::proxy::{Gate, Proxy};
 
 use FaultKind::*;
@@ -29,6 +30,8 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (ClientClockStepped, 6),
     (ClientHealthChanged, 10),
     (ClientSaidGoodbye, 6),
+    (AgentKilled, 8),
+    (AgentPaused, 8),
     (SessionDeleted, 5),
     (GroupRecreated, 3),
     (TimeoutChanged, 6),
@@ -122,6 +125,7 @@ async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<D
         ClientKilled | ClientPaused | ClientClockStepped | ClientHealthChanged | ClientSaidGoodbye | SessionDeleted => {
             return to_a_client(world, kind, random).await;
         }
+        AgentKilled | AgentPaused => return to_an_agent(world, kind, random).await,
         GroupRecreated => return recreate_group(world, random).await,
         TimeoutChanged => return change_timeout(world, random).await,
         Wished => return wish(world, random).await,
@@ -206,6 +210,7 @@ async fn to_a_client(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Op
     match kind {
         ClientKilled => {
             slot.kill().await;
+            world.note_orphans(&slot).await;
             sleep(timeout.mul_f64(2.0 * random.f64())).await;
             let new_session = if random.u8(0..10) < 3 { NewSession::Yes } else { NewSession::No };
             slot.start(world.dir(), new_session);
@@ -216,7 +221,9 @@ async fn to_a_client(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Op
             slot.signal(Signal::SIGCONT);
         }
         // No time that an adapter says matters, but that of its data.
-        ClientClockStepped if slot.part.adapter.is_some() => return None,
+        ClientClockStepped if slot.part.adapter.is_some() || slot.part.member.is_some() => return None,
+        // Whoever runs it says how healthy it is, and it has not been asked.
+        ClientHealthChanged if slot.part.member == Some(Takes::AnAgent) => return None,
         ClientClockStepped => {
             let us = if random.bool() { 10_000_000 } else { 7_200_000_000 };
             slot.tell(&Command::ClockOffset { us: random.i64(-us..us) }).await;
@@ -231,11 +238,61 @@ async fn to_a_client(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Op
         _ => {
             slot.tell(&Command::Leave).await;
             slot.ended(Duration::from_secs(6)).await;
+            world.note_orphans(&slot).await;
             sleep(timeout.mul_f64(random.f64())).await;
             slot.start(world.dir(), NewSession::Yes);
         }
     }
     Some(Done(Some(client)))
+}
+
+/// Which of an agent, its guardian and its program something is done to. Both agent and guardian
+/// are not stopped at once: then nobody is left to kill the program.
+const SOME_OF_AN_AGENT: [&[Place]; 5] = [
+    &[Place::Agent],
+    &[Place::Program],
+    &[Place::Guardian],
+    &[Place::Agent, Place::Program],
+    &[Place::Program, Place::Guardian],
+];
+
+/// Kills some of an agent's processes, or stops them for a while.
+async fn to_an_agent(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Option<Done> {
+    let agents = world.clients.iter().filter_map(|slot| slot.try_lock().ok());
+    let mut agents: Vec<_> = agents.filter(|slot| slot.part.member == Some(Takes::AnAgent)).collect();
+    if agents.is_empty() {
+        return None;
+    }
+    let mut slot = agents.swap_remove(random.usize(0..agents.len()));
+    drop(agents);
+    let agent = (slot.part.group.clone(), slot.part.session.clone());
+    let timeout = Duration::from_millis(slot.part.timeout_ms);
+    let mark = slot.mark()?;
+    let places = SOME_OF_AN_AGENT[random.usize(0..SOME_OF_AN_AGENT.len())];
+    let signal_them = |signal: Signal| {
+        for (pid, place) in processes_of(&mark) {
+            if places.contains(&place) {
+                let _ = nix::sys::signal::kill(pid, signal);
+            }
+        }
+    };
+    if kind == AgentPaused {
+        signal_them(Signal::SIGSTOP);
+        sleep(timeout.mul_f64(0.3 + 2.2 * random.f64())).await;
+        signal_them(Signal::SIGCONT);
+    } else {
+        signal_them(Signal::SIGKILL);
+        if places.contains(&Place::Agent) {
+            // It is not there any more, and this waits for it.
+            slot.kill().await;
+            world.note_orphans(&slot).await;
+            sleep(timeout.mul_f64(random.f64())).await;
+            slot.start(world.dir(), NewSession::No);
+        } else {
+            sleep(timeout).await;
+        }
+    }
+    Some(Done(Some(agent)))
 }
 
 /// Deletes a group by force and creates it again, as it was; its clients register again by
@@ -305,14 +362,17 @@ fn changed_within(operated: Operated) -> (i64, i64) {
 async fn change_timeout(world: &Arc<World>, mut random: Rng) -> Option<Done> {
     let number = random.usize(0..world.groups.len());
     let group = &world.groups[number];
-    if group.is_of_adapters {
+    if group.is_of == Of::Adapters {
         // They are not told.
         return None;
     }
     let _configuring = group.configuring.try_lock().ok()?;
     let before = group.timeout_ms.load(Ordering::Relaxed);
     let choices = world.scale.timeouts_ms;
-    let ms = choices[random.usize(0..choices.len())];
+    let mut ms = choices[random.usize(0..choices.len())];
+    if group.is_of == Of::Members {
+        ms = ms.max(MEMBERS_LEAST_TIMEOUT_MS);
+    }
     let command = Command::Timeout { ms };
     if ms < before {
         world.tell_group(number, &command).await;

@@ -30,6 +30,8 @@ pub enum Keeps {
     TheTrustRule,
     /// It is an adapter: it acts in the role that it was told last.
     ItsRole(Mode),
+    /// It is a member: the library or an agent lets it act.
+    ItsLease,
 }
 
 /// One line of a client's record.
@@ -53,6 +55,8 @@ pub enum ClientEvent {
     Stopped { at: i64 },
     /// It sent data, having looked at the clock right before (monotonic), with this term.
     Acted { at: i64, term: i64 },
+    /// What it sent then was taken by the receiver, or refused.
+    Received { at: i64, is_taken: bool },
     /// It is about to say goodbye.
     Leaving { at: Stamp },
     /// It did not run in that time: it was paused, or the machine had no time for it.
@@ -83,7 +87,7 @@ impl ClientEvent {
             | ClientEvent::Left { at } => at.mono,
             ClientEvent::Asleep { from, .. } | ClientEvent::Acts { from, .. } => from.mono,
             ClientEvent::May { from, .. } => *from,
-            ClientEvent::Stopped { at } | ClientEvent::Acted { at, .. } => *at,
+            ClientEvent::Stopped { at } | ClientEvent::Acted { at, .. } | ClientEvent::Received { at, .. } => *at,
         }
     }
 }
@@ -113,6 +117,10 @@ pub enum FaultKind {
     ClientClockStepped,
     ClientHealthChanged,
     ClientSaidGoodbye,
+    /// Of an agent, its guardian and its program some were killed.
+    AgentKilled,
+    /// Some were stopped for a while.
+    AgentPaused,
     /// An operator deleted its session, without its knowledge.
     SessionDeleted,
     /// An operator deleted the group by force, and created it again.
@@ -210,6 +218,13 @@ pub struct HistoryRow {
     pub noticed_at: i64,
     /// What its terms are above.
     pub base: i64,
+}
+
+/// What members sent and the receiver took.
+#[derive(Clone, Debug)]
+pub struct FencedWrite {
+    pub group: String,
+    pub term: i64,
 }
 
 /// The heartbeats as they were stored at some time in between.
@@ -377,6 +392,10 @@ pub struct Record {
     pub groups: Vec<GroupRow>,
     pub heartbeats: Vec<HeartbeatRow>,
     pub outages: Vec<OutageRow>,
+    /// In the order in which they were taken.
+    pub fenced: Vec<FencedWrite>,
+    /// What was there still after the agent was gone that had started it.
+    pub orphans: Vec<String>,
     /// When the rows above were read (wall clock), all clients having been stopped.
     pub ended_at: i64,
 }

@@ -66,6 +66,22 @@ pub fn report(seed: u64, record: &Record, findings: &Findings) -> String {
             );
         }
     }
+    let members = &findings.members;
+    if members.processes > 0 {
+        let count = |kind: Kind| findings.violations.iter().filter(|violation| violation.kind == kind).count();
+        let _ = writeln!(
+            text,
+            "{} processes of members and programs of agents acted {} times, two at once: {}; the receiver took {} writes, \
+             refused {} of an older term, and took of an older term: {}; left behind: {}",
+            members.processes,
+            members.acts,
+            count(Kind::MembersActing),
+            members.taken,
+            members.refused,
+            count(Kind::PastTheFence),
+            count(Kind::Orphan),
+        );
+    }
     for violation in findings.violations.iter().take(40) {
         let _ = writeln!(text, "  {violation}");
     }

@@ -9,7 +9,7 @@ use super::cluster::ReplicaSettings;
 use super::injector::{self, EVERYTHING, Plan};
 use super::record::FaultKind;
 use super::report::report;
-use super::world::{ADAPTERS_LEAST_TIMEOUT_MS, Scale, World};
+use super::world::{ADAPTERS_LEAST_TIMEOUT_MS, MEMBERS_LEAST_TIMEOUT_MS, Scale, World};
 use crate::support::helpers::remove_after_the_run;
 
 /// One run at a time: they would take each other's time for a fault of the service.
@@ -43,6 +43,7 @@ fn assert_clean(findings: &Findings) {
 pub async fn settle(world: &World) {
     let longest = world.scale.timeouts_ms.iter().max().copied().unwrap_or_default();
     let longest = if world.scale.adapter_groups > 0 { longest.max(ADAPTERS_LEAST_TIMEOUT_MS) } else { longest };
+    let longest = if world.scale.member_groups > 0 { longest.max(MEMBERS_LEAST_TIMEOUT_MS) } else { longest };
     tokio::time::sleep(Duration::from_millis(longest * 2)).await;
 }
 
@@ -54,6 +55,7 @@ async fn a_short_run_of_all_faults_breaks_no_promise() {
         replicas: 3,
         groups: 3,
         adapter_groups: 2,
+        member_groups: 1,
         adapters_lose_requests: true,
         sessions: 2..=3,
         timeouts_ms: &[1_000, 1_500],
@@ -85,6 +87,7 @@ async fn long() {
         replicas: 3,
         groups: number("CLIENT_FAILOVER_FAULTS_GROUPS").unwrap_or(10) as usize,
         adapter_groups: number("CLIENT_FAILOVER_FAULTS_ADAPTER_GROUPS").unwrap_or(4) as usize,
+        member_groups: number("CLIENT_FAILOVER_FAULTS_MEMBER_GROUPS").unwrap_or(4) as usize,
         adapters_lose_requests: true,
         sessions: 2..=4,
         timeouts_ms: &[500, 1_000, 1_500, 2_000],
@@ -117,6 +120,7 @@ async fn calm_world(seed: u64) -> Arc<World> {
         replicas: 3,
         groups: 3,
         adapter_groups: 2,
+        member_groups: 1,
         adapters_lose_requests: false,
         sessions: 2..=3,
         timeouts_ms: &[1_000, 1_500],

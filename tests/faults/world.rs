@@ -21,11 +21,13 @@ use super::client::{Command, HEARD, PART_VARIABLE, Part};
 use super::clock::Stamp;
 use super::cluster::{Lines, Replica, ReplicaSettings, signal_child};
 use super::database::{Database, Way};
+use super::member_process::{Receiver, Takes, agent, left_behind};
 use super::record::{
     Audit, ClientLog, ClockStep, DatabaseClock, Deletion, Fault, GroupRow, HeartbeatRow, HistoryRow, Mode, OutageRow,
     PRIMARY, Record, SessionRow, ShownPrimary, TimeoutSet, Transition, WishMade,
 };
 use crate::support::helpers::scratch_dir;
+use crate::support::program::{program, program_at};
 
 /// Where adapters ask: either of the two bases.
 const ADAPTERS_BASES: [&str; 2] = ["/api/v1/Tenants/t/Namespaces/faults/ClientFailover/", "/api/v1/clientfailover/"];
@@ -36,8 +38,15 @@ pub const GROUPS_PATH: &str = "/api/v1/tenants/t/namespaces/faults/clientfailove
 /// heartbeat that is due while another is under way: what holds one up must not cost a lease.
 pub const ADAPTERS_LEAST_TIMEOUT_MS: u64 = 2_000;
 
+/// The shortest timeout of members: a program has to be killed before the end of its lease by a
+/// machine that is busy with all of this.
+pub const MEMBERS_LEAST_TIMEOUT_MS: u64 = 1_500;
+
 /// A thread that is woken this much too late says that the machine has no time.
 const STARVED_US: i64 = 60_000;
+
+/// How soon all is gone that an agent has started, once it is killed.
+const GONE_WITHIN: Duration = Duration::from_secs(3);
 
 /// How much of everything there is.
 #[derive(Clone, Debug)]
@@ -47,6 +56,8 @@ pub struct Scale {
     pub groups: usize,
     /// How many groups of adapters there are besides. No group is of both.
     pub adapter_groups: usize,
+    /// How many groups of members, with the library and with agents.
+    pub member_groups: usize,
     /// Whether some adapters are behind a balancer that does not send on what a replica breaks off.
     pub adapters_lose_requests: bool,
     pub sessions: std::ops::RangeInclusive<usize>,
@@ -61,6 +72,7 @@ pub struct World {
     pub scale: Scale,
     dir: PathBuf,
     pub way: Way,
+    receiver: Option<Receiver>,
     pub database: Mutex<Database>,
     pub replicas: Vec<Mutex<Replica>>,
     pub lines: Vec<Lines>,
@@ -73,8 +85,17 @@ pub struct World {
 pub struct GroupState {
     pub id: String,
     pub timeout_ms: AtomicU64,
-    pub is_of_adapters: bool,
+    pub is_of: Of,
     pub configuring: Mutex<()>,
+}
+
+/// Whom a group is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Clients that keep the trust rule.
+    Clients,
+    Adapters,
+    Members,
 }
 
 /// What became of something that was asked for as an operator does.
@@ -95,6 +116,8 @@ pub struct Slot {
     place: usize,
     processes: u32,
     sessions: u32,
+    /// The service, and the agent.
+    program: Option<PathBuf>,
     child: Option<Child>,
     said: Option<TextLines<BufReader<ChildStdout>>>,
 }
@@ -117,6 +140,7 @@ pub struct Notes {
     promotions: usize,
     losses: Vec<(i64, i64)>,
     histories: BTreeMap<i64, HistoryRow>,
+    orphans: Vec<String>,
 }
 
 impl World {
@@ -132,18 +156,28 @@ impl World {
             lines.push(started.1);
         }
         let ports: Vec<u16> = lines.iter().map(|lines| lines.to_clients.port).collect();
+        let receiver = if scale.member_groups > 0 { Some(Receiver::start().await) } else { None };
+        let receiver_url = receiver.as_ref().map(Receiver::url).unwrap_or_default();
         let (mut groups, mut clients) = (Vec::new(), Vec::new());
-        for number in 0..scale.groups + scale.adapter_groups {
-            let is_of_adapters = number >= scale.groups;
+        for number in 0..scale.groups + scale.adapter_groups + scale.member_groups {
+            let is_of = match number {
+                _ if number < scale.groups => Of::Clients,
+                _ if number < scale.groups + scale.adapter_groups => Of::Adapters,
+                _ => Of::Members,
+            };
+            let is_of_adapters = is_of == Of::Adapters;
             let is_cold = is_of_adapters && random.u8(0..4) == 0;
             let mut timeout_ms = scale.timeouts_ms[random.usize(0..scale.timeouts_ms.len())];
             if is_of_adapters {
                 timeout_ms = timeout_ms.max(ADAPTERS_LEAST_TIMEOUT_MS);
             }
+            if is_of == Of::Members {
+                timeout_ms = timeout_ms.max(MEMBERS_LEAST_TIMEOUT_MS);
+            }
             let group = GroupState {
                 id: format!("g{number}"),
                 timeout_ms: AtomicU64::new(timeout_ms),
-                is_of_adapters,
+                is_of,
                 configuring: Mutex::new(()),
             };
             for place in 0..random.usize(scale.sessions.clone()) {
@@ -169,6 +203,13 @@ impl World {
                     roams: random.bool() && (!is_of_adapters || scale.adapters_lose_requests),
                     brags: random.u8(0..3) == 0,
                     adapter,
+                    // One of each at least.
+                    member: (is_of == Of::Members).then_some(if place % 2 == 0 {
+                        Takes::AnAgent
+                    } else {
+                        Takes::ItsLease
+                    }),
+                    receiver: receiver_url.clone(),
                 };
                 clients.push(Mutex::new(Slot {
                     group: number,
@@ -176,6 +217,7 @@ impl World {
                     place,
                     processes: 0,
                     sessions: 0,
+                    program: scale.replica_settings.program.clone(),
                     child: None,
                     said: None,
                 }));
@@ -185,6 +227,7 @@ impl World {
         let world = Arc::new(World {
             dir,
             way: database.way.clone(),
+            receiver,
             database: Mutex::new(database),
             replicas,
             lines,
@@ -372,6 +415,15 @@ impl World {
         operated
     }
 
+    /// Waits until all is gone that an agent had started that was killed, and notes what is not.
+    pub async fn note_orphans(&self, slot: &Slot) {
+        if let Some(mark) = slot.mark() {
+            let left = left_behind(&mark, GONE_WITHIN).await;
+            let left = left.into_iter().map(|(pid, place)| format!("{place:?} {pid} of {mark}"));
+            self.notes.lock().expect("nobody panics over the notes").orphans.extend(left);
+        }
+    }
+
     pub fn note_wish(&self, wish: WishMade) {
         self.notes.lock().expect("nobody panics over the notes").wishes.push(wish);
     }
@@ -439,7 +491,9 @@ impl World {
     /// Stops everything and gathers what is left behind.
     pub async fn end(&self) -> Record {
         for slot in &self.clients {
-            slot.lock().await.kill().await;
+            let mut slot = slot.lock().await;
+            slot.kill().await;
+            self.note_orphans(&slot).await;
         }
         self.finished.store(true, Ordering::Relaxed);
         let mut record = self.read_database().await;
@@ -465,6 +519,10 @@ impl World {
         record.histories = notes.histories.into_values().collect();
         record.nothing_commits = notes.nothing_commits;
         record.clock = notes.clock;
+        record.orphans = notes.orphans;
+        if let Some(receiver) = &self.receiver {
+            record.fenced = receiver.writes().await;
+        }
         let logs = std::fs::read_dir(self.dir.join("records")).expect("the records are there");
         record.clients =
             logs.filter_map(|entry| ClientLog::read(&entry.expect("the folder can be read").path())).collect();
@@ -583,6 +641,15 @@ impl Slot {
         let records = dir.join("records");
         std::fs::create_dir_all(&records).expect("a folder can be made");
         self.part.log = records.join(format!("{}-{}-{}.jsonl", self.part.group, self.place, self.processes));
+        if self.part.member == Some(Takes::AnAgent) {
+            let mark = self.mark().expect("it is an agent");
+            let program = self.program.as_ref().map_or_else(program, program_at);
+            let log = dir.join(format!("agent-{}-{}.log", self.part.group, self.place));
+            let mut agent = tokio::process::Command::from(agent(&self.part, &mark, program, &log));
+            self.said = None;
+            self.child = Some(agent.kill_on_drop(true).spawn().expect("the agent can be started"));
+            return;
+        }
         let part = serde_json::to_string(&self.part).expect("a part can be written");
         let test = format!("{}::runs_as_a_process_of_the_injector", client_module());
         let mut child = tokio::process::Command::new(std::env::current_exe().expect("this program has a path"))
@@ -595,6 +662,12 @@ impl Slot {
             .expect("this program can be started");
         self.said = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
         self.child = Some(child);
+    }
+
+    /// What the latest process of this place and all that it starts bear, where it is an agent.
+    pub fn mark(&self) -> Option<String> {
+        let mark = || format!("{}-{}-{}", self.part.log.display(), self.place, self.processes);
+        (self.part.member == Some(Takes::AnAgent)).then(mark)
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -622,6 +695,11 @@ impl Slot {
             Command::Health { percent } => self.part.health = *percent,
             Command::ClockOffset { us } => self.part.clock_offset_us = *us,
             Command::Leave => {}
+        }
+        match (self.part.member, command) {
+            (Some(Takes::AnAgent), Command::Leave) => return self.signal(Signal::SIGTERM),
+            (Some(Takes::ItsLease), Command::Leave | Command::Health { .. }) | (None, _) => {}
+            (Some(_), _) => return,
         }
         let mut line = serde_json::to_string(command).expect("a command can be written");
         line.push('\n');

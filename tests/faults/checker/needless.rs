@@ -1,5 +1,6 @@
 //! Changes of the Primary that nothing explains.
 
+use super::super::record::FaultKind;
 use super::trace::Tenure;
 use super::{Beat, Findings, GroupRecord, gaps, seconds};
 
@@ -11,6 +12,9 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
         let Some((end, reason)) = tenure.end else { continue };
         let timeout = gaps::timeout(group, end, end);
         let explained = match reason {
+            "lease_lapsed" | "yielded" | "session_deleted" if group.is_of_members() => {
+                was_disturbed(group, end, timeout)
+            }
             "lease_lapsed" => fell_silent(group, tenure, end, timeout),
             "yielded" => somebody_was_healthier(group, tenure, end, timeout),
             "session_deleted" => {
@@ -65,6 +69,24 @@ fn fell_silent(group: &GroupRecord<'_>, tenure: &Tenure<'_>, end: i64, timeout: 
         group.service_faults().any(|fault| fault.from <= ended && fault.until + AFTER_EFFECT_US >= beat.sent)
     });
     done_to_it || asleep || starved || because_of_the_service
+}
+
+/// Whether anything was done to the service, or to a member of the group, not long before the end.
+/// Of members it is not known what they heard.
+fn was_disturbed(group: &GroupRecord<'_>, end: i64, timeout: i64) -> bool {
+    let since = end - 3 * timeout - AFTER_EFFECT_US;
+    let meets = |from: i64, until: i64| from <= end && until >= since;
+    let to_a_member = group.record.faults.iter().any(|fault| {
+        let is_of_group = fault.client.as_ref().is_some_and(|(id, _)| id == group.id);
+        // Another health is told when it is, and looked at later.
+        is_of_group && (meets(fault.from, fault.until) || fault.kind == FaultKind::ClientHealthChanged)
+    });
+    // Its sessions may be deleted by an operator as well.
+    let is_deleted = group.deletions().any(|deletion| meets(deletion.from, deletion.until));
+    to_a_member
+        || is_deleted
+        || group.service_faults().any(|fault| meets(fault.from, fault.until))
+        || group.record.starved.iter().any(|(from, until)| meets(*from, *until))
 }
 
 /// Whether another session reported a higher health not long before.
