@@ -309,6 +309,23 @@ async fn a_warm_program_is_told_its_role_in_every_way() {
 }
 
 #[tokio::test]
+async fn the_time_of_the_last_data_comes_from_a_pipe_or_from_a_command() {
+    let site = Site::new(2_000).await;
+    let pipe = site.dir.join("sent");
+    let pipe = pipe.to_str().expect("UTF-8");
+    let shell = format!("echo '2026-11-01T08:15:00.5Z' > {pipe}; sleep 600");
+    let _a = site.start("a", &["--data-pipe", pipe], &shell);
+    let says = async |session: &str, text: &str| {
+        let group = site.app.get("/pump").await.expect_ok();
+        let at = group["Clients"][session]["Heartbeat"]["LastDataSendTime"].as_str().map(str::to_owned);
+        at.is_some_and(|at| at.starts_with(text))
+    };
+    eventually("it is told", async || says("a", "2026-11-01T08:15:00.5").await).await;
+    let _b = site.start("b", &["--data-command", "echo 2026-11-02T08:15:00Z"], ACTS);
+    eventually("it is told", async || says("b", "2026-11-02T08:15:00").await).await;
+}
+
+#[tokio::test]
 async fn a_stopped_agent_does_not_keep_a_warm_program_acting() {
     let site = Site::new(2_000).await;
     let shell = r#"echo "1 warm $$" >> "$RECORD"; sleep 600"#;

@@ -9,7 +9,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use client_failover_client::{Member, outgoing};
 use client_failover_operator::output::complain;
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use reqwest::{Client, Url};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
@@ -43,7 +48,11 @@ pub async fn watch(args: HealthArgs, member: Member, is_resting: Arc<AtomicBool>
         (None, Some(command)) => Some(Source::Command(command.clone())),
         (None, None) => None,
     };
-    let mut was_well = None;
+    if let Some(path) = &args.data_pipe {
+        let pipe = open_pipe(path).map_err(AgentError::io(format!("{} cannot be a pipe", path.display())))?;
+        tokio::spawn(follow(pipe, member.clone()));
+    }
+    let (mut was_well, mut has_complained) = (None, false);
     loop {
         if let Some(source) = &source {
             let asked = timeout(args.health_timeout, ask(source)).await;
@@ -64,6 +73,18 @@ pub async fn watch(args: HealthArgs, member: Member, is_resting: Arc<AtomicBool>
         }
         if let Some(at) = args.data_file.as_deref().and_then(written_at) {
             member.set_data_sent(at);
+        }
+        if let Some(command) = &args.data_command {
+            match timeout(args.health_timeout, time_from(command)).await {
+                Ok(Some(at)) => member.set_data_sent(at),
+                _ if has_complained => {}
+                _ => {
+                    complain(
+                        "the command for the time of the last data does not print one, such as 2026-11-30T08:15:00Z",
+                    );
+                    has_complained = true;
+                }
+            }
         }
         let half = member.timeout().map_or(FIRST_PAUSE, |timeout| timeout / 2);
         sleep(half.min(MOST_PAUSE)).await;
@@ -87,6 +108,44 @@ async fn ask(source: &Source) -> Result<u8, String> {
             Ok(said.trim().parse::<u8>().map_or(100, |percent| percent.min(100)))
         }
     }
+}
+
+/// A time that a command prints.
+async fn time_from(command: &str) -> Option<DateTime<Utc>> {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let output = shell.output().await.ok().filter(|output| output.status.success())?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+}
+
+/// A named pipe, made where there is none. It is held open for writing as well, so that it has no
+/// end when the program has one.
+fn open_pipe(path: &Path) -> std::io::Result<pipe::Receiver> {
+    match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    pipe::OpenOptions::new().read_write(true).open_receiver(path)
+}
+
+/// Takes each line for data that was sent: at the time that it says, or now where it is empty.
+async fn follow(pipe: pipe::Receiver, member: Member) {
+    let mut lines = BufReader::new(pipe).lines();
+    while let Ok(line) = lines.next_line().await {
+        let Some(line) = line else { return };
+        match line.trim() {
+            "" => member.set_data_sent(now()),
+            text => match text.parse() {
+                Ok(at) => member.set_data_sent(at),
+                Err(_) => tracing::warn!("a line of the data pipe is no time"),
+            },
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time of a client's data is its own")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
 }
 
 /// When a file was written last.

@@ -141,6 +141,13 @@ pub struct HealthArgs {
     /// A file that is written whenever data has been sent
     #[arg(long, value_name = "FILE")]
     data_file: Option<PathBuf>,
+    /// A command that prints up to when data has been sent, such as 2026-11-30T08:15:00Z
+    #[arg(long, value_name = "COMMAND")]
+    data_command: Option<String>,
+    /// A named pipe, made where there is none, to which the program writes a line whenever it has
+    /// sent data: the time of that data, or nothing for now
+    #[arg(long, value_name = "FILE")]
+    data_pipe: Option<PathBuf>,
 }
 
 /// Why the agent ends without having been told to.
