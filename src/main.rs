@@ -9,6 +9,7 @@ use client_failover::credentials::{self, KeysCommand, UsersCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
 use client_failover::{environment, telemetry, version as own_version};
 use client_failover_agent as agent;
+use client_failover_conformance as conformance;
 use client_failover_demo as demo;
 use client_failover_operator::completion::{self, CompletionArgs};
 use client_failover_operator::version::{self, Program, VersionArgs};
@@ -68,9 +69,19 @@ enum Command {
     /// Run any program as a member of a group: while it is Primary, or always and told its role
     #[command(after_help = operator::CONNECTION_HELP)]
     Run(Box<agent::RunArgs>),
+    /// Try whether a client keeps the rules
+    #[command(subcommand)]
+    Clients(ClientsCommand),
     /// One adapter of the demo
     #[command(hide = true)]
     DemoAdapter(demo::DemoAdapterArgs),
+}
+
+#[derive(Subcommand)]
+enum ClientsCommand {
+    /// Run a client against a service that misbehaves, and say which rule it breaks, and when
+    #[command(after_help = conformance::HELP)]
+    Test(conformance::TestArgs),
 }
 
 #[derive(clap::Args)]
@@ -173,6 +184,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Run(args) => {
             return agent::run(*args).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
+        }
+        Command::Clients(ClientsCommand::Test(args)) => {
+            return conformance::run(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
         }
         Command::DemoAdapter(args) => {
             demo::run_adapter(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)?;

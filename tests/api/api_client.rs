@@ -2,31 +2,13 @@
 //! takeover.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use client_failover_workshop::needs;
 use tokio::process::Command;
 
 use crate::support::credentials::new_dir;
 use crate::support::helpers::{Answer, TestApp};
-
-/// A program of the folder that `API_TOOLS` names, or of the path.
-fn find(program: &str) -> PathBuf {
-    let folders = std::env::var_os("API_TOOLS").into_iter().chain(std::env::var_os("PATH"));
-    let folders: Vec<PathBuf> = folders.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>()).collect();
-    let found = folders.into_iter().map(|folder| folder.join(program)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("there is no {program}"))
-}
-
-/// What a command says that has to succeed.
-async fn output_of(command: &mut Command) -> String {
-    command.kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(600), command.output()).await.expect("it ends in time");
-    let output = output.expect("it starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    said
-}
+use crate::support::program::{find, output_of};
 
 /// A new folder with the description that a service gives.
 async fn with_description(app: &TestApp) -> PathBuf {

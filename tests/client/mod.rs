@@ -2,6 +2,8 @@
 //! promised.
 
 mod agent;
+mod conformance;
+mod examples;
 mod member;
 
 #[test]

@@ -123,6 +123,7 @@ fn somebody_runs_every_command_that_the_readme_and_its_pages_show() {
     for page in [
         "README.md",
         "docs/adapters.md",
+        "docs/agent.md",
         "docs/api.md",
         "docs/cli.md",
         "docs/clients.md",

@@ -50,6 +50,24 @@ pub fn for_tests(mut command: Command) -> Command {
     command
 }
 
+/// A program of the folder that `API_TOOLS` names, or of the path.
+pub fn find(program: &str) -> PathBuf {
+    let folders = std::env::var_os("API_TOOLS").into_iter().chain(std::env::var_os("PATH"));
+    let folders: Vec<PathBuf> = folders.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>()).collect();
+    let found = folders.into_iter().map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("there is no {program}"))
+}
+
+/// What a command says that has to succeed.
+pub async fn output_of(command: &mut tokio::process::Command) -> String {
+    command.kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(600), command.output()).await.expect("it ends in time");
+    let output = output.expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
 /// The program with a data directory of its own, on a free port.
 pub fn private(data_dir: &Path) -> Command {
     let mut command = program();

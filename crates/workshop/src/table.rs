@@ -8,7 +8,8 @@ pub const TOOLS: &[(&str, &str)] = &[
     ("etcd", "Debian: etcd-server"),
     ("git", "Debian: git"),
     ("haproxy", "Debian: haproxy"),
-    ("java", "Debian: default-jre-headless"),
+    ("java", "Debian: default-jdk-headless"),
+    ("javac", "Debian: default-jdk-headless"),
     ("node", "Debian: nodejs"),
     ("openapi-generator-cli", "PyPI: openapi-generator-cli"),
     ("openapi-python-client", "PyPI: openapi-python-client"),
@@ -20,7 +21,9 @@ pub const TOOLS: &[(&str, &str)] = &[
     ("prometheus", "Debian: prometheus"),
     ("promtool", "Debian: prometheus"),
     ("psql", "Debian: postgresql-client"),
+    ("python3", "Debian: python3"),
     ("script", "Debian: bsdutils"),
+    ("systemd-analyze", "Debian: systemd"),
     ("tsc", "npm: typescript"),
 ];
 

@@ -1,0 +1,376 @@
+//! Whether anybody's client keeps the rules: the client is run against a service that misbehaves,
+//! scene by scene, and it is said which rule it broke, and when.
+//!
+//! What the service does is in `scenes`, how it does it in `service`; what is a breach is in `judge`,
+//! which knows only what happened. That a client acts is seen by what it prints.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use judge::{Broken, Verdict, judge, seconds};
+use record::Event;
+use rules::Rule;
+use scenes::{SCENES, Scene};
+use service::{ScriptedService, Stage};
+
+mod judge;
+mod record;
+mod rules;
+mod scenes;
+mod service;
+
+/// What the command says at the end of its help.
+pub const HELP: &str = "\
+The client has to print a line whenever it acts as Primary, some ten times or more in a timeout. In the PROGRAM's \
+arguments {server}, {tenant}, {namespace}, {group} and {session} stand for what it has to know; its environment has the \
+same as CLIENT_FAILOVER_SERVER, _TENANT, _NAMESPACE, _GROUP and _SESSION.
+
+  client-failover clients test -- python3 client.py {server} {session}
+  client-failover clients test --acts-like 'sent ' --only silence,paused -- ./adapter --url {server}
+  client-failover clients test -- client-failover run --server {server} --group {tenant}/{namespace}/{group} --session {session} -- sh -c 'while echo acts; do sleep 0.05; done'
+
+Exit codes: 0 it keeps every rule that it was put to; 1 it breaks one; 2 it cannot be run.";
+
+/// What is run, and how.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// The group's failover timeout. A shorter one is done sooner, and asks more of the machine
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Only these scenes, with commas between
+    #[arg(long, value_name = "SCENES", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(SCENES.iter().map(|scene| scene.name)))]
+    only: Vec<String>,
+    /// Only a line that has this in it is an act
+    #[arg(long, value_name = "TEXT")]
+    acts_like: Option<String>,
+    /// How many scenes are played at once
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    at_once: u16,
+    /// Where the service listens, for a client that cannot be told: then one scene at a time
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Show what the client says on its standard error
+    #[arg(long)]
+    stderr: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// The client and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+/// Why the command cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ConformanceError {
+    /// The client cannot be run.
+    #[error("{} cannot be run: {error}", program.to_string_lossy())]
+    Program {
+        /// What was to be run.
+        program: OsString,
+        /// Why it was not.
+        error: io::Error,
+    },
+    /// The service cannot listen.
+    #[error("nobody can listen at {address}: {error}")]
+    Listen {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// Why it does not.
+        error: io::Error,
+    },
+    /// Nobody reads what is said.
+    #[error("what is found cannot be printed: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl ConformanceError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ConformanceError::Program { .. } | ConformanceError::Listen { .. } => 2,
+            ConformanceError::Output(_) => 1,
+        }
+    }
+}
+
+/// The same in each scene.
+const SESSION: &str = "client-under-test";
+/// How long a client may take to start and to register.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take to end in order.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// How much of a client's standard output counts as one line.
+const LONGEST_LINE: u64 = 64 * 1024;
+/// How often a scene is played in which the machine itself had no time.
+const TRIES: usize = 3;
+
+/// Plays all scenes, and says what came of them.
+///
+/// # Errors
+///
+/// The client cannot be run, or nobody can listen.
+pub async fn run(args: TestArgs) -> Result<ExitCode, ConformanceError> {
+    let args = Arc::new(args);
+    let is_chosen = |scene: &&Scene| args.only.is_empty() || args.only.iter().any(|name| name == scene.name);
+    let chosen: Vec<&'static Scene> = SCENES.iter().filter(is_chosen).collect();
+    let places = Arc::new(Semaphore::new(if args.listen.is_some() { 1 } else { usize::from(args.at_once) }));
+    let mut playing = JoinSet::new();
+    for (place, scene) in chosen.into_iter().enumerate() {
+        let (args, places) = (args.clone(), places.clone());
+        playing.spawn(async move {
+            let _place = places.acquire_owned().await.expect("nobody closes it");
+            Ok::<_, ConformanceError>((place, scene, play_until_certain(&args, scene).await?))
+        });
+    }
+    let mut played = BTreeMap::new();
+    while let Some(done) = playing.join_next().await {
+        let (place, scene, verdict) = done.expect("a scene does not panic")?;
+        played.insert(place, (scene, verdict));
+    }
+    let mut verdicts: Vec<(&'static Scene, Verdict)> = played.into_values().collect();
+    same_id(&mut verdicts);
+    let is_kept = verdicts.iter().all(|(_, verdict)| verdict.broken.is_empty());
+    let text = if args.json { as_json(&verdicts) } else { as_text(&verdicts) };
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    Ok(if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A client that is found again has one id, whenever it is started.
+fn same_id(verdicts: &mut [(&'static Scene, Verdict)]) {
+    let ids: BTreeSet<String> = verdicts.iter().flat_map(|(_, verdict)| verdict.sessions.clone()).collect();
+    if ids.len() > 1
+        && let Some((_, verdict)) = verdicts.first_mut()
+    {
+        let ids: Vec<String> = ids.into_iter().collect();
+        let what = format!("it has another id at each start: {}", ids.join(", "));
+        verdict.broken.push(Broken { rule: Rule::Registers, at: Duration::ZERO, what });
+    }
+}
+
+/// Where the machine had no time, what was seen may be the machine's fault: it is seen again.
+async fn play_until_certain(args: &TestArgs, scene: &'static Scene) -> Result<Verdict, ConformanceError> {
+    let mut verdict = Verdict::default();
+    for _ in 0..TRIES {
+        let (seen, longest_stall) = play(args, scene).await?;
+        verdict = seen;
+        if verdict.broken.is_empty() || longest_stall < moment(args.timeout) / 2 {
+            break;
+        }
+    }
+    Ok(verdict)
+}
+
+/// What a client is allowed for the way from what it does to where it is seen.
+fn moment(timeout: Duration) -> Duration {
+    (timeout / 10).max(Duration::from_millis(100))
+}
+
+/// One scene; what came of it, and how long this process itself was held up.
+async fn play(args: &TestArgs, scene: &'static Scene) -> Result<(Verdict, Duration), ConformanceError> {
+    let stage = Arc::new(Stage::new(scene, args.timeout));
+    let address = args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let service = ScriptedService::start(address, stage.clone()).await;
+    let service = service.map_err(|error| ConformanceError::Listen { address, error })?;
+    let stall = Arc::new(AtomicU64::new(0));
+    let watching = tokio::spawn(watch_the_machine(stall.clone()));
+    let mut client = start(args, service.address)?;
+    let out = client.stdout.take().expect("it is piped");
+    let reading = tokio::spawn(read_acts(out, args.acts_like.clone(), stage.clone()));
+    let group = client.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let signal = |signal: Signal| group.map(|group| killpg(group, signal));
+    let acting = async {
+        if timeout(STARTS_WITHIN, stage.has_answered(1)).await.is_err() {
+            return;
+        }
+        let until = Instant::now() + args.timeout.mul_f64(scene.lasts);
+        if let Some(n) = scene.pauses_after {
+            // A client that sends no such heartbeat has broken another rule.
+            let _ = timeout(args.timeout * 4, stage.has_answered(n)).await;
+            sleep(args.timeout / 5).await;
+            stage.record.add(Event::Paused);
+            signal(Signal::SIGSTOP);
+            sleep(args.timeout.mul_f64(1.5)).await;
+            stage.record.add(Event::Continued);
+            signal(Signal::SIGCONT);
+        }
+        sleep_until(until).await;
+    };
+    let ended = tokio::select! {
+        ended = client.wait() => Some(ended),
+        () = acting => None,
+    };
+    match ended {
+        Some(ended) => note_end(&stage, ended),
+        None => {
+            stage.record.add(Event::ToldToEnd);
+            signal(Signal::SIGTERM);
+            if let Ok(ended) = timeout(ENDS_WITHIN.max(args.timeout), client.wait()).await {
+                note_end(&stage, ended);
+            }
+        }
+    }
+    // With all that it has started.
+    signal(Signal::SIGKILL);
+    let _ = client.kill().await;
+    let _ = timeout(Duration::from_millis(500), reading).await;
+    watching.abort();
+    drop(service);
+    let stall = Duration::from_micros(stall.load(Ordering::Relaxed));
+    Ok((judge(scene, &stage.record.events(), args.timeout, moment(args.timeout)), stall))
+}
+
+/// Measures how late this process itself is woken.
+async fn watch_the_machine(longest: Arc<AtomicU64>) {
+    const PAUSE: Duration = Duration::from_millis(10);
+    loop {
+        let before = Instant::now();
+        sleep(PAUSE).await;
+        let late = before.elapsed().saturating_sub(PAUSE);
+        longest.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+fn start(args: &TestArgs, address: SocketAddr) -> Result<Child, ConformanceError> {
+    let server = format!("http://{address}");
+    let known =
+        [("server", server.as_str()), ("tenant", "t"), ("namespace", "n"), ("group", "pump"), ("session", SESSION)];
+    let filled = |argument: &OsString| match argument.to_str() {
+        Some(text) => {
+            let fill = |text: String, (name, value): &(&str, &str)| text.replace(&format!("{{{name}}}"), value);
+            OsString::from(known.iter().fold(text.to_owned(), fill))
+        }
+        None => argument.clone(),
+    };
+    let (program, arguments) = args.program.split_first().expect("one at least is required");
+    let mut command = Command::new(filled(program));
+    command.args(arguments.iter().map(filled));
+    command.envs(known.map(|(name, value)| (format!("CLIENT_FAILOVER_{}", name.to_uppercase()), value)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
+    if !args.stderr {
+        command.stderr(Stdio::null());
+    }
+    command.spawn().map_err(|error| ConformanceError::Program { program: program.clone(), error })
+}
+
+/// Takes each line that the client prints for something that it did.
+async fn read_acts(out: impl tokio::io::AsyncRead + Unpin, like: Option<String>, stage: Arc<Stage>) {
+    let mut out = BufReader::new(out);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = (&mut out).take(LONGEST_LINE);
+        match limited.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                if like.as_ref().is_none_or(|like| text.contains(like.as_str())) {
+                    stage.record.add(Event::Acted);
+                }
+            }
+        }
+    }
+}
+
+fn note_end(stage: &Stage, ended: io::Result<std::process::ExitStatus>) {
+    let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+    stage.record.add(Event::Ended { how });
+}
+
+/// What was found, for people: each rule, and where it was broken.
+fn as_text(verdicts: &[(&'static Scene, Verdict)]) -> String {
+    let mut lines = Vec::new();
+    for rule in Rule::ALL {
+        let broken = verdicts.iter().flat_map(|(scene, verdict)| {
+            verdict.broken.iter().filter(|broken| broken.rule == rule).map(|broken| (*scene, broken))
+        });
+        let broken: Vec<_> = broken.collect();
+        let is_tried = verdicts.iter().any(|(_, verdict)| verdict.tried.contains(&rule));
+        let word = match (broken.is_empty(), is_tried) {
+            (false, _) => "BROKEN",
+            (true, true) => "kept",
+            (true, false) => "not seen",
+        };
+        lines.push(format!("{word:8}  {:20}  {}", rule.name(), rule.says()));
+        for (scene, broken) in broken {
+            lines.push(format!(
+                "          in '{}' ({}), at {}: {}",
+                scene.name,
+                scene.says,
+                seconds(broken.at),
+                broken.what
+            ));
+        }
+    }
+    let broken = Rule::ALL.iter().filter(|rule| is_broken(verdicts, **rule)).count();
+    lines.push(match broken {
+        0 => "The client keeps every rule that it was put to.".to_owned(),
+        1 => "The client breaks one rule.".to_owned(),
+        count => format!("The client breaks {count} rules."),
+    });
+    lines.join("\n")
+}
+
+fn is_broken(verdicts: &[(&'static Scene, Verdict)], rule: Rule) -> bool {
+    verdicts.iter().any(|(_, verdict)| verdict.broken.iter().any(|broken| broken.rule == rule))
+}
+
+/// The same for programs.
+fn as_json(verdicts: &[(&'static Scene, Verdict)]) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct OfRule {
+        rule: &'static str,
+        says: &'static str,
+        outcome: &'static str,
+        breaches: Vec<Breach>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Breach {
+        scene: &'static str,
+        at_ms: u128,
+        what: String,
+    }
+    let rules = Rule::ALL.map(|rule| {
+        let breaches: Vec<Breach> = verdicts
+            .iter()
+            .flat_map(|(scene, verdict)| {
+                let of_rule = verdict.broken.iter().filter(|broken| broken.rule == rule);
+                of_rule.map(|broken| Breach {
+                    scene: scene.name,
+                    at_ms: broken.at.as_millis(),
+                    what: broken.what.clone(),
+                })
+            })
+            .collect();
+        let is_tried = verdicts.iter().any(|(_, verdict)| verdict.tried.contains(&rule));
+        let outcome = match (breaches.is_empty(), is_tried) {
+            (false, _) => "Broken",
+            (true, true) => "Kept",
+            (true, false) => "NotSeen",
+        };
+        OfRule { rule: rule.name(), says: rule.says(), outcome, breaches }
+    });
+    serde_json::to_string_pretty(&rules).unwrap_or_default()
+}

@@ -1,0 +1,251 @@
+//! A service that does what a scene says: the requests that clients make, and answers of whatever
+//! kind.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::record::{Event, Record, Told};
+use super::scenes::{Reply, Scene};
+
+/// What requests of one scene have in common.
+pub struct Stage {
+    pub scene: &'static Scene,
+    pub timeout: Duration,
+    pub record: Record,
+    beats: AtomicUsize,
+    group_is_there: AtomicBool,
+    /// Told of each answer.
+    pub answered: Notify,
+    has_answered: AtomicUsize,
+}
+
+/// The connection is to be broken off without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("broken off")]
+struct BrokenOff;
+
+/// The service. It ends when dropped.
+pub struct ScriptedService {
+    pub address: SocketAddr,
+    accepting: AbortHandle,
+}
+
+impl Drop for ScriptedService {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl ScriptedService {
+    pub async fn start(listen: SocketAddr, stage: Arc<Stage>) -> std::io::Result<ScriptedService> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let accepting = tokio::spawn(async move {
+            // With this one all connections end.
+            let mut connections = JoinSet::new();
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                connections.spawn(serve(stream, stage.clone()));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Ok(ScriptedService { address, accepting: accepting.abort_handle() })
+    }
+}
+
+async fn serve(stream: TcpStream, stage: Arc<Stage>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| {
+        let stage = stage.clone();
+        async move { stage.answer(request).await }
+    });
+    // However it ends, its client makes another.
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Notes it where a heartbeat's answer is not waited for any more.
+struct UnderWay<'s> {
+    stage: &'s Stage,
+    n: usize,
+    is_answered: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.stage.record.add(Event::GivenUp { n: self.n });
+        }
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Stage {
+    pub fn new(scene: &'static Scene, timeout: Duration) -> Stage {
+        Stage {
+            scene,
+            timeout,
+            record: Record::new(),
+            beats: AtomicUsize::new(0),
+            group_is_there: AtomicBool::new(true),
+            answered: Notify::new(),
+            has_answered: AtomicUsize::new(0),
+        }
+    }
+
+    /// Waits until the heartbeat of that number, or a later one, was answered.
+    pub async fn has_answered(&self, n: usize) {
+        while self.has_answered.load(Ordering::SeqCst) < n {
+            self.answered.notified().await;
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, BrokenOff> {
+        let path = request.uri().path().to_owned();
+        let decoded = path.split('/').map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned());
+        let parts: Vec<String> = decoded.filter(|part| !part.is_empty()).collect();
+        let of_groups = parts.iter().position(|part| part.eq_ignore_ascii_case("groups"));
+        let below: Vec<&str> =
+            of_groups.map_or(&parts[..0], |at| &parts[at + 1..]).iter().map(String::as_str).collect();
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        // Whoever breaks off in the middle of a request has asked for nothing.
+        let body = request.into_body().collect().await.map_err(|_| BrokenOff)?.to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let timeout = timespan(self.timeout);
+        let group = |id: &str| json!({"Id": id, "FailoverTimeout": timeout, "Milliseconds": self.timeout.as_millis()});
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+        Ok(match (&method, &below[..]) {
+            _ if of_groups.is_none() => error(StatusCode::NOT_FOUND, None),
+            (&Method::POST, []) => {
+                self.group_is_there.store(true, Ordering::SeqCst);
+                answer(StatusCode::OK, &json!(body["Id"].as_str().unwrap_or("group")))
+            }
+            (&Method::PUT, [id]) => {
+                self.group_is_there.store(true, Ordering::SeqCst);
+                answer(StatusCode::OK, &json!(id))
+            }
+            (&Method::GET, []) => answer(StatusCode::OK, &json!([])),
+            (&Method::GET, [id]) if self.has_group() => answer(StatusCode::OK, &group(id)),
+            (&Method::POST, [_, sessions]) if is(sessions, "clientsessions") => self.register(&body),
+            (&Method::DELETE, [_, sessions, session]) if is(sessions, "clientsessions") => {
+                self.record.add(Event::Goodbye);
+                answer(StatusCode::OK, &json!(session))
+            }
+            (&Method::POST, [_, sessions, session, ..]) if is(sessions, "clientsessions") => {
+                let role = number("Failover-Role").and_then(|role| u8::try_from(role).ok());
+                return self.heartbeat(session, role, number("Failover-Term")).await;
+            }
+            _ => error(StatusCode::NOT_FOUND, None),
+        })
+    }
+
+    fn has_group(&self) -> bool {
+        self.group_is_there.load(Ordering::SeqCst)
+    }
+
+    fn register(&self, body: &Value) -> Answer {
+        let session = body["Id"].as_str().unwrap_or_default().to_owned();
+        let status = if self.has_group() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+        self.record.add(Event::Registered { session: session.clone(), status: status.as_u16() });
+        if status != StatusCode::OK {
+            return error(status, None);
+        }
+        answer(status, &json!(session))
+    }
+
+    async fn heartbeat(&self, session: &str, role: Option<u8>, term: Option<i64>) -> Result<Answer, BrokenOff> {
+        if self.scene.group_goes_after == Some(self.beats.load(Ordering::SeqCst)) {
+            self.group_is_there.store(false, Ordering::SeqCst);
+        }
+        let n = self.beats.fetch_add(1, Ordering::SeqCst) + 1;
+        self.record.add(Event::Beat { n, session: session.to_owned(), role, term });
+        let mut under_way = UnderWay { stage: self, n, is_answered: false };
+        if !self.has_group() {
+            return Ok(self.refuse(&mut under_way, 404, None));
+        }
+        match (self.scene.reply)(n, self.timeout) {
+            Reply::Role(told) => Ok(self.tell(&mut under_way, told)),
+            Reply::Late(by, told) => {
+                tokio::time::sleep(by).await;
+                Ok(self.tell(&mut under_way, told))
+            }
+            Reply::Held => std::future::pending().await,
+            Reply::Cut => Err(BrokenOff),
+            Reply::Refused { status, retry_after } => Ok(self.refuse(&mut under_way, status, retry_after)),
+        }
+    }
+
+    fn tell(&self, under_way: &mut UnderWay<'_>, told: Told) -> Answer {
+        under_way.is_answered = true;
+        self.record.add(Event::Answered { n: under_way.n, told });
+        self.note_answer(under_way.n);
+        let body = json!({"Role": told.role, "LastDataSendTime": "0001-01-01T00:00:00Z"});
+        let mut answer = answer(StatusCode::OK, &body);
+        let numbers = [
+            ("Failover-Term", told.term),
+            ("Failover-Lease-Ms", i64::try_from(told.lease.as_millis()).unwrap_or(0)),
+            ("Failover-Timeout-Ms", i64::try_from(told.timeout.as_millis()).unwrap_or(0)),
+        ];
+        for (name, number) in numbers {
+            answer.headers_mut().insert(name, number.into());
+        }
+        answer
+    }
+
+    fn refuse(&self, under_way: &mut UnderWay<'_>, status: u16, retry_after: Option<u32>) -> Answer {
+        under_way.is_answered = true;
+        self.record.add(Event::Refused { n: under_way.n, status });
+        self.note_answer(under_way.n);
+        error(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), retry_after)
+    }
+
+    fn note_answer(&self, n: usize) {
+        self.has_answered.fetch_max(n, Ordering::SeqCst);
+        self.answered.notify_waiters();
+        self.answered.notify_one();
+    }
+}
+
+fn is(part: &str, name: &str) -> bool {
+    part.eq_ignore_ascii_case(name)
+}
+
+fn answer(status: StatusCode, body: &Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn error(status: StatusCode, retry_after: Option<u32>) -> Answer {
+    let what = status.canonical_reason().unwrap_or("error");
+    let mut answer = answer(
+        status,
+        &json!({"Error": what, "Reason": format!("The script says {what}."), "Resolution": "Go by the trust rule."}),
+    );
+    if let Some(seconds) = retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    answer
+}
+
+/// As the API writes a duration.
+fn timespan(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let ticks = duration.subsec_nanos() / 100;
+    format!("{:02}:{:02}:{:02}.{ticks:07}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
