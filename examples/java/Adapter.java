@@ -8,6 +8,8 @@ import failover.model.ClientSessionRegistration;
 import failover.model.FailoverHeartbeat;
 import failover.model.FailoverResponse;
 import failover.model.GroupConfiguration;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.math.BigDecimal;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -24,10 +26,11 @@ import java.time.ZoneOffset;
 public final class Adapter {
     /** How much earlier than its lease it stops, in seconds. */
     private static final double MARGIN = 0.05;
+    private static final Path UPTIME = Path.of("/proc/uptime");
 
     private final String tenant, namespace, group, session;
-    private final ClientSessionsApi sessions;
-    private final GroupsApi groups;
+    private ClientSessionsApi sessions;
+    private GroupsApi groups;
     private final ApiClient client = new ApiClient();
 
     // What the heart writes and the work reads, each holding the lock `this`. Whoever acts holds it
@@ -35,7 +38,7 @@ public final class Adapter {
     private ClientRole role = ClientRole.Secondary;
     private long term = 0;
     private double actUntil = 0;
-    private double half = 0.5;
+    private double half = 1;
     private boolean isRegistered = false;
     private boolean isEnding = false;
     private OffsetDateTime dataSent = null;
@@ -48,11 +51,16 @@ public final class Adapter {
         this.session = session;
         client.updateBaseUri(url);
         client.setConnectTimeout(Duration.ofSeconds(1));
-        client.setReadTimeout(Duration.ofMillis(450));
         String key = System.getenv("CLIENT_FAILOVER_TOKEN");
         if (key != null) {
             client.setRequestInterceptor(request -> request.header("Authorization", "Bearer " + key));
         }
+        waitFor(half);
+    }
+
+    /** An answer is waited for that long. What is generated takes this over when it is made. */
+    private void waitFor(double seconds) {
+        client.setReadTimeout(Duration.ofMillis((long) (seconds * 900)));
         sessions = new ClientSessionsApi(client);
         groups = new GroupsApi(client);
     }
@@ -74,19 +82,26 @@ public final class Adapter {
 
     /** In seconds, on a clock that nobody sets and that goes on while the machine sleeps. */
     private static double clock() {
-        try {
-            return Double.parseDouble(Files.readString(Path.of("/proc/uptime")).split(" ")[0]);
-        } catch (Exception notLinux) {
+        if (!Files.isReadable(UPTIME)) {
             // This one may stand still meanwhile: disable suspension there.
             return System.nanoTime() / 1e9;
+        }
+        try {
+            return Double.parseDouble(Files.readString(UPTIME).split(" ")[0]);
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
         }
     }
 
     /** Sends, if this one is Primary. Short work only: nothing cuts it off at the end of the lease. */
     private synchronized void act() {
-        if (clock() < actUntil) {
-            System.out.println(session + " sends, in term " + term);
-            dataSent = OffsetDateTime.now(ZoneOffset.UTC);
+        try {
+            if (clock() < actUntil) {
+                System.out.println(session + " sends, in term " + term);
+                dataSent = OffsetDateTime.now(ZoneOffset.UTC);
+            }
+        } catch (UncheckedIOException error) {
+            System.err.println("no clock, and so nothing is done: " + error);
         }
     }
 
@@ -100,17 +115,27 @@ public final class Adapter {
                     sentAt = clock();
                 }
                 pause = heartbeat(sentAt);
-            } catch (ApiException error) {
-                System.err.println(session + ": " + error.getCode() + " " + error.getMessage());
-                pause = failed(error);
+            } catch (ApiException | RuntimeException error) {
+                // Whatever it is: the heart goes on.
+                pause = failed(error instanceof ApiException refused ? refused.getCode() : 0);
+                System.err.println(session + ": " + error);
             }
-            synchronized (this) {
-                if (isEnding) {
-                    return;
-                }
+            if (restedUntilTheEnd(sentAt + pause)) {
+                return;
             }
-            sleep(sentAt + pause - clock());
         }
+    }
+
+    /** Waits until then; whether this one is to end. */
+    private synchronized boolean restedUntilTheEnd(double until) {
+        try {
+            for (double left = until - clock(); left > 0 && !isEnding; left = until - clock()) {
+                wait((long) Math.max(1, left * 1000));
+            }
+        } catch (InterruptedException interrupted) {
+            return true;
+        }
+        return isEnding;
     }
 
     private void register() throws ApiException {
@@ -144,14 +169,20 @@ public final class Adapter {
         }
         ApiResponse<FailoverResponse> answer =
             sessions.sendHeartbeatWithHttpInfo(tenant, namespace, group, session, said, was, term, null);
+        // All of it is read before any of it is believed.
+        ClientRole toldRole = answer.getData().getRole();
+        long toldTerm = number(answer, "failover-term");
+        double lease = number(answer, "failover-lease-ms") / 1000.0;
+        double toldHalf = number(answer, "failover-timeout-ms") / 2000.0;
+        if (toldHalf != half) {
+            waitFor(toldHalf);
+        }
         synchronized (this) {
-            double lease = number(answer, "failover-lease-ms") / 1000.0;
-            role = answer.getData().getRole();
-            term = number(answer, "failover-term");
-            half = number(answer, "failover-timeout-ms") / 2000.0;
+            role = toldRole;
+            term = toldTerm;
+            half = toldHalf;
             boolean mayAct = role == ClientRole.Primary && !isEnding;
             actUntil = mayAct ? sentAt + lease - Math.min(MARGIN, lease / 4) : 0;
-            client.setReadTimeout(Duration.ofMillis((long) (half * 900)));
             if (role == ClientRole.PendingPrimary) {
                 return half / 10; // The sooner it asks, the sooner it is Primary.
             }
@@ -160,8 +191,8 @@ public final class Adapter {
         }
     }
 
-    private synchronized double failed(ApiException error) {
-        if (error.getCode() == 404) {
+    private synchronized double failed(int status) {
+        if (status == 404) {
             // Deleted: stop at once, and register again.
             role = ClientRole.Secondary;
             actUntil = 0;
@@ -180,20 +211,15 @@ public final class Adapter {
         synchronized (this) {
             isEnding = true;
             actUntil = 0;
+            notifyAll();
         }
         try {
-            heart.join(1000);
-            sessions.deleteSession(tenant, namespace, group, session, null, null, null);
-        } catch (Exception error) {
+            heart.join((long) (half * 1000) + 500);
+            if (!heart.isAlive() && isRegistered) {
+                sessions.deleteSession(tenant, namespace, group, session, null, null, null);
+            }
+        } catch (ApiException | InterruptedException error) {
             System.err.println("no goodbye: " + error.getMessage());
-        }
-    }
-
-    private static void sleep(double seconds) {
-        try {
-            Thread.sleep((long) Math.max(0, seconds * 1000));
-        } catch (InterruptedException interrupted) {
-            Thread.currentThread().interrupt();
         }
     }
 }

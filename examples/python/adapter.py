@@ -8,7 +8,7 @@ it, as one line of JSON each, with the term. After a takeover the next one goes 
 stopped. An API key is taken from CLIENT_FAILOVER_TOKEN. SIGTERM ends it in order.
 """
 
-import collections, datetime, http.client, json, os, random, signal, sys, threading, time
+import collections, datetime, json, os, random, signal, sys, threading, time
 import urllib.error, urllib.parse, urllib.request
 
 UTC = datetime.timezone.utc
@@ -33,7 +33,7 @@ class Member:
         self.health, self.data_sent = 100, None
         self.sent_until = NO_TIME  # Up to when a Primary has sent, as the group knows it.
         self.acting = threading.Lock()  # Held by whoever acts: while it is, nobody says that we stopped.
-        self.role, self.term, self.act_until, self.half = 0, 0, 0.0, 0.5
+        self.role, self.term, self.act_until, self.half = 0, 0, 0.0, 1.0
         self.is_registered, self.stop = False, threading.Event()
         self.heart = threading.Thread(target=self._beat, name="heart")
         self.heart.start()
@@ -48,8 +48,8 @@ class Member:
 
     def leave(self):
         """Stops, and says so: nobody waits for the lease."""
-        self.stop.set()
         with self.acting:
+            self.stop.set()
             self.act_until = 0.0
         self.heart.join()
         if self.is_registered:
@@ -84,18 +84,21 @@ class Member:
                     self._register()
                     sent_at = clock()
                 pause = self._heartbeat(sent_at)
-            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-                print(f"{self.session}: {error}", file=sys.stderr)
-                pause = self.half
-                if getattr(error, "code", None) == 404:  # Deleted: stop at once, and register again.
-                    with self.acting:
-                        self.role, self.act_until, self.is_registered = 0, 0.0, False
-                    pause = self.half / 5
-                else:
-                    after = (getattr(error, "headers", None) or {}).get("Retry-After")
-                    pause = min(self.half, float(after)) if after else self.half
-                    self.urls.rotate(-1)  # Whatever ails this one need not ail another.
+            except Exception as error:  # Whatever it is: the heart goes on.
+                pause = self._failed(error)
+                print(f"{self.session}: {error!r}", file=sys.stderr)
             self.stop.wait(max(0.0, sent_at + pause * random.uniform(0.9, 1.0) - clock()))
+
+    def _failed(self, error):
+        if getattr(error, "code", None) == 404:  # Deleted: stop at once, and register again.
+            with self.acting:
+                self.role, self.act_until, self.is_registered = 0, 0.0, False
+            return self.half / 5
+        self.urls.rotate(-1)  # Whatever ails this one need not ail another.
+        try:
+            return min(self.half, max(self.half / 5, float(error.headers["Retry-After"])))
+        except (AttributeError, TypeError, ValueError):
+            return self.half
 
     def _heartbeat(self, sent_at):
         with self.acting:  # Nobody acts in a role that this does not say.
@@ -109,15 +112,17 @@ class Member:
         said = {"Failover-Role": str(role), "Failover-Term": str(self.term)}
         path = f"/{self.group}/clientsessions/{urllib.parse.quote(self.session, safe='')}"
         answer, told = self._ask("POST", path, body, said)
-        lease = int(told["Failover-Lease-Ms"]) / 1000
+        # All of it is read before any of it is believed.
+        new_role, term, lease = int(answer["Role"]), int(told["Failover-Term"]), int(told["Failover-Lease-Ms"]) / 1000
+        half, sent_until = int(told["Failover-Timeout-Ms"]) / 2000, read_time(answer.get("LastDataSendTime"))
         with self.acting:
-            was, self.role, self.term = role, answer["Role"], int(told["Failover-Term"])
-            self.half = int(told["Failover-Timeout-Ms"]) / 2000
-            self.act_until = sent_at + lease - min(self.MARGIN, lease / 4) if self.role == 1 else 0.0
-            self.sent_until = max(self.sent_until, read_time(answer.get("LastDataSendTime")))
-        if self.role == 2:
-            return self.half / 10  # The sooner it asks, the sooner it is Primary.
-        return 0.0 if was == 1 and self.role != 1 else self.half  # The other waits for that word.
+            self.role, self.term, self.half = new_role, term, half
+            may_act = new_role == 1 and not self.stop.is_set()
+            self.act_until = sent_at + lease - min(self.MARGIN, lease / 4) if may_act else 0.0
+            self.sent_until = max(self.sent_until, sent_until)
+        if new_role == 2:
+            return half / 10  # The sooner it asks, the sooner it is Primary.
+        return 0.0 if role == 1 and new_role != 1 else half  # The other waits for that word.
 
 
 def read_time(text):
@@ -129,24 +134,28 @@ def read_time(text):
 
 
 def main(group, session, *urls):
-    member = Member(urls or ["http://127.0.0.1:8080"], group, session)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     kept = collections.deque(maxlen=10_000)
+
+    def drop_what_was_sent():
+        while kept and kept[0][0] <= member.sent_until:
+            kept.popleft()
 
     def send(term):
         """Sends what is left: half a second of it at a time, so that no lease ends meanwhile."""
+        drop_what_was_sent()  # By another, before this one was Primary.
         for _ in range(min(len(kept), 10)):
             at, value = kept[0]
             print(json.dumps({"at": at.isoformat(), "value": value, "session": session, "term": term}), flush=True)
             kept.popleft()
             member.data_sent = at
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    member = Member(urls or ["http://127.0.0.1:8080"], group, session)
     try:
         while True:
             kept.append((datetime.datetime.now(UTC), random.random()))  # Here: read your source.
             if not member.act(send):
-                while kept and kept[0][0] <= member.sent_until:
-                    kept.popleft()  # The Primary has sent it.
+                drop_what_was_sent()
             time.sleep(0.05)
     finally:
         member.leave()

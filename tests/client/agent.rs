@@ -83,7 +83,7 @@ impl Site {
     /// Nobody has acted in an older term after a newer one: the programs never overlapped.
     fn assert_in_order(&self) {
         let terms: Vec<i64> = self.record().iter().map(|line| line.term).collect();
-        assert!(terms.is_sorted(), "{terms:?}");
+        assert!(terms.is_sorted(), "A PROMISE IS BROKEN: {terms:?}");
     }
 }
 

@@ -94,7 +94,9 @@ pub async fn inject(world: &Arc<World>, plan: &Plan<'_>) {
                 world.note(Fault { kind, client: client.0, from, until: Stamp::now().wall });
             }
         });
-        while under_way.try_join_next().is_some_and(|ended| ended.is_ok()) {}
+        while let Some(ended) = under_way.try_join_next() {
+            ended.expect("a fault is undone");
+        }
     }
     while let Some(ended) = under_way.join_next().await {
         ended.expect("a fault is undone");

@@ -139,7 +139,11 @@ async fn act(member: Member, log: Arc<Notebook<LogWriter>>, mut sender: Sender) 
             let done = lease.guard(async {
                 log.lock().expect("nobody panics over it").write(&ClientEvent::Acted { at, term });
                 let is_taken = sender.send(term).await;
-                log.lock().expect("nobody panics over it").write(&ClientEvent::Received { at, is_taken });
+                log.lock().expect("nobody panics over it").write(&ClientEvent::Received {
+                    at,
+                    until: Stamp::now().mono,
+                    is_taken,
+                });
             });
             if done.await.is_err() {
                 break;
@@ -156,7 +160,9 @@ fn is_the_program_of_an_agent() {
     let part: Part = serde_json::from_str(&part).expect("the injector wrote it");
     let term = std::env::var("CLIENT_FAILOVER_TERM").expect("the agent says so");
     let term = term.parse().expect("a number");
-    let file = format!("{}-{}.jsonl", part.log.file_stem().expect("a name").to_string_lossy(), std::process::id());
+    // A process id may come again.
+    let stem = part.log.file_stem().expect("a name").to_string_lossy();
+    let file = format!("{stem}-{}-{}.jsonl", std::process::id(), Stamp::now().mono);
     let mut log = LogWriter::create(&part.log.with_file_name(file), &part.group, &part.session, Keeps::ItsLease);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had");
     runtime.block_on(async {
@@ -165,7 +171,7 @@ fn is_the_program_of_an_agent() {
             let at = Stamp::now().mono;
             log.write(&ClientEvent::Acted { at, term });
             let is_taken = sender.send(term).await;
-            log.write(&ClientEvent::Received { at, is_taken });
+            log.write(&ClientEvent::Received { at, until: Stamp::now().mono, is_taken });
             sleep(ACT_EVERY).await;
         }
     });
@@ -223,9 +229,12 @@ pub fn processes_of(mark: &str) -> Vec<(Pid, Place)> {
 /// time.
 pub async fn left_behind(mark: &str, within: Duration) -> Vec<(Pid, Place)> {
     let until = tokio::time::Instant::now() + within;
+    let mut empty = 0;
     loop {
         let left = processes_of(mark);
-        if left.is_empty() || tokio::time::Instant::now() > until {
+        // One that is about to be another program is not seen: it is looked for twice.
+        empty = if left.is_empty() { empty + 1 } else { 0 };
+        if empty > 1 || tokio::time::Instant::now() > until {
             return left;
         }
         sleep(Duration::from_millis(20)).await;

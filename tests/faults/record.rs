@@ -55,8 +55,8 @@ pub enum ClientEvent {
     Stopped { at: i64 },
     /// It sent data, having looked at the clock right before (monotonic), with this term.
     Acted { at: i64, term: i64 },
-    /// What it sent then was taken by the receiver, or refused.
-    Received { at: i64, is_taken: bool },
+    /// What it began to send then was taken by the receiver, or refused, by that time (monotonic).
+    Received { at: i64, until: i64, is_taken: bool },
     /// It is about to say goodbye.
     Leaving { at: Stamp },
     /// It did not run in that time: it was paused, or the machine had no time for it.

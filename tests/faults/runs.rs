@@ -34,7 +34,11 @@ pub async fn judge(world: &World) -> Findings {
     findings
 }
 
-fn assert_clean(findings: &Findings) {
+fn assert_clean(world: &World, findings: &Findings) {
+    if world.scale.member_groups > 0 {
+        assert!(findings.members.acts > 100, "members acted");
+        assert!(findings.members.taken > 100, "what they sent was received");
+    }
     assert!(findings.violations.is_empty(), "{} violations, printed above", findings.violations.len());
     assert!(findings.needless.is_empty(), "{} needless failovers, printed above", findings.needless.len());
 }
@@ -68,7 +72,7 @@ async fn a_short_run_of_all_faults_breaks_no_promise() {
     settle(&world).await;
     let findings = judge(&world).await;
     assert!(findings.answered > 50, "the clients were served");
-    assert_clean(&findings);
+    assert_clean(&world, &findings);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,7 +102,7 @@ async fn long() {
     let lasts = Duration::from_secs(60 * minutes);
     injector::inject(&world, &Plan { kinds: &kinds, every, lasts }).await;
     settle(&world).await;
-    assert_clean(&judge(&world).await);
+    assert_clean(&world, &judge(&world).await);
 }
 
 /// Those kinds that `CLIENT_FAILOVER_FAULTS_KINDS` names, with commas between; all where it is not

@@ -645,7 +645,10 @@ impl Slot {
             let mark = self.mark().expect("it is an agent");
             let program = self.program.as_ref().map_or_else(program, program_at);
             let log = dir.join(format!("agent-{}-{}.log", self.part.group, self.place));
-            let mut agent = tokio::process::Command::from(agent(&self.part, &mark, program, &log));
+            let mut agent = agent(&self.part, &mark, program, &log);
+            // Where nobody is left to kill it. The threads of the runtime are there until the end.
+            client_failover_children::end_with_parent(&mut agent, Signal::SIGKILL);
+            let mut agent = tokio::process::Command::from(agent);
             self.said = None;
             self.child = Some(agent.kill_on_drop(true).spawn().expect("the agent can be started"));
             return;

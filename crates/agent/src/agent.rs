@@ -112,6 +112,12 @@ impl Agent {
         if let Some(address) = args.telling.listen {
             endpoint::serve(address, telling.follow()).await?;
         }
+        // Before there is a program that writes to it.
+        if let Some(path) = &args.health.data_pipe {
+            let pipe = health::open_pipe(path);
+            let pipe = pipe.map_err(AgentError::io(format!("{} cannot be the data pipe", path.display())))?;
+            tokio::spawn(health::follow(pipe, member.clone()));
+        }
         Ok(Agent {
             args,
             session,

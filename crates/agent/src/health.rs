@@ -1,5 +1,7 @@
 //! How healthy the program is, and up to when it has sent data: asked of it, again and again.
 
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -10,10 +12,12 @@ use chrono::{DateTime, Utc};
 use client_failover_client::{Member, outgoing};
 use client_failover_operator::output::complain;
 use nix::errno::Errno;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 use reqwest::{Client, Url};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
@@ -24,6 +28,8 @@ use super::{AgentError, HealthArgs};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How often it is asked at least, where the group's timeout is long.
 const MOST_PAUSE: Duration = Duration::from_secs(10);
+/// No time is longer.
+const LONGEST_LINE: u64 = 256;
 
 impl HealthArgs {
     /// Whether anybody is asked how healthy the program is.
@@ -48,18 +54,13 @@ pub async fn watch(args: HealthArgs, member: Member, is_resting: Arc<AtomicBool>
         (None, Some(command)) => Some(Source::Command(command.clone())),
         (None, None) => None,
     };
-    if let Some(path) = &args.data_pipe {
-        let pipe = open_pipe(path).map_err(AgentError::io(format!("{} cannot be a pipe", path.display())))?;
-        tokio::spawn(follow(pipe, member.clone()));
-    }
     let (mut was_well, mut has_complained) = (None, false);
     loop {
         if let Some(source) = &source {
-            let asked = timeout(args.health_timeout, ask(source)).await;
+            let asked = ask(source, args.health_timeout).await;
             let (percent, why) = match asked {
-                Ok(Ok(percent)) => (percent, None),
-                Ok(Err(why)) => (0, Some(why)),
-                Err(_) => (0, Some("it takes too long".to_owned())),
+                Ok(percent) => (percent, None),
+                Err(why) => (0, Some(why)),
             };
             if was_well != Some(percent > 0) {
                 match why {
@@ -75,8 +76,8 @@ pub async fn watch(args: HealthArgs, member: Member, is_resting: Arc<AtomicBool>
             member.set_data_sent(at);
         }
         if let Some(command) = &args.data_command {
-            match timeout(args.health_timeout, time_from(command)).await {
-                Ok(Some(at)) => member.set_data_sent(at),
+            match time_from(command, args.health_timeout).await {
+                Some(at) => member.set_data_sent(at),
                 _ if has_complained => {}
                 _ => {
                     complain(
@@ -91,61 +92,88 @@ pub async fn watch(args: HealthArgs, member: Member, is_resting: Arc<AtomicBool>
     }
 }
 
-async fn ask(source: &Source) -> Result<u8, String> {
+async fn ask(source: &Source, within: Duration) -> Result<u8, String> {
     match source {
         Source::Url(http, url) => {
-            let answer = http.get(url.clone()).send().await.map_err(|_| "its URL does not answer".to_owned())?;
+            let answer = timeout(within, http.get(url.clone()).send()).await;
+            let answer = answer.map_err(|_| "its URL takes too long".to_owned())?;
+            let answer = answer.map_err(|_| "its URL does not answer".to_owned())?;
             if answer.status().is_success() { Ok(100) } else { Err(format!("its URL answers {}", answer.status())) }
         }
         Source::Command(command) => {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
-            let output = shell.output().await.map_err(|error| format!("its command cannot be run: {error}"))?;
-            if !output.status.success() {
-                return Err(format!("its command failed: {}", output.status));
-            }
-            let said = String::from_utf8_lossy(&output.stdout);
+            let said = output_of(command, within).await.map_err(|why| format!("its command {why}"))?;
             Ok(said.trim().parse::<u8>().map_or(100, |percent| percent.min(100)))
         }
     }
 }
 
 /// A time that a command prints.
-async fn time_from(command: &str) -> Option<DateTime<Utc>> {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
-    let output = shell.output().await.ok().filter(|output| output.status.success())?;
-    String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+async fn time_from(command: &str, within: Duration) -> Option<DateTime<Utc>> {
+    output_of(command, within).await.ok()?.trim().parse().ok()
 }
 
-/// A named pipe, made where there is none. It is held open for writing as well, so that it has no
-/// end when the program has one.
-fn open_pipe(path: &Path) -> std::io::Result<pipe::Receiver> {
+/// What a command prints that ends well. One that takes too long is killed, with what it has
+/// started in its process group: else there would be more of them with each beat.
+async fn output_of(command: &str, within: Duration) -> Result<String, String> {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let shell = shell.spawn().map_err(|error| format!("cannot be run: {error}"))?;
+    let group = shell.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let Ok(output) = timeout(within, shell.wait_with_output()).await else {
+        if let Some(group) = group {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+        return Err("takes too long".to_owned());
+    };
+    let output = output.map_err(|error| format!("cannot be run: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("failed: {}", output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A named pipe for the times of data, made where there is none. It is held open for writing as
+/// well, so that it has no end when the program has one. Nobody else may write to it.
+pub fn open_pipe(path: &Path) -> io::Result<pipe::Receiver> {
     match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    pipe::OpenOptions::new().read_write(true).open_receiver(path)
+    let file = std::fs::File::options().read(true).write(true).custom_flags(O_NONBLOCK | O_NOFOLLOW).open(path)?;
+    let found = file.metadata()?;
+    if !found.file_type().is_fifo() {
+        return Err(io::Error::other("it is a file of another kind"));
+    }
+    if found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(io::Error::other("others may write to it"));
+    }
+    pipe::Receiver::from_owned_fd(file.into())
 }
 
-/// Takes each line for data that was sent: at the time that it says, or now where it is empty.
-async fn follow(pipe: pipe::Receiver, member: Member) {
-    let mut lines = BufReader::new(pipe).lines();
-    while let Ok(line) = lines.next_line().await {
-        let Some(line) = line else { return };
-        match line.trim() {
-            "" => member.set_data_sent(now()),
-            text => match text.parse() {
-                Ok(at) => member.set_data_sent(at),
-                Err(_) => tracing::warn!("a line of the data pipe is no time"),
-            },
+/// Takes each line for the time of data that was sent.
+pub async fn follow(pipe: pipe::Receiver, member: Member) {
+    let mut reader = BufReader::new(pipe);
+    let (mut line, mut has_complained) = (Vec::new(), false);
+    loop {
+        line.clear();
+        let mut limited = (&mut reader).take(LONGEST_LINE);
+        match limited.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => {
+                complain("the data pipe cannot be read any more");
+                return;
+            }
+            Ok(_) => {}
+        }
+        // What is no time is passed over: the program writes on, and has to be read.
+        match std::str::from_utf8(&line).ok().and_then(|text| text.trim().parse().ok()) {
+            Some(at) => member.set_data_sent(at),
+            None if has_complained => {}
+            None => {
+                complain("a line of the data pipe is no time such as 2026-11-30T08:15:00Z");
+                has_complained = true;
+            }
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the time of a client's data is its own")]
-fn now() -> DateTime<Utc> {
-    Utc::now()
 }
 
 /// When a file was written last.

@@ -145,7 +145,7 @@ pub struct HealthArgs {
     #[arg(long, value_name = "COMMAND")]
     data_command: Option<String>,
     /// A named pipe, made where there is none, to which the program writes a line whenever it has
-    /// sent data: the time of that data, or nothing for now
+    /// sent data: the time of that data
     #[arg(long, value_name = "FILE")]
     data_pipe: Option<PathBuf>,
 }

@@ -89,6 +89,10 @@ fn beats_of(events: &[(Duration, Event)]) -> Vec<Beat> {
                 beats.push(Beat { n: *n, at: *at, ended: None });
                 continue;
             }
+            Event::Stray { .. } => {
+                beats.push(Beat { n: 0, at: *at, ended: Some((*at, End::Refused(404))) });
+                continue;
+            }
             Event::Answered { n, told } => (n, End::Role(*told)),
             Event::Refused { n, status } => (n, End::Refused(*status)),
             Event::GivenUp { n } => (n, End::GivenUp),
@@ -135,6 +139,8 @@ fn acts(scene: &Scene, events: &[(Duration, Event)], moment: Duration, verdict: 
             Event::Refused { n, status: 404 } if *n >= newest => {
                 (newest, until, since, idle) = (*n, Duration::ZERO, *at, Idle::Unknown);
             }
+            Event::Stray { .. } => (until, since, idle) = (Duration::ZERO, *at, Idle::Unknown),
+            Event::Registered { status: 200, .. } => goodbye = None,
             Event::Continued => continued = Some(*at),
             Event::Goodbye => goodbye = Some(*at),
             Event::Acted if goodbye.is_some_and(|goodbye| *at > goodbye + moment / 4) => {
@@ -219,7 +225,9 @@ fn heartbeats(
             );
             verdict.breach(Rule::Beats, from + allowed, what);
         }
+        // After half a timeout it may give up waiting, and need not tell anybody.
         if let Some(next) = beats.get(place + 1)
+            && next.at + moment < beat.at + told / 2
             && beat.ended.is_none_or(|(ended, _)| ended > next.at + moment / 2)
         {
             let what = format!("heartbeat {} came while {} was under way", next.n, beat.n);
@@ -239,25 +247,29 @@ fn heartbeats(
 
 fn registrations(events: &[(Duration, Event)], timeout: Duration, moment: Duration, verdict: &mut Verdict) {
     verdict.tried.insert(Rule::Registers);
-    let mut registered: BTreeSet<&str> = BTreeSet::new();
-    let mut unknown_since: Option<Duration> = None;
+    let (mut unknown_since, mut goodbye): (Option<Duration>, Option<Duration>) = (None, None);
+    let mut has_beaten = false;
     for (at, event) in events {
         match event {
             Event::Registered { session, status } => {
                 verdict.sessions.insert(session.clone());
                 if *status == 200 {
-                    registered.insert(session);
-                    unknown_since = None;
+                    (unknown_since, goodbye) = (None, None);
                 }
             }
-            Event::Beat { session, .. } if !registered.contains(session.as_str()) => {
-                let what = format!("it heartbeats as {session}, which it has not registered");
-                verdict.breach(Rule::Registers, *at, what);
+            Event::Beat { .. } => has_beaten = true,
+            Event::Stray { .. } if goodbye.is_some_and(|goodbye| *at > goodbye + moment) => {
+                let what = "it heartbeats on after it had deleted its session".to_owned();
+                verdict.breach(Rule::SaysGoodbyeLast, *at, what);
             }
-            Event::Refused { status: 404, .. } => {
+            Event::Refused { status: 404, .. } | Event::Stray { .. } => {
                 unknown_since.get_or_insert(*at);
-                verdict.tried.insert(Rule::RegistersAgain);
+                // Whoever begins with a heartbeat learns by it that there is no such session.
+                if has_beaten {
+                    verdict.tried.insert(Rule::RegistersAgain);
+                }
             }
+            Event::Goodbye => goodbye = Some(*at),
             Event::ToldToEnd => {
                 if let Some(since) = unknown_since.filter(|since| *at > *since + 2 * timeout + moment) {
                     let what = format!("it was not registered again {} after 404", seconds(*at - since));
@@ -302,7 +314,9 @@ fn what_it_says(events: &[(Duration, Event)], moment: Duration, verdict: &mut Ve
                     _ => may_say_primary_until.min(*at),
                 };
             }
-            Event::Refused { status: 404, .. } => may_say_primary_until = may_say_primary_until.min(*at),
+            Event::Refused { status: 404, .. } | Event::Stray { .. } => {
+                may_say_primary_until = may_say_primary_until.min(*at);
+            }
             _ => {}
         }
     }

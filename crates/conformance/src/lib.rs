@@ -1,8 +1,8 @@
 //! Whether anybody's client keeps the rules: the client is run against a service that misbehaves,
 //! scene by scene, and it is said which rule it broke, and when.
 //!
-//! What the service does is in `scenes`, how it does it in `service`; what is a breach is in `judge`,
-//! which knows only what happened. That a client acts is seen by what it prints.
+//! What the service does is in `scenes`, how it does it in `service`; what is a breach is in
+//! `judge`, which knows only what happened. That a client acts is seen by what it prints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -37,7 +37,7 @@ mod service;
 
 /// What the command says at the end of its help.
 pub const HELP: &str = "\
-The client has to print a line whenever it acts as Primary, some ten times or more in a timeout. In the PROGRAM's \
+The client has to print a line whenever it acts as Primary, some ten times or more in a timeout, and to flush it at once. In the PROGRAM's \
 arguments {server}, {tenant}, {namespace}, {group} and {session} stand for what it has to know; its environment has the \
 same as CLIENT_FAILOVER_SERVER, _TENANT, _NAMESPACE, _GROUP and _SESSION.
 
@@ -119,7 +119,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How much of a client's standard output counts as one line.
 const LONGEST_LINE: u64 = 64 * 1024;
 /// How often a scene is played in which the machine itself had no time.
-const TRIES: usize = 3;
+const TRIES: u8 = 4;
 
 /// Plays all scenes, and says what came of them.
 ///
@@ -171,10 +171,13 @@ fn same_id(verdicts: &mut [(&'static Scene, Verdict)]) {
 /// Where the machine had no time, what was seen may be the machine's fault: it is seen again.
 async fn play_until_certain(args: &TestArgs, scene: &'static Scene) -> Result<Verdict, ConformanceError> {
     let mut verdict = Verdict::default();
-    for _ in 0..TRIES {
-        let (seen, longest_stall) = play(args, scene).await?;
+    for place in 0..TRIES {
+        let (seen, longest_stall) = play(args, scene, place).await?;
         verdict = seen;
-        if verdict.broken.is_empty() || longest_stall < moment(args.timeout) / 2 {
+        // One that was stopped between its look at the clock and what it did has broken nothing:
+        // that does not happen again and again.
+        let may_be_chance = verdict.broken.iter().any(|broken| broken.rule == Rule::LooksAtTheClock);
+        if verdict.broken.is_empty() || !may_be_chance && longest_stall < moment(args.timeout) / 4 {
             break;
         }
     }
@@ -187,7 +190,7 @@ fn moment(timeout: Duration) -> Duration {
 }
 
 /// One scene; what came of it, and how long this process itself was held up.
-async fn play(args: &TestArgs, scene: &'static Scene) -> Result<(Verdict, Duration), ConformanceError> {
+async fn play(args: &TestArgs, scene: &'static Scene, place: u8) -> Result<(Verdict, Duration), ConformanceError> {
     let stage = Arc::new(Stage::new(scene, args.timeout));
     let address = args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     let service = ScriptedService::start(address, stage.clone()).await;
@@ -207,7 +210,7 @@ async fn play(args: &TestArgs, scene: &'static Scene) -> Result<(Verdict, Durati
         if let Some(n) = scene.pauses_after {
             // A client that sends no such heartbeat has broken another rule.
             let _ = timeout(args.timeout * 4, stage.has_answered(n)).await;
-            sleep(args.timeout / 5).await;
+            sleep(args.timeout.mul_f64(0.1 + 0.07 * f64::from(place))).await;
             stage.record.add(Event::Paused);
             signal(Signal::SIGSTOP);
             sleep(args.timeout.mul_f64(1.5)).await;
@@ -235,7 +238,7 @@ async fn play(args: &TestArgs, scene: &'static Scene) -> Result<(Verdict, Durati
     let _ = client.kill().await;
     let _ = timeout(Duration::from_millis(500), reading).await;
     watching.abort();
-    drop(service);
+    service.end().await;
     let stall = Duration::from_micros(stall.load(Ordering::Relaxed));
     Ok((judge(scene, &stage.record.events(), args.timeout, moment(args.timeout)), stall))
 }
@@ -266,6 +269,8 @@ fn start(args: &TestArgs, address: SocketAddr) -> Result<Child, ConformanceError
     let mut command = Command::new(filled(program));
     command.args(arguments.iter().map(filled));
     command.envs(known.map(|(name, value)| (format!("CLIENT_FAILOVER_{}", name.to_uppercase()), value)));
+    // A line counts when it comes.
+    command.env("PYTHONUNBUFFERED", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
     if !args.stderr {
         command.stderr(Stdio::null());

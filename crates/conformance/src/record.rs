@@ -30,6 +30,11 @@ pub enum Event {
         role: Option<u8>,
         term: Option<i64>,
     },
+    /// A heartbeat of a session that is not registered has arrived, and was answered 404. It has no
+    /// number.
+    Stray {
+        session: String,
+    },
     /// It was answered with a role.
     Answered {
         n: usize,

@@ -70,7 +70,7 @@ impl Rule {
     /// What it asks of a client.
     pub fn says(self) -> &'static str {
         match self {
-            Rule::Registers => "registers its session before it heartbeats, with the same id at each start",
+            Rule::Registers => "registers its session, with the same id at each start",
             Rule::RegistersAgain => "after 404 registers again, and creates the group again if that is gone",
             Rule::Beats => "sends a heartbeat every half timeout, of the timeout that it was told last",
             Rule::BeatsInMeasure => "does not heartbeat again and again without need",

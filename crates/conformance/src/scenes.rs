@@ -41,7 +41,8 @@ const SECONDARY: u8 = 0;
 const PENDING: u8 = 2;
 
 fn told(role: u8, term: i64, timeout: Duration) -> Reply {
-    Reply::Role(Told { role, term, lease: timeout, timeout })
+    let lease = if role == PRIMARY { timeout } else { Duration::ZERO };
+    Reply::Role(Told { role, term, lease, timeout })
 }
 
 fn primary(timeout: Duration) -> Reply {
@@ -71,12 +72,12 @@ pub const SCENES: [Scene; 14] = [
         ..=3 => primary(timeout),
         _ => Reply::Cut,
     }),
-    scene("late", "the last answer is late by two fifths of a timeout, and then nobody answers", 4.0, |n, timeout| {
+    scene("late", "the last answer is late by a quarter of a timeout, and then nobody answers", 4.0, |n, timeout| {
         match n {
             ..=2 => primary(timeout),
             3 => {
                 let told = Told { role: PRIMARY, term: 1, lease: timeout, timeout };
-                Reply::Late(timeout.mul_f64(0.4), told)
+                Reply::Late(timeout.mul_f64(0.25), told)
             }
             _ => Reply::Held,
         }

@@ -1,9 +1,10 @@
 //! A service that does what a scene says: the requests that clients make, and answers of whatever
 //! kind.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -16,7 +17,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::record::{Event, Record, Told};
 use super::scenes::{Reply, Scene};
@@ -28,6 +29,8 @@ pub struct Stage {
     pub record: Record,
     beats: AtomicUsize,
     group_is_there: AtomicBool,
+    group_has_gone: AtomicBool,
+    registered: Mutex<BTreeSet<String>>,
     /// Told of each answer.
     pub answered: Notify,
     has_answered: AtomicUsize,
@@ -38,16 +41,10 @@ pub struct Stage {
 #[error("broken off")]
 struct BrokenOff;
 
-/// The service. It ends when dropped.
+/// The service.
 pub struct ScriptedService {
     pub address: SocketAddr,
-    accepting: AbortHandle,
-}
-
-impl Drop for ScriptedService {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
+    accepting: JoinHandle<()>,
 }
 
 impl ScriptedService {
@@ -63,7 +60,13 @@ impl ScriptedService {
                 while connections.try_join_next().is_some() {}
             }
         });
-        Ok(ScriptedService { address, accepting: accepting.abort_handle() })
+        Ok(ScriptedService { address, accepting })
+    }
+
+    /// Ends it, with all connections; its address is free then.
+    pub async fn end(self) {
+        self.accepting.abort();
+        let _ = self.accepting.await;
     }
 }
 
@@ -102,6 +105,8 @@ impl Stage {
             record: Record::new(),
             beats: AtomicUsize::new(0),
             group_is_there: AtomicBool::new(true),
+            group_has_gone: AtomicBool::new(false),
+            registered: Mutex::default(),
             answered: Notify::new(),
             has_answered: AtomicUsize::new(0),
         }
@@ -132,7 +137,7 @@ impl Stage {
             _ if of_groups.is_none() => error(StatusCode::NOT_FOUND, None),
             (&Method::POST, []) => {
                 self.group_is_there.store(true, Ordering::SeqCst);
-                answer(StatusCode::OK, &json!(body["Id"].as_str().unwrap_or("group")))
+                answer(StatusCode::OK, &json!(id_in(&body).unwrap_or("group")))
             }
             (&Method::PUT, [id]) => {
                 self.group_is_there.store(true, Ordering::SeqCst);
@@ -142,10 +147,13 @@ impl Stage {
             (&Method::GET, [id]) if self.has_group() => answer(StatusCode::OK, &group(id)),
             (&Method::POST, [_, sessions]) if is(sessions, "clientsessions") => self.register(&body),
             (&Method::DELETE, [_, sessions, session]) if is(sessions, "clientsessions") => {
+                self.registered().remove(*session);
                 self.record.add(Event::Goodbye);
                 answer(StatusCode::OK, &json!(session))
             }
-            (&Method::POST, [_, sessions, session, ..]) if is(sessions, "clientsessions") => {
+            (&Method::POST, [_, sessions, session] | [_, sessions, session, "heartbeat"])
+                if is(sessions, "clientsessions") =>
+            {
                 let role = number("Failover-Role").and_then(|role| u8::try_from(role).ok());
                 return self.heartbeat(session, role, number("Failover-Term")).await;
             }
@@ -158,25 +166,33 @@ impl Stage {
     }
 
     fn register(&self, body: &Value) -> Answer {
-        let session = body["Id"].as_str().unwrap_or_default().to_owned();
+        let session = id_in(body).unwrap_or_default().to_owned();
         let status = if self.has_group() { StatusCode::OK } else { StatusCode::NOT_FOUND };
         self.record.add(Event::Registered { session: session.clone(), status: status.as_u16() });
         if status != StatusCode::OK {
             return error(status, None);
         }
+        self.registered().insert(session.clone());
         answer(status, &json!(session))
     }
 
+    fn registered(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn heartbeat(&self, session: &str, role: Option<u8>, term: Option<i64>) -> Result<Answer, BrokenOff> {
-        if self.scene.group_goes_after == Some(self.beats.load(Ordering::SeqCst)) {
+        let is_the_end = self.scene.group_goes_after == Some(self.beats.load(Ordering::SeqCst));
+        if is_the_end && !self.group_has_gone.swap(true, Ordering::SeqCst) {
             self.group_is_there.store(false, Ordering::SeqCst);
+            self.registered().clear();
+        }
+        if !self.registered().contains(session) {
+            self.record.add(Event::Stray { session: session.to_owned() });
+            return Ok(error(StatusCode::NOT_FOUND, None));
         }
         let n = self.beats.fetch_add(1, Ordering::SeqCst) + 1;
         self.record.add(Event::Beat { n, session: session.to_owned(), role, term });
         let mut under_way = UnderWay { stage: self, n, is_answered: false };
-        if !self.has_group() {
-            return Ok(self.refuse(&mut under_way, 404, None));
-        }
         match (self.scene.reply)(n, self.timeout) {
             Reply::Role(told) => Ok(self.tell(&mut under_way, told)),
             Reply::Late(by, told) => {
@@ -185,7 +201,12 @@ impl Stage {
             }
             Reply::Held => std::future::pending().await,
             Reply::Cut => Err(BrokenOff),
-            Reply::Refused { status, retry_after } => Ok(self.refuse(&mut under_way, status, retry_after)),
+            Reply::Refused { status, retry_after } => {
+                if status == 404 {
+                    self.registered().remove(session);
+                }
+                Ok(self.refuse(&mut under_way, status, retry_after))
+            }
         }
     }
 
@@ -218,6 +239,12 @@ impl Stage {
         self.answered.notify_waiters();
         self.answered.notify_one();
     }
+}
+
+/// Names of properties are read in any case.
+fn id_in(body: &Value) -> Option<&str> {
+    let (_, id) = body.as_object()?.iter().find(|(name, _)| name.eq_ignore_ascii_case("Id"))?;
+    id.as_str()
 }
 
 fn is(part: &str, name: &str) -> bool {

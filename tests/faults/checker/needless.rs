@@ -13,7 +13,7 @@ pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
         let timeout = gaps::timeout(group, end, end);
         let explained = match reason {
             "lease_lapsed" | "yielded" | "session_deleted" if group.is_of_members() => {
-                was_disturbed(group, end, timeout)
+                was_disturbed(group, end, timeout) || (reason == "yielded" && has_other_health(group, end))
             }
             "lease_lapsed" => fell_silent(group, tenure, end, timeout),
             "yielded" => somebody_was_healthier(group, tenure, end, timeout),
@@ -78,8 +78,7 @@ fn was_disturbed(group: &GroupRecord<'_>, end: i64, timeout: i64) -> bool {
     let meets = |from: i64, until: i64| from <= end && until >= since;
     let to_a_member = group.record.faults.iter().any(|fault| {
         let is_of_group = fault.client.as_ref().is_some_and(|(id, _)| id == group.id);
-        // Another health is told when it is, and looked at later.
-        is_of_group && (meets(fault.from, fault.until) || fault.kind == FaultKind::ClientHealthChanged)
+        is_of_group && meets(fault.from, fault.until)
     });
     // Its sessions may be deleted by an operator as well.
     let is_deleted = group.deletions().any(|deletion| meets(deletion.from, deletion.until));
@@ -87,6 +86,14 @@ fn was_disturbed(group: &GroupRecord<'_>, end: i64, timeout: i64) -> bool {
         || is_deleted
         || group.service_faults().any(|fault| meets(fault.from, fault.until))
         || group.record.starved.iter().any(|(from, until)| meets(*from, *until))
+}
+
+/// Whether a member's health was another before: then the one that becomes Primary is healthier.
+fn has_other_health(group: &GroupRecord<'_>, end: i64) -> bool {
+    group.record.faults.iter().any(|fault| {
+        let is_of_group = fault.client.as_ref().is_some_and(|(id, _)| id == group.id);
+        is_of_group && fault.kind == FaultKind::ClientHealthChanged && fault.from <= end
+    })
 }
 
 /// Whether another session reported a higher health not long before.

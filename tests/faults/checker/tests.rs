@@ -2,8 +2,8 @@
 
 use super::super::clock::Stamp;
 use super::super::record::{
-    ClientEvent, ClientLog, Fault, FaultKind, GroupRow, HeartbeatRow, HistoryRow, Keeps, Mode, OutageRow, Outcome,
-    PRIMARY, Record, SECONDARY, SessionRow, ShownPrimary, TimeoutSet, Transition, WishMade,
+    ClientEvent, ClientLog, Fault, FaultKind, FencedWrite, GroupRow, HeartbeatRow, HistoryRow, Keeps, Mode, OutageRow,
+    Outcome, PRIMARY, Record, SECONDARY, SessionRow, ShownPrimary, TimeoutSet, Transition, WishMade,
 };
 use super::{Ended, Findings, Kind, Tolerance, check};
 
@@ -197,6 +197,42 @@ fn data_of_an_older_term_after_newer_data_is_found() {
     assert_found(Kind::TwoActing, |record| {
         events(record, 0).push(ClientEvent::Acted { at: at(3_300).mono, term: 1 });
     });
+}
+
+/// The two of a clean record as members, which say when they acted and when that was received.
+fn members(change: impl FnOnce(&mut Record)) -> Findings {
+    findings(|record| {
+        for log in &mut record.clients {
+            log.keeps = Keeps::ItsLease;
+            let acts = log.events.clone().into_iter().filter(|event| matches!(event, ClientEvent::Acted { .. }));
+            log.events = acts.collect();
+        }
+        change(record);
+    })
+}
+
+#[test]
+fn members_that_act_at_once_are_found_and_what_is_past_the_fence_and_left_behind() {
+    let kinds = |found: Findings| found.violations.iter().map(|violation| violation.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(members(|_| {})), []);
+    // With the same term, and another in between.
+    let acted = |ms: i64| ClientEvent::Acted { at: at(ms).mono, term: 2 };
+    let found = members(|record| {
+        events(record, 1).extend([acted(3_500), acted(3_520)]);
+        events(record, 0).push(acted(3_510));
+    });
+    assert!(kinds(found).contains(&Kind::MembersActing));
+    // It began before, and was received after.
+    let found = members(|record| {
+        let (at, until) = (at(2_000).mono, at(9_000).mono);
+        events(record, 0).push(ClientEvent::Received { at, until, is_taken: false });
+    });
+    assert!(kinds(found).contains(&Kind::MembersActing));
+    let found = members(|record| {
+        record.fenced.extend([2, 1].map(|term| FencedWrite { group: "g".to_owned(), term }));
+        record.orphans.push("a program".to_owned());
+    });
+    assert_eq!(kinds(found), [Kind::PastTheFence, Kind::Orphan]);
 }
 
 #[test]
