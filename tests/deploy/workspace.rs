@@ -36,7 +36,7 @@ fn each_crate_knows_of_the_others_what_the_architecture_says() {
         ("bench", &["children", "client", "service", "wire", "workshop"]),
         ("children", &[]),
         ("client", &["wire"]),
-        ("conformance", &[]),
+        ("conformance", &["wire"]),
         ("demo", &["children", "client", "wire"]),
         ("operator", &["client", "wire"]),
         ("service", &["agent", "children", "client", "conformance", "demo", "operator", "wire", "workshop"]),

@@ -13,16 +13,14 @@ use client_failover_client::{Member, outgoing};
 use client_failover_operator::output::complain;
 use nix::errno::Errno;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
-use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::mkfifo;
 use reqwest::{Client, Url};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::pipe;
-use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::{AgentError, HealthArgs};
+use super::{AgentError, HealthArgs, shell};
 
 /// The pause as long as the group's timeout is not known.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -112,24 +110,11 @@ async fn time_from(command: &str, within: Duration) -> Option<DateTime<Utc>> {
     output_of(command, within).await.ok()?.trim().parse().ok()
 }
 
-/// What a command prints that ends well. One that takes too long is killed, with what it has
-/// started in its process group: else there would be more of them with each beat.
+/// What a command prints that ends well.
 async fn output_of(command: &str, within: Duration) -> Result<String, String> {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
-    let shell = shell.spawn().map_err(|error| format!("cannot be run: {error}"))?;
-    let group = shell.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-    let Ok(output) = timeout(within, shell.wait_with_output()).await else {
-        if let Some(group) = group {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-        return Err("takes too long".to_owned());
-    };
-    let output = output.map_err(|error| format!("cannot be run: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("failed: {}", output.status));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let mut command = shell::command(command);
+    command.stdout(Stdio::piped());
+    shell::run(command, within).await
 }
 
 /// A named pipe for the times of data, made where there is none. It is held open for writing as

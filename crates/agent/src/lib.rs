@@ -28,6 +28,7 @@ pub mod guardian;
 mod health;
 mod ladder;
 mod notify;
+mod shell;
 mod telling;
 
 /// What is run, and how it is told its role.

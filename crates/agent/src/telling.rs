@@ -2,20 +2,16 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use client_failover_client::Lease;
 use client_failover_operator::output::complain;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::process::Command;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::guarded::Guarded;
-use super::{AgentError, TellingArgs};
+use super::{AgentError, TellingArgs, shell};
 
 /// The role, as it was told last.
 #[derive(Clone, Debug)]
@@ -137,26 +133,15 @@ async fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     tokio::fs::rename(&beside, path).await
 }
 
-/// Runs a command to its end; whether it did what it was to do. One that takes too long is killed,
-/// with what it has started in its process group.
+/// Runs a command to its end; whether it did what it was to do.
 async fn run_hook(hook: &str, told: &Told, within: Duration) -> bool {
-    let mut command = Command::new("sh");
-    command.args(["-c", hook]).envs(told.environment()).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
-    let ran = async {
-        let mut shell = command.spawn()?;
-        let group = shell.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-        let ended = timeout(within, shell.wait()).await;
-        if let (Err(_), Some(group)) = (&ended, group) {
-            let _ = killpg(group, Signal::SIGKILL);
-            let _ = shell.wait().await;
+    let mut command = shell::command(hook);
+    command.envs(told.environment());
+    match shell::run(command, within).await {
+        Ok(_) => true,
+        Err(why) => {
+            complain(&format!("the command '{hook}' {why}"));
+            false
         }
-        Ok::<_, std::io::Error>(ended)
-    };
-    match ran.await.unwrap_or_else(|error| Ok(Err(error))) {
-        Ok(Ok(status)) if status.success() => return true,
-        Ok(Ok(status)) => complain(&format!("the command '{hook}' failed: {status}")),
-        Ok(Err(error)) => complain(&format!("the command '{hook}' cannot be run: {error}")),
-        Err(_) => complain(&format!("the command '{hook}' took longer than {within:?}, and was killed")),
     }
-    false
 }

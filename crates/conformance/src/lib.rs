@@ -146,8 +146,9 @@ pub async fn run(args: TestArgs) -> Result<ExitCode, ConformanceError> {
     }
     let mut verdicts: Vec<(&'static Scene, Verdict)> = played.into_values().collect();
     same_id(&mut verdicts);
-    let is_kept = verdicts.iter().all(|(_, verdict)| verdict.broken.is_empty());
-    let text = if args.json { as_json(&verdicts) } else { as_text(&verdicts) };
+    let rules = of_rules(&verdicts);
+    let is_kept = rules.iter().all(|rule| rule.outcome != Outcome::Broken);
+    let text = if args.json { serde_json::to_string_pretty(&rules).unwrap_or_default() } else { as_text(&rules) };
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
@@ -302,80 +303,77 @@ fn note_end(stage: &Stage, ended: io::Result<std::process::ExitStatus>) {
     stage.record.add(Event::Ended { how });
 }
 
-/// What was found, for people: each rule, and where it was broken.
-fn as_text(verdicts: &[(&'static Scene, Verdict)]) -> String {
-    let mut lines = Vec::new();
-    for rule in Rule::ALL {
-        let broken = verdicts.iter().flat_map(|(scene, verdict)| {
-            verdict.broken.iter().filter(|broken| broken.rule == rule).map(|broken| (*scene, broken))
-        });
-        let broken: Vec<_> = broken.collect();
-        let is_tried = verdicts.iter().any(|(_, verdict)| verdict.tried.contains(&rule));
-        let word = match (broken.is_empty(), is_tried) {
-            (false, _) => "BROKEN",
-            (true, true) => "kept",
-            (true, false) => "not seen",
+/// What came of one rule.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfRule<'v> {
+    rule: &'static str,
+    says: &'static str,
+    outcome: Outcome,
+    breaches: Vec<Breach<'v>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+enum Outcome {
+    Kept,
+    Broken,
+    NotSeen,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Breach<'v> {
+    scene: &'static str,
+    #[serde(skip)]
+    happens: &'static str,
+    #[serde(skip)]
+    at: Duration,
+    at_ms: u128,
+    what: &'v str,
+}
+
+fn of_rules<'v>(verdicts: &'v [(&'static Scene, Verdict)]) -> Vec<OfRule<'v>> {
+    let of_rule = |rule: &Rule| {
+        let mut breaches = Vec::new();
+        for (scene, verdict) in verdicts {
+            let of_rule = verdict.broken.iter().filter(|broken| broken.rule == *rule);
+            breaches.extend(of_rule.map(|broken| Breach {
+                scene: scene.name,
+                happens: scene.says,
+                at: broken.at,
+                at_ms: broken.at.as_millis(),
+                what: &broken.what,
+            }));
+        }
+        let is_tried = verdicts.iter().any(|(_, verdict)| verdict.tried.contains(rule));
+        let outcome = match (breaches.is_empty(), is_tried) {
+            (false, _) => Outcome::Broken,
+            (true, true) => Outcome::Kept,
+            (true, false) => Outcome::NotSeen,
         };
-        lines.push(format!("{word:8}  {:20}  {}", rule.name(), rule.says()));
-        for (scene, broken) in broken {
-            lines.push(format!(
-                "          in '{}' ({}), at {}: {}",
-                scene.name,
-                scene.says,
-                seconds(broken.at),
-                broken.what
-            ));
+        OfRule { rule: rule.name(), says: rule.says(), outcome, breaches }
+    };
+    Rule::ALL.iter().map(of_rule).collect()
+}
+
+/// For people: each rule, and where it was broken.
+fn as_text(rules: &[OfRule<'_>]) -> String {
+    let mut lines = Vec::new();
+    for OfRule { rule, says, outcome, breaches } in rules {
+        let word = match outcome {
+            Outcome::Broken => "BROKEN",
+            Outcome::Kept => "kept",
+            Outcome::NotSeen => "not seen",
+        };
+        lines.push(format!("{word:8}  {rule:20}  {says}"));
+        for Breach { scene, happens, at, what, .. } in breaches {
+            lines.push(format!("          in '{scene}' ({happens}), at {}: {what}", seconds(*at)));
         }
     }
-    let broken = Rule::ALL.iter().filter(|rule| is_broken(verdicts, **rule)).count();
-    lines.push(match broken {
+    lines.push(match rules.iter().filter(|rule| rule.outcome == Outcome::Broken).count() {
         0 => "The client keeps every rule that it was put to.".to_owned(),
         1 => "The client breaks one rule.".to_owned(),
         count => format!("The client breaks {count} rules."),
     });
     lines.join("\n")
-}
-
-fn is_broken(verdicts: &[(&'static Scene, Verdict)], rule: Rule) -> bool {
-    verdicts.iter().any(|(_, verdict)| verdict.broken.iter().any(|broken| broken.rule == rule))
-}
-
-/// The same for programs.
-fn as_json(verdicts: &[(&'static Scene, Verdict)]) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct OfRule {
-        rule: &'static str,
-        says: &'static str,
-        outcome: &'static str,
-        breaches: Vec<Breach>,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Breach {
-        scene: &'static str,
-        at_ms: u128,
-        what: String,
-    }
-    let rules = Rule::ALL.map(|rule| {
-        let breaches: Vec<Breach> = verdicts
-            .iter()
-            .flat_map(|(scene, verdict)| {
-                let of_rule = verdict.broken.iter().filter(|broken| broken.rule == rule);
-                of_rule.map(|broken| Breach {
-                    scene: scene.name,
-                    at_ms: broken.at.as_millis(),
-                    what: broken.what.clone(),
-                })
-            })
-            .collect();
-        let is_tried = verdicts.iter().any(|(_, verdict)| verdict.tried.contains(&rule));
-        let outcome = match (breaches.is_empty(), is_tried) {
-            (false, _) => "Broken",
-            (true, true) => "Kept",
-            (true, false) => "NotSeen",
-        };
-        OfRule { rule: rule.name(), says: rule.says(), outcome, breaches }
-    });
-    serde_json::to_string_pretty(&rules).unwrap_or_default()
 }

@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use client_failover_wire::{headers, timespan};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::record::{Event, Record, Told};
@@ -31,9 +32,8 @@ pub struct Stage {
     group_is_there: AtomicBool,
     group_has_gone: AtomicBool,
     registered: Mutex<BTreeSet<String>>,
-    /// Told of each answer.
-    pub answered: Notify,
-    has_answered: AtomicUsize,
+    /// The highest number of a heartbeat that was answered.
+    answered: watch::Sender<usize>,
 }
 
 /// The connection is to be broken off without an answer.
@@ -107,16 +107,14 @@ impl Stage {
             group_is_there: AtomicBool::new(true),
             group_has_gone: AtomicBool::new(false),
             registered: Mutex::default(),
-            answered: Notify::new(),
-            has_answered: AtomicUsize::new(0),
+            answered: watch::Sender::new(0),
         }
     }
 
     /// Waits until the heartbeat of that number, or a later one, was answered.
     pub async fn has_answered(&self, n: usize) {
-        while self.has_answered.load(Ordering::SeqCst) < n {
-            self.answered.notified().await;
-        }
+        // Its sender is here.
+        let _ = self.answered.subscribe().wait_for(|answered| *answered >= n).await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, BrokenOff> {
@@ -126,13 +124,13 @@ impl Stage {
         let of_groups = parts.iter().position(|part| part.eq_ignore_ascii_case("groups"));
         let below: Vec<&str> =
             of_groups.map_or(&parts[..0], |at| &parts[at + 1..]).iter().map(String::as_str).collect();
-        let (method, headers) = (request.method().clone(), request.headers().clone());
+        let (method, said) = (request.method().clone(), request.headers().clone());
         // Whoever breaks off in the middle of a request has asked for nothing.
         let body = request.into_body().collect().await.map_err(|_| BrokenOff)?.to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let timeout = timespan(self.timeout);
+        let timeout = timespan::format(i64::try_from(self.timeout.as_nanos() / 100).unwrap_or(i64::MAX));
         let group = |id: &str| json!({"Id": id, "FailoverTimeout": timeout, "Milliseconds": self.timeout.as_millis()});
-        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+        let number = |name: &str| said.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
         Ok(match (&method, &below[..]) {
             _ if of_groups.is_none() => error(StatusCode::NOT_FOUND, None),
             (&Method::POST, []) => {
@@ -154,8 +152,8 @@ impl Stage {
             (&Method::POST, [_, sessions, session] | [_, sessions, session, "heartbeat"])
                 if is(sessions, "clientsessions") =>
             {
-                let role = number("Failover-Role").and_then(|role| u8::try_from(role).ok());
-                return self.heartbeat(session, role, number("Failover-Term")).await;
+                let role = number(headers::FAILOVER_ROLE).and_then(|role| u8::try_from(role).ok());
+                return self.heartbeat(session, role, number(headers::FAILOVER_TERM)).await;
             }
             _ => error(StatusCode::NOT_FOUND, None),
         })
@@ -217,9 +215,9 @@ impl Stage {
         let body = json!({"Role": told.role, "LastDataSendTime": "0001-01-01T00:00:00Z"});
         let mut answer = answer(StatusCode::OK, &body);
         let numbers = [
-            ("Failover-Term", told.term),
-            ("Failover-Lease-Ms", i64::try_from(told.lease.as_millis()).unwrap_or(0)),
-            ("Failover-Timeout-Ms", i64::try_from(told.timeout.as_millis()).unwrap_or(0)),
+            (headers::FAILOVER_TERM, told.term),
+            (headers::FAILOVER_LEASE_MS, i64::try_from(told.lease.as_millis()).unwrap_or(0)),
+            (headers::FAILOVER_TIMEOUT_MS, i64::try_from(told.timeout.as_millis()).unwrap_or(0)),
         ];
         for (name, number) in numbers {
             answer.headers_mut().insert(name, number.into());
@@ -235,9 +233,7 @@ impl Stage {
     }
 
     fn note_answer(&self, n: usize) {
-        self.has_answered.fetch_max(n, Ordering::SeqCst);
-        self.answered.notify_waiters();
-        self.answered.notify_one();
+        self.answered.send_modify(|answered| *answered = n.max(*answered));
     }
 }
 
@@ -254,7 +250,7 @@ fn is(part: &str, name: &str) -> bool {
 fn answer(status: StatusCode, body: &Value) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
 
@@ -268,11 +264,4 @@ fn error(status: StatusCode, retry_after: Option<u32>) -> Answer {
         answer.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     answer
-}
-
-/// As the API writes a duration.
-fn timespan(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let ticks = duration.subsec_nanos() / 100;
-    format!("{:02}:{:02}:{:02}.{ticks:07}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
