@@ -16,8 +16,8 @@ pub fn command(text: &str) -> Command {
     command
 }
 
-/// Runs it to its end; what it printed, where that is piped. One that takes too long is killed, with
-/// what it has started in its process group, and is gone when this returns.
+/// Runs it to its end; what it printed, where that is piped. One that takes too long is killed,
+/// with what it has started in its process group, and is gone when this returns.
 ///
 /// # Errors
 ///
