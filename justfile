@@ -56,3 +56,7 @@ coverage *arguments:
 # docs/openapi.json, after a change of the API
 description:
     RENEW_DESCRIPTION=1 cargo test --test suite description::the_description_in_the_repository
+
+# deploy/kubernetes and the table of the chart's values, after a change of the chart
+chart:
+    tests/deploy/chart.py renew
