@@ -12,6 +12,7 @@ use client_failover_agent as agent;
 use client_failover_conformance as conformance;
 use client_failover_demo as demo;
 use client_failover_operator::completion::{self, CompletionArgs};
+use client_failover_operator::manual::{self, ManualArgs};
 use client_failover_operator::version::{self, Program, VersionArgs};
 use client_failover_operator::{self as operator, OperatorCommand, audit, connection};
 
@@ -75,6 +76,9 @@ enum Command {
     /// One adapter of the demo
     #[command(hide = true)]
     DemoAdapter(demo::DemoAdapterArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    ManualPages(ManualArgs),
 }
 
 #[derive(Subcommand)]
@@ -196,6 +200,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             return version::run(args, program).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
         }
         Command::Completion(args) => completion::print(&args, &mut Cli::command()),
+        Command::ManualPages(args) => manual::write(&args, Cli::command()).map_err(with(1))?,
     }
     Ok(ExitCode::SUCCESS)
 }

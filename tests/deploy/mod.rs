@@ -7,6 +7,7 @@ mod deployment;
 mod links;
 mod metrics;
 mod operations;
+mod packages;
 mod pages;
 mod proxy;
 mod readme;

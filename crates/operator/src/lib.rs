@@ -30,6 +30,7 @@ mod groups;
 mod histories;
 mod history;
 pub mod keys;
+pub mod manual;
 mod missing;
 mod namespaces;
 pub mod output;
