@@ -9,8 +9,8 @@ pub enum PostgresError {
     #[error(
         "no database is given, and there are no PostgreSQL programs here to run a private one with; give \
          DATABASE_URL (or --database-url) as postgres://user:password@host:5432/database, or install PostgreSQL \
-         (Debian and Ubuntu: postgresql, Fedora: postgresql-server, Homebrew: postgresql@17); they were looked for \
-         in {looked_in}"
+         (Debian and Ubuntu: postgresql, Fedora: postgresql-server, Homebrew: postgresql@17; of a container's image \
+         take the tag with -standalone, which has it); they were looked for in {looked_in}"
     )]
     NotFound { looked_in: String },
 

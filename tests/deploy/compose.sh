@@ -6,8 +6,8 @@
 # Usage: tests/deploy/compose.sh [--binary FILE]
 #
 # Without --binary the image is built from source as a user would, which takes minutes and needs the
-# network. With it, FILE (a release build for Debian 12) is put into the Dockerfile's own runtime
-# stage.
+# network. With it, FILE (a release build for Debian 12) is packed, and the Dockerfile's image made
+# of that package.
 #
 # Takes about a minute and a quarter after the build, uses a project name, a port, a volume and
 # images of its own and removes them. Ends with 0 where everything held or there is no engine to try
@@ -48,7 +48,7 @@ finish() {
   trap - EXIT
   if ((result != 0)); then $compose logs --no-color --tail=40 2>&1 | sed 's/^/    /'; fi
   $compose down --volumes --timeout 10 >/dev/null 2>&1 || true
-  docker rmi "$CLIENT_FAILOVER_IMAGE" "$COMPOSE_PROJECT_NAME:runtime" >/dev/null 2>&1 || true
+  docker rmi "$CLIENT_FAILOVER_IMAGE" >/dev/null 2>&1 || true
   rm -rf "$work"
   exit "$result"
 }
@@ -59,10 +59,11 @@ build() { docker build "$@" >"$work/build.log" 2>&1 || { tail -40 "$work/build.l
 
 echo "compose: building"
 if [[ -n $binary ]]; then
-  install -m 755 "$binary" "$work/client-failover"
-  printf 'FROM %s\nCOPY client-failover /usr/local/bin/client-failover\n' "$COMPOSE_PROJECT_NAME:runtime" >"$work/Dockerfile"
-  build --target runtime --tag "$COMPOSE_PROJECT_NAME:runtime" .
-  build --tag "$CLIENT_FAILOVER_IMAGE" "$work"
+  # The Dockerfile without its stages that build, on a package of that binary.
+  deploy/packages/build "$binary" "$work/context/packages" deb >/dev/null
+  awk '/^FROM / { left_out = / AS (manifests|build)$/ } !left_out' Dockerfile |
+    sed 's#^COPY --from=build /src/target/packages #COPY packages #' >"$work/context/Dockerfile"
+  build --tag "$CLIENT_FAILOVER_IMAGE" "$work/context"
 else
   build --tag "$CLIENT_FAILOVER_IMAGE" .
 fi

@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
-"""Makes the image of the Dockerfile without a container engine, and runs the service in it.
+"""Makes the images of the Dockerfile without a container engine, and runs the service in them.
 
 The steps are the Dockerfile's own, read from it; one that is not understood is an error. A stage of the Rust image runs in a fresh
 folder, with the Rust of this machine: its steps have no absolute paths. A stage of the Debian image runs in a minimal Debian root,
-made by mmdebstrap. Then the service is started in that root as docker-compose.yml starts a replica, with the image's user and
-without any capability, on a PostgreSQL of this script's own, and is asked by the health check of the compose file.
+made by mmdebstrap. Then the service is started in the plain image as docker-compose.yml starts a replica, on a PostgreSQL of this
+script's own, and is asked by the health check of the compose file; and in the one with PostgreSQL as it is, on a volume. Both with the
+image's user, without any capability, on a root that cannot be written to.
 
-Usage: tests/deploy/image.py [--keep DIR]
-  --keep DIR   a folder that is not there yet: what was built stays in it (the sources and target/ in DIR/build/src)
+Usage: tests/deploy/image.py [--keep DIR] [--package FILE] [--archives DIR]
+  --keep DIR      a folder that is not there yet: what was built stays in it (the sources and target/ in DIR/build/src)
+  --package FILE  a .deb that is there already, in place of what the stage `build` would make
+  --archives DIR  the images are written there, each as an archive in OCI's layout, which engines and registries take
 
 The build is a whole optimised one and takes minutes, the rest half a minute. The second part needs root, mmdebstrap and PostgreSQL's
 binaries: where one is missing, that is said and left out. Ends with 0 where everything held, and with 1 otherwise.
 """
 
 import contextlib
+import hashlib
+import http.client
 import json
 import os
 import re
@@ -31,7 +36,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # What is given as --build-arg.
-ARGUMENTS = {"SOURCE_COMMIT": os.environ.get("SOURCE_COMMIT") or "0123456789abcdef0123456789abcdef01234567"}
+ARGUMENTS = {
+    "SOURCE_COMMIT": os.environ.get("SOURCE_COMMIT") or "0123456789abcdef0123456789abcdef01234567",
+    "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or "1700000000",
+}
 
 
 class Wrong(Exception):
@@ -55,6 +63,10 @@ def timed(what):
 
 
 # --- What the Dockerfile says
+
+
+# What says how an image is run, and what it is.
+DESCRIBING = ("USER", "EXPOSE", "ENTRYPOINT", "CMD", "ENV", "LABEL", "VOLUME", "HEALTHCHECK")
 
 
 @dataclass
@@ -89,7 +101,7 @@ def read_dockerfile(text):
             if not found:
                 raise Wrong(f"Dockerfile: not understood: {instruction}")
             stages.append(Stage(with_variables(found.group(1), variables), found.group(2) or ""))
-        elif word in ("RUN", "COPY", "WORKDIR", "USER", "EXPOSE", "ENTRYPOINT", "CMD", "ARG") and stages:
+        elif word in ("RUN", "COPY", "WORKDIR", "ARG", *DESCRIBING) and stages:
             stages[-1].steps.append((word, rest))
         else:
             raise Wrong(f"Dockerfile: not understood: {instruction}")
@@ -122,10 +134,13 @@ def copy(source, target):
 class Build:
     """The stages in folders below one: a stage's `/src` is DIR/<stage>/src."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, package=None):
         self.folder = folder
         self.stages = read_dockerfile((REPOSITORY / "Dockerfile").read_text())
         self.roots = {}
+        if package:
+            copy(package, folder / "build/src/target/packages" / package.name)
+            self.roots[id(self.named("build"))] = folder / "build"
 
     def named(self, name):
         for stage in self.stages:
@@ -141,9 +156,13 @@ class Build:
             root = self.with_rust(stage)
         elif stage.image.startswith("debian:bookworm"):
             root = self.with_debian(stage)
+        elif stage.image == "scratch":
+            root = self.folder / stage.name
+            root.mkdir()
+            self.in_root(stage, root)
         elif any(other.name == stage.image for other in self.stages):
-            # Nothing else is made from that stage here, so it can be gone on with.
-            root = self.build(self.named(stage.image))
+            root = self.folder / stage.name
+            run(["cp", "--archive", "--reflink=auto", self.build(self.named(stage.image)), root])
             self.in_root(stage, root)
         else:
             raise Wrong(f"Dockerfile: the image {stage.image} is not known here")
@@ -178,7 +197,7 @@ class Build:
         return root
 
     def with_debian(self, stage):
-        root = self.folder / "root"
+        root = self.folder / stage.name
         sources = [path for path in Path("/etc/apt").glob("sources.list.d/*.sources") if "bookworm" in path.read_text()]
         options = run(["apt-config", "dump"], capture_output=True).splitlines()
         options = [line for line in options if re.match(r"Acquire::(.*Proxy|Check-|Retries)", line)]
@@ -201,7 +220,7 @@ class Build:
                     run(["chroot", root, "/bin/sh", "-c", rest], env=in_image(DEBIAN_FRONTEND="noninteractive"), capture_output=True)
             elif word == "COPY":
                 self.copy_into(rest, root, None)
-            elif word not in ("USER", "EXPOSE", "ENTRYPOINT", "CMD"):
+            elif word not in ("ARG", *DESCRIBING):
                 raise Wrong(f"Dockerfile: not understood in the stage '{stage.name}': {word} {rest}")
 
     def copy_into(self, rest, root, directory):
@@ -216,22 +235,44 @@ class Build:
         else:
             raise Wrong(f"Dockerfile: not understood: COPY {rest}")
         if stage:
-            copy(self.build(self.named(stage)) / source.lstrip("/"), target)
+            # Owners and rights are kept, which `shutil` does not do.
+            source = self.build(self.named(stage)) / source.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            run(["cp", "--archive", "--no-target-directory", source, target])
         elif source == ".":
             copy_context(target)
         else:
             raise Wrong(f"Dockerfile: not understood: COPY {rest}")
 
-    def runs_as(self, stage):
-        """User, entry point and command of a stage, its own or those of the stage that it is made from."""
-        settled = {}
-        while True:
-            for word, rest in stage.steps:
-                if word in ("USER", "ENTRYPOINT", "CMD") and word not in settled:
-                    settled[word] = rest
-            if not any(other.name == stage.image for other in self.stages):
-                return settled["USER"], json.loads(settled["ENTRYPOINT"]), json.loads(settled["CMD"])
-            stage = self.named(stage.image)
+    def described(self, stage):
+        """How a stage is run and what it is, as an image's configuration has it."""
+        config = {"Env": [], "Labels": {}, "ExposedPorts": {}, "Volumes": {}}
+        arguments = {}
+        for word, rest in stage.steps:
+            if word == "ARG":
+                name, _, default = rest.partition("=")
+                arguments[name] = ARGUMENTS.get(name, default)
+            elif word in ("USER", "ENTRYPOINT", "CMD"):
+                name = {"USER": "User", "ENTRYPOINT": "Entrypoint", "CMD": "Cmd"}[word]
+                config[name] = rest if word == "USER" else json.loads(rest)
+            elif word == "ENV":
+                config["Env"].append(rest)
+            elif word == "LABEL":
+                name, _, value = rest.partition("=")
+                config["Labels"][name] = with_variables(value.strip('"'), arguments)
+            elif word == "EXPOSE":
+                config["ExposedPorts"][f"{rest}/tcp"] = {}
+            elif word == "VOLUME":
+                config["Volumes"].update({path: {} for path in json.loads(rest)})
+            elif word == "HEALTHCHECK":
+                options, _, command = rest.partition(" CMD ")
+                options = {name: float(seconds) for name, seconds in re.findall(r"--([\w-]+)=(\d+)s", options)}
+                config["Healthcheck"] = {
+                    "Test": ["CMD", *json.loads(command)],
+                    **{name: int(options[flag] * 1e9) for name, flag in
+                       [("Interval", "interval"), ("Timeout", "timeout"), ("StartPeriod", "start-period")]},
+                }
+        return {name: value for name, value in config.items() if value}
 
 
 def in_image(**more):
@@ -309,20 +350,60 @@ def wait_until(what, holds, seconds):
 # --- The service in its image
 
 
+# With what an engine mounts, on a root that cannot be written to.
+ENTER = """
+mount --bind "$ROOT" "$ROOT"
+mount -t proc proc "$ROOT/proc"
+mount --rbind /dev "$ROOT/dev"
+if [ -n "$DATA" ]; then mount --bind "$DATA" "$ROOT/var/lib/client-failover"; fi
+mount -o remount,bind,ro "$ROOT"
+unset ROOT DATA
+exec "$@"
+"""
+
+
 class Image:
-    def __init__(self, build, root):
-        self.root = root
-        self.user, self.entry_point, self.default = build.runs_as(build.stages[-1])
+    def __init__(self, build, stage, data=None):
+        self.name, self.root, self.data = stage.name, build.build(stage), data
+        self.config = build.described(stage)
+        self.entry_point, self.default = self.config["Entrypoint"], self.config["Cmd"]
+        if data:
+            data.mkdir()
+            os.chown(data, *map(int, self.config["User"].split(":")))
 
     def command(self, words):
-        """As its user, without a capability or a way to get one."""
-        uid, _, gid = self.user.partition(":")
-        bare = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
-        return ["chroot", str(self.root), "setpriv", *bare, *words]
+        """As its user, without a capability or a way to get one. What is left is what `chroot` needs itself, and goes with root."""
+        bare = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+sys_chroot,+setuid,+setgid"]
+        enter = ["chroot", f"--userspec={self.config['User']}", "--groups=", str(self.root)]
+        return ["unshare", "--mount", "--propagation=private", "sh", "-euc", ENTER, "sh", *bare, *enter, *words]
+
+    def environment(self, given):
+        """The image's own, then what is given; and the path of this machine, where what enters it is."""
+        own = dict(pair.split("=", 1) for pair in self.config["Env"])
+        return {**own, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **given,
+                "ROOT": str(self.root), "DATA": str(self.data or "")}
 
     def run(self, words, environment):
-        done = subprocess.run(self.command(words), env=in_image(**environment), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(self.command(words), env=self.environment(environment), stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=60)
         return done.returncode, done.stdout, done.stderr
+
+    @contextlib.contextmanager
+    def started(self, words, environment):
+        """Runs until it is asked to end, which it has to do in order."""
+        with tempfile.TemporaryFile("w+") as said:
+            service = subprocess.Popen(self.command([*self.entry_point, *words]), env=self.environment(environment),
+                                       stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            try:
+                yield service
+                service.send_signal(signal.SIGTERM)
+                check(service.wait(timeout=30) == 0, f"it ended with {service.returncode}")
+            except BaseException:
+                service.kill()
+                service.wait()
+                said.seek(0)
+                print(said.read()[-4000:])
+                raise
 
 
 def check(holds, otherwise):
@@ -333,7 +414,8 @@ def check(holds, otherwise):
 def try_bare_run(image):
     """A container that is given nothing says what it needs, in one line."""
     code, _, said = image.run([*image.entry_point, *image.default], {})
-    check(code == 2 and len(said.splitlines()) == 1 and "DATABASE_URL" in said, f"started without a database: {code} {said}")
+    check(code == 2 and len(said.splitlines()) == 1 and "DATABASE_URL" in said and "standalone" in said,
+          f"started without a database: {code} {said}")
 
 
 def try_service(image, binaries):
@@ -344,21 +426,41 @@ def try_service(image, binaries):
         environment = {**environment, "DATABASE_URL": url, "CLIENT_FAILOVER_LISTEN": f"127.0.0.1:{port}"}
         health = [word.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{port}") for word in health]
         check(any(str(port) in word for word in health), f"the health check asks another address: {health}")
-        with tempfile.TemporaryFile("w+") as said:
-            service = subprocess.Popen(image.command([*image.entry_point, *command]), env=in_image(**environment),
-                                       stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-            try:
-                is_healthy = lambda: service.poll() is None and image.run(health, environment)[0] == 0
-                wait_until("the health check succeeds", is_healthy, 30)
-                try_commands(image, environment, f"http://127.0.0.1:{port}")
-                service.send_signal(signal.SIGTERM)
-                check(service.wait(timeout=20) == 0, f"it ended with {service.returncode}")
-            except BaseException:
-                service.kill()
-                service.wait()
-                said.seek(0)
-                print(said.read()[-4000:])
-                raise
+        with image.started(command, environment) as service:
+            is_healthy = lambda: service.poll() is None and image.run(health, environment)[0] == 0
+            wait_until("the health check succeeds", is_healthy, 30)
+            try_commands(image, environment, f"http://127.0.0.1:{port}")
+
+
+def try_standalone(image):
+    """With nothing but a volume it serves, is healthy by its own health check, and finds its data again."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {"CLIENT_FAILOVER_LISTEN": f"127.0.0.1:{port}"}
+    health = image.config["Healthcheck"]["Test"][1:]
+    check(health == ["client-failover", "health"], f"another health check: {health}")
+    place = ["--server", url, "--tenant", "plant", "--namespace", "line1"]
+    for command in [["create", "pump", "--failover-timeout", "2s"], ["show", "pump"]]:
+        began = time.monotonic()
+        with image.started(image.default, environment) as service:
+            is_healthy = lambda: service.poll() is None and image.run([*health, "--url", url], {})[0] == 0
+            wait_until("the health check succeeds", is_healthy, 60)
+            print(f"image: {image.name}: healthy {time.monotonic() - began:.1f} s after its start", flush=True)
+            wait_until("it is ready", lambda: is_ready(port), 60)
+            code, _, said = image.run(["client-failover", "groups", *command, *place], {})
+            check(code == 0, f"groups {command[0]}: {code} {said}")
+            socket_url = "postgres://client_failover@%2Fvar%2Flib%2Fclient-failover%2Frun:5432/client_failover"
+            key = ["client-failover", "keys", "create", command[0], "--tenant", "*", "--role", "admin", "--database-url", socket_url]
+            code, made, said = image.run(key, {})
+            check(code == 0 and "cfk_" in made, f"no key can be made: {code} {made}{said}")
+
+
+def is_ready(port):
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    return False
 
 
 def try_commands(image, environment, url):
@@ -380,32 +482,95 @@ def find_postgres():
     return found[-1].parent if found else None
 
 
+# --- Images as files
+
+
+def write_archive(image, folder):
+    """One layer, its configuration and an index, in a tar: OCI's layout. The same tree gives the same bytes."""
+    epoch = int(ARGUMENTS["SOURCE_DATE_EPOCH"])
+    plain = ["--sort=name", "--numeric-owner", f"--mtime=@{epoch}", "--format=gnu", "--create"]
+    with tempfile.TemporaryDirectory(prefix="cf-image-archive-") as work:
+        work = Path(work)
+        layer = work / "layer.tar"
+        # What an engine mounts, and what is of the machine that built it.
+        left_out = ["./dev/*", "./proc/*", "./sys/*", "./run/*", "./var/cache/apt/*.bin", "./var/log/*", "./etc/resolv.conf", "./etc/hostname"]
+        run(["tar", *plain, *[f"--exclude={path}" for path in left_out], "--file", layer, "--directory", image.root, "."])
+        unpacked = hashlib.sha256(layer.read_bytes()).hexdigest()
+        run(["gzip", "-9", "--no-name", layer])
+        blobs = work / "layout/blobs/sha256"
+        blobs.mkdir(parents=True)
+
+        def blob(content, kind):
+            digest = hashlib.sha256(content).hexdigest()
+            (blobs / digest).write_bytes(content)
+            return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(content)}
+
+        packed = blob((work / "layer.tar.gz").read_bytes(), "layer.v1.tar+gzip")
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+        machine = run(["dpkg", "--print-architecture"], capture_output=True).strip()
+        config = {"created": created, "architecture": machine, "os": "linux", "config": image.config,
+                  "rootfs": {"type": "layers", "diff_ids": [f"sha256:{unpacked}"]},
+                  "history": [{"created": created, "created_by": "Dockerfile"}]}
+        as_json = lambda value: json.dumps(value, sort_keys=True).encode()
+        manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                    "config": blob(as_json(config), "config.v1+json"), "layers": [packed]}
+        version = image.config["Labels"]["org.opencontainers.image.version"]
+        tag = version if image.name == "plain" else f"{version}-{image.name}"
+        described = {**blob(as_json(manifest), "manifest.v1+json"),
+                     "annotations": {"org.opencontainers.image.ref.name": tag, "io.containerd.image.name": f"docker.io/library/client-failover:{tag}"}}
+        (work / "layout/index.json").write_bytes(as_json({"schemaVersion": 2, "manifests": [described]}))
+        (work / "layout/oci-layout").write_bytes(as_json({"imageLayoutVersion": "1.0.0"}))
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"client-failover-{tag}-image.tar"
+        owners = ["--owner=0", "--group=0", "--mode=u=rwX,go=rX"]
+        run(["tar", *plain, *owners, "--file", file.resolve(), "--directory", work / "layout", "blobs", "index.json", "oci-layout"])
+        print(f"image: {file.name}: {packed['size'] / 1e6:.1f} MB compressed")
+
+
+def options(words):
+    found = {}
+    while words:
+        flag = words.pop(0)
+        if flag not in ("--keep", "--package", "--archives") or not words:
+            sys.exit("usage: tests/deploy/image.py [--keep DIR] [--package FILE] [--archives DIR]")
+        found[flag] = Path(words.pop(0))
+    return found
+
+
 def main():
-    arguments = sys.argv[1:]
-    if arguments and (len(arguments) != 2 or arguments[0] != "--keep"):
-        sys.exit("usage: tests/deploy/image.py [--keep DIR]")
-    folder = Path(arguments[1]) if arguments else Path(tempfile.mkdtemp(prefix="cf-image-"))
-    if arguments:
+    given = options(sys.argv[1:])
+    keep = given.get("--keep")
+    folder = keep or Path(tempfile.mkdtemp(prefix="cf-image-"))
+    if keep:
         folder.mkdir(parents=True)
+    folder.chmod(0o755)
     try:
-        build = Build(folder.resolve())
+        build = Build(folder.resolve(), given.get("--package"))
         with timed("the build stage"):
             build.build(build.named("build"))
         binaries = find_postgres()
         missing = [what for what, is_there in [("root", os.geteuid() == 0), ("mmdebstrap", shutil.which("mmdebstrap")),
                                                ("PostgreSQL", binaries)] if not is_there]
         if missing:
-            print(f"image: the runtime stage is skipped: it needs {' and '.join(missing)}")
+            print(f"image: the images are skipped: they need {' and '.join(missing)}")
             return
-        with timed("the runtime stage"):
-            image = Image(build, build.build(build.stages[-1]))
+        with timed("the stages of the images"):
+            plain = Image(build, build.stages[-1])
+            standalone = Image(build, build.named("standalone"), build.folder / "data")
         with timed("the service in its image"):
-            try_bare_run(image)
-            try_service(image, binaries)
+            try_bare_run(plain)
+            try_service(plain, binaries)
+        with timed("the service in its image with PostgreSQL"):
+            try_standalone(standalone)
+        if "--archives" in given:
+            with timed("the images as archives"):
+                write_archive(plain, given["--archives"])
+                write_archive(standalone, given["--archives"])
         print("image: everything held")
     finally:
-        # With --keep the root goes too: nobody needs a second Debian.
-        shutil.rmtree(folder / "root" if arguments else folder, ignore_errors=True)
+        # With --keep the roots go all the same: nobody needs further Debians.
+        for path in [folder / name for name in ("base", "root", "standalone", "plain", "data")] if keep else [folder]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 if __name__ == "__main__":
