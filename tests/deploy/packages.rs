@@ -1,6 +1,8 @@
 //! What packages bring is true of the program: its settings file, its version, the C library that
 //! it is said to need. They are installed and used by tests/deploy/packages.py.
 
+use std::path::Path;
+
 use clap::{Arg, Args as _};
 use client_failover::config::Given;
 
@@ -49,4 +51,23 @@ fn the_installed_settings_file_counts_as_it_stands_and_each_of_its_lines_can() {
     let given: Given = toml::from_str(&all.join("\n")).expect("each line is a setting");
     let shown = format!("{given:?}");
     assert!(!shown.contains(": None"), "{shown}");
+}
+
+#[test]
+fn everything_that_is_released_says_one_version() {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let label = "LABEL org.opencontainers.image.version=";
+    let labels: Vec<&str> =
+        include_str!("../../Dockerfile").lines().filter_map(|line| line.strip_prefix(label)).collect();
+    assert_eq!(labels, [VERSION, VERSION], "the Dockerfile's");
+    let description: serde_json::Value =
+        serde_json::from_str(include_str!("../../docs/openapi.json")).expect("it is JSON");
+    assert_eq!(description["info"]["version"], VERSION, "the description's");
+    let heading = format!("## {VERSION} ");
+    assert!(include_str!("../../CHANGELOG.md").lines().any(|line| line.starts_with(&heading)), "the changelog's");
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/helm/client-failover/Chart.yaml");
+    if let Ok(chart) = std::fs::read_to_string(chart) {
+        let version = chart.lines().find_map(|line| line.strip_prefix("appVersion:")).expect("it says one");
+        assert_eq!(version.trim().trim_matches('"'), VERSION, "the chart's");
+    }
 }
