@@ -60,6 +60,7 @@ description:
 # deploy/kubernetes and the table of the chart's values, after a change of the chart
 chart:
     tests/deploy/chart.py renew
+
 # everything that a release has, into target/release-artifacts
 release *arguments:
     deploy/release {{ arguments }}

@@ -3,18 +3,17 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use client_failover::audit_export::{self, AuditCommand, AuditError};
 use client_failover::credentials::{self, KeysCommand, UsersCommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
 use client_failover::{environment, telemetry, version as own_version};
 use client_failover_agent as agent;
-use client_failover_conformance as conformance;
+use client_failover_cli::{self as cli, HostCommand, complain};
 use client_failover_demo as demo;
-use client_failover_operator::completion::{self, CompletionArgs};
 use client_failover_operator::manual::{self, ManualArgs};
-use client_failover_operator::version::{self, Program, VersionArgs};
-use client_failover_operator::{self as operator, OperatorCommand, audit, connection};
+use client_failover_operator::version::Program;
+use client_failover_operator::{self as operator, audit};
 
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on
 /// PostgreSQL.
@@ -57,35 +56,15 @@ enum Command {
     #[command(subcommand)]
     Users(UsersCommand),
     #[command(flatten)]
-    Operator(OperatorCommand),
+    Host(HostCommand),
     /// Watch a takeover happen: several adapters, one killed, one falling ill
     Demo(demo::DemoArgs),
-    /// Show the version of this program, and of a running service where --server or --profile names
-    /// one
-    #[command(mut_args = connection::by_flag_alone, after_help = operator::CONNECTION_HELP)]
-    Version(VersionArgs),
-    /// Print a script that completes commands and flags in a shell
-    #[command(after_help = completion::EXAMPLES)]
-    Completion(CompletionArgs),
-    /// Run any program as a member of a group: while it is Primary, or always and told its role
-    #[command(after_help = operator::CONNECTION_HELP)]
-    Run(Box<agent::RunArgs>),
-    /// Try whether a client keeps the rules
-    #[command(subcommand)]
-    Clients(ClientsCommand),
     /// One adapter of the demo
     #[command(hide = true)]
     DemoAdapter(demo::DemoAdapterArgs),
     /// Write the manual pages into a folder
     #[command(hide = true)]
     ManualPages(ManualArgs),
-}
-
-#[derive(Subcommand)]
-enum ClientsCommand {
-    /// Run a client against a service that misbehaves, and say which rule it breaks, and when
-    #[command(after_help = conformance::HELP)]
-    Test(conformance::TestArgs),
 }
 
 #[derive(clap::Args)]
@@ -118,25 +97,10 @@ fn main() -> ExitCode {
         return code;
     }
     environment::forget_session_settings();
-    let matches = match Cli::command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) if !error.use_stderr() => {
-            // Help and version: written to standard output; a closed pipe is the reader's wish.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => return complain(one_line(&error.to_string()), ExitCode::from(2)),
-    };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let cli: Cli = match cli::parse() {
         Ok(cli) => cli,
-        Err(error) => return complain(one_line(&error.to_string()), ExitCode::from(2)),
+        Err(code) => return code,
     };
-    match environment::check(&Cli::command(), std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
-        Ok(warnings) => warnings.iter().for_each(|warning| {
-            let _ = writeln!(std::io::stderr(), "warning: {warning}");
-        }),
-        Err(misspelt) => return complain(format!("error: {misspelt}"), ExitCode::from(2)),
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(format!("error: no runtime: {error}"), ExitCode::FAILURE),
@@ -178,28 +142,19 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Audit(args) => return audit(*args).await,
         Command::Users(command) => say(&credentials::run_users(command).map_err(with(2))?),
-        Command::Operator(command) => {
-            return operator::run(command).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
+        Command::Host(command) => {
+            let program = Program { version: own_version::VERSION, commit: own_version::COMMIT };
+            let ended = cli::run(command, program, &mut Cli::command()).await;
+            return ended.map_err(|error| (error.exit_code(), error)).map_err(coded);
         }
         Command::Demo(args) => {
             if !demo::run(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)? {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Run(args) => {
-            return agent::run(*args).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
-        }
-        Command::Clients(ClientsCommand::Test(args)) => {
-            return conformance::run(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
-        }
         Command::DemoAdapter(args) => {
             demo::run_adapter(args).await.map_err(|error| (error.exit_code(), error)).map_err(coded)?;
         }
-        Command::Version(args) => {
-            let program = Program { version: own_version::VERSION, commit: own_version::COMMIT };
-            return version::run(args, program).await.map_err(|error| (error.exit_code(), error)).map_err(coded);
-        }
-        Command::Completion(args) => completion::print(&args, &mut Cli::command()),
         Command::ManualPages(args) => manual::write(&args, Cli::command()).map_err(with(1))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -232,17 +187,4 @@ fn coded<E: Into<anyhow::Error>>((code, error): (u8, E)) -> Failure {
 /// is not our business.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-fn complain(message: String, code: ExitCode) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{message}");
-    code
-}
-
-/// The first paragraph of a message and its tips, on one line.
-fn one_line(message: &str) -> String {
-    let paragraphs = message.split("\n\n").enumerate();
-    let kept = paragraphs.filter(|(place, text)| *place == 0 || text.trim_start().starts_with("tip:"));
-    let lines = kept.map(|(_, text)| text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
-    lines.collect::<Vec<_>>().join("; ")
 }

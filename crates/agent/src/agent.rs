@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use client_failover_client::{Lease, MachineTime, Member};
 use client_failover_operator::output::complain;
-use nix::sys::signal::Signal;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::guarded::{Ended, Guarded, Program, Settled};
 use super::ladder::{Ladder, sleep_until};
-use super::notify::notify;
+use super::system::{self, notify};
 use super::telling::{Telling, Told};
 use super::{AgentError, Mode, RunArgs, endpoint, health};
 
@@ -31,17 +29,10 @@ const STOPPED_GUARDIAN: Duration = Duration::from_secs(1);
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// At the first SIGTERM, SIGINT or SIGHUP.
+    /// As soon as the system, or whoever started the agent, asks it to end.
     pub fn on_signals() -> std::io::Result<Stop> {
         let (stop, stopped) = watch::channel(false);
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-        for kind in kinds {
-            let (mut heard, stop) = (signal(kind)?, stop.clone());
-            tokio::spawn(async move {
-                heard.recv().await;
-                stop.send_replace(true);
-            });
-        }
+        system::on_end(&stop)?;
         Ok(Stop(stopped))
     }
 
@@ -114,7 +105,7 @@ impl Agent {
         }
         // Before there is a program that writes to it.
         if let Some(path) = &args.health.data_pipe {
-            let pipe = health::open_pipe(path);
+            let pipe = system::open_pipe(path);
             let pipe = pipe.map_err(AgentError::io(format!("{} cannot be the data pipe", path.display())))?;
             tokio::spawn(health::follow(pipe, member.clone()));
         }
@@ -252,7 +243,7 @@ impl Agent {
                 }
             }
             if !is_told {
-                program.signal(Signal::SIGTERM);
+                program.signal(system::END);
                 is_told = true;
                 latest = MachineTime::now().plus(self.args.stop_timeout);
                 program.kill_at(ladder.kill_at(until).min(latest));
@@ -378,7 +369,7 @@ impl Agent {
 
     /// Ends a run in order.
     async fn end(&self, program: &mut Guarded, began: Instant) -> Run {
-        program.signal(Signal::SIGTERM);
+        program.signal(system::END);
         let ended = match timeout(self.args.stop_timeout, program.ended()).await {
             Ok(ended) => ended,
             Err(_) => {
@@ -425,10 +416,7 @@ impl Agent {
     fn say_how(&self, ended: Ended, was_told: bool, was_too_late: bool) {
         let how = match ended {
             Ended::Code(code) => format!("with the code {code}"),
-            Ended::Signal(number) => match Signal::try_from(i32::try_from(number).unwrap_or(0)) {
-                Ok(signal) => format!("by {signal}"),
-                Err(_) => format!("by the signal {number}"),
-            },
+            Ended::Signal(number) => system::ended_by(number),
             Ended::NotStarted(error) => {
                 let error = std::io::Error::from_raw_os_error(i32::try_from(error).unwrap_or(0));
                 format!("before it began: {error}")

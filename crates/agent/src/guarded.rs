@@ -1,21 +1,14 @@
 //! The program, as the agent has it: behind its guardian.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command};
+use std::io;
 use std::time::Duration;
 
 use client_failover_client::MachineTime;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::guardian::{self, MESSAGE_BYTES, Order, Report};
+use super::line::Line;
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +25,8 @@ pub enum Ended {
 
 /// A program that runs. It does not outlive this value, nor this process.
 pub struct Guarded {
-    guardian: Child,
-    line: UnixStream,
-    /// The same, to write to: at once, or not at all.
-    out: StdUnixStream,
+    /// Its guardian.
+    line: Line,
     /// How many questions were asked, and which was answered last.
     asked: i64,
     heard_up_to: i64,
@@ -44,7 +35,7 @@ pub struct Guarded {
     /// The part of a report that has come.
     heard: Vec<u8>,
     /// Its process id, which is that of its process group.
-    pid: Option<Pid>,
+    pid: Option<i64>,
     /// Whether the end of the lease has killed it.
     pub was_too_late: bool,
 }
@@ -65,33 +56,17 @@ pub struct Program {
 impl Program {
     /// Starts it. It is killed at that instant unless another one is said.
     pub fn start(&self, kill_at: MachineTime) -> io::Result<Guarded> {
-        let (ours, theirs) = guardian::socket_pair()?;
-        // The file that this one was started from, also where another has taken its place.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Line::program()?;
         command.arg(guardian::ARGUMENT).arg(if self.takes_lines { "lines" } else { "quiet" }).arg(&self.guardian);
         command.args(&self.command).envs(self.environment.iter().map(|(name, value)| (name, value)));
         // By them the agent is known to the service, and nobody else has to be.
         for secret in ["CLIENT_FAILOVER_TOKEN", "CLIENT_FAILOVER_PASSWORD"] {
             command.env_remove(secret);
         }
-        // What a terminal sends to the agent is not for the guardian.
-        command.stdin(theirs).process_group(0);
-        let guardian = command.spawn()?;
-        ours.set_nonblocking(true)?;
-        let out = ours.try_clone()?;
-        let line = UnixStream::from_std(ours)?;
+        let line = Line::start(&mut command)?;
         let (asked, heard_up_to, orphans) = (0, 0, None);
-        let mut guarded = Guarded {
-            guardian,
-            line,
-            out,
-            asked,
-            heard_up_to,
-            orphans,
-            heard: Vec::new(),
-            pid: None,
-            was_too_late: false,
-        };
+        let mut guarded =
+            Guarded { line, asked, heard_up_to, orphans, heard: Vec::new(), pid: None, was_too_late: false };
         guarded.order(Order::KillAt(kill_at.0), &[]);
         Ok(guarded)
     }
@@ -109,8 +84,8 @@ impl Guarded {
     }
 
     /// Sends it a signal.
-    pub fn signal(&mut self, signal: Signal) {
-        self.order(Order::Signal(signal as i64), &[]);
+    pub fn signal(&mut self, number: i64) {
+        self.order(Order::Signal(number), &[]);
     }
 
     /// Kills it, with all that it has started.
@@ -121,10 +96,7 @@ impl Guarded {
     /// Kills it, and its guardian, which may not be listening. What it has started besides is
     /// killed once the guardian is gone.
     pub fn kill_without_guardian(&mut self) {
-        if let Some(pid) = self.pid {
-            let _ = killpg(pid, Signal::SIGKILL);
-        }
-        let _ = self.guardian.kill();
+        self.line.kill_both(self.pid);
     }
 
     /// Writes a line to its standard input.
@@ -145,7 +117,7 @@ impl Guarded {
     /// Takes one report; how the program ended, where that is one of it.
     async fn next(&mut self) -> Option<Ended> {
         match self.report().await {
-            Some(Report::Started(pid)) => self.pid = i32::try_from(pid).ok().map(Pid::from_raw),
+            Some(Report::Started(pid)) => self.pid = Some(pid),
             Some(Report::EndHasCome) => self.was_too_late = true,
             Some(Report::Heard(number)) => self.heard_up_to = number,
             Some(Report::Ended(code)) => return Some(self.gone(Ended::Code(code))),
@@ -153,9 +125,8 @@ impl Guarded {
             Some(Report::NotStarted(error)) => return Some(self.gone(Ended::NotStarted(error))),
             None => {
                 let ended = self.gone(Ended::Unguarded);
-                // What the guardian had taken over is this process's now.
-                let orphans =
-                    self.orphans.get_or_insert_with(|| tokio::task::spawn_blocking(|| guardian::kill_orphans(&[])));
+                let kill = self.line.killer();
+                let orphans = self.orphans.get_or_insert_with(|| tokio::task::spawn_blocking(kill));
                 let _ = orphans.await;
                 return Some(ended);
             }
@@ -183,15 +154,15 @@ impl Guarded {
 
     fn gone(&mut self, ended: Ended) -> Ended {
         // Nothing is left for it to do, or it is gone: a stopped one would never end by itself.
-        let _ = self.guardian.kill();
-        let _ = self.guardian.wait();
+        let _ = self.line.guardian.kill();
+        let _ = self.line.guardian.wait();
         ended
     }
 
     async fn report(&mut self) -> Option<Report> {
         while self.heard.len() < MESSAGE_BYTES {
             // Whatever has come stays where this is not waited for any more.
-            match self.line.read_buf(&mut self.heard).await {
+            match self.line.hear(&mut self.heard).await {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => {}
             }
@@ -205,33 +176,30 @@ impl Guarded {
         // Few and short, they find room; a guardian that takes none is stopped, and then the order
         // that it has last counts.
         let bytes = [&order.to_bytes()[..], more].concat();
-        match (&self.out).write(&bytes) {
-            Ok(written) if written == bytes.len() => {}
-            _ => {
-                tracing::warn!("the guardian does not listen: it is killed, and the program with it");
-                let _ = self.guardian.kill();
-            }
+        if !self.line.say(bytes) {
+            tracing::warn!("the guardian does not listen: it is killed, and the program with it");
+            let _ = self.line.guardian.kill();
         }
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        if let Ok(Some(_)) = self.guardian.try_wait() {
+        if let Ok(Some(_)) = self.line.guardian.try_wait() {
             return;
         }
         // Where nobody has waited for its end: at the end of the line the guardian kills what it
         // guards. One that does not is killed, and its program with it.
-        let _ = self.out.shutdown(Shutdown::Both);
+        self.line.hang_up();
         for _ in 0..200 {
-            if matches!(self.guardian.try_wait(), Ok(Some(_)) | Err(_)) {
+            if matches!(self.line.guardian.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         self.kill_without_guardian();
-        let _ = self.guardian.wait();
-        guardian::kill_orphans(&[]);
+        let _ = self.line.guardian.wait();
+        self.line.killer()();
     }
 }
 

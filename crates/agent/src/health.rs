@@ -1,7 +1,5 @@
 //! How healthy the program is, and up to when it has sent data: asked of it, again and again.
 
-use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -11,13 +9,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use client_failover_client::{Member, outgoing};
 use client_failover_operator::output::complain;
-use nix::errno::Errno;
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use reqwest::{Client, Url};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::net::unix::pipe;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::time::{sleep, timeout};
 
 use super::{AgentError, HealthArgs, shell};
@@ -117,26 +110,8 @@ async fn output_of(command: &str, within: Duration) -> Result<String, String> {
     shell::run(command, within).await
 }
 
-/// A named pipe for the times of data, made where there is none. It is held open for writing as
-/// well, so that it has no end when the program has one. Nobody else may write to it.
-pub fn open_pipe(path: &Path) -> io::Result<pipe::Receiver> {
-    match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let file = std::fs::File::options().read(true).write(true).custom_flags(O_NONBLOCK | O_NOFOLLOW).open(path)?;
-    let found = file.metadata()?;
-    if !found.file_type().is_fifo() {
-        return Err(io::Error::other("it is a file of another kind"));
-    }
-    if found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o022 != 0 {
-        return Err(io::Error::other("others may write to it"));
-    }
-    pipe::Receiver::from_owned_fd(file.into())
-}
-
 /// Takes each line for the time of data that was sent.
-pub async fn follow(pipe: pipe::Receiver, member: Member) {
+pub async fn follow(pipe: impl AsyncRead + Unpin, member: Member) {
     let mut reader = BufReader::new(pipe);
     let (mut line, mut has_complained) = (Vec::new(), false);
     loop {

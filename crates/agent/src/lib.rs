@@ -5,6 +5,10 @@
 //! told the role. Between the agent and the program is a guardian ([`guardian`]), which kills the
 //! program at the end of the lease whatever the agent does.
 
+// Elsewhere there is nothing that kills a program with all that it has started, which has to be
+// dead before its lease ends.
+#![cfg(any(target_os = "linux", windows))]
+
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +21,6 @@ use client_failover_client::{HasLeft, Join, JoinError, Member};
 use client_failover_operator::OperatorError;
 use client_failover_operator::connection::{Connection, ConnectionArgs};
 use client_failover_operator::output::complain;
-use nix::sys::prctl::set_child_subreaper;
 
 use self::agent::Agent;
 
@@ -27,8 +30,9 @@ mod guarded;
 pub mod guardian;
 mod health;
 mod ladder;
-mod notify;
+mod line;
 mod shell;
+mod system;
 mod telling;
 
 /// What is run, and how it is told its role.
@@ -197,8 +201,7 @@ impl AgentError {
 ///
 /// It cannot join, or not do what it was told to.
 pub async fn run(args: RunArgs) -> Result<ExitCode, AgentError> {
-    // What a guardian that was killed leaves behind comes here.
-    set_child_subreaper(true).map_err(|error| AgentError::io("orphans cannot be taken over")(error.into()))?;
+    system::begin().map_err(AgentError::io("orphans cannot be taken over"))?;
     let session = match &args.session {
         Some(session) => session.clone(),
         None => host_name()?,
@@ -245,7 +248,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode, AgentError> {
 }
 
 fn host_name() -> Result<String, AgentError> {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty())
+    system::host_name()
+        .filter(|name| !name.is_empty())
         .ok_or_else(|| AgentError::Usage("this host has no name: give --session".to_owned()))
 }

@@ -3,16 +3,17 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use client_failover_children::Tree;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::system;
+
 /// A command, with nothing on its standard input.
 pub fn command(text: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", text]).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    let mut command = system::shell(text);
+    command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 
@@ -24,8 +25,7 @@ pub fn command(text: &str) -> Command {
 /// It did not end well; the text goes on from its name.
 pub async fn run(mut command: Command, within: Duration) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("cannot be run: {error}");
-    let mut shell = command.spawn().map_err(cannot)?;
-    let group = shell.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let (mut shell, tree) = Tree::spawn(&mut command).map_err(cannot)?;
     let out = shell.stdout.take();
     let ran = async {
         let mut said = Vec::new();
@@ -35,9 +35,7 @@ pub async fn run(mut command: Command, within: Duration) -> Result<String, Strin
         Ok((shell.wait().await?, said))
     };
     let Ok(ended) = timeout(within, ran).await else {
-        if let Some(group) = group {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
+        tree.kill();
         let _ = shell.wait().await;
         return Err(format!("took longer than {within:?}, and was killed"));
     };

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use client_failover_client::Lease;
 use client_failover_operator::output::complain;
-use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::guarded::Guarded;
-use super::{AgentError, TellingArgs, shell};
+use super::{AgentError, TellingArgs, shell, system};
 
 /// The role, as it was told last.
 #[derive(Clone, Debug)]
@@ -54,7 +53,7 @@ impl Told {
 /// Everything that is told.
 pub struct Telling {
     args: TellingArgs,
-    signals: [Option<Signal>; 2],
+    signals: [Option<i64>; 2],
     told: watch::Sender<Told>,
 }
 
@@ -62,7 +61,8 @@ impl Telling {
     /// As it was asked for.
     pub fn new(args: TellingArgs) -> Result<Telling, AgentError> {
         let signals = [&args.signal_secondary, &args.signal_primary];
-        let [secondary, primary] = signals.map(|name| name.as_deref().map(signal_named).transpose());
+        let numbers = signals.map(|name| name.as_deref().map(system::signal_named).transpose());
+        let [secondary, primary] = numbers.map(|number| number.map_err(AgentError::Usage));
         Ok(Telling { signals: [secondary?, primary?], args, told: watch::Sender::new(Told::nothing()) })
     }
 
@@ -117,12 +117,6 @@ impl Telling {
         }
         is_told
     }
-}
-
-fn signal_named(name: &str) -> Result<Signal, AgentError> {
-    let upper = name.to_uppercase();
-    let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    full.parse().map_err(|_| AgentError::Usage(format!("'{name}' is not a signal, such as USR1")))
 }
 
 /// Nobody reads half of it.

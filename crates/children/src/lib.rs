@@ -4,14 +4,21 @@
 //! A child is stopped in order by its owner. What is here besides is for the owner that is killed
 //! and can do it no longer.
 
-use std::io;
-use std::process::Command;
+#[cfg(unix)]
+use std::{io, process::Command};
 
+#[cfg(unix)]
 use nix::sys::signal::Signal;
 
+#[cfg(unix)]
 pub use service::{Folder, ServiceProcess, ServiceProcessError, missing_pipe};
+pub use tree::Tree;
 
+#[cfg(unix)]
 mod service;
+mod tree;
+#[cfg(windows)]
+pub mod windows;
 
 /// Ties the child's life to the thread that starts it. The kernel goes by the thread, not the
 /// process: call this only on a thread that stays until the child is gone. Elsewhere than on Linux
@@ -46,7 +53,7 @@ pub fn end_with_parent(command: &mut Command, signal: Signal) {
 }
 
 /// Elsewhere than on Linux an abandoned child stays.
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(unix, not(target_os = "linux")))]
 pub fn end_with_parent(_command: &mut Command, _signal: Signal) {}
 
 #[cfg(all(test, target_os = "linux"))]

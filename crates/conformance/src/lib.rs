@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use client_failover_children::Tree;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -54,7 +53,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Only these scenes, with commas between
-    #[arg(long, value_name = "SCENES", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(SCENES.iter().map(|scene| scene.name)))]
+    #[arg(long, value_name = "SCENES", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(playable().map(|scene| scene.name)))]
     only: Vec<String>,
     /// Only a line that has this in it is an act
     #[arg(long, value_name = "TEXT")]
@@ -121,6 +120,11 @@ const LONGEST_LINE: u64 = 64 * 1024;
 /// How often a scene is played in which the machine itself had no time.
 const TRIES: u8 = 4;
 
+/// The scenes that can be played here: nobody can stop a program on Windows and let it go on.
+fn playable() -> impl Iterator<Item = &'static Scene> {
+    SCENES.iter().filter(|scene| cfg!(unix) || scene.pauses_after.is_none())
+}
+
 /// Plays all scenes, and says what came of them.
 ///
 /// # Errors
@@ -129,7 +133,7 @@ const TRIES: u8 = 4;
 pub async fn run(args: TestArgs) -> Result<ExitCode, ConformanceError> {
     let args = Arc::new(args);
     let is_chosen = |scene: &&Scene| args.only.is_empty() || args.only.iter().any(|name| name == scene.name);
-    let chosen: Vec<&'static Scene> = SCENES.iter().filter(is_chosen).collect();
+    let chosen: Vec<&'static Scene> = playable().filter(is_chosen).collect();
     let places = Arc::new(Semaphore::new(if args.listen.is_some() { 1 } else { usize::from(args.at_once) }));
     let mut playing = JoinSet::new();
     for (place, scene) in chosen.into_iter().enumerate() {
@@ -198,11 +202,9 @@ async fn play(args: &TestArgs, scene: &'static Scene, place: u8) -> Result<(Verd
     let service = service.map_err(|error| ConformanceError::Listen { address, error })?;
     let stall = Arc::new(AtomicU64::new(0));
     let watching = tokio::spawn(watch_the_machine(stall.clone()));
-    let mut client = start(args, service.address)?;
+    let (mut client, tree) = start(args, service.address)?;
     let out = client.stdout.take().expect("it is piped");
     let reading = tokio::spawn(read_acts(out, args.acts_like.clone(), stage.clone()));
-    let group = client.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-    let signal = |signal: Signal| group.map(|group| killpg(group, signal));
     let acting = async {
         if timeout(STARTS_WITHIN, stage.has_answered(1)).await.is_err() {
             return;
@@ -213,10 +215,10 @@ async fn play(args: &TestArgs, scene: &'static Scene, place: u8) -> Result<(Verd
             let _ = timeout(args.timeout * 4, stage.has_answered(n)).await;
             sleep(args.timeout.mul_f64(0.1 + 0.07 * f64::from(place))).await;
             stage.record.add(Event::Paused);
-            signal(Signal::SIGSTOP);
+            pause(&tree);
             sleep(args.timeout.mul_f64(1.5)).await;
             stage.record.add(Event::Continued);
-            signal(Signal::SIGCONT);
+            go_on(&tree);
         }
         sleep_until(until).await;
     };
@@ -228,14 +230,14 @@ async fn play(args: &TestArgs, scene: &'static Scene, place: u8) -> Result<(Verd
         Some(ended) => note_end(&stage, ended),
         None => {
             stage.record.add(Event::ToldToEnd);
-            signal(Signal::SIGTERM);
+            tree.ask_to_end();
             if let Ok(ended) = timeout(ENDS_WITHIN.max(args.timeout), client.wait()).await {
                 note_end(&stage, ended);
             }
         }
     }
     // With all that it has started.
-    signal(Signal::SIGKILL);
+    tree.kill();
     let _ = client.kill().await;
     let _ = timeout(Duration::from_millis(500), reading).await;
     watching.abort();
@@ -243,6 +245,23 @@ async fn play(args: &TestArgs, scene: &'static Scene, place: u8) -> Result<(Verd
     let stall = Duration::from_micros(stall.load(Ordering::Relaxed));
     Ok((judge(scene, &stage.record.events(), args.timeout, moment(args.timeout)), stall))
 }
+
+#[cfg(unix)]
+fn pause(client: &Tree) {
+    client.signal(nix::sys::signal::Signal::SIGSTOP);
+}
+
+#[cfg(unix)]
+fn go_on(client: &Tree) {
+    client.signal(nix::sys::signal::Signal::SIGCONT);
+}
+
+// No scene that can be played there does it.
+#[cfg(windows)]
+fn pause(_: &Tree) {}
+
+#[cfg(windows)]
+fn go_on(_: &Tree) {}
 
 /// Measures how late this process itself is woken.
 async fn watch_the_machine(longest: Arc<AtomicU64>) {
@@ -255,7 +274,7 @@ async fn watch_the_machine(longest: Arc<AtomicU64>) {
     }
 }
 
-fn start(args: &TestArgs, address: SocketAddr) -> Result<Child, ConformanceError> {
+fn start(args: &TestArgs, address: SocketAddr) -> Result<(Child, Tree), ConformanceError> {
     let server = format!("http://{address}");
     let known =
         [("server", server.as_str()), ("tenant", "t"), ("namespace", "n"), ("group", "pump"), ("session", SESSION)];
@@ -272,11 +291,11 @@ fn start(args: &TestArgs, address: SocketAddr) -> Result<Child, ConformanceError
     command.envs(known.map(|(name, value)| (format!("CLIENT_FAILOVER_{}", name.to_uppercase()), value)));
     // A line counts when it comes.
     command.env("PYTHONUNBUFFERED", "1");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     if !args.stderr {
         command.stderr(Stdio::null());
     }
-    command.spawn().map_err(|error| ConformanceError::Program { program: program.clone(), error })
+    Tree::spawn(&mut command).map_err(|error| ConformanceError::Program { program: program.clone(), error })
 }
 
 /// Takes each line that the client prints for something that it did.

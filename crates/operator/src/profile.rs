@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use client_failover_wire::Secret;
@@ -82,9 +81,11 @@ pub fn find(file: Option<&Path>, name: Option<&str>) -> Result<Profile, Operator
         })?
         .profiles;
     let has_secret = |profile: &Profile| profile.token.is_some() || profile.password.is_some();
-    if profiles.values().any(has_secret) && metadata.permissions().mode() & 0o077 != 0 {
+    if profiles.values().any(has_secret)
+        && let Some(remedy) = others_may_open(&path, &metadata, 0o077)
+    {
         return Err(OperatorError::usage(format!(
-            "the file {} holds secrets, and other accounts may open it: chmod 600 it",
+            "the file {} holds secrets, and other accounts may open it: {remedy}",
             path.display()
         )));
     }
@@ -121,8 +122,26 @@ impl Profile {
 
 fn usual_path() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
+    let of_system = || if cfg!(windows) { set("APPDATA") } else { Some(set("HOME")?.join(".config")) };
+    let config = set("XDG_CONFIG_HOME").or_else(of_system)?;
     Some(config.join("client-failover/client.toml"))
+}
+
+/// Whether others may open a file, by these bits of its mode; if so, what to do about it.
+#[cfg(unix)]
+fn others_may_open(_path: &Path, metadata: &Metadata, bits: u32) -> Option<&'static str> {
+    use std::os::unix::fs::PermissionsExt as _;
+    (metadata.permissions().mode() & bits != 0).then_some("chmod 600 it")
+}
+
+/// Whether others may open a file; if so, what to do about it. Its list of rights is not read here:
+/// what counts is whether it lies in the folder of the account, which Windows closes to others.
+#[cfg(windows)]
+fn others_may_open(path: &Path, _metadata: &Metadata, _bits: u32) -> Option<&'static str> {
+    let home = std::env::var_os("USERPROFILE").and_then(|home| fs::canonicalize(home).ok());
+    let path = fs::canonicalize(path).ok();
+    let is_inside = home.zip(path).is_some_and(|(home, path)| path.starts_with(home));
+    (!is_inside).then_some("move it to a folder below %USERPROFILE%")
 }
 
 fn read_file(path: &Path) -> Result<(String, Metadata), OperatorError> {
@@ -140,7 +159,7 @@ fn read_file(path: &Path) -> Result<(String, Metadata), OperatorError> {
 pub fn read_secret(path: &Path) -> Result<Secret, OperatorError> {
     let (text, metadata) = read_file(path)?;
     // A pipe, as a shell makes one, is nobody else's.
-    if metadata.is_file() && metadata.permissions().mode() & 0o004 != 0 {
+    if metadata.is_file() && others_may_open(path, &metadata, 0o004).is_some() {
         complain(&format!("warning: every account on this machine may read the secret in {}", path.display()));
     }
     match text.lines().next().map(str::trim).filter(|line| !line.is_empty()) {

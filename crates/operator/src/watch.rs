@@ -55,8 +55,8 @@ pub async fn run(
         printer.text(BEGIN)?;
     }
     let mut watching = Watching { service: &service, question, most, interval, printer, drawn: None };
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|cause| OperatorError::Io { what: "signals cannot be heard".to_owned(), cause })?;
+    let mut terminate =
+        terminate().map_err(|cause| OperatorError::Io { what: "signals cannot be heard".to_owned(), cause })?;
     let ended = tokio::select! {
         ended = watching.run(first, news) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -68,6 +68,16 @@ pub async fn run(
         watching.printer.flush()?;
     }
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+#[cfg(unix)]
+fn terminate() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+}
+
+#[cfg(windows)]
+fn terminate() -> std::io::Result<tokio::signal::windows::CtrlBreak> {
+    tokio::signal::windows::ctrl_break()
 }
 
 /// How many groups there is room for. In a pipe there is room for a page.
