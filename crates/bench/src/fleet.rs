@@ -103,6 +103,11 @@ impl Fleet {
         self.groups
     }
 
+    /// How many sessions each of them has.
+    pub fn sessions_per_group(&self) -> u64 {
+        self.sessions_per_group
+    }
+
     /// How many sessions there are in all.
     pub fn sessions(&self) -> u64 {
         self.groups * self.sessions_per_group

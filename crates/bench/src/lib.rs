@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use client_failover::postgres::PostgresError;
@@ -17,14 +17,19 @@ use client_failover_client::{ClientError, Scope, Service};
 use client_failover_wire::ids::InvalidId;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use bare::BareServer;
 use fleet::{Fleet, Form, SHORT_TIMEOUT, lags_of_lapses};
 use load::{Load, Outcome, Pace, Progress, Spread};
 use peer::PeerOutcome;
 use report::{
-    Costs, Forms, Idle, Lapse, Listing, LoadPoint, Replicas, Report, ScalePoint, SoakPoint, Throughput, median,
+    ConnectionsPoint, Costs, Forms, Idle, Lapse, Listing, LoadPoint, Replicas, Report, ScalePoint, SoakPoint,
+    Throughput, median,
 };
 use site::{DatabaseServer, Site};
 
+pub use bare::{BareArgs, serve_bare};
+
+mod bare;
 mod fleet;
 mod load;
 mod peer;
@@ -64,6 +69,15 @@ pub struct BenchArgs {
     #[arg(long, value_delimiter = ',', value_name = "N,…", default_values_t = [1_000, 100_000, 1_000_000])]
     sizes: Vec<u64>,
 
+    /// Sessions in each group for the part 'groups', each time so many groups that the fleet has
+    /// 'sessions' of them
+    #[arg(long, value_delimiter = ',', value_name = "N,…", default_values_t = [2, 10, 100, 1_000])]
+    group_sizes: Vec<u64>,
+
+    /// How many clients for the part 'connections'
+    #[arg(long, value_delimiter = ',', value_name = "N,…", default_values_t = [64, 256, 512])]
+    connection_counts: Vec<u32>,
+
     /// Clients, each with a connection of its own
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     connections: u32,
@@ -98,6 +112,14 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
+    /// Draw processor time for a heartbeat against the size of the fleet as SVG into this file
+    #[arg(long, value_name = "FILE")]
+    plot_scale: Option<PathBuf>,
+
+    /// Draw processor time for a heartbeat against the size of its group as SVG into this file
+    #[arg(long, value_name = "FILE")]
+    plot_groups: Option<PathBuf>,
+
     /// The PostgreSQL to measure on, as a user that may create databases [default: a private one in
     /// a temporary folder]
     #[arg(long, env = "CLIENT_FAILOVER_BENCH_DATABASE_URL", value_name = "URL", hide_env_values = true)]
@@ -131,8 +153,12 @@ pub enum Part {
     Throughput,
     /// Latency from the instant of sending that was intended, at shares of the full load
     Latency,
+    /// As many as go through with few clients and with many, beside pgbench and beside HTTP alone
+    Connections,
     /// Fleets of several sizes
     Scale,
+    /// Groups of several sizes
+    Groups,
     /// Heartbeats in both forms of the API, in turns
     Forms,
     /// Two replicas on one database
@@ -184,6 +210,9 @@ pub enum BenchError {
     /// pgbench.
     #[error("pgbench cannot be used (Debian has it in the package postgresql): {0}")]
     Peer(String),
+    /// A heartbeat.
+    #[error("a heartbeat failed: {0}")]
+    Heartbeat(#[source] io::Error),
     /// A request that is not a heartbeat.
     #[error("a request failed: {0}")]
     Request(#[from] ClientError),
@@ -211,8 +240,14 @@ pub async fn run(args: BenchArgs) -> Result<String, BenchError> {
     let Bench { server, report, args, .. } = bench;
     server.stop().await?;
     measured?;
-    if let Some(file) = &args.plot {
-        report.draw(file).map_err(BenchError::Report)?;
+    type Draw = fn(&Report, &Path) -> Result<(), String>;
+    let plots: [(_, Draw); 3] = [
+        (&args.plot, Report::draw_latency),
+        (&args.plot_scale, Report::draw_scale),
+        (&args.plot_groups, Report::draw_groups),
+    ];
+    for (file, draw) in plots {
+        file.as_ref().map_or(Ok(()), |file| draw(&report, file)).map_err(BenchError::Report)?;
     }
     let json = || serde_json::to_string_pretty(&report).map_err(|error| BenchError::Report(error.to_string()));
     match &args.json {
@@ -252,6 +287,7 @@ impl Bench {
             Part::Idle,
             Part::Throughput,
             Part::Latency,
+            Part::Connections,
             Part::Forms,
             Part::Replicas,
             Part::List,
@@ -259,7 +295,7 @@ impl Bench {
             Part::Soak,
         ];
         if parts.iter().any(|part| one_site.contains(part)) {
-            let mut site = self.build_site(self.args.sessions, true).await?;
+            let mut site = self.build_site(self.fleet(self.args.sessions), true).await?;
             for part in one_site.into_iter().filter(|part| parts.contains(part)) {
                 match part {
                     Part::Idle => self.measure_idle(&mut site).await?,
@@ -270,23 +306,33 @@ impl Bench {
                     Part::List => self.measure_list(&mut site).await?,
                     Part::Lapse => self.measure_lapse(&mut site).await?,
                     Part::Soak => self.measure_soak(&mut site).await?,
-                    Part::Scale => {}
+                    Part::Connections => self.measure_connections(&mut site).await?,
+                    Part::Scale | Part::Groups => {}
                 }
             }
             site.demolish(&self.server).await?;
         }
         if parts.contains(&Part::Scale) {
-            self.measure_scale().await?;
+            let fleets = self.args.sizes.iter().map(|sessions| self.fleet(*sessions)).collect();
+            self.report.scale = self.measure_fleets(fleets).await?;
+        }
+        if parts.contains(&Part::Groups) {
+            let of_size = |size: &u64| Fleet::new(self.args.sessions / size, *size);
+            let fleets = self.args.group_sizes.iter().map(of_size).collect();
+            self.report.groups = self.measure_fleets(fleets).await?;
         }
         Ok(())
     }
 
-    async fn build_site(&self, sessions: u64, with_peer: bool) -> Result<Site, BenchError> {
-        let fleet = Fleet::new(sessions / self.args.sessions_per_group, self.args.sessions_per_group);
+    fn fleet(&self, sessions: u64) -> Fleet {
+        Fleet::new(sessions / self.args.sessions_per_group, self.args.sessions_per_group)
+    }
+
+    async fn build_site(&self, fleet: Fleet, with_peer: bool) -> Result<Site, BenchError> {
         self.bar.set_length(fleet.groups());
         self.bar.set_message(format!("{} sessions are written", fleet.sessions()));
         let bar = self.bar.clone();
-        let label = fleet.sessions().to_string();
+        let label = format!("{}_{}", fleet.groups(), fleet.sessions_per_group());
         let mut site = Site::build(&self.server, &label, fleet, with_peer, move |done| bar.set_position(done)).await?;
         site.serve_with(&self.server, 1, &self.program, &self.args.serve_flags).await?;
         Ok(site)
@@ -327,7 +373,7 @@ impl Bench {
 
     async fn run_peer(&self, site: &Site, clients: usize) -> Result<PeerOutcome, BenchError> {
         self.bar.set_message("pgbench");
-        let fleet = (site.fleet.groups(), self.args.sessions_per_group);
+        let fleet = (site.fleet.groups(), site.fleet.sessions_per_group());
         peer::run(&self.server.reach(), site.database(), self.server.folder(), fleet, clients, self.args.round).await
     }
 
@@ -350,9 +396,7 @@ impl Bench {
             let load = self.load(site, Pace::Unbounded);
             let usage = self.usage(site);
             let service = self.run_load(&load, "as many as go through").await;
-            // The warm-up is part of what was used, so it is part of what is divided by.
-            let heartbeats = service.per_second * (load.duration + load.warm_up).as_secs_f64();
-            costs.add(usage, self.usage(site), heartbeats);
+            costs.add(usage, self.usage(site), &service, load.duration + load.warm_up);
             pairs.push((service, self.run_peer(site, self.args.pgbench_clients as usize).await?));
         }
         let after = site.counters().await?;
@@ -393,39 +437,76 @@ impl Bench {
         Ok(())
     }
 
-    async fn measure_scale(&mut self) -> Result<(), BenchError> {
+    /// What HTTP alone can do is measured with the very answer that the service gave.
+    async fn measure_connections(&mut self, site: &mut Site) -> Result<(), BenchError> {
+        let Some(address) = site.addresses().first().copied() else { return Ok(()) };
+        let answer = load::ask_once(address, &site.fleet).await.map_err(BenchError::Heartbeat)?;
+        let bare = BareServer::start(&answer).await?;
+        for connections in self.args.connection_counts.clone() {
+            let (mut rounds, mut costs, mut bare_costs) = (Vec::new(), Costs::default(), Costs::default());
+            for _ in 0..self.args.rounds {
+                let load = Load { connections: connections as usize, ..self.load(site, Pace::Unbounded) };
+                let whole = load.duration + load.warm_up;
+                let before = self.usage(site);
+                let service = self.run_load(&load, &format!("{connections} clients")).await;
+                costs.add(before, self.usage(site), &service, whole);
+                let load = Load { replicas: vec![bare.address], ..load };
+                let usage = || [bare.id().map_or(0.0, usage::processor_seconds), 0.0, self.usage(site)[2]];
+                let before = usage();
+                let http = self.run_load(&load, &format!("{connections} clients, HTTP alone")).await;
+                bare_costs.add(before, usage(), &http, whole);
+                let peer = self.run_peer(site, self.args.pgbench_clients as usize).await?;
+                rounds.push((service, http, peer));
+            }
+            let point = ConnectionsPoint::of(connections, rounds, costs, bare_costs, site.resident_bytes());
+            self.report.connections_points.push(point);
+        }
+        bare.stop().await;
+        Ok(())
+    }
+
+    /// Several fleets, each in a database of its own, in turns.
+    async fn measure_fleets(&mut self, fleets: Vec<Fleet>) -> Result<Vec<ScalePoint>, BenchError> {
         let mut sites = Vec::new();
-        for sessions in self.args.sizes.clone() {
-            sites.push(self.build_site(sessions, false).await?);
+        for fleet in fleets {
+            sites.push(self.build_site(fleet, false).await?);
         }
         for site in &sites {
             let load = Load { duration: self.args.settle, ..self.load(site, Pace::Unbounded) };
             self.run_load(&load, "settling").await;
         }
-        let mut rounds: Vec<Vec<Outcome>> = sites.iter().map(|_| Vec::new()).collect();
+        let mut measured: Vec<(Vec<Outcome>, Costs)> = sites.iter().map(|_| Default::default()).collect();
         for _ in 0..self.args.rounds {
-            for (site, outcomes) in std::iter::zip(&sites, &mut rounds) {
-                let what = format!("{} sessions", site.fleet.sessions());
-                outcomes.push(self.run_load(&self.load(site, Pace::Unbounded), &what).await);
+            for (site, (outcomes, costs)) in std::iter::zip(&sites, &mut measured) {
+                let what =
+                    format!("{} sessions, {} in a group", site.fleet.sessions(), site.fleet.sessions_per_group());
+                let load = self.load(site, Pace::Unbounded);
+                let before = self.usage(site);
+                let outcome = self.run_load(&load, &what).await;
+                costs.add(before, self.usage(site), &outcome, load.duration + load.warm_up);
+                outcomes.push(outcome);
             }
         }
-        for (mut site, outcomes) in std::iter::zip(sites, rounds) {
+        let mut points = Vec::new();
+        for (mut site, (outcomes, costs)) in std::iter::zip(sites, measured) {
             let outcome = median(outcomes, |outcome| outcome.per_second);
             self.bar.set_message("nothing to do");
             let quiet = self.usage(&site);
             tokio::time::sleep(self.args.round).await;
             let after = self.usage(&site);
             let counters = site.counters().await?;
-            self.report.scale.push(ScalePoint {
+            points.push(ScalePoint {
                 sessions: site.fleet.sessions(),
+                sessions_per_group: site.fleet.sessions_per_group(),
                 outcome,
+                costs,
                 resident_bytes: site.resident_bytes(),
                 idle_processor_share: (after[0] - quiet[0] + after[1] - quiet[1]) / self.args.round.as_secs_f64(),
                 counters: counters.into(),
             });
             site.demolish(&self.server).await?;
         }
-        Ok(())
+        Ok(points)
     }
 
     async fn measure_forms(&mut self, site: &mut Site) -> Result<(), BenchError> {

@@ -273,6 +273,34 @@ async fn exchange(
     }
 }
 
+/// What a heartbeat was answered with.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The lines of its head that are not the framework's own.
+    pub headers: Vec<String>,
+    /// Its body.
+    pub body: String,
+}
+
+/// Sends one heartbeat of the fleet and gives the answer.
+pub async fn ask_once(address: SocketAddr, fleet: &Fleet) -> io::Result<Answer> {
+    let (mut request, mut answer) = (Vec::new(), Vec::new());
+    fleet.write_heartbeat(fleet.session(0), &mut request);
+    let asked = exchange(&mut None, address, &request, &mut answer);
+    let status = tokio::time::timeout(TIMEOUT, asked).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+    if status != 200 {
+        return Err(io::Error::other(format!("a heartbeat was answered {status}: {body}")));
+    }
+    let is_ours = |line: &&str| {
+        let name = line.split(':').next().unwrap_or_default();
+        !["content-length", "date", "connection"].iter().any(|own| name.eq_ignore_ascii_case(own))
+    };
+    let headers = head.lines().skip(1).filter(is_ours).map(str::to_owned).collect();
+    Ok(Answer { headers, body: body.to_owned() })
+}
+
 /// The status and the whole length of an answer; `None` while its head is not complete.
 fn parse(answer: &[u8]) -> Option<(u16, usize)> {
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;

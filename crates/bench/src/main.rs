@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use client_failover::serve::{self, BadEnd, ServeArgs};
 use client_failover::{environment, telemetry};
-use client_failover_bench::BenchArgs;
+use client_failover_bench::{BareArgs, BenchArgs};
 
 /// Measures heartbeats per second and latencies of a client-failover of its own on this machine,
 /// beside pgbench on the same PostgreSQL.
@@ -25,6 +25,9 @@ enum Command {
     /// The service that is measured, in a process of its own
     #[command(hide = true)]
     Serve(Box<ServeArgs>),
+    /// What HTTP alone costs: one answer from memory, in a process of its own
+    #[command(hide = true)]
+    Bare(BareArgs),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ async fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
                 BadEnd::Failed(error) => (error.into(), 1),
             })
         }
+        Some(Command::Bare(args)) => client_failover_bench::serve_bare(args).await.map_err(|error| (error.into(), 1)),
         None => {
             let report = client_failover_bench::run(cli.bench).await.map_err(|error| (error.into(), 1))?;
             // `println!` would panic where the reader has gone, and whether anybody reads is not

@@ -1,6 +1,8 @@
 //! What was measured, as a table for people, as JSON, and as a plot.
 
+use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use plotters::prelude::{
@@ -40,8 +42,13 @@ pub struct Report {
     pub throughput: Option<Throughput>,
     /// Latency at shares of the full load.
     pub latency: Vec<LoadPoint>,
+    /// Numbers of clients.
+    #[serde(rename = "connection_counts")]
+    pub connections_points: Vec<ConnectionsPoint>,
     /// Sizes of the fleet.
     pub scale: Vec<ScalePoint>,
+    /// Sizes of groups.
+    pub groups: Vec<ScalePoint>,
     /// Two replicas.
     pub replicas: Option<Replicas>,
     /// Both forms of the API.
@@ -108,13 +115,40 @@ pub struct LoadPoint {
     pub outcome: Outcome,
 }
 
+/// As many heartbeats as go through with so many clients.
+#[derive(Debug, Serialize)]
+pub struct ConnectionsPoint {
+    /// How many clients.
+    pub connections: u32,
+    /// Through the service.
+    pub service: Outcome,
+    /// The same answers from memory, by a handler that does nothing else.
+    pub http: Outcome,
+    /// One transaction each.
+    pub pgbench: PeerOutcome,
+    /// Heartbeats per second of the service over those of pgbench; median of the rounds.
+    pub to_pgbench: f64,
+    /// The same over those of HTTP alone.
+    pub to_http: f64,
+    /// What a heartbeat costs.
+    pub costs: Costs,
+    /// What it costs with HTTP alone.
+    pub http_costs: Costs,
+    /// Resident memory of the service.
+    pub resident_bytes: u64,
+}
+
 /// A fleet of a size.
 #[derive(Debug, Serialize)]
 pub struct ScalePoint {
     /// Its size.
     pub sessions: u64,
+    /// That of its groups.
+    pub sessions_per_group: u64,
     /// Full load.
     pub outcome: Outcome,
+    /// What a heartbeat costs.
+    pub costs: Costs,
     /// Resident memory of the service after it.
     pub resident_bytes: u64,
     /// Processor time of service and PostgreSQL with nothing to do, in cores.
@@ -227,9 +261,22 @@ fn share(part: i64, whole: i64) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
+impl fmt::Display for Costs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Costs { service_us, postgres_us, clients_us, .. } = self;
+        write!(f, "{service_us:.1} µs service, {postgres_us:.1} PostgreSQL, {clients_us:.1} clients")
+    }
+}
+
 impl Costs {
-    /// Adds what was used between two readings, by so many heartbeats.
-    pub fn add(&mut self, before: [f64; 3], after: [f64; 3], heartbeats: f64) {
+    fn all_us(&self) -> f64 {
+        self.service_us + self.postgres_us + self.clients_us
+    }
+
+    /// Adds what was used between two readings, by what came of a load within that time: the
+    /// warm-up is part of what was used, so it is part of what is divided by.
+    pub fn add(&mut self, before: [f64; 3], after: [f64; 3], outcome: &Outcome, whole: Duration) {
+        let heartbeats = outcome.per_second * whole.as_secs_f64();
         let all = self.heartbeats + heartbeats;
         let merged = |mean: f64, place: usize| {
             (mean * self.heartbeats + (after[place] - before[place]) * 1_000_000.0) / all.max(1.0)
@@ -279,6 +326,39 @@ impl Throughput {
     }
 }
 
+impl ConnectionsPoint {
+    /// The medians of rounds.
+    pub fn of(
+        connections: u32,
+        rounds: Vec<(Outcome, Outcome, PeerOutcome)>,
+        costs: Costs,
+        http_costs: Costs,
+        resident_bytes: u64,
+    ) -> ConnectionsPoint {
+        let ratio = |of: fn(&(Outcome, Outcome, PeerOutcome)) -> f64| {
+            median(rounds.iter().map(|round| round.0.per_second / of(round)).collect(), |ratio| *ratio)
+        };
+        let (to_http, to_pgbench) = (ratio(|round| round.1.per_second), ratio(|round| round.2.per_second));
+        let (mut service, mut http, mut pgbench) = (Vec::new(), Vec::new(), Vec::new());
+        for (one, two, three) in rounds {
+            service.push(one);
+            http.push(two);
+            pgbench.push(three);
+        }
+        ConnectionsPoint {
+            connections,
+            service: median(service, |outcome| outcome.per_second),
+            http: median(http, |outcome| outcome.per_second),
+            pgbench: median(pgbench, |outcome| outcome.per_second),
+            to_pgbench,
+            to_http,
+            costs,
+            http_costs,
+            resident_bytes,
+        }
+    }
+}
+
 impl Forms {
     /// The medians of rounds.
     pub fn of(pairs: Vec<(Outcome, Outcome)>) -> Forms {
@@ -322,7 +402,9 @@ impl Report {
             idle: None,
             throughput: None,
             latency: Vec::new(),
+            connections_points: Vec::new(),
             scale: Vec::new(),
+            groups: Vec::new(),
             replicas: None,
             forms: None,
             list: None,
@@ -368,7 +450,6 @@ impl Report {
             row("  pgbench, one client".into(), &peer(&idle.pgbench), String::new());
         }
         if let Some(full) = &self.throughput {
-            let Costs { service_us, postgres_us, clients_us, .. } = full.costs;
             row(
                 format!("full load, {} clients", self.connections),
                 &full.service,
@@ -376,9 +457,9 @@ impl Report {
             );
             row(format!("  pgbench, {} clients", self.pgbench_clients), &peer(&full.pgbench), String::new());
             notes.push(format!(
-                "A heartbeat costs {:.1} µs of processor time: {service_us:.1} service, {postgres_us:.1} PostgreSQL, \
-                     {clients_us:.1} clients; {:.2}% of updates touch no index",
-                service_us + postgres_us + clients_us,
+                "A heartbeat costs {:.1} µs of processor time: {}; {:.2}% of updates touch no index",
+                full.costs.all_us(),
+                full.costs,
                 full.hot_share * 100.0
             ));
         }
@@ -386,9 +467,26 @@ impl Report {
             let what = format!("{:.0}% of the full load", point.share * 100.0);
             row(what, &point.outcome, format!("p99.9 {:.2} ms", point.outcome.p999_ms));
         }
-        for point in &self.scale {
+        for point in &self.connections_points {
+            let (costs, http) = (point.costs, point.http_costs);
             let other = format!(
-                "{:.0} MB resident; idle {:.3} cores; table {:.0} MB, index {:.0} MB, {:.2}% HOT; {} role changes",
+                "{:.2} times pgbench, {:.2} times HTTP alone; {costs}; {:.0} MB resident",
+                point.to_pgbench,
+                point.to_http,
+                megabytes(point.resident_bytes),
+            );
+            row(format!("{} clients", point.connections), &point.service, other);
+            row(
+                "  HTTP alone".into(),
+                &point.http,
+                format!("{:.1} µs server, {:.1} clients", http.service_us, http.clients_us),
+            );
+            row(format!("  pgbench, {} clients", self.pgbench_clients), &peer(&point.pgbench), String::new());
+        }
+        for point in self.scale.iter().chain(&self.groups) {
+            let other = format!(
+                "{}; {:.0} MB resident; idle {:.3} cores; table {:.0} MB, index {:.0} MB, {:.2}% HOT; {} role changes",
+                point.costs,
                 megabytes(point.resident_bytes),
                 point.idle_processor_share,
                 megabytes(point.counters.heartbeats_bytes as u64),
@@ -396,7 +494,8 @@ impl Report {
                 point.counters.hot_share * 100.0,
                 point.counters.role_changes,
             );
-            row(format!("{} sessions", point.sessions), &point.outcome, other);
+            let what = format!("{} sessions, {} in a group", point.sessions, point.sessions_per_group);
+            row(what, &point.outcome, other);
         }
         if let Some(forms) = &self.forms {
             row("the first form".into(), &forms.first, String::new());
@@ -450,8 +549,20 @@ impl Report {
         text.lines().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
     }
 
+    /// Processor time for a heartbeat against the size of the fleet, as SVG.
+    pub fn draw_scale(&self, file: &Path) -> Result<(), String> {
+        let points: Vec<_> = self.scale.iter().map(|point| (point.sessions as f64, point.costs)).collect();
+        draw_costs(file, &points, "Processor time for a heartbeat, by the size of the fleet", "sessions")
+    }
+
+    /// Processor time for a heartbeat against the size of its group, as SVG.
+    pub fn draw_groups(&self, file: &Path) -> Result<(), String> {
+        let points: Vec<_> = self.groups.iter().map(|point| (point.sessions_per_group as f64, point.costs)).collect();
+        draw_costs(file, &points, "Processor time for a heartbeat, by the size of its group", "sessions in a group")
+    }
+
     /// Latency against load, as SVG.
-    pub fn draw(&self, file: &Path) -> Result<(), String> {
+    pub fn draw_latency(&self, file: &Path) -> Result<(), String> {
         if self.latency.is_empty() {
             return Err(format!("nothing to draw: the part '{:?}' was not measured", Part::Latency));
         }
@@ -500,6 +611,54 @@ impl Report {
             .map_err(|error| failed(&error))?;
         area.present().map_err(|error| failed(&error))
     }
+}
+
+/// A plot of costs, with sizes by powers of ten.
+fn draw_costs(file: &Path, points: &[(f64, Costs)], caption: &str, sizes: &str) -> Result<(), String> {
+    let [(first, _), .., (last, _)] = points else {
+        return Err(format!("nothing to draw: costs by {sizes} were not measured at two sizes"));
+    };
+    let failed = |error: &dyn fmt::Display| error.to_string();
+    let highest = points.iter().map(|(_, costs)| costs.service_us.max(costs.postgres_us)).fold(1.0, f64::max) * 1.2;
+    let area = SVGBackend::new(file, (800, 400)).into_drawing_area();
+    area.fill(&WHITE).map_err(|error| failed(&error))?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(caption, ("sans-serif", 18).into_font())
+        .margin(12)
+        .x_label_area_size(42)
+        .y_label_area_size(64)
+        .build_cartesian_2d((first * 0.9..last * 1.1).log_scale(), 0.0..highest)
+        .map_err(|error| failed(&error))?;
+    chart
+        .configure_mesh()
+        .x_desc(sizes)
+        .y_desc("microseconds")
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .draw()
+        .map_err(|error| failed(&error))?;
+    type Pick = fn(&Costs) -> f64;
+    let series: [(&str, RGBColor, Pick); 2] = [
+        ("PostgreSQL", RGBColor(0, 114, 178), |costs| costs.postgres_us),
+        ("service", RGBColor(213, 94, 0), |costs| costs.service_us),
+    ];
+    for (name, colour, pick) in series {
+        let points: Vec<(f64, f64)> = points.iter().map(|(size, costs)| (*size, pick(costs))).collect();
+        chart
+            .draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))
+            .map_err(|error| failed(&error))?
+            .label(name)
+            .legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
+        chart
+            .draw_series(points.into_iter().map(|point| Circle::new(point, 3, colour.filled())))
+            .map_err(|error| failed(&error))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE)
+        .draw()
+        .map_err(|error| failed(&error))?;
+    area.present().map_err(|error| failed(&error))
 }
 
 fn megabytes(bytes: u64) -> f64 {

@@ -10,13 +10,19 @@ use serde_json::Value;
 fn every_part_is_measured_and_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let (json, plot) = (folder.path().join("report.json"), folder.path().join("latency.svg"));
+    let [by_size, by_group] = ["scale.svg", "groups.svg"].map(|name| folder.path().join(name));
     let output = Command::new(env!("CARGO_BIN_EXE_client-failover-bench"))
-        .args(["--parts", "idle,throughput,latency,forms,replicas,list,scale", "--settle", "500ms"])
+        .args(["--parts", "idle,throughput,latency,connections,forms,replicas,list,scale,groups", "--settle", "500ms"])
+        .args(["--connection-counts", "4,8", "--group-sizes", "2,20"])
         .args(["--sessions", "400", "--sizes", "100,300", "--connections", "8", "--pgbench-clients", "2"])
         .args(["--round", "1s", "--rounds", "1", "--json"])
         .arg(&json)
         .arg("--plot")
         .arg(&plot)
+        .arg("--plot-scale")
+        .arg(&by_size)
+        .arg("--plot-groups")
+        .arg(&by_group)
         .stdin(Stdio::null())
         .output()
         .expect("the program starts");
@@ -29,7 +35,10 @@ fn every_part_is_measured_and_reported() {
         "50% of the full load",
         "the released form",
         "two replicas",
-        "300 sessions",
+        "4 clients",
+        "HTTP alone",
+        "300 sessions, 2 in a group",
+        "400 sessions, 20 in a group",
         "A list of 200 groups",
     ] {
         assert!(table.contains(what), "{what}: {table}");
@@ -43,6 +52,9 @@ fn every_part_is_measured_and_reported() {
         &report["forms"]["released"],
         &report["replicas"]["random"],
         &report["scale"][1]["outcome"],
+        &report["groups"][1]["outcome"],
+        &report["connection_counts"][1]["service"],
+        &report["connection_counts"][1]["http"],
     ];
     for outcome in outcomes {
         assert!(outcome["answered"].as_u64().is_some_and(|count| count > 0), "{outcome}");
@@ -51,5 +63,8 @@ fn every_part_is_measured_and_reported() {
     }
     assert!(report["throughput"]["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));
     assert_eq!(report["scale"][0]["counters"]["role_changes"], 0);
-    assert!(std::fs::read_to_string(&plot).expect("the plot is there").contains("<svg"));
+    assert!(report["connection_counts"][0]["http_costs"]["service_us"].as_f64().is_some_and(|cost| cost > 0.0));
+    for plot in [plot, by_size, by_group] {
+        assert!(std::fs::read_to_string(&plot).expect("the plot is there").contains("<svg"), "{}", plot.display());
+    }
 }
