@@ -50,7 +50,9 @@ pub async fn serve_bare(args: BareArgs) -> io::Result<()> {
         let (headers, body) = (headers.clone(), body.clone());
         let answer = move |_heartbeat: Bytes| {
             let mut answer = HttpResponse::build(StatusCode::OK);
-            headers.iter().cloned().for_each(|header| drop(answer.append_header(header)));
+            for header in &headers {
+                answer.append_header(header.clone());
+            }
             let answer = answer.body(body.clone());
             async { answer }
         };

@@ -286,7 +286,8 @@ pub struct Answer {
 pub async fn ask_once(address: SocketAddr, fleet: &Fleet) -> io::Result<Answer> {
     let (mut request, mut answer) = (Vec::new(), Vec::new());
     fleet.write_heartbeat(fleet.session(0), &mut request);
-    let asked = exchange(&mut None, address, &request, &mut answer);
+    let mut connection = None;
+    let asked = exchange(&mut connection, address, &request, &mut answer);
     let status = tokio::time::timeout(TIMEOUT, asked).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
