@@ -76,10 +76,11 @@ impl ServeArgs {
 }
 
 /// The settings that a command on the database uses, of those of serve.
-const FOR_DATABASE: [&str; 11] = [
+const FOR_DATABASE: [&str; 12] = [
     "config",
     "database_url",
     "database_direct_url",
+    "database_password_file",
     "pooler",
     "data_dir",
     "postgres_bin_dir",

@@ -64,6 +64,7 @@ impl Given {
         let for_database = Given {
             database_url: given.database_url,
             database_direct_url: given.database_direct_url,
+            database_password_file: given.database_password_file,
             pooler: given.pooler,
             data_dir: given.data_dir,
             postgres_bin_dir: given.postgres_bin_dir,

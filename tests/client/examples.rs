@@ -17,6 +17,7 @@ use crate::support::program::{PROGRAM, find, for_tests, output_of};
 const PAGE: &str = include_str!("../../docs/clients.md");
 const UNIT: &str = include_str!("../../examples/agent/collector.service");
 const COMPOSE: &str = include_str!("../../examples/agent/compose.yaml");
+const KUBERNETES: &str = include_str!("../../examples/agent/kubernetes.yaml");
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -200,6 +201,48 @@ async fn the_unit_and_the_containers_run_the_agent_as_it_can_be_run() {
     // It waits for the guardian of the one before, and then joins: its session is that of the host.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(agents[0].0.try_wait().expect("it is ours").is_none(), "it goes on");
+}
+
+#[tokio::test]
+async fn the_pods_run_the_agent_as_it_can_be_run() {
+    let app = TestApp::start().await;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(KUBERNETES).expect("it is YAML");
+    let address = format!("127.0.0.1:{}", free_port());
+    let dir = crate::support::program::new_data_dir();
+    let (role, folder) = (dir.join("role.json"), format!("{}/", dir.display()));
+    let mut agents = Vec::new();
+    for document in &documents {
+        let container = &document["spec"]["template"]["spec"]["containers"][0];
+        let words = ["command", "args"].iter().flat_map(|key| container[*key].as_array().expect("a list"));
+        let words = words.map(|word| word.as_str().expect("a text").replace("0.0.0.0:9090", &address));
+        let words: Vec<String> = words.map(|word| word.replace("/role/", &folder)).collect();
+        agents.push(runs_the_agent(&app, &words));
+    }
+    assert_eq!(agents.len(), 2);
+    for group in ["pump", "valve"] {
+        let url = format!("{}/api/v1/tenants/plant/namespaces/line1/clientfailover/groups/{group}", app.url);
+        eventually("it is Primary", async || {
+            let group: Value = app.http.get(&url).send().await.expect("it answers").json().await.unwrap_or_default();
+            group["Clients"].as_object().is_some_and(|clients| clients.values().any(|client| client["Role"] == 1))
+        })
+        .await;
+    }
+    // The sidecar tells the container beside it, in both ways.
+    eventually("the file says so", async || std::fs::read_to_string(&role).is_ok_and(|role| role.contains("Primary")))
+        .await;
+    eventually("the sidecar says so", async || {
+        app.http.get(format!("http://{address}/")).send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    // What runs beside it acts by the command that the pod has.
+    let beside = documents[1]["spec"]["template"]["spec"]["containers"][1]["command"].as_array().expect("a list");
+    let script = beside[2].as_str().expect("a text").replace("/role/", &folder);
+    let mut sender = for_tests(Command::new("sh")).args(["-c", &script]).spawn().expect("sh is there");
+    let mut line = String::new();
+    BufReader::new(sender.stdout.take().expect("it is piped")).read_line(&mut line).expect("it says something");
+    sender.kill().expect("it is ours");
+    sender.wait().expect("it ends");
+    assert!(line.starts_with("sends, as {\"Role\":\"Primary\","), "{line}");
 }
 
 /// Whatever the unit asks of systemd is something that it knows.

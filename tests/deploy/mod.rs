@@ -2,6 +2,7 @@
 
 mod adapters;
 mod at_a_glance;
+mod chart;
 mod commit;
 mod deployment;
 mod links;

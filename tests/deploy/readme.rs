@@ -129,6 +129,7 @@ fn somebody_runs_every_command_that_the_readme_and_its_pages_show() {
         "docs/clients.md",
         "docs/database.md",
         "docs/release.md",
+        "docs/kubernetes.md",
         "docs/settings.md",
         "docs/webhook.md",
     ] {
