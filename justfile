@@ -53,6 +53,10 @@ bench *arguments:
 coverage *arguments:
     .ci/coverage {{ arguments }}
 
+# the documentation as a site with a search: target/site/index.html
+site *out:
+    .ci/site {{ out }}
+
 # docs/openapi.json, after a change of the API
 description:
     RENEW_DESCRIPTION=1 cargo test --test suite description::the_description_in_the_repository
