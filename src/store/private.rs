@@ -48,6 +48,8 @@ const HAND_OVER: &str = "
                 thing.reader);
         END LOOP;
         GRANT ALL ON SCHEMA public TO client_failover;
+        -- Before PostgreSQL 15 everybody may create there, and so could a reader.
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     END
     $$";
 

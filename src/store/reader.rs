@@ -94,6 +94,18 @@ pub enum ReaderError {
         /// What somebody else can run.
         statements: String,
     },
+    /// Everybody may create there, and so may a reader.
+    #[error(
+        "'{role}' cannot be made a role that only reads: it may make tables and functions in the schema {schema}, as everybody may before PostgreSQL 15. Have a superuser run, and then run this again: {statements}"
+    )]
+    OpenSchema {
+        /// The name.
+        role: String,
+        /// Where the tables are.
+        schema: String,
+        /// What somebody else can run.
+        statements: String,
+    },
     /// The database failed, or cannot be reached.
     #[error("the database cannot be used: {0}")]
     Failed(#[from] sqlx::Error),
@@ -127,10 +139,36 @@ impl Store {
                 _ => ReaderError::Failed(error),
             })?;
         }
+        close_schema(&mut transaction, role, &names).await?;
         transaction.commit().await?;
         connection.close().await?;
         Ok(())
     }
+}
+
+/// Nobody but the owner of the tables creates among them: what somebody else makes there may be
+/// called in the place of what is meant. Changes nothing where that is so.
+async fn close_schema(connection: &mut PgConnection, role: &str, names: &QuotedNames) -> Result<(), ReaderError> {
+    const MAY_CREATE: &str = "SELECT has_schema_privilege($1, oid, 'CREATE') AS may_create,
+        pg_has_role(nspowner, 'USAGE') AS is_ours FROM pg_namespace WHERE oid = $2::regnamespace";
+    let may_create = async |connection: &mut PgConnection| {
+        let query = sqlx::query_as::<_, (bool, bool)>(MAY_CREATE).persistent(false).bind(role).bind(&names.schema);
+        query.fetch_one(connection).await
+    };
+    let QuotedNames { role: quoted, schema, owner, .. } = names;
+    let (is_open, is_ours) = may_create(connection).await?;
+    if !is_open {
+        return Ok(());
+    }
+    let statements =
+        format!("GRANT ALL ON SCHEMA {schema} TO {owner}; REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {quoted}");
+    if is_ours {
+        sqlx::raw_sql(AssertSqlSafe(statements.clone())).execute(&mut *connection).await?;
+        if !may_create(connection).await?.0 {
+            return Ok(());
+        }
+    }
+    Err(ReaderError::OpenSchema { role: role.to_owned(), schema: schema.clone(), statements })
 }
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";

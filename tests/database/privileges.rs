@@ -35,7 +35,8 @@ async fn number(connection: &mut PgConnection, query: &'static str) -> i64 {
 const NOT_ITS_OWN: &str = "
     SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relowner <> 'client_failover'::regrole)
         + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proowner <> 'client_failover'::regrole)
-        + (SELECT count(*) FROM pg_database WHERE datname = 'client_failover' AND datdba <> 'client_failover'::regrole)";
+        + (SELECT count(*) FROM pg_database WHERE datname = 'client_failover' AND datdba <> 'client_failover'::regrole)
+        + (SELECT count(*) FROM pg_namespace, aclexplode(nspacl) a WHERE nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE')";
 
 #[tokio::test]
 async fn in_the_private_server_the_service_is_no_superuser_and_an_older_folder_is_handed_over() {
@@ -63,7 +64,8 @@ async fn in_the_private_server_the_service_is_no_superuser_and_an_older_folder_i
             WHERE pronamespace = 'public'::regnamespace";
     let back: Vec<String> = sqlx::query_scalar(objects).fetch_all(&mut root).await.expect("it is answered");
     service.signal(Signal::SIGSTOP);
-    for statement in back.into_iter().chain(["ALTER DATABASE client_failover OWNER TO failover".to_owned()]) {
+    let more = ["ALTER DATABASE client_failover OWNER TO failover", "GRANT CREATE ON SCHEMA public TO PUBLIC"];
+    for statement in back.into_iter().chain(more.map(str::to_owned)) {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut root).await.expect("it runs");
     }
     assert!(number(&mut root, NOT_ITS_OWN).await > 20);

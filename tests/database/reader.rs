@@ -58,6 +58,8 @@ async fn a_reader_sees_what_operators_need_and_changes_nothing() {
     app.group_of("g", MINUTE, &["a", "b"]).await;
     app.beat("g", "a", 80.0).await;
     create_key(&app.database, "adapter-7", &["--tenant", "t", "--role", "client"]).await;
+    // As every database has it before PostgreSQL 15.
+    app.database.execute("GRANT CREATE ON SCHEMA public TO PUBLIC").await;
     let role = Role::of(&app.database);
     let said = role.make().await;
     assert!(said.contains("may read"), "{said}");
@@ -225,6 +227,17 @@ async fn an_account_that_may_not_create_roles_is_told_who_can_do_what() {
     let mut reader = PgConnection::connect_with(&database.connect_options().username(&role)).await.expect("it may");
     assert_eq!(count(&mut reader, "SELECT * FROM group_status").await, 0);
     reader.close().await.expect("it closes");
+    // Where everybody may create, and it is not the owner's to take that away.
+    database.execute("ALTER SCHEMA public OWNER TO CURRENT_USER; GRANT CREATE ON SCHEMA public TO PUBLIC").await;
+    let refused = store.make_reader(&role).await.expect_err("a reader could create").to_string();
+    assert!(refused.contains("in the schema public, as everybody may"), "{refused}");
+    let (_, statements) = refused.split_once("run this again: ").expect("it says what to run");
+    database.execute(statements).await;
+    store.make_reader(&role).await.expect("nobody else creates there any more");
+    assert_eq!(
+        database.rows(&format!("SELECT has_schema_privilege('owner_of_{name}', 'public', 'CREATE') AS may")).await[0]["may"],
+        true
+    );
 
     let unusable = |role: String| {
         let store = store.clone();
