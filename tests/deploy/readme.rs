@@ -130,6 +130,7 @@ fn somebody_runs_every_command_that_the_readme_and_its_pages_show() {
         "docs/database.md",
         "docs/kubernetes.md",
         "docs/release.md",
+        "docs/install.md",
         "docs/settings.md",
         "docs/webhook.md",
     ] {
