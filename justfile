@@ -57,6 +57,10 @@ coverage *arguments:
 site *out:
     .ci/site {{ out }}
 
+# the pictures in docs/images, but the measured one, which --measure makes
+pictures *arguments:
+    .ci/pictures {{ arguments }}
+
 # docs/openapi.json, after a change of the API
 description:
     RENEW_DESCRIPTION=1 cargo test --test suite description::the_description_in_the_repository
