@@ -128,9 +128,9 @@ fn somebody_runs_every_command_that_the_readme_and_its_pages_show() {
         "docs/cli.md",
         "docs/clients.md",
         "docs/database.md",
+        "docs/install.md",
         "docs/kubernetes.md",
         "docs/release.md",
-        "docs/install.md",
         "docs/settings.md",
         "docs/webhook.md",
     ] {
