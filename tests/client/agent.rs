@@ -358,7 +358,14 @@ async fn an_agent_that_is_killed_beside_its_stopped_guardian_leaves_nothing_that
     let site = Site::new(2_000).await;
     let mut a = site.start("a", &[], ACTS);
     let first = site.acts("a", 0).await;
-    kill(a.guardian(), Signal::SIGSTOP).expect("it is there");
+    let guardian = a.guardian();
+    kill(guardian, Signal::SIGSTOP).expect("it is there");
+    // The kernel wakes one that has stopped when it loses its parent, and not one that is about to.
+    eventually("it has stopped", async || {
+        let stat = fs::read_to_string(format!("/proc/{guardian}/stat")).expect("it is there");
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+    .await;
     a.child.kill().expect("it is ours");
     a.child.wait().expect("it is ours");
     let _again = site.start("a", &[], ACTS);
