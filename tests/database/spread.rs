@@ -89,7 +89,10 @@ fn read_log(dir: &Path) -> Vec<Said> {
     for line in text.split("@@").skip(1) {
         let Some((session, line)) = line.split_once("@ ") else { continue };
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some(parameters) = line.strip_prefix("DETAIL: parameters: ") {
+        // From PostgreSQL 17 on with a capital.
+        let parameters =
+            ["DETAIL: parameters: ", "DETAIL: Parameters: "].iter().find_map(|word| line.strip_prefix(word));
+        if let Some(parameters) = parameters {
             if let Some(last) = said.iter_mut().rev().find(|said| said.session == session) {
                 let words = parameters.split(|c: char| !c.is_ascii_hexdigit() && c != '-');
                 last.keys = words.filter(|word| word.len() == 36).filter_map(|word| word.parse().ok()).collect();

