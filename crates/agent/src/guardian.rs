@@ -31,7 +31,7 @@ pub const ARGUMENT: &str = "guardian";
 /// What the agent says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Kill at that instant ([`MachineTime`]); never, at `i64::MAX`.
+    /// Kill at that instant (`MachineTime` of the client's crate); never, at `i64::MAX`.
     KillAt(i64),
     /// Send that signal to the program.
     Signal(i64),
