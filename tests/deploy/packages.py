@@ -9,7 +9,8 @@ Usage: tests/deploy/packages.py --binary FILE [--suite NAME]... [--keep DIR]
 In a fresh minimal Debian, made by mmdebstrap: the .deb is installed with what it recommends; the service starts by hand, as its own
 account, with the settings that were installed, on a private PostgreSQL, and answers a heartbeat; a newer package keeps settings that
 were changed; `apt remove` keeps settings and data, `apt purge` neither. The archive's program runs there without being installed. In
-the first of them the .rpm is installed as well, by Debian's rpm: the systems that it is made for cannot be had everywhere.
+the first of them the .rpm is installed as well, by Debian's rpm: the systems that it is made for cannot be had everywhere. There the
+units run under a systemd of their own, too, where systemd-nspawn can be used.
 
 Needs root, mmdebstrap, rpmbuild and systemd-analyze; where one is missing that is said and the rest left out, and where CI is set it
 fails. Takes a minute for each Debian. Ends with 0 where everything held, and with 1 otherwise.
@@ -128,7 +129,7 @@ def service(root):
     """The installed service, started by hand as its account with the settings that were installed; yields its port."""
     port = free_port()
     command = root.command("client-failover", "serve", "--config", f"/{SETTINGS}", user="client-failover")
-    environment = {"PATH": "/usr/bin:/bin", "CLIENT_FAILOVER_LISTEN": f"127.0.0.1:{port}"}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CLIENT_FAILOVER_LISTEN": f"127.0.0.1:{port}"}
     with tempfile.TemporaryFile("w+") as said:
         began = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
@@ -231,6 +232,8 @@ def try_rpm(root, package):
         heartbeat(port)
     rpm("--erase", "client-failover")
     check(not root.has("usr/bin/client-failover") and root.has(f"{STATE}/pg/PG_VERSION"), "rpm --erase takes data, or leaves the program")
+    # What comes next begins anew.
+    shutil.rmtree(root.path / STATE)
 
 
 def try_archive(root, archive):
@@ -240,6 +243,53 @@ def try_archive(root, archive):
     for name in ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "client-failover.toml", "systemd/client-failover.service",
                  "completions/client-failover.bash", "man/client-failover.1"]:
         check(root.has(str(top / name).lstrip("/")), f"the archive has no {name}")
+
+
+# In a booted root: what an administrator types, and what is to be seen then.
+TRIAL = """#!/bin/bash -e
+systemctl disable --quiet --now postgresql
+systemctl enable --quiet --now client-failover
+until client-failover health >/dev/null 2>&1; do sleep 0.1; done
+systemctl start client-failover-run@pump
+until systemctl status --no-pager client-failover-run@pump | grep 'Primary in term 1'; do sleep 0.1; done
+grep -E '^(Seccomp|NoNewPrivs|CapEff):' /proc/$(systemctl show -P MainPID client-failover)/status
+systemctl restart client-failover
+until client-failover groups list --tenant plant --namespace line1 | grep pump; do sleep 0.1; done
+systemctl stop client-failover client-failover-run@pump
+systemctl show -P Result client-failover client-failover-run@pump
+journalctl --unit client-failover --grep 'role changed'
+echo all of it
+"""
+
+
+def try_systemd(root, package):
+    """Booted, the service runs with all that its unit takes away, on its own PostgreSQL; the agent's template runs a program beside it."""
+    enter = lambda *words: ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", "systemd-nspawn", "--quiet",
+                            f"--directory={root.path}", "--register=no", "--keep-unit", "--private-network", "--console=pipe", *words]
+    if not shutil.which("systemd-nspawn") or subprocess.run(enter("--as-pid2", "/bin/true"), capture_output=True).returncode != 0:
+        say("the units are not tried under systemd: there is no systemd-nspawn, or it cannot be used here")
+        return
+    root.run("apt-get", "--quiet", "--yes", "install", "systemd", "systemd-sysv", root.take(package))
+    (root.path / "etc/client-failover/run/pump.conf").write_text(
+        "CLIENT_FAILOVER_SERVER=http://127.0.0.1:8080\nRUN=--group plant/line1/pump --create 2s -- /bin/sleep 1000\n")
+    trial = root.path / "usr/local/bin/trial"
+    trial.write_text(TRIAL)
+    trial.chmod(0o755)
+    units = root.path / "etc/systemd/system"
+    (units / "multi-user.target.wants").mkdir(exist_ok=True)
+    (units / "multi-user.target.wants/trial.service").symlink_to("/etc/systemd/system/trial.service")
+    (units / "trial.service").write_text(
+        "[Unit]\nAfter=multi-user.target\nSuccessAction=exit\nFailureAction=exit\n"
+        "[Service]\nType=oneshot\nTimeoutStartSec=90\nExecStart=/usr/local/bin/trial\n"
+        "StandardOutput=file:/trial.log\nStandardError=file:/trial.log\n")
+    # Asked to end, nspawn ends what it has booted.
+    subprocess.run(["timeout", "--kill-after=20", "120", *enter("--boot")], stdin=subprocess.DEVNULL, capture_output=True)
+    check(root.has("trial.log"), "systemd does not boot")
+    said = (root.path / "trial.log").read_text()
+    for line in ["Primary in term 1", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2", "success\n\nsuccess", "role changed", "all of it"]:
+        check(line in said, f"under systemd there is no '{line}' in: {said}")
+    say("under systemd the service and the agent run, with a filter of system calls and without a capability")
+    root.run("apt-get", "--quiet", "--yes", "purge", "client-failover")
 
 
 def try_units(folder, package):
@@ -309,6 +359,8 @@ def main():
                 try_deb(root, deb, update)
                 if number == 0:
                     try_rpm(root, rpm)
+                    with timed(f"{suite}: under systemd"):
+                        try_systemd(root, deb)
                 shutil.rmtree(root.path)
         say("everything held")
     finally:
