@@ -5,7 +5,7 @@
 //! and can do it no longer.
 
 #[cfg(unix)]
-use std::{io, process::Command};
+use std::process::Command;
 
 #[cfg(unix)]
 use nix::sys::signal::Signal;
@@ -33,7 +33,7 @@ pub fn end_with_parent(command: &mut Command, signal: Signal) {
     use nix::unistd::{getpid, getppid};
 
     let parent = getpid();
-    let hook = move || -> io::Result<()> {
+    let hook = move || -> std::io::Result<()> {
         // After a change of account, which would clear it again; the standard library runs these
         // hooks last.
         set_pdeathsig(signal)?;
@@ -89,7 +89,7 @@ mod tests {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         end_with_parent(&mut command, Signal::SIGKILL);
         let mut child = command.spawn().expect("every system has cat");
-        io::Write::write_all(child.stdin.as_mut().expect("a pipe"), b"here\n").expect("it reads");
+        std::io::Write::write_all(child.stdin.as_mut().expect("a pipe"), b"here\n").expect("it reads");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("it answers");
         assert_eq!(line, "here\n");
