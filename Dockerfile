@@ -24,7 +24,7 @@ FROM ${RUST_IMAGE} AS manifests
 WORKDIR /src
 COPY . .
 RUN targets=$(cargo metadata --no-deps --offline --format-version 1 | grep -o '"src_path":"[^"]*"' | cut -d '"' -f 4) \
- && find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path './.cargo/*' -delete \
+ && find . ! -type d ! -name Cargo.toml ! -name Cargo.lock ! -path './.cargo/*' -delete \
  && for target in $targets; do mkdir -p "$(dirname "$target")" && echo 'fn main() {}' > "$target" || exit 1; done \
  && find . -type d -empty -delete
 
