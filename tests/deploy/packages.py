@@ -198,6 +198,7 @@ def newer(package, folder):
 
 def try_deb(root, package, update):
     apt = lambda *words: root.run("apt-get", "--quiet", "--yes", *words)
+    apt("update")
     with timed(f"{root.suite}: apt install, with PostgreSQL"):
         apt("install", root.take(package))
     is_installed(root)
