@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 /// Two conflicts within this time are a habit.
 const HABIT: Duration = Duration::from_secs(1);
 
-/// A wait up to this is the message's way to the database and back.
+/// A wait up to this is the message's way to the database and back. On a busy machine that takes
+/// longer now and then.
 const OF_NO_ACCOUNT: Duration = Duration::from_millis(5);
 
-/// For how long turns are taken then.
+/// For how long turns are taken then. It begins anew if one in so many was waited for.
 const SPELL: Duration = Duration::from_secs(10);
+const WAITED_FOR: u32 = 8;
 
 /// For how long none are, after one was waited for in vain: whoever has it may be paused, and is
 /// ended by the server.
@@ -29,14 +31,15 @@ struct State {
     met_at: Option<Instant>,
     taken_until: Option<Instant>,
     not_before: Option<Instant>,
+    /// How many were taken in this spell, and how many of them were waited for.
+    taken: u32,
+    waited_for: u32,
 }
 
 impl Turns {
     /// Whether a transaction that begins now is to wait for its turn.
     pub fn are_taken(&self) -> bool {
-        self.with(|state, now| {
-            state.taken_until.is_some_and(|until| now < until) && state.not_before.is_none_or(|at| now >= at)
-        })
+        self.with(State::are_taken)
     }
 
     /// Notes how often transactions met others since this was last said.
@@ -46,7 +49,7 @@ impl Turns {
         }
         self.with(|state, now| {
             if count > 1 || state.met_at.is_some_and(|at| now.saturating_duration_since(at) < HABIT) {
-                state.taken_until = Some(now + SPELL);
+                state.begin_spell(now);
             }
             state.met_at = Some(now);
         });
@@ -54,9 +57,10 @@ impl Turns {
 
     /// Notes how long a turn was waited for: while others take them too, there is reason to go on.
     pub fn note_wait(&self, waited: Duration) {
-        if waited > OF_NO_ACCOUNT {
-            self.with(|state, now| state.taken_until = Some(now + SPELL));
-        }
+        self.with(|state, _| {
+            state.taken += 1;
+            state.waited_for += u32::from(waited > OF_NO_ACCOUNT);
+        });
     }
 
     /// Notes that a turn was waited for in vain.
@@ -67,6 +71,24 @@ impl Turns {
     fn with<T>(&self, look: impl FnOnce(&mut State, Instant) -> T) -> T {
         // Nothing panics while it holds the lock; a poisoned one is as good as new.
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), Instant::now())
+    }
+}
+
+impl State {
+    fn begin_spell(&mut self, now: Instant) {
+        (self.taken_until, self.taken, self.waited_for) = (Some(now + SPELL), 0, 0);
+    }
+
+    fn are_taken(&mut self, now: Instant) -> bool {
+        let Some(until) = self.taken_until else { return false };
+        if now >= until {
+            if self.waited_for * WAITED_FOR < self.taken.max(1) {
+                self.taken_until = None;
+                return false;
+            }
+            self.begin_spell(now);
+        }
+        self.not_before.is_none_or(|at| now >= at)
     }
 }
 
@@ -91,5 +113,15 @@ mod tests {
         assert!(turns.are_taken());
         turns.note_vain_wait();
         assert!(!turns.are_taken());
+    }
+    #[test]
+    fn they_go_on_while_others_take_them_too_and_not_because_of_a_slow_message() {
+        for (waits, go_on) in [(1, false), (20, true)] {
+            let now = Instant::now();
+            let mut state = State { taken: 100, waited_for: waits, taken_until: Some(now), ..State::default() };
+            assert_eq!(state.are_taken(now), go_on, "{waits} of 100 were waited for");
+            assert!(!go_on || state.taken == 0, "a new spell");
+            assert!(!state.are_taken(now + SPELL));
+        }
     }
 }
