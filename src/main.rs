@@ -15,6 +15,11 @@ use client_failover_operator::manual::{self, ManualArgs};
 use client_failover_operator::version::Program;
 use client_failover_operator::{self as operator, audit};
 
+// A heartbeat allocates often, and on several threads.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Tells redundant clients which of them acts: failover groups with leases and terms, on
 /// PostgreSQL.
 ///
