@@ -6,10 +6,12 @@
 //! database's clock, in a transaction like any other. What is not in here (leases given by other
 //! replicas, or before a restart) is left to them and to the sweep.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -29,14 +31,24 @@ struct State {
     earlier: Notify,
 }
 
-/// Each group is in `ends` once and in `turns` once: in that of its deadline, or in an earlier one
-/// where the lease was renewed since. A renewal is then one write to the map, and the group is
-/// moved when its old turn comes.
+/// Each group is in `turns` once: in that of its deadline, or in an earlier one where the lease was
+/// renewed since. A renewal is then one write, and the group is moved when its old turn comes.
+///
+/// There may be half a million groups, so this is packed: the tables have no more than a number for
+/// each. A number is free again once its turn has come, so that no turn has an old one.
 #[derive(Default)]
 struct Wheel {
-    /// In ticks since the beginning.
-    ends: HashMap<Uuid, u64>,
-    turns: BTreeMap<u64, Vec<Uuid>>,
+    numbers: HashTable<u32>,
+    ends: Vec<End>,
+    free: Vec<u32>,
+    turns: BTreeMap<u64, Vec<u32>>,
+}
+
+/// When a group's lease ends, in ticks since the beginning.
+#[derive(Clone, Copy)]
+struct End {
+    group_key: Uuid,
+    tick: u64,
 }
 
 impl Deadlines {
@@ -91,13 +103,18 @@ impl Deadlines {
 
     /// How many groups are looked after.
     pub fn len(&self) -> usize {
-        self.wheel().ends.len()
+        self.wheel().len()
     }
 
     fn wheel(&self) -> MutexGuard<'_, Wheel> {
         // Nothing panics while it holds the lock; a poisoned one is as good as new.
         self.0.wheel.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A key is a hash already.
+fn hash_of(key: &Uuid) -> u64 {
+    key.as_u64_pair().0
 }
 
 /// When a tick begins, from the beginning of all.
@@ -107,16 +124,35 @@ fn begin_of(tick: u64) -> Duration {
 
 impl Wheel {
     fn note(&mut self, group_key: Uuid, tick: u64) {
-        match self.ends.entry(group_key) {
-            std::collections::hash_map::Entry::Occupied(mut known) => {
-                let latest = tick.max(*known.get());
-                known.insert(latest);
+        let Wheel { numbers, ends, free, turns } = self;
+        let is_it = |number: &u32| ends[*number as usize].group_key == group_key;
+        match numbers.entry(hash_of(&group_key), is_it, |number| hash_of(&ends[*number as usize].group_key)) {
+            Entry::Occupied(known) => {
+                let end = &mut ends[*known.get() as usize];
+                end.tick = end.tick.max(tick);
             }
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(tick);
-                self.turns.entry(tick).or_default().push(group_key);
+            Entry::Vacant(vacant) => {
+                let end = End { group_key, tick };
+                let number = match free.pop() {
+                    Some(number) => {
+                        ends[number as usize] = end;
+                        number
+                    }
+                    None => {
+                        // So many are left to the sweep.
+                        let Ok(number) = u32::try_from(ends.len()) else { return };
+                        ends.push(end);
+                        number
+                    }
+                };
+                vacant.insert(number);
+                turns.entry(tick).or_default().push(number);
             }
         }
+    }
+
+    fn len(&self) -> usize {
+        self.numbers.len()
     }
 
     fn first(&self) -> Option<u64> {
@@ -128,16 +164,16 @@ impl Wheel {
     fn take(&mut self, now: u64, most: usize) -> Vec<Uuid> {
         let mut due = Vec::new();
         while let Some(turn) = self.turns.first_entry().filter(|turn| *turn.key() <= now) {
-            let mut keys = turn.remove();
-            let left_over = keys.split_off(keys.len().min(most - due.len()));
-            for key in keys {
-                match self.ends.get(&key) {
-                    Some(end) if *end > now => self.turns.entry(*end).or_default().push(key),
-                    Some(_) => {
-                        self.ends.remove(&key);
-                        due.push(key);
-                    }
-                    None => {}
+            let mut numbers = turn.remove();
+            let left_over = numbers.split_off(numbers.len().min(most - due.len()));
+            for number in numbers {
+                let End { group_key, tick } = self.ends[number as usize];
+                if tick > now {
+                    self.turns.entry(tick).or_default().push(number);
+                } else if let Ok(its) = self.numbers.find_entry(hash_of(&group_key), |other| *other == number) {
+                    its.remove();
+                    self.free.push(number);
+                    due.push(group_key);
                 }
             }
             if !left_over.is_empty() {
@@ -169,7 +205,7 @@ mod tests {
         assert_eq!(wheel.take(11, 100), [key(2)]);
         assert_eq!(wheel.first(), Some(20), "the renewed one has a new turn");
         assert_eq!(wheel.take(20, 100), [key(1)]);
-        assert!(wheel.ends.is_empty() && wheel.turns.is_empty());
+        assert!(wheel.len() == 0 && wheel.turns.is_empty());
     }
 
     #[test]
@@ -188,6 +224,20 @@ mod tests {
         assert!(wheel.take(39, 100).is_empty());
         assert_eq!(wheel.turns.values().map(Vec::len).sum::<usize>(), 1);
         assert_eq!(wheel.take(40, 100), [key(1)]);
+    }
+
+    #[test]
+    fn a_group_that_comes_again_has_its_own_turn_and_not_that_of_another() {
+        let mut wheel = Wheel::default();
+        wheel.note(key(1), 10);
+        wheel.note(key(2), 12);
+        assert_eq!(wheel.take(10, 100), [key(1)]);
+        wheel.note(key(3), 30);
+        wheel.note(key(1), 20);
+        assert_eq!(wheel.take(12, 100), [key(2)]);
+        assert_eq!(wheel.take(20, 100), [key(1)]);
+        assert_eq!(wheel.take(30, 100), [key(3)]);
+        assert_eq!((wheel.len(), wheel.ends.len()), (0, 3));
     }
 
     #[test]
