@@ -91,6 +91,7 @@ pub struct Store {
     own_pool: Pool,
     texts: Arc<Texts>,
     places: Arc<spread::Places>,
+    row_places: Arc<state::RowPlaces>,
     /// Whether a read has to be a transaction.
     reads_in_transactions: bool,
     asking_for_readiness: Arc<tokio::sync::Mutex<()>>,
@@ -144,6 +145,7 @@ impl Store {
             line,
             texts: Arc::new(texts),
             places: Arc::default(),
+            row_places: Arc::default(),
             reads_in_transactions: options.pooler == Pooler::Transaction,
             asking_for_readiness: Arc::default(),
             life,
@@ -191,6 +193,11 @@ impl Store {
     /// How the store was opened.
     pub fn options(&self) -> &StoreOptions {
         &self.options
+    }
+
+    /// Where rows of groups lie, as far as that is known.
+    pub fn row_places(&self) -> &state::RowPlaces {
+        &self.row_places
     }
 
     /// What is known of the life of the database.

@@ -112,9 +112,10 @@ impl Deadlines {
     }
 }
 
-/// A key is a hash already.
+/// A key is a hash already, but for the bits that say of which kind it is.
 fn hash_of(key: &Uuid) -> u64 {
-    key.as_u64_pair().0
+    let (first, second) = key.as_u64_pair();
+    first ^ second.rotate_left(32)
 }
 
 /// When a tick begins, from the beginning of all.

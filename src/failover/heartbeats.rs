@@ -63,7 +63,8 @@ impl HeartbeatQueue {
     ) -> HeartbeatQueue {
         let longer = longer_leases.clone();
         let watchers = Watchers { deadlines, gaps };
-        let line = Arc::new(Line::new(options.heartbeat_queue));
+        let of_places = store.clone();
+        let line = Arc::new(Line::new(options.heartbeat_queue, move |key| of_places.row_places().knows(key)));
         let entrance = Arc::new(Entrance(line.clone()));
         let timeout = store.options().operation_timeout;
         let (store, options) = (store.clone(), options.clone());

@@ -1,10 +1,11 @@
 //! The heartbeats that wait for a transaction, and who comes next: tenants take turns, and within a
 //! tenant its callers do.
 //!
-//! A transaction reads whole groups, so it is bounded by the sessions that it reads and not by how
-//! many heartbeats it answers. A group with many is expensive: it has a transaction of its own, and
-//! where there are others, only every second one. Whoever has such groups waits for themselves; the
-//! others wait for one of them at most.
+//! A transaction is bounded by the sessions that it reads and not by how many heartbeats it
+//! answers. A group with many that has to be read whole is expensive: it has a transaction of its
+//! own, and where there are others, only every second one. Whoever has such groups waits for
+//! themselves; the others wait for one of them at most. One that was read in part the last time is
+//! not expensive; if it turns out to be, it goes back into the line.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -23,6 +24,9 @@ const MAX_SESSIONS: usize = 4_096;
 /// that is not expensive can be.
 const MAX_SIZES: usize = 200_000;
 
+/// As how large a group counts that is read in part: its row, its Primary and one more.
+const PART: usize = 2;
+
 /// What has a place in the line.
 pub trait Waits {
     /// Whose it is: the tenant first, then the caller.
@@ -33,6 +37,20 @@ pub trait Waits {
     fn is_waited_for(&self) -> bool;
 }
 
+/// How much of a group a transaction read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeRead {
+    /// It is to be read whole.
+    Nothing,
+    /// A few of its sessions.
+    Part,
+    /// All of them: so many.
+    Whole(usize),
+}
+
+/// Whether the rows of a group are read by where they lie.
+type IsKnown = Box<dyn Fn(&Uuid) -> bool + Send + Sync>;
+
 /// See the module.
 pub struct Line<T> {
     state: Mutex<State<T>>,
@@ -40,21 +58,33 @@ pub struct Line<T> {
     capacity: usize,
 }
 
+/// How large a group is.
+#[derive(Clone, Copy)]
+struct Size {
+    sessions: u32,
+    was_read_in_part: bool,
+}
+
 struct State<T> {
     cheap: RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>,
     expensive: RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>,
-    sizes: HashMap<Uuid, usize>,
+    sizes: HashMap<Uuid, Size>,
+    /// Of these a size is kept only where they have many sessions.
+    is_known: IsKnown,
     was_expensive: bool,
     is_closed: bool,
 }
 
 impl<T: Waits> Line<T> {
     /// A line with so many places. One tenant gets three quarters of them at most.
-    pub fn new(capacity: usize) -> Line<T> {
+    /// `is_known` says of which groups the rows are read by where they lie.
+    pub fn new(capacity: usize, is_known: impl Fn(&Uuid) -> bool + Send + Sync + 'static) -> Line<T> {
+        let is_known = Box::new(is_known);
         let state = State {
             cheap: RoundRobin::default(),
             expensive: RoundRobin::default(),
             sizes: HashMap::new(),
+            is_known,
             was_expensive: false,
             is_closed: false,
         };
@@ -125,13 +155,18 @@ impl<T: Waits> Line<T> {
     /// Of these, the groups whose size is not known, each once.
     pub fn unknown_groups(&self, batch: &[T]) -> Vec<Uuid> {
         let state = self.lock();
-        let groups: HashSet<Uuid> =
-            batch.iter().map(T::group).filter(|group| !state.sizes.contains_key(group)).collect();
+        let is_unknown = |group: &Uuid| !state.sizes.contains_key(group) && !(state.is_known)(group);
+        let groups: HashSet<Uuid> = batch.iter().map(T::group).filter(is_unknown).collect();
         groups.into_iter().collect()
     }
 
-    /// Whether that group is known to have many sessions.
-    pub fn is_expensive(&self, group: Uuid) -> bool {
+    /// Of each group whether it is known to have many sessions.
+    pub fn are_large(&self, groups: &[Uuid]) -> Vec<bool> {
+        let state = self.lock();
+        groups.iter().map(|group| state.sizes.get(group).is_some_and(|size| size.is_large())).collect()
+    }
+
+    fn is_expensive(&self, group: Uuid) -> bool {
         self.lock().is_expensive(group)
     }
 
@@ -143,13 +178,28 @@ impl<T: Waits> Line<T> {
         (cheap, expensive.into_iter().filter_map(|one| self.push(one).err()).collect())
     }
 
-    /// Notes how many sessions groups were found to have.
-    pub fn note_sizes(&self, sizes: impl Iterator<Item = (Uuid, usize)>) {
+    /// Notes how much was read of groups, or is to be.
+    pub fn note_sizes(&self, sizes: impl Iterator<Item = (Uuid, SizeRead)>) {
         let mut state = self.lock();
         if state.sizes.len() >= MAX_SIZES {
             state.sizes.clear();
         }
-        state.sizes.extend(sizes);
+        for (group, read) in sizes {
+            match read {
+                SizeRead::Whole(sessions) if sessions < EXPENSIVE && (state.is_known)(&group) => {
+                    state.sizes.remove(&group);
+                }
+                SizeRead::Whole(sessions) => {
+                    let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
+                    state.sizes.insert(group, Size { sessions, was_read_in_part: false });
+                }
+                SizeRead::Part | SizeRead::Nothing => {
+                    if let Some(size) = state.sizes.get_mut(&group) {
+                        size.was_read_in_part = read == SizeRead::Part;
+                    }
+                }
+            }
+        }
     }
 
     /// Nobody will come any more.
@@ -159,9 +209,25 @@ impl<T: Waits> Line<T> {
     }
 }
 
+impl Size {
+    fn is_large(self) -> bool {
+        self.sessions as usize >= EXPENSIVE
+    }
+}
+
 impl<T: Waits> State<T> {
     fn is_expensive(&self, group: Uuid) -> bool {
-        self.sizes.get(&group).is_some_and(|size| *size >= EXPENSIVE)
+        self.sizes.get(&group).is_some_and(|size| size.is_large() && !size.was_read_in_part)
+    }
+
+    /// As how large a group counts in a transaction.
+    fn size(&self, group: &Uuid) -> usize {
+        match self.sizes.get(group) {
+            Some(size) if size.was_read_in_part => PART,
+            Some(size) => (size.sessions as usize).max(1),
+            None if (self.is_known)(group) => PART,
+            None => EXPENSIVE,
+        }
     }
 
     fn take(&mut self, most: usize) -> Vec<T> {
@@ -196,12 +262,11 @@ impl<T: Waits> State<T> {
 
     fn take_cheap(&mut self, batch: &mut Vec<T>, most: usize) {
         let mut groups: HashSet<Uuid> = batch.iter().map(T::group).collect();
-        let size = |sizes: &HashMap<Uuid, usize>, group: &Uuid| sizes.get(group).copied().unwrap_or(EXPENSIVE).max(1);
-        let mut sessions: usize = groups.iter().map(|group| size(&self.sizes, group)).sum();
+        let mut sessions: usize = groups.iter().map(|group| self.size(group)).sum();
         while batch.len() < most && sessions < MAX_SESSIONS {
             let Some(one) = next_of(&mut self.cheap) else { return };
             if groups.insert(one.group()) {
-                sessions += size(&self.sizes, &one.group());
+                sessions += self.size(&one.group());
             }
             batch.push(one);
         }
@@ -326,8 +391,8 @@ mod tests {
     }
 
     fn line(sizes: &[(u128, usize)]) -> Line<Beat> {
-        let line = Line::new(2_000);
-        line.note_sizes(sizes.iter().map(|(group, size)| (Uuid::from_u128(*group), *size)));
+        let line = Line::new(2_000, |_| false);
+        line.note_sizes(sizes.iter().map(|(group, size)| (Uuid::from_u128(*group), SizeRead::Whole(*size))));
         line
     }
 
@@ -378,13 +443,13 @@ mod tests {
         }
         // Of unknown size; each counts once however many heartbeats it gets.
         assert_eq!(line.take(1_000).await.len(), 127);
-        line.note_sizes((0..500).map(|group| (Uuid::from_u128(group), 2)));
+        line.note_sizes((0..500).map(|group| (Uuid::from_u128(group), SizeRead::Whole(2))));
         assert_eq!(line.take(10_000).await.len(), 873);
     }
 
     #[tokio::test]
     async fn one_tenant_does_not_take_all_places_and_who_is_gone_is_passed_over() {
-        let line = Line::new(1_000);
+        let line = Line::new(1_000, |_| false);
         let taken = (0..1_000).filter(|_| line.push(beat("a", "x", 1)).is_ok()).count();
         assert_eq!(taken, 750);
         for _ in 0..250 {

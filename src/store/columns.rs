@@ -67,8 +67,17 @@ impl Encode<'_, Postgres> for Micros {
 
 /// Where a row lies in its table (`ctid`), as the database writes it: block and line. It is true
 /// for the snapshot that it was read in, and for no other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RowPlace([u8; 6]);
+
+#[cfg(test)]
+impl RowPlace {
+    /// That line of that block.
+    pub fn of(block: u32, line: u16) -> RowPlace {
+        let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), line.to_be_bytes());
+        RowPlace([a, b, c, d, e, f])
+    }
+}
 
 /// The numbers of `tid` and `tid[]` among PostgreSQL's own types, the same in every database.
 const TID: Oid = Oid(27);

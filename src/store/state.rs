@@ -13,11 +13,14 @@ use super::registrant::Registrant;
 use crate::arbitration::{Group, Handover, HistoryId, Instant, Role, Term, Transition, Vacancy, Wished};
 use crate::ids::GroupKey;
 
-pub use load::{load, load_in_part};
+pub use super::witness::Witness;
+pub use load::{call_witness, load, load_before, load_by_places, load_in_part};
+pub use places::{RowPlaces, Sought};
 pub use save::save;
 pub use wishes::Wisher;
 
 mod load;
+mod places;
 mod save;
 mod wishes;
 
@@ -40,6 +43,12 @@ pub struct StoredGroup {
     pub received: BTreeMap<usize, ReportedTimes>,
     /// Who asked for what is done to its wishes, where somebody did.
     pub wisher: Option<Wisher>,
+    /// Whether it has sessions that were not read.
+    is_part: bool,
+    /// Whether its rows were found where this replica had left them.
+    stayed: bool,
+    /// The term of which its row says that its Primary has settled.
+    settled_term: Option<Term>,
     found: Found,
 }
 
@@ -111,7 +120,11 @@ struct Found {
     /// Whether the group's row says that something is wished of its sessions, and what is.
     has_wishes: bool,
     wishes: Vec<Option<Wished>>,
-    /// Where each session's heartbeat lies, if it has one.
+    settled_term: Option<Term>,
+    /// Where the group's row lies, and each session's.
+    row: Option<RowPlace>,
+    sessions: Vec<Option<RowPlace>>,
+    /// Where each session's heartbeat lies, if it has one: as it was found, or was written since.
     heartbeats: Vec<Option<RowPlace>>,
 }
 
@@ -146,6 +159,32 @@ impl StoredGroup {
         (0..self.found.wishes.len()).any(|s| self.found.wishes[s] != self.wish(s))
     }
 
+    /// Whether a heartbeat can be decided without those sessions that are neither its own nor
+    /// Primary: nobody is PendingPrimary, and the base of the watermark stands for what they sent.
+    /// Only a Primary's word of what it sent counts, so that does not change during a term.
+    fn is_settled(&self) -> bool {
+        self.settled_term == Some(self.group.term)
+    }
+
+    /// Notes whether the Primary has settled, where all of the group was read. Of a part nothing
+    /// was changed that this depends on.
+    fn settle(&mut self) {
+        if self.is_part {
+            return;
+        }
+        let (primary, pending) = (self.group.holder(Role::Primary), self.group.holder(Role::PendingPrimary));
+        let Some(primary) = primary.filter(|_| pending.is_none()) else {
+            self.settled_term = None;
+            return;
+        };
+        if !self.is_settled() {
+            let others = self.group.sessions.iter().enumerate().filter(|(s, _)| *s != primary);
+            let sent = others.map(|(_, session)| session.sent_until);
+            self.group.watermark_base = sent.fold(self.group.watermark_base, Option::max);
+            self.settled_term = Some(self.group.term);
+        }
+    }
+
     /// What its row has to say. Of a group that was read in part all are read of whom something is
     /// wished.
     fn has_wishes(&self) -> bool {
@@ -154,6 +193,7 @@ impl StoredGroup {
 
     fn shared_changed(&self) -> bool {
         self.has_wishes() != self.found.has_wishes
+            || self.settled_term != self.found.settled_term
             || self.group.term != self.found.term
             || self.group.vacancy != self.found.vacancy
             || self.group.handover != self.found.handover

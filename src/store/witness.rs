@@ -13,9 +13,9 @@ use super::life::Life;
 use crate::arbitration::{History, HistoryId, Instant, Term};
 
 /// What a snapshot is held against. It is called before the snapshot is taken: what is remembered
-/// later may not be in it.
+/// later may not be in it. One for all that is read in a snapshot.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub struct Witness {
     pub(super) life: Arc<Life>,
     remembered: Option<Remembered>,
     place: Option<Destination>,

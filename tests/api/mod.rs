@@ -24,6 +24,7 @@ mod neighbours;
 mod released;
 mod released_logins;
 pub mod status;
+mod steady;
 mod sweep;
 mod switchover_times;
 mod takeover;

@@ -62,7 +62,7 @@ const CONTENTION: Scenario = Scenario {
 const CHANGES: Scenario = Scenario { kinds: &[(ClientKilled, 1), (ClientHealthChanged, 1)], ..USUAL };
 
 /// The defects that break a promise, each a patch of that name.
-const SCENARIOS: [(&str, Scenario); 22] = [
+const SCENARIOS: [(&str, Scenario); 24] = [
     ("read-committed", CONTENTION),
     ("answered-before-commit", CONTENTION),
     ("commit-conflict-ignored", CONTENTION),
@@ -90,6 +90,21 @@ const SCENARIOS: [(&str, Scenario); 22] = [
     ("watermark-from-secondary", CHANGES),
     ("term-not-stored", CHANGES),
     ("role-without-row", CHANGES),
+    // Rows must lie where those of other groups lay before.
+    (
+        "place-without-key",
+        Scenario { kinds: &[(TablesRewritten, 1), (ClientKilled, 1), (GroupRecreated, 1)], every_ms: 400, ..USUAL },
+    ),
+    // Roles must change through one replica while another hears from the same sessions.
+    (
+        "stale-cache-believed",
+        Scenario {
+            kinds: &[(ClientPaused, 2), (ClientHealthChanged, 2), (ClientKilled, 1), (ClientConnectionsCut, 2)],
+            every_ms: 120,
+            sessions: 2..=2,
+            ..USUAL
+        },
+    ),
     ("handover-forgotten", Scenario { kinds: &[(ClientHealthChanged, 1)], every_ms: 150, ..USUAL }),
     // An old message must arrive while its sender's handover is open. Many handovers bring that
     // about, and not many old messages: where most requests are late, sessions lapse and none of

@@ -6,28 +6,33 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::request::{Outcome, Request};
+use super::request::{Outcome, Request, Waiting};
 use crate::access::decision::beat_bound;
 use crate::arbitration::{self, FailoverTimeout, Report, Role, Rules};
+use crate::failover::line::{Line, SizeRead};
 use crate::failover::longer_leases::LongerLeases;
 use crate::failover::rhythm;
 use crate::failover::{FailoverError, RoleChange, changes_of, no_such_group, no_such_session, session_of_another};
 use crate::store::clock::{Clock, instant};
 use crate::store::connection::Connection;
 use crate::store::groups::LeaseLeft;
-use crate::store::state::{self, Actor, Loaded, StoredGroup};
-use crate::store::{Store, StoreError, StoreOptions, WorkError};
+use crate::store::state::{self, Actor, Loaded, Sought, StoredGroup, Witness};
+use crate::store::{Store, StoreError, WorkError};
 
 /// What a committed transaction answers, one outcome per request, and what it changed.
 pub(super) struct Committed {
-    pub(super) outcomes: Vec<Outcome>,
+    /// `None` for one whose group has to be read whole, has many sessions, and was not alone: it
+    /// was not decided.
+    pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) changes: Vec<RoleChange>,
     pub(super) leases: Leases,
-    /// How many sessions the groups have.
-    pub(super) sizes: Vec<(Uuid, usize)>,
+    /// How much was read of the groups.
+    pub(super) sizes: Vec<(Uuid, SizeRead)>,
     /// Groups with a lease that is longer than what its session had before, and for how long it was
     /// given.
     pub(super) longer: Vec<(Uuid, FailoverTimeout)>,
+    /// The groups as they were written.
+    pub(super) decided: Vec<StoredGroup>,
     /// In which of the histories that this replica has worked in.
     pub(super) epoch: u64,
 }
@@ -51,8 +56,8 @@ pub(super) struct Decision<'a> {
     pub(super) rules: &'a Rules,
     /// Leases that were longer than those before them, where that may be lost.
     pub(super) lost_leases: &'a LongerLeases,
-    /// Whether all of it is of one group of many sessions.
-    pub(super) is_of_large_group: bool,
+    /// Who knows which groups have many sessions.
+    pub(super) line: &'a Line<Waiting>,
     /// Whether somebody looks at leases as they end.
     pub(super) notes_leases: bool,
 }
@@ -68,47 +73,164 @@ impl Decision<'_> {
     ) -> Result<Committed, WorkError> {
         let (keys, places) = distinct_keys(requests);
         let options = store.options();
-        // Where groups are spread, a part is looked up in as many steps as the whole is read in.
-        let (clock, part, whole) = match (self.is_of_large_group && !connection.is_spread(), &keys[..]) {
-            (true, [key]) => {
-                let (clock, part) = load_in_part(connection, *key, requests, options).await?;
-                (clock, part, None)
-            }
-            _ => {
-                let (clock, whole) = state::load(connection, &keys, options).await?;
-                (clock, None, Some(whole))
-            }
-        };
-        let read_at = Instant::now();
-        // If it has risen since the snapshot was taken, nothing comes of this.
+        // If it rises before the snapshot is taken, or after, nothing comes of this.
         let epoch = store.life().epoch();
+        let is_large = self.line.are_large(&keys);
+        let asked = Asked { keys: &keys, places: &places, requests, is_large: &is_large };
+        let witness = state::call_witness(connection);
+        let (clock, mut reads) = asked.read(&witness, connection, store, epoch).await?;
+        let read_at = Instant::now();
         let mut longer = Longer { lost: self.lost_leases, epoch, given: Vec::new() };
-        let in_part = part.and_then(|part| decide_in_part(requests, part, &clock, self.rules, &mut longer));
-        let is_whole = in_part.is_none();
-        let (outcomes, loaded) = match in_part {
-            Some((outcomes, part)) => (outcomes, Vec::from(part)),
-            None => {
-                // Where a part was not enough, by the clock of the statement that took the snapshot
-                // all the same.
-                let mut whole = match whole {
-                    Some(whole) => whole,
-                    None => state::load(connection, &keys, options).await?.1,
-                };
-                let outcomes = std::iter::zip(requests.iter(), places.iter())
-                    .map(|(request, place)| decide(request, &mut whole[*place], &clock, self.rules, &mut longer))
-                    .collect();
-                (outcomes, whole)
+        let mut outcomes: Vec<Option<Outcome>> = requests.iter().map(|_| None).collect();
+        for (n, (request, place)) in std::iter::zip(requests, &places).enumerate() {
+            let read = &mut reads[*place];
+            outcomes[n] = match read {
+                Read::Nothing => continue,
+                Read::Whole(whole) => Some(decide(request, whole, &clock, self.rules, &mut longer)),
+                Read::Part(part, how) => decide_in_part(request, part, *how, &clock, self.rules, &mut longer),
+            };
+            if outcomes[n].is_none() {
+                *read = Read::Nothing;
             }
-        };
+        }
+        // One of many sessions is read whole where nobody else waits for that.
+        let is_wanting =
+            |place: &usize| matches!(reads[*place], Read::Nothing) && (keys.len() == 1 || !is_large[*place]);
+        let wanting: Vec<usize> = (0..keys.len()).filter(is_wanting).collect();
+        if !wanting.is_empty() {
+            // By the clock of the statement that took the snapshot all the same.
+            let wanted: Vec<Uuid> = wanting.iter().map(|place| keys[*place]).collect();
+            let (_, whole) = state::load_before(&witness, connection, &wanted, options).await?;
+            let mut is_wanted = vec![false; keys.len()];
+            for (place, whole) in std::iter::zip(wanting, whole) {
+                reads[place] = Read::Whole(whole);
+                is_wanted[place] = true;
+            }
+            for (n, (request, place)) in std::iter::zip(requests, &places).enumerate() {
+                if let Read::Whole(whole) = &mut reads[*place]
+                    && is_wanted[*place]
+                {
+                    outcomes[n] = Some(decide(request, whole, &clock, self.rules, &mut longer));
+                }
+            }
+        }
+        for (outcome, place) in std::iter::zip(&mut outcomes, &places) {
+            if matches!(reads[*place], Read::Nothing) {
+                *outcome = None;
+            }
+        }
+        let sizes = std::iter::zip(&keys, &reads).filter_map(|(key, read)| Some((*key, read.size()?))).collect();
+        let loaded: Vec<Loaded> = reads.into_iter().map(Read::into_loaded).collect();
         let changes = changes_in(requests, &places, &loaded);
         let leases =
             if self.notes_leases { Leases { left: leases_left(&loaded, &clock), read_at } } else { Leases::none() };
-        let size = |stored: &StoredGroup| (stored.key.0, stored.session_ids.len());
-        // Of a part of a group it is not known how large that is.
-        let sizes = loaded.iter().flatten().flatten().filter(|_| is_whole).map(size).collect();
         let mut decided: Vec<StoredGroup> = loaded.into_iter().flatten().flatten().collect();
+        store.row_places().compare(&mut decided, epoch);
         state::save(connection, &clock, &mut decided, Actor::Heartbeat).await?;
-        Ok(Committed { outcomes, changes, leases, sizes, longer: longer.given, epoch })
+        Ok(Committed { outcomes, changes, leases, sizes, longer: longer.given, decided, epoch })
+    }
+}
+
+/// What a batch asks about.
+struct Asked<'a> {
+    /// The groups, each once.
+    keys: &'a [Uuid],
+    /// Of each request which of the groups.
+    places: &'a [usize],
+    requests: &'a [&'a Request],
+    is_large: &'a [bool],
+}
+
+impl Asked<'_> {
+    /// Reads what these heartbeats are decided on, in one statement or two: what is known of by its
+    /// place, the rest by key, of which groups of many sessions in part.
+    async fn read(
+        &self,
+        witness: &Witness,
+        connection: &mut Connection,
+        store: &Store,
+        epoch: u64,
+    ) -> Result<(Clock, Vec<Read>), WorkError> {
+        let options = store.options();
+        // Where groups are spread, what lies where is nobody's business but the node's.
+        if connection.is_spread() {
+            let (clock, whole) = state::load_before(witness, connection, self.keys, options).await?;
+            return Ok((clock, whole.into_iter().map(Read::Whole).collect()));
+        }
+        let mut reads: Vec<Read> = self.keys.iter().map(|_| Read::Nothing).collect();
+        let mut clock = None;
+        let ids = self.requests.iter().map(|request| request.session.as_str());
+        let sought = store.row_places().seek(self.keys, std::iter::zip(self.places.iter().copied(), ids), epoch);
+        let known: Vec<&Sought> = sought.iter().flatten().collect();
+        if !known.is_empty() {
+            let (read_at, found) = state::load_by_places(witness, connection, &known, options).await?;
+            clock = Some(read_at);
+            let at = (0..self.keys.len()).filter(|place| sought[*place].is_some());
+            for (place, found) in std::iter::zip(at, found) {
+                reads[place] = found.map_or(Read::Nothing, |part| Read::Part(part, How::ByPlace));
+            }
+        }
+        let is_missing = |place: &usize| self.is_large[*place] && matches!(reads[*place], Read::Nothing);
+        let missing: Vec<usize> = (0..self.keys.len()).filter(is_missing).collect();
+        if !missing.is_empty() {
+            let keys: Vec<Uuid> = missing.iter().map(|place| self.keys[*place]).collect();
+            let among = |place: &usize| missing.binary_search(place).ok();
+            let of_missing = std::iter::zip(self.places, self.requests);
+            let sessions: Vec<(usize, &str)> =
+                of_missing.filter_map(|(place, request)| Some((among(place)?, request.session.as_str()))).collect();
+            let (read_at, parts) = state::load_in_part(witness, connection, &keys, &sessions, options).await?;
+            clock.get_or_insert(read_at);
+            for (place, part) in std::iter::zip(missing, parts) {
+                reads[place] = match part {
+                    None => Read::Nothing,
+                    Some(Some(Ok(part))) => Read::Part(part, How::ByKey),
+                    Some(none) => Read::Whole(none),
+                };
+            }
+        }
+        if let Some(clock) = clock {
+            return Ok((clock, reads));
+        }
+        let (clock, whole) = state::load_before(witness, connection, self.keys, options).await?;
+        Ok((clock, whole.into_iter().map(Read::Whole).collect()))
+    }
+}
+
+/// What was read of a group.
+enum Read {
+    /// Nothing yet, or too little.
+    Nothing,
+    /// Its Primary and those whose heartbeats are decided.
+    Part(StoredGroup, How),
+    /// All of it.
+    Whole(Loaded),
+}
+
+/// How a part of a group was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// By where its rows lay last.
+    ByPlace,
+    /// By its key.
+    ByKey,
+}
+
+impl Read {
+    fn size(&self) -> Option<SizeRead> {
+        match self {
+            Read::Nothing => Some(SizeRead::Nothing),
+            Read::Part(..) => Some(SizeRead::Part),
+            Read::Whole(Some(Ok(stored))) => Some(SizeRead::Whole(stored.session_ids.len())),
+            Read::Whole(_) => None,
+        }
+    }
+
+    fn into_loaded(self) -> Loaded {
+        match self {
+            Read::Nothing => None,
+            Read::Part(part, _) => Some(Ok(part)),
+            Read::Whole(whole) => whole,
+        }
     }
 }
 
@@ -153,50 +275,53 @@ fn is_from_a_stranger(request: &Request, stored: &StoredGroup, s: usize) -> bool
     request.is_bound && beat_bound(registrant(), &request.path.group, &request.session).is_err()
 }
 
-/// What these heartbeats of one group of many sessions are decided on, unless that turns out to be
-/// the whole group.
-async fn load_in_part(
-    connection: &mut Connection,
-    key: Uuid,
-    requests: &[&Request],
-    options: &StoreOptions,
-) -> Result<(Clock, Option<Loaded>), WorkError> {
-    let sessions: Vec<&str> = requests.iter().map(|request| request.session.as_str()).collect();
-    state::load_in_part(connection, key, &sessions, options).await
-}
-
-/// Decides heartbeats of one group on a part of it; nothing where one of them may change more than
-/// its own lease.
+/// Decides a heartbeat on a part of its group; nothing where it may change more than its own lease.
 fn decide_in_part(
-    requests: &[&Request],
-    loaded: Loaded,
+    request: &Request,
+    part: &mut StoredGroup,
+    how: How,
     clock: &Clock,
     rules: &Rules,
     longer: &mut Longer<'_>,
-) -> Option<(Vec<Outcome>, [Loaded; 1])> {
-    let mut loaded = [loaded];
-    let mut outcomes = Vec::with_capacity(requests.len());
-    for request in requests {
-        if let Some(Ok(stored)) = &loaded[0]
-            && let Some(s) = stored.find_session(request.session.as_str())
-            && !is_from_a_stranger(request, stored, s)
-            && !arbitration::changes_nothing(&stored.group, s, &request.report(clock), clock.moment(), rules)
-        {
-            return None;
-        }
-        outcomes.push(decide(request, &mut loaded[0], clock, rules, longer));
+) -> Option<Outcome> {
+    let given_before = longer.given.len();
+    match part.find_session(request.session.as_str()) {
+        Some(s) if is_from_a_stranger(request, part, s) => {}
+        // Its latest heartbeat may lie elsewhere by now.
+        Some(s) if how == How::ByPlace && part.group.sessions[s].beat.is_none() => return None,
+        Some(s)
+            if longer.lost.lost_of(request.key, longer.epoch).is_none()
+                && arbitration::changes_nothing(&part.group, s, &request.report(clock), clock.moment(), rules) => {}
+        // By its key it would have been found, were it there.
+        None if how == How::ByKey => {}
+        Some(_) | None => return None,
     }
-    Some((outcomes, loaded))
+    let outcome = decide_on(request, part, clock, rules, longer);
+    if !part.trace.is_empty() {
+        // Roles changed all the same: that is for all of the group to decide.
+        longer.given.truncate(given_before);
+        return None;
+    }
+    Some(outcome)
 }
 
 /// One heartbeat on the state of its group, as those before it in the batch have left it. Notes a
 /// lease that is longer than the one before.
 fn decide(request: &Request, loaded: &mut Loaded, clock: &Clock, rules: &Rules, longer: &mut Longer<'_>) -> Outcome {
-    let stored = match loaded {
-        None => return Err(no_such_group(&request.path)),
-        Some(Err(what)) => return Err(StoreError::Inconsistent(what.clone()).into()),
-        Some(Ok(stored)) => stored,
-    };
+    match loaded {
+        None => Err(no_such_group(&request.path)),
+        Some(Err(what)) => Err(StoreError::Inconsistent(what.clone()).into()),
+        Some(Ok(stored)) => decide_on(request, stored, clock, rules, longer),
+    }
+}
+
+fn decide_on(
+    request: &Request,
+    stored: &mut StoredGroup,
+    clock: &Clock,
+    rules: &Rules,
+    longer: &mut Longer<'_>,
+) -> Outcome {
     let Some(s) = stored.find_session(request.session.as_str()) else {
         return Err(no_such_session(&request.path, &request.session));
     };

@@ -16,7 +16,7 @@ use crate::arbitration::Rules;
 use crate::failover::deadlines::Deadlines;
 use crate::failover::gaps::Gaps;
 use crate::failover::held::HeldGroups;
-use crate::failover::line::{EXPENSIVE, Line};
+use crate::failover::line::{EXPENSIVE, Line, SizeRead};
 use crate::failover::longer_leases::LongerLeases;
 use crate::failover::turns::Turns;
 use crate::failover::{FailoverError, FailoverOptions, log_changes};
@@ -160,11 +160,9 @@ impl Writer {
             .read_on(kept, |connection, _| Box::pin(groups::count_some_sessions(connection, asked, EXPENSIVE)));
         // Where that fails, so will the transaction, and says why.
         let Some(sizes) = counted.await else { return batch };
-        self.line.note_sizes(std::iter::zip(unknown.iter().copied(), sizes));
+        self.line.note_sizes(std::iter::zip(unknown.iter().copied(), sizes.into_iter().map(SizeRead::Whole)));
         let (batch, without_place) = self.line.put_expensive_back(batch);
-        for waiting in without_place {
-            let _ = waiting.reply.send(Err(FailoverError::Overloaded("too many heartbeats are waiting to be written")));
-        }
+        without_place.into_iter().for_each(refuse_place);
         batch
     }
 
@@ -270,6 +268,7 @@ impl Writer {
                 leases: Leases::none(),
                 sizes: Vec::new(),
                 longer: Vec::new(),
+                decided: Vec::new(),
                 epoch: 0,
             });
         };
@@ -277,8 +276,7 @@ impl Writer {
         let decision = Decision {
             rules: &self.rules,
             lost_leases: &self.longer_leases,
-            // All of them are of one group then.
-            is_of_large_group: self.line.is_expensive(requests[0].key),
+            line: &self.line,
             notes_leases: self.watchers.deadlines.is_some(),
         };
         let decision = &decision;
@@ -288,7 +286,10 @@ impl Writer {
             })
             .await
             // Before anybody is answered.
-            .inspect(|committed: &Committed| self.longer_leases.note(&committed.longer, committed.epoch))
+            .inspect(|committed: &Committed| {
+                self.longer_leases.note(&committed.longer, committed.epoch);
+                self.store.row_places().learn(&committed.decided, committed.epoch);
+            })
     }
 
     /// Answers every request of a part.
@@ -298,10 +299,13 @@ impl Writer {
                 log_changes(&committed.changes);
                 self.watchers.gaps.note(&committed.changes);
                 self.line.note_sizes(committed.sizes.into_iter());
-                metrics::batch_committed(part.len());
+                metrics::batch_committed(committed.outcomes.iter().flatten().count());
                 for (waiting, outcome) in std::iter::zip(part, committed.outcomes) {
-                    // Nobody waits any more: the heartbeat counts all the same.
-                    let _ = waiting.reply.send(outcome);
+                    match outcome {
+                        // If nobody waits any more, the heartbeat counts all the same.
+                        Some(outcome) => drop(waiting.reply.send(outcome)),
+                        None => self.line.push(waiting).unwrap_or_else(refuse_place),
+                    }
                 }
                 if let Some(deadlines) = &self.watchers.deadlines {
                     deadlines.note(&committed.leases.left, committed.leases.read_at);
@@ -314,6 +318,10 @@ impl Writer {
             }
         }
     }
+}
+
+fn refuse_place(waiting: Waiting) {
+    let _ = waiting.reply.send(Err(FailoverError::Overloaded("too many heartbeats are waiting to be written")));
 }
 
 /// Whether the fault may be that of one request, so that the others would succeed without it.

@@ -8,6 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::places::Sought;
 use super::wishes::read_wishes;
 use super::{Found, Loaded, Noted, Rhythm, StoredGroup, vacancy_from};
 use crate::arbitration::{
@@ -27,7 +28,7 @@ use crate::store::witness::Witness;
 
 row! {
     /// A group, and of any row to which of the groups it belongs and of which kind it is.
-    struct GroupRow after (place: i64, sent_until: Option<Micros>), group_columns! {
+    struct GroupRow after (place: i64, last_data_send_time), group_columns! {
         kind: i16 = "0::smallint",
         handover_from: Option<&'r str> = "g.handover_from",
         watermark_base_at: Option<Micros> = "g.watermark_base_at",
@@ -40,15 +41,16 @@ row! {
         failover_timeout_ticks: Option<i64> = "g.failover_timeout_ticks",
         term: i64 = "g.term",
         vacancy: &'r str = "g.vacancy",
-        _ = "NULL::tid",
+        row_place: Option<RowPlace> = "g.row_place",
         clock_set_back: Option<i64> = "g.clock_set_back",
         history_id: i64 = "g.history_id",
+        settled_term: Option<i64> = "g.settled_term",
     }
 }
 
 row! {
     /// A session.
-    struct SessionRow after (place, sent_until), session_columns! {
+    struct SessionRow after (place, last_data_send_time), session_columns! {
         _ = "1::smallint",
         session_id: &'r str = "s.session_id",
         registered_at: Micros = "s.registered_at",
@@ -61,6 +63,7 @@ row! {
         _ = "NULL",
         _ = "NULL",
         registered_by: Option<&'r str> = "s.registered_by",
+        row_place: RowPlace = "s.row_place",
         _ = "NULL",
         _ = "NULL",
         _ = "NULL",
@@ -85,6 +88,7 @@ row! {
         row_place: RowPlace = "h.row_place",
         _ = "NULL",
         _ = "NULL",
+        _ = "NULL",
     }
 }
 
@@ -100,72 +104,181 @@ pub async fn load(
     keys: &[Uuid],
     options: &StoreOptions,
 ) -> Result<(Clock, Vec<Loaded>), WorkError> {
-    let read = read_state(connection, keys, options).await?;
+    let witness = call_witness(connection);
+    load_before(&witness, connection, keys, options).await
+}
+
+/// Who is called before the first statement of a transaction that reads more than once.
+pub fn call_witness(connection: &ReadConnection) -> Witness {
+    connection.call_witness()
+}
+
+/// As [`load`], in a transaction that may have read before: its snapshot was taken after the
+/// witness was called.
+pub async fn load_before(
+    witness: &Witness,
+    connection: &mut Connection,
+    keys: &[Uuid],
+    options: &StoreOptions,
+) -> Result<(Clock, Vec<Loaded>), WorkError> {
+    let read = read_state(witness, connection, keys, options).await?;
     if read.of_an_old_clock.is_empty() {
         return Ok((read.clock, read.groups));
     }
     sqlx::query("SELECT base_leases_anew($1)").bind(&read.of_an_old_clock).execute(&mut *connection).await?;
-    let read = read_state(connection, keys, options).await?;
+    let read = read_state(witness, connection, keys, options).await?;
     Ok((read.clock, read.groups))
 }
 
-/// As [`load`], for one group of many sessions: only these sessions of it, those that hold a role,
-/// and those of whom something is wished, which is all that most heartbeats are decided on
-/// (`arbitration::changes_nothing`). The watermark is that of all. Nothing where that is not
-/// enough: where a handover is open, or leases have to be based anew. What is read whole after that
-/// is decided on by this clock.
+/// Of a group only what most heartbeats are decided on (`arbitration::changes_nothing`): some of
+/// its sessions, its Primary, and those of whom something is wished. Nobody else holds a role, and
+/// the watermark is that of all. `None` where that is not enough: the group is read whole then, and
+/// decided on by this clock.
+pub type Part = Option<Loaded>;
+
+/// As [`load`], a part of each group: of these sessions, each given with its group's place among
+/// the keys.
 pub async fn load_in_part(
+    witness: &Witness,
     connection: &mut ReadConnection,
-    key: Uuid,
-    session_ids: &[&str],
+    keys: &[Uuid],
+    sessions: &[(usize, &str)],
     options: &StoreOptions,
-) -> Result<(Clock, Option<Loaded>), WorkError> {
-    // Holders are found by the indexes that allow one of each. What the others sent is one number,
-    // made where the rows are.
+) -> Result<(Clock, Vec<Part>), WorkError> {
+    // The Primary is found by the index that allows one.
     const LOAD: &str = concat!(
         "WITH moment AS MATERIALIZED (",
-        moment!("$3"),
+        moment!("$4"),
         "),
+        k AS MATERIALIZED (SELECT * FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place)),
+        n AS MATERIALIZED (SELECT unnest($2::bigint[]) AS place, unnest($3::text[]) AS session_id),
         s AS MATERIALIZED (
-            SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND session_id = ANY ($2)
+            SELECT k.place, k.group_key, s.* FROM n JOIN k USING (place) CROSS JOIN LATERAL (
+                SELECT session_id, registered_at, role, registered_by, ctid AS row_place FROM sessions
+                WHERE group_key = k.group_key AND session_id = n.session_id OFFSET 0
+            ) s
             UNION
-            SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND role = 1
+            SELECT k.place, k.group_key, s.* FROM k CROSS JOIN LATERAL (
+                SELECT session_id, registered_at, role, registered_by, ctid AS row_place FROM sessions
+                WHERE group_key = k.group_key AND role = 1 OFFSET 0
+            ) s
             UNION
-            SELECT session_id, registered_at, role, registered_by FROM sessions WHERE group_key = $1 AND role = 2
-            UNION
-            SELECT session_id, registered_at, role, registered_by FROM session_wishes JOIN sessions USING (group_key, session_id)
-            WHERE group_key = $1 AND EXISTS (SELECT FROM groups WHERE group_key = $1 AND has_wishes)
+            SELECT k.place, k.group_key, s.* FROM k CROSS JOIN LATERAL (
+                SELECT s.session_id, s.registered_at, s.role, s.registered_by, s.ctid AS row_place
+                FROM session_wishes JOIN sessions s USING (group_key, session_id)
+                WHERE group_key = k.group_key AND EXISTS (SELECT FROM groups WHERE group_key = k.group_key AND has_wishes)
+                OFFSET 0
+            ) s
         )
-        SELECT k.place, (SELECT max(primary_sent_until) FROM heartbeats WHERE group_key = $1) AS sent_until, ",
+        SELECT k.place, NULL::timestamptz AS last_data_send_time, ",
         group_columns!(),
         ", ",
         moment_columns!(),
         ", m.clock_set_back AS latest_set_back
-        FROM (VALUES (1::bigint)) k (place)
-        CROSS JOIN moment m
-        LEFT JOIN groups g ON g.group_key = $1
+        FROM k
+        LEFT JOIN (SELECT *, ctid AS row_place FROM groups) g ON g.group_key = k.group_key
+        LEFT JOIN moment m ON k.place = 1
         UNION ALL
-        SELECT 1, NULL, ",
+        SELECT s.place, NULL, ",
         session_columns!(),
         no_moment!(),
         ", NULL FROM s
         UNION ALL
-        SELECT 1, h.last_data_send_time, ",
+        SELECT s.place, h.last_data_send_time, ",
         heartbeat_columns!(),
         no_moment!(),
         ", NULL FROM s CROSS JOIN LATERAL (
-            SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = $1 AND h.session_id = s.session_id OFFSET 0
+            SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = s.group_key AND h.session_id = s.session_id OFFSET 0
         ) h"
     );
-    let witness = connection.call_witness();
-    let rows = sqlx::query(LOAD).bind(key).bind(session_ids).bind(witness.asks()).fetch_all(&mut *connection).await?;
-    let mut read = read_rows(&rows, None, &[key], &witness, options)?;
+    let places: Vec<i64> = sessions.iter().map(|(place, _)| *place as i64 + 1).collect();
+    let ids: Vec<&str> = sessions.iter().map(|(_, id)| *id).collect();
+    let query = sqlx::query(LOAD).bind(keys).bind(places).bind(ids).bind(witness.asks());
+    let rows = query.fetch_all(&mut *connection).await?;
+    let mut read = read_rows(&rows, None, keys, witness, options)?;
     read_wishes(connection, &mut read.groups).await?;
-    let is_of_an_old_clock = !read.of_an_old_clock.is_empty();
-    let loaded = read.groups.pop().flatten();
-    let is_enough = !is_of_an_old_clock
-        && loaded.as_ref().is_none_or(|loaded| loaded.as_ref().is_ok_and(|stored| stored.group.handover.is_none()));
-    Ok((read.clock, is_enough.then_some(loaded)))
+    Ok((read.clock, parts_of(read.groups, keys, &read.of_an_old_clock)))
+}
+
+/// As [`load_in_part`], of groups whose rows are sought by their places. `None` also for one that
+/// was not found so: what is wanted of it has to be read by key.
+pub async fn load_by_places(
+    witness: &Witness,
+    connection: &mut ReadConnection,
+    sought: &[&Sought],
+    options: &StoreOptions,
+) -> Result<(Clock, Vec<Option<StoredGroup>>), WorkError> {
+    const LOAD: &str = concat!(
+        "WITH moment AS MATERIALIZED (",
+        moment!("$7"),
+        "),
+        k AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::tid[]) WITH ORDINALITY AS k (group_key, row_place, place)),
+        members AS MATERIALIZED (
+            SELECT unnest($3::bigint[]) AS place, unnest($4::uuid[]) AS group_key, unnest($5::tid[]) AS session, unnest($6::tid[]) AS heartbeat
+        )
+        SELECT k.place, NULL::timestamptz AS last_data_send_time, ",
+        group_columns!(),
+        ", ",
+        moment_columns!(),
+        ", m.clock_set_back AS latest_set_back
+        FROM k
+        LEFT JOIN LATERAL (
+            SELECT *, ctid AS row_place FROM groups g WHERE g.ctid = k.row_place AND g.group_key = k.group_key OFFSET 0
+        ) g ON true
+        LEFT JOIN moment m ON k.place = 1
+        UNION ALL
+        SELECT n.place, NULL, ",
+        session_columns!(),
+        no_moment!(),
+        ", NULL FROM members n CROSS JOIN LATERAL (
+            SELECT *, ctid AS row_place FROM sessions s WHERE s.ctid = n.session AND s.group_key = n.group_key OFFSET 0
+        ) s
+        UNION ALL
+        SELECT n.place, h.last_data_send_time, ",
+        heartbeat_columns!(),
+        no_moment!(),
+        ", NULL FROM members n CROSS JOIN LATERAL (
+            SELECT *, ctid AS row_place FROM heartbeats h WHERE h.ctid = n.heartbeat AND h.group_key = n.group_key OFFSET 0
+        ) h"
+    );
+    let keys: Vec<Uuid> = sought.iter().map(|sought| sought.key).collect();
+    let count = sought.iter().map(|sought| sought.members.len()).sum();
+    let (mut places, mut group_keys) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let (mut sessions, mut heartbeats) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for (place, sought) in sought.iter().enumerate() {
+        for (session, heartbeat) in &sought.members {
+            places.push(place as i64 + 1);
+            group_keys.push(sought.key);
+            sessions.push(*session);
+            heartbeats.push(*heartbeat);
+        }
+    }
+    let rows = sqlx::query(LOAD)
+        .bind(&keys)
+        .bind(sought.iter().map(|sought| sought.row).collect::<Vec<_>>())
+        .bind(places)
+        .bind(group_keys)
+        .bind(sessions)
+        .bind(heartbeats)
+        .bind(witness.asks())
+        .fetch_all(connection)
+        .await?;
+    let read = read_rows(&rows, None, &keys, witness, options)?;
+    let parts = parts_of(read.groups, &keys, &read.of_an_old_clock).into_iter();
+    // A group that is not where it was sought may be elsewhere, and so may its wishes.
+    let found = parts.map(|part| part?.and_then(Result::ok).filter(|stored| !stored.found.has_wishes));
+    Ok((read.clock, found.collect()))
+}
+
+/// What was read in part, where that is enough.
+fn parts_of(groups: Vec<Loaded>, keys: &[Uuid], of_an_old_clock: &[Uuid]) -> Vec<Part> {
+    let part = |(key, loaded): (&Uuid, Loaded)| match loaded {
+        _ if of_an_old_clock.contains(key) => None,
+        Some(Ok(stored)) if stored.group.handover.is_some() || !stored.is_settled() => None,
+        Some(Ok(stored)) => Some(Some(Ok(StoredGroup { is_part: true, ..stored }))),
+        none => Some(none),
+    };
+    std::iter::zip(keys, groups).map(part).collect()
 }
 
 /// What [`load`] reads.
@@ -181,6 +294,7 @@ struct StateRead {
 /// group's columns repeated. The walks are held apart from the planner (OFFSET 0): where a tenant
 /// has large groups, it would read whole tables for a batch of small ones.
 async fn read_state(
+    witness: &Witness,
     connection: &mut ReadConnection,
     keys: &[Uuid],
     options: &StoreOptions,
@@ -192,20 +306,20 @@ async fn read_state(
         moment!("$2"),
         "),
         k AS MATERIALIZED (SELECT * FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place))
-        SELECT k.place, NULL::timestamptz AS sent_until, ",
+        SELECT k.place, NULL::timestamptz AS last_data_send_time, ",
         group_columns!(),
         ", ",
         moment_columns!(),
         ", m.clock_set_back AS latest_set_back
         FROM k
-        LEFT JOIN groups g ON g.group_key = k.group_key
+        LEFT JOIN (SELECT *, ctid AS row_place FROM groups) g ON g.group_key = k.group_key
         LEFT JOIN moment m ON k.place = 1
         UNION ALL
         SELECT k.place, NULL, ",
         session_columns!(),
         no_moment!(),
         ", NULL FROM k CROSS JOIN LATERAL (
-            SELECT * FROM sessions s WHERE s.group_key = k.group_key OFFSET 0
+            SELECT *, ctid AS row_place FROM sessions s WHERE s.group_key = k.group_key OFFSET 0
         ) s
         UNION ALL
         SELECT k.place, h.last_data_send_time, ",
@@ -215,15 +329,14 @@ async fn read_state(
             SELECT *, ctid AS row_place FROM heartbeats h WHERE h.group_key = k.group_key OFFSET 0
         ) h"
     );
-    let witness = connection.call_witness();
     if connection.is_spread() {
-        let (rows, moment) = load_spread(connection, keys, &witness).await?;
-        let mut read = read_rows(&rows, moment.as_ref(), keys, &witness, options)?;
+        let (rows, moment) = load_spread(connection, keys, witness).await?;
+        let mut read = read_rows(&rows, moment.as_ref(), keys, witness, options)?;
         read_wishes(connection, &mut read.groups).await?;
         return Ok(read);
     }
     let rows = sqlx::query(LOAD).bind(keys).bind(witness.asks()).fetch_all(&mut *connection).await?;
-    let mut read = read_rows(&rows, None, keys, &witness, options)?;
+    let mut read = read_rows(&rows, None, keys, witness, options)?;
     read_wishes(connection, &mut read.groups).await?;
     Ok(read)
 }
@@ -300,10 +413,12 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
     let session_ids: Vec<String> = sessions.iter().map(|(_, id, _)| (*id).to_owned()).collect();
     let mut read = Vec::with_capacity(sessions.len());
     let mut places = Vec::with_capacity(sessions.len());
+    let mut session_places = Vec::with_capacity(sessions.len());
     let mut registrants = Vec::with_capacity(sessions.len());
     let mut noted = Vec::with_capacity(sessions.len());
     for (_, id, row) in &sessions {
         registrants.push(row.registered_by()?.map(Box::from));
+        session_places.push(Some(row.row_place()?));
         let heartbeat = rows.heartbeats.binary_search_by_key(id, |(id, _)| *id).ok().map(|at| rows.heartbeats[at].1);
         places.push(heartbeat.map(HeartbeatRow::row_place).transpose()?);
         noted.push(heartbeat.map(read_noted).transpose()?.unwrap_or_default());
@@ -333,9 +448,7 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         term: Term(row.term()?),
         vacancy,
         handover,
-        // What was sent by sessions that are not read is as much beneath the watermark as what is
-        // kept of deleted ones.
-        watermark_base: micros(row.watermark_base_at()?.max(row.sent_until()?)),
+        watermark_base: micros(row.watermark_base_at()?),
         history: HistoryId(row.history_id()?),
         in_doubt_until: micros(row.in_doubt_until()?),
         sessions: read,
@@ -353,6 +466,9 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         roles: group.sessions.iter().map(|session| session.role).collect(),
         has_wishes: row.has_wishes()? == Some(1),
         wishes: vec![None; group.sessions.len()],
+        settled_term: row.settled_term()?.map(Term),
+        row: row.row_place()?,
+        sessions: session_places,
         heartbeats: places,
     };
     Ok(Some(Ok(StoredGroup {
@@ -364,6 +480,9 @@ fn read_group(key: GroupKey, mut rows: Rows<'_>) -> Result<Loaded, sqlx::Error> 
         trace: Vec::new(),
         received: BTreeMap::new(),
         wisher: None,
+        is_part: false,
+        stayed: false,
+        settled_term: found.settled_term,
         found,
     })))
 }
@@ -412,14 +531,14 @@ async fn load_spread(
 ) -> Result<(Vec<PgRow>, Option<PgRow>), WorkError> {
     // What a row's place in the table is does not matter here; that there is a row does.
     const LOAD: &str = concat!(
-        "SELECT array_position($1::uuid[], g.group_key)::bigint AS place, NULL::timestamptz AS sent_until, ",
+        "SELECT array_position($1::uuid[], g.group_key)::bigint AS place, NULL::timestamptz AS last_data_send_time, ",
         group_columns!(),
         ", identity_of_node() AS node
-        FROM groups g WHERE g.group_key = ANY($1)
+        FROM (SELECT *, '(0,1)'::tid AS row_place FROM groups WHERE group_key = ANY($1)) g
         UNION ALL
         SELECT array_position($1::uuid[], s.group_key)::bigint, NULL, ",
         session_columns!(),
-        ", NULL FROM sessions s WHERE s.group_key = ANY($1)
+        ", NULL FROM (SELECT *, '(0,1)'::tid AS row_place FROM sessions WHERE group_key = ANY($1)) s
         UNION ALL
         SELECT array_position($1::uuid[], h.group_key)::bigint, h.last_data_send_time, ",
         heartbeat_columns!(),

@@ -30,6 +30,7 @@ pub async fn save(
     actor: Actor,
 ) -> Result<(), WorkError> {
     groups.sort_unstable_by_key(|stored| stored.key);
+    groups.iter_mut().for_each(StoredGroup::settle);
     save_heartbeats(connection, groups).await?;
     save_shared(connection, groups).await?;
     save_roles(connection, clock, groups).await?;
@@ -161,7 +162,8 @@ const UPDATE_BY_PLACE: &str = concat!(
     heartbeat_values!(assignments),
     " FROM (SELECT ",
     heartbeat_values!(unnested),
-    "unnest($11::tid[]) AS row_place) n WHERE h.ctid = n.row_place"
+    "unnest($11::tid[]) AS row_place) n WHERE h.ctid = n.row_place
+    RETURNING n.row_place AS was, h.ctid AS is_now"
 );
 
 /// Where groups are spread.
@@ -182,19 +184,29 @@ const INSERT_HEARTBEATS: &str = concat!(
     "$11::uuid[], $12::text[])"
 );
 
-async fn save_heartbeats(connection: &mut Connection, groups: &[StoredGroup]) -> Result<(), WorkError> {
+async fn save_heartbeats(connection: &mut Connection, groups: &mut [StoredGroup]) -> Result<(), WorkError> {
     let (stored_before, never_stored) = Columns::of(groups);
-    if !stored_before.keys.is_empty() {
-        let update = if !connection.is_spread() {
-            stored_before.bind(UPDATE_BY_PLACE).bind(&stored_before.places)
-        } else {
-            stored_before.bind(UPDATE_BY_KEY).bind(&stored_before.keys).bind(&stored_before.ids)
-        };
-        stored_before.write(update, connection).await?;
-    }
     if !never_stored.keys.is_empty() {
         let insert = never_stored.bind(INSERT_HEARTBEATS).bind(&never_stored.keys).bind(&never_stored.ids);
         never_stored.write(insert, connection).await?;
+    }
+    if stored_before.keys.is_empty() {
+        return Ok(());
+    }
+    if connection.is_spread() {
+        let update = stored_before.bind(UPDATE_BY_KEY).bind(&stored_before.keys).bind(&stored_before.ids);
+        return stored_before.write(update, connection).await;
+    }
+    let update = stored_before.bind(UPDATE_BY_PLACE).bind(&stored_before.places);
+    let moved = update.fetch_all(connection).await?;
+    check_count("heartbeats", stored_before.keys.len(), moved.len() as u64)?;
+    let moved = moved.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let moved: HashMap<RowPlace, RowPlace> = moved.collect::<Result<_, sqlx::Error>>()?;
+    for stored in groups {
+        for &i in stored.received.keys() {
+            let place = &mut stored.found.heartbeats[i];
+            *place = place.map(|was| moved.get(&was).copied().unwrap_or(was));
+        }
     }
     Ok(())
 }
@@ -207,11 +219,11 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
                 SET term = n.term, vacancy = n.vacancy, watermark_base_at = n.watermark_base_at,
                     handover_from = n.handover_from, handover_until = n.handover_until,
                     handover_heard_until = n.handover_heard_until, history_id = n.history_id, in_doubt_until = n.in_doubt_until,
-                    has_wishes = n.has_wishes
+                    has_wishes = n.has_wishes, settled_term = n.settled_term
                 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[],
-                    $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::timestamptz[], $10::boolean[])
+                    $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::timestamptz[], $10::boolean[], $11::bigint[])
                     AS n (group_key, term, vacancy, watermark_base_at, handover_from, handover_until, handover_heard_until,
-                        history_id, in_doubt_until, has_wishes)
+                        history_id, in_doubt_until, has_wishes, settled_term)
                 WHERE g.group_key = n.group_key",
                 $of_these
             )
@@ -247,6 +259,7 @@ async fn save_shared(connection: &mut Connection, groups: &[StoredGroup]) -> Res
         .bind(changed.iter().map(|stored| stored.group.history.0).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| stored.group.in_doubt_until.map(Micros::from)).collect::<Vec<_>>())
         .bind(changed.iter().map(|stored| stored.has_wishes()).collect::<Vec<_>>())
+        .bind(changed.iter().map(|stored| stored.settled_term.map(|term| term.0)).collect::<Vec<_>>())
         .execute(connection)
         .await?
         .rows_affected();
