@@ -62,6 +62,13 @@ impl Within {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey(pub Uuid);
 
+/// For tables of many groups. A group's key is a hash already, but for the bits that say of which
+/// kind it is.
+pub(crate) fn hash_of(key: &Uuid) -> u64 {
+    let (first, second) = key.as_u64_pair();
+    first ^ second.rotate_left(32)
+}
+
 impl GroupPath {
     /// Tenant, namespace and id, for people.
     pub fn label(&self) -> String {

@@ -15,6 +15,7 @@ use hashbrown::hash_table::Entry;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::ids::hash_of;
 use crate::store::groups::LeaseLeft;
 
 /// What ends within the same one is looked at together.
@@ -110,12 +111,6 @@ impl Deadlines {
         // Nothing panics while it holds the lock; a poisoned one is as good as new.
         self.0.wheel.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A key is a hash already, but for the bits that say of which kind it is.
-fn hash_of(key: &Uuid) -> u64 {
-    let (first, second) = key.as_u64_pair();
-    first ^ second.rotate_left(32)
 }
 
 /// When a tick begins, from the beginning of all.

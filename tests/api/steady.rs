@@ -65,7 +65,7 @@ async fn what_another_replica_has_changed_is_seen() {
     app.database.let_time_pass(2 * MINUTE).await;
     assert_eq!(other.beat("g", "a", 90.0).await, 1);
     assert_eq!(app.beat("g", "b", 90.0).await, 0);
-    // A session that is deleted and registered anew is another one.
+    // The other one deletes a session.
     beat_often(&app, "g", "a", 1).await;
     assert!(other.delete("/g/clientsessions/a").await.status.is_success());
     app.heartbeat("g", "a", serde_json::json!({"PercentHealthyStreams": 90})).await.expect_error(404);

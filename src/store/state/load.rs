@@ -92,6 +92,19 @@ row! {
     }
 }
 
+/// What is read first: the groups (`g`) in the order of their keys (`k`), and the moment (`m`).
+macro_rules! groups_and_moment {
+    () => {
+        concat!(
+            "k.place, NULL::timestamptz AS last_data_send_time, ",
+            group_columns!(),
+            ", ",
+            moment_columns!(),
+            ", m.clock_set_back AS latest_set_back"
+        )
+    };
+}
+
 const KIND_GROUP: i16 = 0;
 const KIND_SESSION: i16 = 1;
 
@@ -170,11 +183,9 @@ pub async fn load_in_part(
                 OFFSET 0
             ) s
         )
-        SELECT k.place, NULL::timestamptz AS last_data_send_time, ",
-        group_columns!(),
-        ", ",
-        moment_columns!(),
-        ", m.clock_set_back AS latest_set_back
+        SELECT ",
+        groups_and_moment!(),
+        "
         FROM k
         LEFT JOIN (SELECT *, ctid AS row_place FROM groups) g ON g.group_key = k.group_key
         LEFT JOIN moment m ON k.place = 1
@@ -216,11 +227,9 @@ pub async fn load_by_places(
         members AS MATERIALIZED (
             SELECT unnest($3::bigint[]) AS place, unnest($4::uuid[]) AS group_key, unnest($5::tid[]) AS session, unnest($6::tid[]) AS heartbeat
         )
-        SELECT k.place, NULL::timestamptz AS last_data_send_time, ",
-        group_columns!(),
-        ", ",
-        moment_columns!(),
-        ", m.clock_set_back AS latest_set_back
+        SELECT ",
+        groups_and_moment!(),
+        "
         FROM k
         LEFT JOIN LATERAL (
             SELECT *, ctid AS row_place FROM groups g WHERE g.ctid = k.row_place AND g.group_key = k.group_key OFFSET 0
@@ -306,11 +315,9 @@ async fn read_state(
         moment!("$2"),
         "),
         k AS MATERIALIZED (SELECT * FROM unnest($1::uuid[]) WITH ORDINALITY AS k (group_key, place))
-        SELECT k.place, NULL::timestamptz AS last_data_send_time, ",
-        group_columns!(),
-        ", ",
-        moment_columns!(),
-        ", m.clock_set_back AS latest_set_back
+        SELECT ",
+        groups_and_moment!(),
+        "
         FROM k
         LEFT JOIN (SELECT *, ctid AS row_place FROM groups) g ON g.group_key = k.group_key
         LEFT JOIN moment m ON k.place = 1

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::StoredGroup;
 use crate::arbitration::Role;
+use crate::ids::hash_of;
 use crate::store::columns::RowPlace;
 
 /// The most sessions whose places are kept in mind: some 30 bytes each.
@@ -249,6 +250,14 @@ impl Members {
         }
     }
 
+    fn slice_mut(&mut self) -> &mut [Member] {
+        match self {
+            Members::One(members) => members,
+            Members::Two(members) => members,
+            Members::More(members) => members,
+        }
+    }
+
     fn find(&self, tag: Tag) -> Option<&Member> {
         let (primary, others) = self.slice().split_first()?;
         if primary.tag == tag {
@@ -273,14 +282,8 @@ impl Members {
 
     /// Whether each of them had its place already, and has another one now.
     fn replace(&mut self, news: &[Member]) -> bool {
-        let known = match self {
-            Members::One(members) => &mut members[..],
-            Members::Two(members) => &mut members[..],
-            Members::More(members) => &mut members[..],
-        };
-        let (Some((primary, others)), Some((new_primary, news))) = (known.split_first_mut(), news.split_first()) else {
-            return false;
-        };
+        let known = self.slice_mut().split_first_mut();
+        let (Some((primary, others)), Some((new_primary, news))) = (known, news.split_first()) else { return false };
         if primary.tag != new_primary.tag {
             return false;
         }
@@ -293,12 +296,6 @@ impl Members {
             })
         })
     }
-}
-
-/// A key is a hash already, but for the bits that say of which kind it is.
-fn hash_of(key: &Uuid) -> u64 {
-    let (first, second) = key.as_u64_pair();
-    first ^ second.rotate_left(32)
 }
 
 /// FNV-1a.
