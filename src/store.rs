@@ -60,6 +60,7 @@ mod notify;
 mod options;
 pub mod password;
 mod pool;
+pub mod predicate_locks;
 pub mod private;
 pub mod pruning;
 pub mod reader;

@@ -64,7 +64,8 @@ impl HeartbeatQueue {
         let longer = longer_leases.clone();
         let watchers = Watchers { deadlines, gaps };
         let of_places = store.clone();
-        let line = Arc::new(Line::new(options.heartbeat_queue, move |key| of_places.row_places().knows(key)));
+        let line = Line::new(options.heartbeat_queue, move |key| of_places.row_places().knows(key));
+        let line = Arc::new(line.for_writers(options.heartbeat_writers, options.heartbeat_batch));
         let entrance = Arc::new(Entrance(line.clone()));
         let timeout = store.options().operation_timeout;
         let (store, options) = (store.clone(), options.clone());

@@ -6,6 +6,11 @@
 //! own, and where there are others, only every second one. Whoever has such groups waits for
 //! themselves; the others wait for one of them at most. One that was read in part the last time is
 //! not expensive; if it turns out to be, it goes back into the line.
+//!
+//! Several writers may take from one line. The first takes whatever there is. The others come in
+//! only where a whole transaction is left waiting: more transactions than needed make each of them
+//! smaller, and so dearer. No two of them have heartbeats of one group at a time, or their
+//! transactions would conflict.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -55,8 +60,13 @@ type IsKnown = Box<dyn Fn(&Uuid) -> bool + Send + Sync>;
 pub struct Line<T> {
     state: Mutex<State<T>>,
     arrived: Notify,
+    /// There is enough for one more than the first writer.
+    much_arrived: Notify,
     capacity: usize,
 }
+
+/// Who takes from a line: writers are counted from the first.
+pub const FIRST_WRITER: usize = 0;
 
 /// How large a group is.
 #[derive(Clone, Copy)]
@@ -73,6 +83,17 @@ struct State<T> {
     is_known: IsKnown,
     was_expensive: bool,
     is_closed: bool,
+    /// The groups of each writer's transaction; empty where there is one writer.
+    in_hand: Vec<HashSet<Uuid>>,
+    /// Those whose group another writer has in hand, by group, in their order.
+    parked: HashMap<Uuid, VecDeque<T>>,
+    /// How many of them each tenant has.
+    parked_of: HashMap<Arc<str>, usize>,
+    /// Whether the last one to take left some because its transaction was full, however few: what
+    /// is left is one more transaction.
+    is_one_more: bool,
+    /// How many have to wait before one of the other writers takes some.
+    enough_for_others: usize,
 }
 
 impl<T: Waits> Line<T> {
@@ -87,8 +108,24 @@ impl<T: Waits> Line<T> {
             is_known,
             was_expensive: false,
             is_closed: false,
+            in_hand: Vec::new(),
+            parked: HashMap::new(),
+            parked_of: HashMap::new(),
+            is_one_more: false,
+            enough_for_others: usize::MAX,
         };
-        Line { state: Mutex::new(state), arrived: Notify::new(), capacity }
+        Line { state: Mutex::new(state), arrived: Notify::new(), much_arrived: Notify::new(), capacity }
+    }
+
+    /// The same for so many writers, whose transactions have so many heartbeats at most.
+    pub fn for_writers(mut self, writers: usize, most: usize) -> Line<T> {
+        if writers > 1 {
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            state.in_hand = vec![HashSet::new(); writers];
+            // One tenant alone has to be able to reach it.
+            state.enough_for_others = most.min(self.capacity / 2).max(1);
+        }
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -98,8 +135,7 @@ impl<T: Waits> Line<T> {
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        let state = self.lock();
-        state.cheap.len() + state.expensive.len()
+        self.lock().len()
     }
 
     /// Puts one at the end of its caller's line, if there is a place.
@@ -107,48 +143,70 @@ impl<T: Waits> Line<T> {
         let mut state = self.lock();
         let (tenant, caller) = one.of();
         let (tenant, caller) = (tenant.clone(), caller.clone());
-        let theirs = state.cheap.len_of(&tenant) + state.expensive.len_of(&tenant);
-        let all = state.cheap.len() + state.expensive.len();
-        if all >= self.capacity || theirs >= (self.capacity - self.capacity / 4) || state.is_closed {
+        let parked = state.parked_of.get(&tenant).copied().unwrap_or(0);
+        let theirs = state.cheap.len_of(&tenant) + state.expensive.len_of(&tenant) + parked;
+        if state.len() >= self.capacity || theirs >= (self.capacity - self.capacity / 4) || state.is_closed {
             return Err(one);
         }
-        let line = if state.is_expensive(one.group()) { &mut state.expensive } else { &mut state.cheap };
-        line.with(tenant, |callers| callers.with(caller, |line| line.push_back(one)));
+        state.line_of(one.group()).with(tenant, |callers| callers.with(caller, |line| line.push_back(one)));
+        let is_much = state.is_much();
         drop(state);
-        self.arrived.notify_one();
+        self.wake(is_much);
         Ok(())
     }
 
-    /// Waits for some and takes those of the next transaction, so many at most; none once the line
-    /// is closed and empty.
-    pub async fn take(&self, most: usize) -> Vec<T> {
-        loop {
-            {
-                let mut state = self.lock();
-                let batch = state.take(most);
-                if !batch.is_empty() {
-                    let is_more = state.cheap.len() + state.expensive.len() > 0;
-                    drop(state);
-                    if is_more {
-                        self.arrived.notify_one();
-                    }
-                    return batch;
-                }
-                if state.is_closed {
-                    drop(state);
-                    self.arrived.notify_one();
-                    return batch;
-                }
-            }
-            self.arrived.notified().await;
+    fn wake(&self, is_much: bool) {
+        self.arrived.notify_one();
+        if is_much {
+            self.much_arrived.notify_one();
         }
     }
 
-    /// Takes along what has come for a transaction that has not begun.
-    pub fn top_up(&self, batch: &mut Vec<T>, most: usize) {
+    /// Waits for some and takes those of a writer's next transaction, so many at most; none once
+    /// the line is closed and empty. Their groups are in its hand until they are released.
+    pub async fn take(&self, writer: usize, most: usize) -> Vec<T> {
+        let is_first = writer == FIRST_WRITER;
+        let arrived = if is_first { &self.arrived } else { &self.much_arrived };
+        loop {
+            {
+                let mut state = self.lock();
+                let batch = if is_first || state.is_much() { state.take(writer, most) } else { Vec::new() };
+                let (is_more, is_much) = (state.waiting() > 0, state.is_much());
+                // The first writer stays until all is done; the others are not needed then.
+                let is_over = state.is_closed && (!is_first || state.len() == 0);
+                drop(state);
+                if !batch.is_empty() || is_over {
+                    if is_more || is_over {
+                        self.wake(is_much || is_over);
+                    }
+                    return batch;
+                }
+            }
+            arrived.notified().await;
+        }
+    }
+
+    /// Takes along what has come for a writer's transaction that has not begun.
+    pub fn top_up(&self, writer: usize, batch: &mut Vec<T>, most: usize) {
         let mut state = self.lock();
         if batch.iter().all(|one| !state.is_expensive(one.group())) {
-            state.take_cheap(batch, most);
+            // Those of its own groups that another writer came upon are before any that came later.
+            let own: Vec<Uuid> = state.in_hand.get(writer).into_iter().flatten().copied().collect();
+            state.unpark(&own);
+            state.take_cheap(writer, batch, most);
+        }
+    }
+
+    /// Notes that the transaction of a writer has ended: those who came meanwhile for its groups
+    /// are the next of their callers.
+    pub fn release(&self, writer: usize) {
+        let mut state = self.lock();
+        let Some(in_hand) = state.in_hand.get_mut(writer) else { return };
+        let groups: Vec<Uuid> = in_hand.drain().collect();
+        if state.unpark(&groups) {
+            let is_much = state.is_much();
+            drop(state);
+            self.wake(is_much);
         }
     }
 
@@ -205,7 +263,7 @@ impl<T: Waits> Line<T> {
     /// Nobody will come any more.
     pub fn close(&self) {
         self.lock().is_closed = true;
-        self.arrived.notify_one();
+        self.wake(true);
     }
 }
 
@@ -230,22 +288,90 @@ impl<T: Waits> State<T> {
         }
     }
 
-    fn take(&mut self, most: usize) -> Vec<T> {
+    /// All who have not been taken.
+    fn len(&self) -> usize {
+        self.waiting() + self.parked_of.values().sum::<usize>()
+    }
+
+    /// Those who can be taken.
+    fn waiting(&self) -> usize {
+        self.cheap.len() + self.expensive.len()
+    }
+
+    /// Whether there is a transaction for one more than the first writer.
+    fn is_much(&self) -> bool {
+        self.waiting() >= self.enough_for_others || self.is_one_more && self.waiting() > 0 && self.in_hand.len() > 1
+    }
+
+    fn line_of(&mut self, group: Uuid) -> &mut RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>> {
+        if self.is_expensive(group) { &mut self.expensive } else { &mut self.cheap }
+    }
+
+    /// Whether a writer may have this group now; if so, it has.
+    fn take_in_hand(&mut self, writer: usize, group: Uuid) -> bool {
+        let is_free =
+            self.in_hand.iter().enumerate().all(|(other, groups)| other == writer || !groups.contains(&group));
+        if is_free && let Some(groups) = self.in_hand.get_mut(writer) {
+            groups.insert(group);
+        }
+        is_free
+    }
+
+    fn park(&mut self, one: T) {
+        *self.parked_of.entry(one.of().0.clone()).or_default() += 1;
+        self.parked.entry(one.group()).or_default().push_back(one);
+    }
+
+    /// Those parked of these groups are the next of their callers; whether there were any.
+    fn unpark(&mut self, groups: &[Uuid]) -> bool {
+        let mut were_any = false;
+        for group in groups {
+            for one in self.parked.remove(group).into_iter().flatten().rev() {
+                were_any = true;
+                let (tenant, caller) = one.of();
+                let (tenant, caller) = (tenant.clone(), caller.clone());
+                if let Some(count) = self.parked_of.get_mut(&tenant) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.parked_of.remove(&tenant);
+                    }
+                }
+                self.line_of(*group).with(tenant, |callers| callers.with(caller, |line| line.push_front(one)));
+            }
+        }
+        were_any
+    }
+
+    fn take(&mut self, writer: usize, most: usize) -> Vec<T> {
         let mut batch = Vec::new();
         let is_expensive_due = self.cheap.len() == 0 || !self.was_expensive;
         if is_expensive_due {
-            self.take_expensive(&mut batch, most);
+            self.take_expensive(writer, &mut batch, most);
         }
         self.was_expensive = !batch.is_empty();
         if batch.is_empty() {
-            self.take_cheap(&mut batch, most);
+            self.take_cheap(writer, &mut batch, most);
+        }
+        // Of the others there was none that could be taken.
+        if batch.is_empty() && !is_expensive_due {
+            self.take_expensive(writer, &mut batch, most);
+            self.was_expensive = !batch.is_empty();
+        }
+        if self.was_expensive {
+            self.is_one_more = true;
         }
         batch
     }
 
     /// All heartbeats of one group: it is read once for them.
-    fn take_expensive(&mut self, batch: &mut Vec<T>, most: usize) {
-        let Some(first) = next_of(&mut self.expensive) else { return };
+    fn take_expensive(&mut self, writer: usize, batch: &mut Vec<T>, most: usize) {
+        let first = loop {
+            let Some(one) = next_of(&mut self.expensive) else { return };
+            if self.take_in_hand(writer, one.group()) {
+                break one;
+            }
+            self.park(one);
+        };
         let tenant = first.of().0.clone();
         let group = first.group();
         batch.push(first);
@@ -260,11 +386,20 @@ impl<T: Waits> State<T> {
         });
     }
 
-    fn take_cheap(&mut self, batch: &mut Vec<T>, most: usize) {
+    fn take_cheap(&mut self, writer: usize, batch: &mut Vec<T>, most: usize) {
         let mut groups: HashSet<Uuid> = batch.iter().map(T::group).collect();
         let mut sessions: usize = groups.iter().map(|group| self.size(group)).sum();
-        while batch.len() < most && sessions < MAX_SESSIONS {
+        self.is_one_more = false;
+        while batch.len() < most {
+            if sessions >= MAX_SESSIONS {
+                self.is_one_more = true;
+                return;
+            }
             let Some(one) = next_of(&mut self.cheap) else { return };
+            if !self.take_in_hand(writer, one.group()) {
+                self.park(one);
+                continue;
+            }
             if groups.insert(one.group()) {
                 sessions += self.size(&one.group());
             }
@@ -362,6 +497,8 @@ impl<K: Clone + Eq + Hash, L: Counted> RoundRobin<K, L> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[derive(Debug)]
@@ -406,9 +543,9 @@ mod tests {
         for (tenant, caller) in [("a", "x"), ("a", "x"), ("a", "x"), ("a", "y"), ("b", "z"), ("b", "z")] {
             line.push(beat(tenant, caller, 1)).unwrap();
         }
-        assert_eq!(shown(&line.take(4).await), ["ax1", "bz1", "ay1", "bz1"]);
+        assert_eq!(shown(&line.take(FIRST_WRITER, 4).await), ["ax1", "bz1", "ay1", "bz1"]);
         line.push(beat("b", "z", 2)).unwrap();
-        assert_eq!(shown(&line.take(4).await), ["ax1", "bz2", "ax1"]);
+        assert_eq!(shown(&line.take(FIRST_WRITER, 4).await), ["ax1", "bz2", "ax1"]);
         assert_eq!(line.len(), 0);
     }
 
@@ -422,15 +559,15 @@ mod tests {
         for _ in 0..4 {
             line.push(beat("b", "z", 1)).unwrap();
         }
-        assert_eq!(shown(&line.take(2).await), ["ax7", "ay7"]);
-        assert_eq!(shown(&line.take(2).await), ["bz1", "bz1"]);
-        let mut expensive = line.take(9).await;
-        line.top_up(&mut expensive, 100);
+        assert_eq!(shown(&line.take(FIRST_WRITER, 2).await), ["ax7", "ay7"]);
+        assert_eq!(shown(&line.take(FIRST_WRITER, 2).await), ["bz1", "bz1"]);
+        let mut expensive = line.take(FIRST_WRITER, 9).await;
+        line.top_up(FIRST_WRITER, &mut expensive, 100);
         assert_eq!(shown(&expensive), ["ax8", "ax8"]);
-        let mut cheap = line.take(1).await;
-        line.top_up(&mut cheap, 100);
+        let mut cheap = line.take(FIRST_WRITER, 1).await;
+        line.top_up(FIRST_WRITER, &mut cheap, 100);
         assert_eq!(shown(&cheap), ["bz1", "bz1"]);
-        assert_eq!(line.take(9).await.len(), 2);
+        assert_eq!(line.take(FIRST_WRITER, 9).await.len(), 2);
         assert_eq!(line.len(), 0);
     }
 
@@ -442,9 +579,9 @@ mod tests {
             line.push(beat("a", "x", group)).unwrap();
         }
         // Of unknown size; each counts once however many heartbeats it gets.
-        assert_eq!(line.take(1_000).await.len(), 127);
+        assert_eq!(line.take(FIRST_WRITER, 1_000).await.len(), 127);
         line.note_sizes((0..500).map(|group| (Uuid::from_u128(group), SizeRead::Whole(2))));
-        assert_eq!(line.take(10_000).await.len(), 873);
+        assert_eq!(line.take(FIRST_WRITER, 10_000).await.len(), 873);
     }
 
     #[tokio::test]
@@ -456,10 +593,98 @@ mod tests {
             line.push(Beat { is_waited_for: false, ..beat("b", "z", 1) }).unwrap();
         }
         assert!(line.push(beat("c", "z", 1)).is_err());
-        assert_eq!(line.take(1_000).await.len(), 750);
+        assert_eq!(line.take(FIRST_WRITER, 1_000).await.len(), 750);
         assert_eq!(line.len(), 0);
         line.close();
-        assert!(line.take(1).await.is_empty() && line.take(1).await.is_empty());
+        assert!(line.take(FIRST_WRITER, 1).await.is_empty() && line.take(FIRST_WRITER, 1).await.is_empty());
         assert!(line.push(beat("a", "x", 1)).is_err());
+    }
+
+    #[tokio::test]
+    async fn another_writer_comes_in_where_a_whole_transaction_waits_and_has_no_group_of_the_first_one() {
+        let line = line(&[(1, 2), (2, 2), (3, 2)]).for_writers(2, 3);
+        for group in [1, 2] {
+            line.push(beat("a", "x", group)).unwrap();
+        }
+        assert!(line.take(1, 3).now_or_never().is_none(), "two are not enough");
+        assert_eq!(shown(&line.take(FIRST_WRITER, 3).await), ["ax1", "ax2"]);
+        for group in [2, 3, 2, 1] {
+            line.push(beat("a", "x", group)).unwrap();
+        }
+        assert_eq!(shown(&line.take(1, 3).await), ["ax3"]);
+        line.push(beat("a", "x", 3)).unwrap();
+        line.release(FIRST_WRITER);
+        assert_eq!(shown(&line.take(FIRST_WRITER, 9).await).len(), 3);
+        assert_eq!(line.len(), 1, "the other one has its group");
+        assert!(line.take(FIRST_WRITER, 9).now_or_never().is_none());
+        line.release(1);
+        assert_eq!(shown(&line.take(FIRST_WRITER, 9).await), ["ax3"]);
+    }
+
+    #[tokio::test]
+    async fn another_writer_comes_in_for_few_where_the_first_ones_transaction_is_full() {
+        let line = line(&[(1, 2), (8, 1_000), (9, 1_000)]).for_writers(2, 500);
+        for group in [8, 9, 1] {
+            line.push(beat("a", "x", group)).unwrap();
+        }
+        assert_eq!(shown(&line.take(FIRST_WRITER, 500).await), ["ax8"]);
+        assert_eq!(shown(&line.take(1, 500).await), ["ax1"]);
+        line.release(1);
+        assert!(line.take(1, 500).now_or_never().is_none(), "that one had room");
+        // Of unknown size, so that few go into a transaction.
+        let few = super::tests::line(&[]).for_writers(2, 500);
+        for group in 0..100 {
+            few.push(beat("a", "x", group)).unwrap();
+        }
+        assert_eq!(few.take(FIRST_WRITER, 500).await.len(), 64);
+        assert_eq!(few.take(1, 500).await.len(), 36);
+    }
+
+    #[tokio::test]
+    async fn a_group_with_many_that_is_not_due_is_taken_where_all_others_are_in_another_hand() {
+        let line = line(&[(1, 2), (8, 1_000), (9, 1_000)]).for_writers(2, 1);
+        line.push(beat("a", "x", 1)).unwrap();
+        assert_eq!(shown(&line.take(1, 9).await), ["ax1"]);
+        line.push(beat("a", "x", 8)).unwrap();
+        assert_eq!(shown(&line.take(FIRST_WRITER, 9).await), ["ax8"]);
+        line.release(FIRST_WRITER);
+        line.push(beat("a", "y", 1)).unwrap();
+        line.push(beat("a", "y", 9)).unwrap();
+        assert_eq!(shown(&line.take(FIRST_WRITER, 9).await), ["ay9"]);
+        assert_eq!(line.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_was_passed_over_is_in_a_transaction_that_is_topped_up() {
+        let line = line(&[(1, 2), (2, 2)]).for_writers(2, 1);
+        line.push(beat("a", "x", 1)).unwrap();
+        let mut batch = line.take(FIRST_WRITER, 9).await;
+        line.push(beat("a", "y", 1)).unwrap();
+        line.push(beat("a", "y", 2)).unwrap();
+        assert_eq!(shown(&line.take(1, 9).await), ["ay2"], "it passes over the first one's group");
+        line.top_up(FIRST_WRITER, &mut batch, 9);
+        assert_eq!(shown(&batch), ["ax1", "ay1"]);
+        assert_eq!(line.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_closed_line_is_emptied_by_the_first_writer_once_the_others_have_ended() {
+        let line = line(&[(1, 2)]).for_writers(2, 2);
+        line.push(beat("a", "x", 1)).unwrap();
+        line.push(beat("a", "x", 1)).unwrap();
+        assert_eq!(shown(&line.take(1, 9).await), ["ax1", "ax1"]);
+        line.push(beat("a", "y", 1)).unwrap();
+        line.close();
+        let first = async {
+            let batch = line.take(FIRST_WRITER, 9).await;
+            line.release(FIRST_WRITER);
+            (shown(&batch), line.take(FIRST_WRITER, 9).await.len())
+        };
+        let other = async {
+            tokio::task::yield_now().await;
+            line.release(1);
+            line.take(1, 9).await.len()
+        };
+        assert_eq!(tokio::join!(first, other), ((vec!["ay1".to_owned()], 0), 0));
     }
 }

@@ -7,8 +7,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Two conflicts within this time are a habit.
-const HABIT: Duration = Duration::from_secs(1);
+/// Two conflicts within this time are a habit, if that is more than one for so many transactions:
+/// to do that many again costs about what waiting for turns does.
+const HALF: Duration = Duration::from_secs(1);
+const HABIT: f64 = 1.5;
+const WORTH_IT: f64 = 8.0;
 
 /// A wait up to this is the message's way to the database and back. On a busy machine that takes
 /// longer now and then.
@@ -28,7 +31,10 @@ pub struct Turns(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    met_at: Option<Instant>,
+    /// Batches and conflicts up to this time. One that is so long ago counts half.
+    counted_until: Option<Instant>,
+    written: f64,
+    conflicts: f64,
     taken_until: Option<Instant>,
     not_before: Option<Instant>,
     /// How many were taken in this spell, and how many of them were waited for.
@@ -42,17 +48,9 @@ impl Turns {
         self.with(State::are_taken)
     }
 
-    /// Notes how often transactions met others since this was last said.
-    pub fn note_conflicts(&self, count: u32) {
-        if count == 0 {
-            return;
-        }
-        self.with(|state, now| {
-            if count > 1 || state.met_at.is_some_and(|at| now.saturating_duration_since(at) < HABIT) {
-                state.begin_spell(now);
-            }
-            state.met_at = Some(now);
-        });
+    /// Notes that a batch was written, and how often it met others on the way.
+    pub fn note_written(&self, conflicts: u32) {
+        self.with(|state, now| state.note_written(conflicts, now));
     }
 
     /// Notes how long a turn was waited for: while others take them too, there is reason to go on.
@@ -75,6 +73,16 @@ impl Turns {
 }
 
 impl State {
+    fn note_written(&mut self, conflicts: u32, now: Instant) {
+        let since = self.counted_until.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let left = 0.5_f64.powf(since.as_secs_f64() / HALF.as_secs_f64());
+        self.written = self.written * left + 1.0;
+        self.conflicts = self.conflicts * left + f64::from(conflicts);
+        if conflicts > 0 && self.conflicts > HABIT && self.conflicts * WORTH_IT > self.written {
+            self.begin_spell(now);
+        }
+    }
+
     fn begin_spell(&mut self, now: Instant) {
         (self.taken_until, self.taken, self.waited_for) = (Some(now + SPELL), 0, 0);
     }
@@ -99,21 +107,36 @@ mod tests {
     #[test]
     fn one_conflict_is_no_habit_and_two_are() {
         let turns = Turns::default();
-        turns.note_conflicts(0);
-        turns.note_conflicts(1);
+        turns.note_written(0);
+        turns.note_written(1);
         assert!(!turns.are_taken());
-        turns.note_conflicts(1);
+        turns.note_written(1);
         assert!(turns.are_taken());
+    }
+
+    #[test]
+    fn few_conflicts_among_many_transactions_are_none_either() {
+        let mut now = Instant::now();
+        for (one_in, are_taken) in [(20, false), (5, true)] {
+            let mut state = State::default();
+            // Not the first of all, for which two would be many.
+            for number in 1..=1_000 {
+                now += Duration::from_millis(10);
+                state.note_written(u32::from(number % one_in == 0), now);
+            }
+            assert_eq!(state.are_taken(now), are_taken, "one conflict in {one_in} transactions");
+        }
     }
 
     #[test]
     fn who_waited_in_vain_goes_on_without() {
         let turns = Turns::default();
-        turns.note_conflicts(2);
+        turns.note_written(2);
         assert!(turns.are_taken());
         turns.note_vain_wait();
         assert!(!turns.are_taken());
     }
+
     #[test]
     fn they_go_on_while_others_take_them_too_and_not_because_of_a_slow_message() {
         for (waits, go_on) in [(1, false), (20, true)] {

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::PostgresError;
 
 /// What every private server gets, unless the options say otherwise.
-const DEFAULTS: [(&str, &str); 21] = [
+const DEFAULTS: [(&str, &str); 24] = [
     // The service is the only client, and it is on this machine.
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
@@ -37,6 +37,13 @@ const DEFAULTS: [(&str, &str); 21] = [
     ("lc_messages", "C"),
     // Compiling a query pays off for reports, not for the short ones here.
     ("jit", "off"),
+    // Room for what serializable transactions have read, which PostgreSQL keeps until all that ran
+    // beside them have ended. With its default somebody's open transaction stops all heartbeats
+    // within two seconds of full load. The other two are what that default gives: reads are tracked
+    // as coarsely as ever, which is the fastest for one writer.
+    ("max_pred_locks_per_transaction", "1024"),
+    ("max_pred_locks_per_relation", "31"),
+    ("max_pred_locks_per_page", "2"),
     // For `ps`.
     ("cluster_name", "client-failover"),
 ];

@@ -1,6 +1,9 @@
 //! What an error of the database means for the transaction it struck: the only reading of SQLSTATE
 //! codes.
 
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
+
 use super::error::{IS_OF_ANOTHER_HISTORY, IS_READ_ONLY, IS_STANDBY, WorkError};
 
 /// What is said where an outage could not be recorded in time.
@@ -16,6 +19,9 @@ pub(super) enum Fault {
     Conflict,
     /// Somebody holds a lock for too long: run it again.
     Held,
+    /// There is no room for what the transaction has read: run it again, in the hope that somebody
+    /// else's has ended.
+    NoRoom,
     /// The connection or its server is gone, or is no longer the one to write to: try another
     /// connection.
     Lost(String),
@@ -54,6 +60,10 @@ impl Fault {
                     // unique_violation, foreign_key_violation: a row that this snapshot could not
                     // see. The next one can, and then decides by it.
                     "23505" | "23503" => Fault::Conflict,
+                    // out_of_memory, of what all connections share: the connection is as good as
+                    // any. A hint may be translated, but not the name of a setting, or of a pool.
+                    "53200" if hint(database.as_ref()).contains("max_pred_locks_per_transaction") => Fault::NoRoom,
+                    "53200" if database.message().contains("RWConflictPool") => Fault::Conflict,
                     // query_canceled (the statement took too long)
                     "57014" => Fault::Lost(database.message().to_owned()),
                     // read_only_sql_transaction: the server was demoted; another connection may
@@ -82,6 +92,10 @@ impl Fault {
             _ => Fault::Failed(error),
         }
     }
+}
+
+fn hint(error: &dyn DatabaseError) -> &str {
+    error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::hint).unwrap_or_default()
 }
 
 /// Whether a migration that failed with this may succeed when it is tried again: each is a

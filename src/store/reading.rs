@@ -9,6 +9,7 @@ use super::connection::{Connection, ReadConnection};
 use super::error::StoreError;
 use super::fault::{self, Fault};
 use super::histories::Of;
+use super::predicate_locks::NO_ROOM;
 use super::transaction::LEFT_HISTORY;
 use super::work::{Scope, Work};
 
@@ -66,7 +67,9 @@ impl Store {
                     Ok(noted) => drop(noted?),
                     Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
                 },
-                Fault::Conflict | Fault::Held | Fault::Lost(_) | Fault::LostInCommit(_) if !left.is_zero() => {
+                Fault::Conflict | Fault::Held | Fault::NoRoom | Fault::Lost(_) | Fault::LostInCommit(_)
+                    if !left.is_zero() =>
+                {
                     lost += 1;
                     pause(lost, deadline).await;
                 }
@@ -74,6 +77,7 @@ impl Store {
                     let held = matches!(fault, Fault::Held);
                     return Err(StoreError::Contended { transaction: name, attempts: lost, held });
                 }
+                Fault::NoRoom => return Err(StoreError::Unavailable(NO_ROOM.to_owned())),
                 Fault::Lost(cause) | Fault::LostInCommit(cause) => {
                     return Err(StoreError::Unavailable(cause));
                 }

@@ -13,6 +13,7 @@ use super::error::{Stop, StoreError, WorkError};
 use super::fault::{self, Fault};
 use super::kept::{Keeping, Kept};
 use super::options::Pooler;
+use super::predicate_locks::NO_ROOM;
 use super::work::{LostCommit, Scope, Work};
 use super::{Store, notices, spread};
 use crate::metrics::{self, Outcome};
@@ -80,6 +81,7 @@ impl Store {
         let mut met_others = false;
         let mut lost = 0;
         let mut elsewhere = 0;
+        let mut had_no_room = false;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let fault = match self.attempt(name, kept, left, &mut work).await {
@@ -108,6 +110,16 @@ impl Store {
                     }
                     pause(conflicts, deadline).await;
                 }
+                Fault::NoRoom => {
+                    metrics::transaction_retried(name);
+                    had_no_room = true;
+                    self.warn_of_oldest_transaction();
+                    lost += 1;
+                    if left.is_zero() {
+                        return Err(StoreError::Unavailable(NO_ROOM.to_owned()));
+                    }
+                    pause(lost, deadline).await;
+                }
                 Fault::LostInCommit(cause) if lost_commit == LostCommit::Report => {
                     return Err(StoreError::Unavailable(format!(
                         "the connection broke during COMMIT ({cause}); the change is whole or was not made"
@@ -116,6 +128,9 @@ impl Store {
                 Fault::Lost(cause) | Fault::LostInCommit(cause) => {
                     lost += 1;
                     if left.is_zero() {
+                        // The time ran out in the middle of one more attempt; what was wrong before
+                        // says more than that.
+                        let cause = if had_no_room { NO_ROOM.to_owned() } else { cause };
                         return Err(StoreError::Unavailable(cause));
                     }
                     pause(lost, deadline).await;

@@ -18,4 +18,5 @@ mod reader;
 mod recovery;
 mod replicas;
 mod same_everywhere;
+mod serializable_of_others;
 mod spread;

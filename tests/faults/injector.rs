@@ -50,6 +50,7 @@ pub const EVERYTHING: &[(FaultKind, u32)] = &[
     (ChangesLocked, 2),
     (TablesRewritten, 1),
     (RowHeld, 3),
+    (SerializableLeftOpen, 2),
     (DatabaseClockStepped, 3),
     (PasswordChanged, 2),
     (ConnectionsFew, 2),

@@ -148,6 +148,8 @@ pub enum FaultKind {
     TablesRewritten,
     /// Somebody held a row of one group.
     RowHeld,
+    /// Somebody read all of it in a serializable transaction, and left that open.
+    SerializableLeftOpen,
     DatabaseClockStepped,
     PasswordChanged,
     ConnectionsFew,

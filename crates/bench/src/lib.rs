@@ -22,8 +22,8 @@ use fleet::{Fleet, Form, SHORT_TIMEOUT, lags_of_lapses};
 use load::{Load, Outcome, Pace, Progress, Spread};
 use peer::PeerOutcome;
 use report::{
-    ConnectionsPoint, Costs, Forms, Idle, Lapse, Listing, LoadPoint, Replicas, Report, ScalePoint, SoakPoint,
-    Throughput, median,
+    ConnectionsPoint, Costs, Forms, Idle, Lapse, Listing, LoadPoint, Report, ScalePoint, Setup, SoakPoint, Throughput,
+    median,
 };
 use site::{DatabaseServer, Site};
 
@@ -163,6 +163,8 @@ pub enum Part {
     Forms,
     /// Two replicas on one database
     Replicas,
+    /// Two and four writers in a replica
+    Writers,
     /// A list of all groups
     List,
     /// Ten thousand groups that lapse together under half the load
@@ -176,6 +178,25 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
         .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
         .ok_or_else(|| "it is not NAME=VALUE".to_owned())
 }
+
+/// A way of serving.
+struct Way {
+    what: &'static str,
+    replicas: usize,
+    writers: usize,
+    spread: Spread,
+}
+
+const ONE: Way = Way { what: "one replica, one writer", replicas: 1, writers: 1, spread: Spread::Random };
+
+const REPLICAS: [Way; 3] = [
+    ONE,
+    Way { what: "two replicas, any takes any", replicas: 2, ..ONE },
+    Way { what: "two replicas, a group each", replicas: 2, spread: Spread::ByGroup, ..ONE },
+];
+
+const WRITERS: [Way; 3] =
+    [ONE, Way { what: "two writers", writers: 2, ..ONE }, Way { what: "four writers", writers: 4, ..ONE }];
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
@@ -290,6 +311,7 @@ impl Bench {
             Part::Connections,
             Part::Forms,
             Part::Replicas,
+            Part::Writers,
             Part::List,
             Part::Lapse,
             Part::Soak,
@@ -302,7 +324,8 @@ impl Bench {
                     Part::Throughput => self.measure_throughput(&mut site).await?,
                     Part::Latency => self.measure_latency(&mut site).await?,
                     Part::Forms => self.measure_forms(&mut site).await?,
-                    Part::Replicas => self.measure_replicas(&mut site).await?,
+                    Part::Replicas => self.report.replicas = self.measure_setups(&mut site, &REPLICAS).await?,
+                    Part::Writers => self.report.writers = self.measure_setups(&mut site, &WRITERS).await?,
                     Part::List => self.measure_list(&mut site).await?,
                     Part::Lapse => self.measure_lapse(&mut site).await?,
                     Part::Soak => self.measure_soak(&mut site).await?,
@@ -527,31 +550,38 @@ impl Bench {
         Ok(())
     }
 
-    async fn measure_replicas(&mut self, site: &mut Site) -> Result<(), BenchError> {
-        let mut one = Vec::new();
+    /// Ways of serving, in turns. Each has been under load for a while before it is measured.
+    async fn measure_setups(&mut self, site: &mut Site, ways: &[Way]) -> Result<Vec<Setup>, BenchError> {
+        let mut measured: Vec<_> = ways.iter().map(|_| (Vec::new(), Costs::default(), 0.0, 0.0)).collect();
         for _ in 0..self.args.rounds {
-            one.push(self.run_load(&self.load(site, Pace::Unbounded), "one replica").await);
-        }
-        site.serve_with(&self.server, 2, &self.program, &self.args.serve_flags).await?;
-        let mut by_spread = Vec::new();
-        for spread in [Spread::Random, Spread::ByGroup] {
-            let before = site.counters().await?;
-            let mut rounds = Vec::new();
-            let mut answered = 0.0;
-            for _ in 0..self.args.rounds {
-                let load = Load { spread, ..self.load(site, Pace::Unbounded) };
-                let outcome = self.run_load(&load, "two replicas").await;
-                answered += outcome.per_second * (load.duration + load.warm_up).as_secs_f64();
+            for (way, (rounds, costs, committed, rolled_back)) in std::iter::zip(ways, &mut measured) {
+                site.stop_serving().await;
+                let mut flags = self.args.serve_flags.clone();
+                if way.writers > 1 {
+                    flags.extend([OsString::from("--heartbeat-writers"), way.writers.to_string().into()]);
+                }
+                site.serve_with(&self.server, way.replicas, &self.program, &flags).await?;
+                let load = Load { spread: way.spread, ..self.load(site, Pace::Unbounded) };
+                let settle = Load { duration: self.args.settle.min(self.args.round), ..load.clone() };
+                self.run_load(&settle, way.what).await;
+                let before = site.counters().await?;
+                let usage = self.usage(site);
+                let outcome = self.run_load(&load, way.what).await;
+                costs.add(usage, self.usage(site), &outcome, load.duration + load.warm_up);
+                let after = site.counters().await?;
+                *committed += (after.committed - before.committed) as f64;
+                *rolled_back += (after.rolled_back - before.rolled_back) as f64;
                 rounds.push(outcome);
             }
-            let after = site.counters().await?;
-            let retries = (after.rolled_back - before.rolled_back) as f64 / answered;
-            by_spread.push((rounds, retries));
         }
-        let [random, by_group] = by_spread.try_into().unwrap_or_default();
-        self.report.replicas = Some(Replicas::of(one, random, by_group));
         site.stop_serving().await;
-        site.serve_with(&self.server, 1, &self.program, &self.args.serve_flags).await
+        site.serve_with(&self.server, 1, &self.program, &self.args.serve_flags).await?;
+        let first: Vec<f64> =
+            measured.first().into_iter().flat_map(|(rounds, ..)| rounds).map(|one| one.per_second).collect();
+        let setup = |(way, (rounds, costs, committed, rolled_back)): (&Way, (Vec<Outcome>, Costs, f64, f64))| {
+            Setup::of(way.what.to_owned(), rounds, &first, rolled_back / (committed + rolled_back).max(1.0), costs)
+        };
+        Ok(std::iter::zip(ways, measured).map(setup).collect())
     }
 
     async fn measure_list(&mut self, site: &mut Site) -> Result<(), BenchError> {

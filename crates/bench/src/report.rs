@@ -49,8 +49,10 @@ pub struct Report {
     pub scale: Vec<ScalePoint>,
     /// Sizes of groups.
     pub groups: Vec<ScalePoint>,
-    /// Two replicas.
-    pub replicas: Option<Replicas>,
+    /// Two replicas beside one.
+    pub replicas: Vec<Setup>,
+    /// Several writers in a replica beside one.
+    pub writers: Vec<Setup>,
     /// Both forms of the API.
     pub forms: Option<Forms>,
     /// A list of all groups.
@@ -170,19 +172,19 @@ pub struct Tables {
     pub role_changes: i64,
 }
 
-/// Two replicas beside one.
+/// A way of serving beside others, in turns.
 #[derive(Debug, Serialize)]
-pub struct Replicas {
-    /// One replica.
-    pub one: Outcome,
-    /// Two, each heartbeat through any of them.
-    pub random: Outcome,
-    /// Two, each group through one of them.
-    pub by_group: Outcome,
-    /// Transactions rolled back for each heartbeat, at random.
-    pub random_retries: f64,
-    /// The same by group.
-    pub by_group_retries: f64,
+pub struct Setup {
+    /// Which.
+    pub what: String,
+    /// Full load.
+    pub outcome: Outcome,
+    /// Heartbeats per second, in those of the first setup: the median of the rounds' ratios.
+    pub to_first: f64,
+    /// Of all transactions, the share that was rolled back: conflicts.
+    pub conflicts: f64,
+    /// What a heartbeat costs.
+    pub costs: Costs,
 }
 
 /// Heartbeats in both forms of the API.
@@ -373,16 +375,16 @@ impl Forms {
     }
 }
 
-impl Replicas {
-    /// The medians of rounds.
-    pub fn of(one: Vec<Outcome>, random: (Vec<Outcome>, f64), by_group: (Vec<Outcome>, f64)) -> Replicas {
-        let median_of = |rounds| median(rounds, |outcome: &Outcome| outcome.per_second);
-        Replicas {
-            one: median_of(one),
-            random: median_of(random.0),
-            by_group: median_of(by_group.0),
-            random_retries: random.1,
-            by_group_retries: by_group.1,
+impl Setup {
+    /// The median of rounds, beside those of the first setup.
+    pub fn of(what: String, rounds: Vec<Outcome>, first: &[f64], conflicts: f64, costs: Costs) -> Setup {
+        let ratios = std::iter::zip(&rounds, first).map(|(outcome, first)| outcome.per_second / first).collect();
+        Setup {
+            what,
+            to_first: median(ratios, |ratio| *ratio),
+            outcome: median(rounds, |outcome| outcome.per_second),
+            conflicts,
+            costs,
         }
     }
 }
@@ -405,7 +407,8 @@ impl Report {
             connections_points: Vec::new(),
             scale: Vec::new(),
             groups: Vec::new(),
-            replicas: None,
+            replicas: Vec::new(),
+            writers: Vec::new(),
             forms: None,
             list: None,
             lapse: None,
@@ -501,15 +504,10 @@ impl Report {
             row("the first form".into(), &forms.first, String::new());
             row("the released form".into(), &forms.released, format!("{:.3} times the first", forms.ratio));
         }
-        if let Some(replicas) = &self.replicas {
-            row("one replica".into(), &replicas.one, String::new());
-            for (what, outcome, retries) in [
-                ("two replicas, any takes any", &replicas.random, replicas.random_retries),
-                ("two replicas, a group each", &replicas.by_group, replicas.by_group_retries),
-            ] {
-                let ratio = outcome.per_second / replicas.one.per_second;
-                row(what.into(), outcome, format!("{ratio:.2} times one; {retries:.5} retries per heartbeat"));
-            }
+        for setup in self.replicas.iter().chain(&self.writers) {
+            let Setup { what, outcome, to_first, conflicts, costs } = setup;
+            let conflicts = conflicts * 100.0;
+            row(what.clone(), outcome, format!("{to_first:.2} times the first; {conflicts:.2}% conflicts; {costs}"));
         }
         if let Some(lapse) = &self.lapse {
             row("half the load".into(), &lapse.before, String::new());

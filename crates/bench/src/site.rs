@@ -31,6 +31,8 @@ pub struct DatabaseServer {
 /// What the server has done in a database so far.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub struct Counters {
+    /// Transactions committed.
+    pub committed: i64,
     /// Transactions rolled back: conflicts.
     pub rolled_back: i64,
     /// Heartbeat rows updated.
@@ -236,7 +238,7 @@ impl Site {
         // What a backend has done is counted a moment after it did it.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         Ok(sqlx::query_as(
-            "SELECT d.xact_rollback AS rolled_back,
+            "SELECT d.xact_commit AS committed, d.xact_rollback AS rolled_back,
                  t.n_tup_upd AS updated, t.n_tup_hot_upd AS updated_hot,
                  pg_table_size('heartbeats') AS heartbeats_bytes,
                  pg_indexes_size('heartbeats') AS heartbeats_index_bytes,

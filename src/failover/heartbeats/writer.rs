@@ -72,8 +72,9 @@ pub(super) async fn run_writers(
     let beside_held = Arc::new(Semaphore::new(MAX_HELD));
     let turns = Arc::new(Turns::default());
     let writers: Vec<_> = (0..options.heartbeat_writers)
-        .map(|_| {
+        .map(|number| {
             let writer = Writer {
+                number,
                 store: store.clone(),
                 rules: options.rules,
                 batch_limit: options.heartbeat_batch,
@@ -101,6 +102,8 @@ const WRITER_FAILED: Lines = Lines::new("a heartbeat writer failed and is starte
 
 #[derive(Clone)]
 struct Writer {
+    /// Counted from the first.
+    number: usize,
     store: Store,
     rules: Rules,
     batch_limit: usize,
@@ -127,13 +130,15 @@ impl Writer {
     }
 
     async fn run(self) {
+        // Also what it had when it panicked, if it did: others wait for these groups.
+        self.line.release(self.number);
         let mut kept = Kept::empty();
         let timeout = self.store.options().idle_in_transaction_timeout / 2;
         // Before the first heartbeat comes: where connections are few, others may have them all by
         // then.
         self.store.keep_connection(&mut kept).await;
         loop {
-            match tokio::time::timeout(timeout, self.line.take(self.batch_limit)).await {
+            match tokio::time::timeout(timeout, self.line.take(self.number, self.batch_limit)).await {
                 Ok(batch) if batch.is_empty() => return,
                 Ok(batch) => {
                     let mut batch = self.without_expensive(&mut kept, batch).await;
@@ -141,6 +146,7 @@ impl Writer {
                         self.take_turn(&mut kept, &mut batch).await;
                     }
                     self.write(&mut kept, batch).await;
+                    self.line.release(self.number);
                 }
                 Err(_) => self.store.keep_connection(&mut kept).await,
             }
@@ -176,7 +182,7 @@ impl Writer {
         } else {
             self.turns.note_vain_wait();
         }
-        self.line.top_up(batch, self.batch_limit);
+        self.line.top_up(self.number, batch, self.batch_limit);
     }
 
     /// Writes a batch and answers every request in it.
@@ -193,7 +199,7 @@ impl Writer {
                 continue;
             }
             let outcome = self.commit(kept, &part, CONFLICTS_BEFORE_SPLIT).await;
-            self.turns.note_conflicts(kept.take_conflicts());
+            self.turns.note_written(kept.take_conflicts());
             match outcome {
                 Err(StoreError::Contended { held: true, .. }) if self.look_for_held(&part).await => parts.push(part),
                 Err(error) if part.len() > 1 && is_worth_splitting(&error) => {

@@ -114,6 +114,16 @@ pub async fn cause(world: &Arc<World>, kind: FaultKind, mut random: Rng) -> Opti
                 sleep(ms(0..300, random)).await;
             }
         }
+        SerializableLeftOpen => {
+            let mut connection = world.way.connect().await?;
+            execute(&mut connection, "BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
+            for table in ["groups", "sessions", "heartbeats", "role_transitions"] {
+                execute(&mut connection, &format!("SELECT FROM {table}")).await?;
+            }
+            sleep(ms(500..5_000, random)).await;
+            // Where the server has ended it, it is over all the same.
+            let _ = execute(&mut connection, "ROLLBACK").await;
+        }
         DatabaseClockStepped => step_clock(world, &mut database, random).await?,
         PasswordChanged => {
             let mut connection = world.way.connect().await?;
