@@ -106,3 +106,17 @@ async fn rows_that_another_replica_moves_cost_no_transaction() {
     assert_eq!(transactions(&app).await.1, rolled_back);
     other.stop().await;
 }
+
+#[tokio::test]
+async fn the_table_of_heartbeats_does_not_grow() {
+    let app = TestApp::start().await;
+    app.group_of("g", MINUTE, &["a", "b"]).await;
+    for _ in 0..1_000 {
+        app.beat("g", "a", 90.0).await;
+    }
+    let pages = app.database.rows("SELECT pg_relation_size('heartbeats') / 8192 AS pages").await;
+    let pages = pages[0]["pages"].as_i64().expect("a number");
+    // A page has room for some fifty versions of a row. Now and then one is full before it is
+    // cleared of dead ones.
+    assert!(pages <= 6, "{pages} pages");
+}

@@ -166,6 +166,25 @@ const UPDATE_BY_PLACE: &str = concat!(
     RETURNING n.row_place AS was, h.ctid AS is_now"
 );
 
+/// The same, and each row is looked up by its key first. Only such a look has PostgreSQL clear a
+/// page of dead versions. Without it pages fill up, and then an update moves its row to another
+/// page and writes into the index.
+const UPDATE_AND_CLEAR: &str = concat!(
+    "UPDATE heartbeats h SET ",
+    heartbeat_values!(assignments),
+    " FROM (SELECT n.*, found.row_place AS place_now FROM (SELECT ",
+    heartbeat_values!(unnested),
+    "unnest($11::tid[]) AS row_place, unnest($12::uuid[]) AS group_key, unnest($13::text[]) AS session_id) n
+        CROSS JOIN LATERAL (
+            SELECT ctid AS row_place FROM heartbeats WHERE group_key = n.group_key AND session_id = n.session_id OFFSET 0
+        ) found) n WHERE h.ctid = n.place_now
+    RETURNING n.row_place AS was, h.ctid AS is_now"
+);
+
+/// One transaction in so many clears pages. A new page has room for some 25 versions, and is
+/// cleared whenever one of its rows is updated so: it is full before that once in a thousand times.
+const CLEARS: u8 = 4;
+
 /// Where groups are spread.
 const UPDATE_BY_KEY: &str = concat!(
     "UPDATE heartbeats h SET ",
@@ -197,7 +216,12 @@ async fn save_heartbeats(connection: &mut Connection, groups: &mut [StoredGroup]
         let update = stored_before.bind(UPDATE_BY_KEY).bind(&stored_before.keys).bind(&stored_before.ids);
         return stored_before.write(update, connection).await;
     }
-    let update = stored_before.bind(UPDATE_BY_PLACE).bind(&stored_before.places);
+    let update = if fastrand::u8(..CLEARS) == 0 {
+        let update = stored_before.bind(UPDATE_AND_CLEAR).bind(&stored_before.places);
+        update.bind(&stored_before.keys).bind(&stored_before.ids)
+    } else {
+        stored_before.bind(UPDATE_BY_PLACE).bind(&stored_before.places)
+    };
     let moved = update.fetch_all(connection).await?;
     check_count("heartbeats", stored_before.keys.len(), moved.len() as u64)?;
     let moved = moved.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
