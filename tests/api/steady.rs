@@ -1,7 +1,7 @@
 //! Heartbeats that change no role are read by where their rows lay: whatever has become of the rows
 //! since.
 
-use crate::support::helpers::{TestApp, TestReplica, eventually, settings};
+use crate::support::helpers::{TestApp, TestReplica, eventually, settings, without_sweeps};
 
 const MINUTE: i64 = 60_000;
 
@@ -109,7 +109,8 @@ async fn rows_that_another_replica_moves_cost_no_transaction() {
 
 #[tokio::test]
 async fn the_table_of_heartbeats_does_not_grow() {
-    let app = TestApp::start().await;
+    // A sweep looks rows up too.
+    let app = TestApp::start_with(without_sweeps).await;
     app.group_of("g", MINUTE, &["a", "b"]).await;
     for _ in 0..1_000 {
         app.beat("g", "a", 90.0).await;
