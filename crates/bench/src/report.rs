@@ -181,8 +181,9 @@ pub struct Setup {
     pub outcome: Outcome,
     /// Heartbeats per second, in those of the first setup: the median of the rounds' ratios.
     pub to_first: f64,
-    /// Of all transactions, the share that was rolled back: conflicts.
-    pub conflicts: f64,
+    /// Of all transactions, the share that was rolled back: conflicts, and such as were begun ahead
+    /// and not used.
+    pub rolled_back: f64,
     /// What a heartbeat costs.
     pub costs: Costs,
 }
@@ -377,13 +378,13 @@ impl Forms {
 
 impl Setup {
     /// The median of rounds, beside those of the first setup.
-    pub fn of(what: String, rounds: Vec<Outcome>, first: &[f64], conflicts: f64, costs: Costs) -> Setup {
+    pub fn of(what: String, rounds: Vec<Outcome>, first: &[f64], rolled_back: f64, costs: Costs) -> Setup {
         let ratios = std::iter::zip(&rounds, first).map(|(outcome, first)| outcome.per_second / first).collect();
         Setup {
             what,
             to_first: median(ratios, |ratio| *ratio),
             outcome: median(rounds, |outcome| outcome.per_second),
-            conflicts,
+            rolled_back,
             costs,
         }
     }
@@ -505,9 +506,13 @@ impl Report {
             row("the released form".into(), &forms.released, format!("{:.3} times the first", forms.ratio));
         }
         for setup in self.replicas.iter().chain(&self.writers) {
-            let Setup { what, outcome, to_first, conflicts, costs } = setup;
-            let conflicts = conflicts * 100.0;
-            row(what.clone(), outcome, format!("{to_first:.2} times the first; {conflicts:.2}% conflicts; {costs}"));
+            let Setup { what, outcome, to_first, rolled_back, costs } = setup;
+            let rolled_back = rolled_back * 100.0;
+            row(
+                what.clone(),
+                outcome,
+                format!("{to_first:.2} times the first; {rolled_back:.2}% rolled back; {costs}"),
+            );
         }
         if let Some(lapse) = &self.lapse {
             row("half the load".into(), &lapse.before, String::new());
