@@ -15,6 +15,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -28,6 +29,10 @@ const MAX_SESSIONS: usize = 4_096;
 /// The most groups whose size is kept in mind. One whose size is not known counts as large as one
 /// that is not expensive can be.
 const MAX_SIZES: usize = 200_000;
+
+/// How long the first writer may be in a transaction before others take what it would: whatever it
+/// waits for, they may not.
+const HANGS: Duration = Duration::from_millis(100);
 
 /// As how large a group counts that is read in part: its row, its Primary and one more.
 const PART: usize = 2;
@@ -89,9 +94,11 @@ struct State<T> {
     parked: HashMap<Uuid, VecDeque<T>>,
     /// How many of them each tenant has.
     parked_of: HashMap<Arc<str>, usize>,
-    /// Whether the last one to take left some because its transaction was full, however few: what
-    /// is left is one more transaction.
+    /// Whether what was left by the last one to take is one more transaction, however few they are:
+    /// its own reads as much as one may, or they are of a group with many.
     is_one_more: bool,
+    /// Since when the first writer has been in a transaction.
+    first_is_busy_since: Option<Instant>,
     /// How many have to wait before one of the other writers takes some.
     enough_for_others: usize,
 }
@@ -112,6 +119,7 @@ impl<T: Waits> Line<T> {
             parked: HashMap::new(),
             parked_of: HashMap::new(),
             is_one_more: false,
+            first_is_busy_since: None,
             enough_for_others: usize::MAX,
         };
         Line { state: Mutex::new(state), arrived: Notify::new(), much_arrived: Notify::new(), capacity }
@@ -171,6 +179,9 @@ impl<T: Waits> Line<T> {
             {
                 let mut state = self.lock();
                 let batch = if is_first || state.is_much() { state.take(writer, most) } else { Vec::new() };
+                if is_first && !batch.is_empty() {
+                    state.first_is_busy_since = Some(Instant::now());
+                }
                 let (is_more, is_much) = (state.waiting() > 0, state.is_much());
                 // The first writer stays until all is done; the others are not needed then.
                 let is_over = state.is_closed && (!is_first || state.len() == 0);
@@ -194,6 +205,12 @@ impl<T: Waits> Line<T> {
             let own: Vec<Uuid> = state.in_hand.get(writer).into_iter().flatten().copied().collect();
             state.unpark(&own);
             state.take_cheap(writer, batch, most);
+            state.note_one_more();
+        }
+        let (is_more, is_much) = (state.waiting() > 0, state.is_much());
+        drop(state);
+        if is_more {
+            self.wake(is_much);
         }
     }
 
@@ -201,6 +218,9 @@ impl<T: Waits> Line<T> {
     /// are the next of their callers.
     pub fn release(&self, writer: usize) {
         let mut state = self.lock();
+        if writer == FIRST_WRITER {
+            state.first_is_busy_since = None;
+        }
         let Some(in_hand) = state.in_hand.get_mut(writer) else { return };
         let groups: Vec<Uuid> = in_hand.drain().collect();
         if state.unpark(&groups) {
@@ -228,11 +248,18 @@ impl<T: Waits> Line<T> {
         self.lock().is_expensive(group)
     }
 
-    /// Puts those back that turn out to be expensive; what is left goes on. Those without a place
-    /// are returned second.
-    pub fn put_expensive_back(&self, batch: Vec<T>) -> (Vec<T>, Vec<T>) {
+    /// Puts those of a writer's back that turn out to be expensive; what is left goes on. Those
+    /// without a place are returned second.
+    pub fn put_expensive_back(&self, writer: usize, batch: Vec<T>) -> (Vec<T>, Vec<T>) {
         let is_expensive = |one: &T| self.is_expensive(one.group());
         let (expensive, cheap): (Vec<T>, Vec<T>) = batch.into_iter().partition(is_expensive);
+        let groups: Vec<Uuid> = expensive.iter().map(T::group).collect();
+        let mut state = self.lock();
+        if let Some(in_hand) = state.in_hand.get_mut(writer) {
+            in_hand.retain(|group| !groups.contains(group));
+        }
+        state.unpark(&groups);
+        drop(state);
         (cheap, expensive.into_iter().filter_map(|one| self.push(one).err()).collect())
     }
 
@@ -300,7 +327,15 @@ impl<T: Waits> State<T> {
 
     /// Whether there is a transaction for one more than the first writer.
     fn is_much(&self) -> bool {
-        self.waiting() >= self.enough_for_others || self.is_one_more && self.waiting() > 0 && self.in_hand.len() > 1
+        let hangs = || self.first_is_busy_since.is_some_and(|since| since.elapsed() > HANGS);
+        let waiting = self.waiting();
+        waiting >= self.enough_for_others || waiting > 0 && self.in_hand.len() > 1 && (self.is_one_more || hangs())
+    }
+
+    /// What is left after one has taken.
+    fn note_one_more(&mut self) {
+        self.is_one_more &= self.waiting() > 0;
+        self.is_one_more |= self.expensive.len() > 0;
     }
 
     fn line_of(&mut self, group: Uuid) -> &mut RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>> {
@@ -357,9 +392,8 @@ impl<T: Waits> State<T> {
             self.take_expensive(writer, &mut batch, most);
             self.was_expensive = !batch.is_empty();
         }
-        if self.was_expensive {
-            self.is_one_more = true;
-        }
+        self.is_one_more |= self.was_expensive;
+        self.note_one_more();
         batch
     }
 
@@ -638,6 +672,31 @@ mod tests {
         }
         assert_eq!(few.take(FIRST_WRITER, 500).await.len(), 64);
         assert_eq!(few.take(1, 500).await.len(), 36);
+    }
+
+    #[tokio::test]
+    async fn another_writer_comes_in_for_few_where_the_first_one_hangs() {
+        let line = line(&[(1, 2), (2, 2)]).for_writers(2, 500);
+        line.push(beat("a", "x", 1)).unwrap();
+        line.take(FIRST_WRITER, 500).await;
+        line.push(beat("a", "x", 2)).unwrap();
+        assert!(line.take(1, 500).now_or_never().is_none());
+        line.lock().first_is_busy_since = Instant::now().checked_sub(2 * HANGS);
+        assert_eq!(shown(&line.take(1, 500).await), ["ax2"]);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_fit_into_a_transaction_that_is_topped_up_is_not_forgotten() {
+        let line = line(&[(1, 2)]).for_writers(2, 1);
+        line.push(beat("a", "x", 1)).unwrap();
+        let mut batch = line.take(1, 1).await;
+        line.push(beat("a", "x", 1)).unwrap();
+        let first = line.take(FIRST_WRITER, 9);
+        tokio::pin!(first);
+        assert!(futures_util::poll!(&mut first).is_pending(), "another one has its group");
+        line.top_up(1, &mut batch, 1);
+        line.release(1);
+        assert_eq!(shown(&first.await), ["ax1"]);
     }
 
     #[tokio::test]

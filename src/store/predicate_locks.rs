@@ -77,7 +77,9 @@ impl Store {
                         "{NO_ROOM}. The oldest that is open: SELECT pg_terminate_backend({pid}) ends it"
                     );
                 }
-                Ok(_) => tracing::warn!("{NO_ROOM}. It was not found: it may be prepared (pg_prepared_xacts), or over"),
+                Ok(_) => tracing::warn!(
+                    "{NO_ROOM}. It was not found: it may be prepared (pg_prepared_xacts), have read no table (pg_stat_activity, the oldest xact_start), or be over"
+                ),
                 Err(error) => tracing::warn!(%error, "{NO_ROOM}"),
             }
         }));

@@ -67,9 +67,14 @@ impl Store {
                     Ok(noted) => drop(noted?),
                     Err(_) => return Err(StoreError::Unavailable(fault::AWAY.to_owned())),
                 },
-                Fault::Conflict | Fault::Held | Fault::NoRoom | Fault::Lost(_) | Fault::LostInCommit(_)
-                    if !left.is_zero() =>
-                {
+                Fault::NoRoom => {
+                    lost += 1;
+                    pause(lost, deadline).await;
+                    if Instant::now() >= deadline {
+                        return Err(StoreError::Unavailable(NO_ROOM.to_owned()));
+                    }
+                }
+                Fault::Conflict | Fault::Held | Fault::Lost(_) | Fault::LostInCommit(_) if !left.is_zero() => {
                     lost += 1;
                     pause(lost, deadline).await;
                 }
@@ -77,7 +82,6 @@ impl Store {
                     let held = matches!(fault, Fault::Held);
                     return Err(StoreError::Contended { transaction: name, attempts: lost, held });
                 }
-                Fault::NoRoom => return Err(StoreError::Unavailable(NO_ROOM.to_owned())),
                 Fault::Lost(cause) | Fault::LostInCommit(cause) => {
                     return Err(StoreError::Unavailable(cause));
                 }

@@ -115,10 +115,11 @@ impl Store {
                     had_no_room = true;
                     self.warn_of_oldest_transaction();
                     lost += 1;
-                    if left.is_zero() {
+                    pause(lost, deadline).await;
+                    // One more attempt would be cut short, and cost a good connection.
+                    if Instant::now() >= deadline {
                         return Err(StoreError::Unavailable(NO_ROOM.to_owned()));
                     }
-                    pause(lost, deadline).await;
                 }
                 Fault::LostInCommit(cause) if lost_commit == LostCommit::Report => {
                     return Err(StoreError::Unavailable(format!(

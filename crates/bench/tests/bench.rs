@@ -12,7 +12,12 @@ fn every_part_is_measured_and_reported() {
     let (json, plot) = (folder.path().join("report.json"), folder.path().join("latency.svg"));
     let [by_size, by_group] = ["scale.svg", "groups.svg"].map(|name| folder.path().join(name));
     let output = Command::new(env!("CARGO_BIN_EXE_client-failover-bench"))
-        .args(["--parts", "idle,throughput,latency,connections,forms,replicas,list,scale,groups", "--settle", "500ms"])
+        .args([
+            "--parts",
+            "idle,throughput,latency,connections,forms,replicas,writers,list,scale,groups",
+            "--settle",
+            "500ms",
+        ])
         .args(["--connection-counts", "4,8", "--group-sizes", "2,20"])
         .args(["--sessions", "400", "--sizes", "100,300", "--connections", "8", "--pgbench-clients", "2"])
         .args(["--round", "1s", "--rounds", "1", "--json"])

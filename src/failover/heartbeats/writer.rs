@@ -167,7 +167,7 @@ impl Writer {
         // Where that fails, so will the transaction, and says why.
         let Some(sizes) = counted.await else { return batch };
         self.line.note_sizes(std::iter::zip(unknown.iter().copied(), sizes.into_iter().map(SizeRead::Whole)));
-        let (batch, without_place) = self.line.put_expensive_back(batch);
+        let (batch, without_place) = self.line.put_expensive_back(self.number, batch);
         without_place.into_iter().for_each(refuse_place);
         batch
     }

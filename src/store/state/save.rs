@@ -166,9 +166,9 @@ const UPDATE_BY_PLACE: &str = concat!(
     RETURNING n.row_place AS was, h.ctid AS is_now"
 );
 
-/// The same, and each row is looked up by its key first. Only such a look has PostgreSQL clear a
-/// page of dead versions. Without it pages fill up, and then an update moves its row to another
-/// page and writes into the index.
+/// The same, and each row is looked up by its key first: that has PostgreSQL clear its page of dead
+/// versions, which fetching a row by its place does not. Without it pages fill up, and then an
+/// update moves its row to another page and writes into the index.
 const UPDATE_AND_CLEAR: &str = concat!(
     "UPDATE heartbeats h SET ",
     heartbeat_values!(assignments),
