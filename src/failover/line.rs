@@ -664,7 +664,10 @@ mod tests {
         assert_eq!(shown(&line.take(FIRST_WRITER, 500).await), ["ax8"]);
         assert_eq!(shown(&line.take(1, 500).await), ["ax1"]);
         line.release(1);
-        assert!(line.take(1, 500).now_or_never().is_none(), "that one had room");
+        assert_eq!(shown(&line.take(1, 500).await), ["ax9"], "a group with many is one more transaction");
+        line.release(1);
+        line.push(beat("a", "x", 1)).unwrap();
+        assert!(line.take(1, 500).now_or_never().is_none());
         // Of unknown size, so that few go into a transaction.
         let few = super::tests::line(&[]).for_writers(2, 500);
         for group in 0..100 {
