@@ -54,7 +54,7 @@ const CONTENTION: Scenario = Scenario {
     sessions: 4..=4,
     timeouts_ms: &[500, 700],
     slow_ms: 30,
-    arguments: &["--heartbeat-writers", "2", "--heartbeat-batch", "4"],
+    arguments: &["--heartbeat-writers", "2"],
     ..USUAL
 };
 

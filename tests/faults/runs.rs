@@ -85,7 +85,7 @@ async fn long() {
     let every = Duration::from_millis(number("CLIENT_FAILOVER_FAULTS_EVERY_MS").unwrap_or(550));
     let kinds = chosen(EVERYTHING);
     println!("seed {seed}, {minutes} minutes");
-    let writers = ["--heartbeat-writers", "2", "--heartbeat-batch", "4"].map(str::to_owned).to_vec();
+    let writers = ["--heartbeat-writers", "2"].map(str::to_owned).to_vec();
     let world = World::start(Scale {
         seed,
         replicas: 3,
