@@ -73,6 +73,9 @@ pub struct Line<T> {
 /// Who takes from a line: writers are counted from the first.
 pub const FIRST_WRITER: usize = 0;
 
+/// Those who wait, by tenant and by caller.
+type Tenants<T> = RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>;
+
 /// How large a group is.
 #[derive(Clone, Copy)]
 struct Size {
@@ -81,8 +84,8 @@ struct Size {
 }
 
 struct State<T> {
-    cheap: RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>,
-    expensive: RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>,
+    cheap: Tenants<T>,
+    expensive: Tenants<T>,
     sizes: HashMap<Uuid, Size>,
     /// Of these a size is kept only where they have many sessions.
     is_known: IsKnown,
@@ -338,7 +341,7 @@ impl<T: Waits> State<T> {
         self.is_one_more |= self.expensive.len() > 0;
     }
 
-    fn line_of(&mut self, group: Uuid) -> &mut RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>> {
+    fn line_of(&mut self, group: Uuid) -> &mut Tenants<T> {
         if self.is_expensive(group) { &mut self.expensive } else { &mut self.cheap }
     }
 
@@ -387,8 +390,8 @@ impl<T: Waits> State<T> {
         if batch.is_empty() {
             self.take_cheap(writer, &mut batch, most);
         }
-        // Of the others there was none that could be taken.
-        if batch.is_empty() && !is_expensive_due {
+        // Not due, but of the others there was none that could be taken.
+        if batch.is_empty() {
             self.take_expensive(writer, &mut batch, most);
             self.was_expensive = !batch.is_empty();
         }
@@ -443,7 +446,7 @@ impl<T: Waits> State<T> {
 }
 
 /// The next one whose answer is waited for, of the next caller of the next tenant.
-fn next_of<T: Waits>(tenants: &mut RoundRobin<Arc<str>, RoundRobin<Arc<str>, VecDeque<T>>>) -> Option<T> {
+fn next_of<T: Waits>(tenants: &mut Tenants<T>) -> Option<T> {
     while tenants.len() > 0 {
         let one = tenants.next(|callers| callers.next(|line| line.pop_front()));
         if let Some(one) = one.flatten().flatten().filter(T::is_waited_for) {
