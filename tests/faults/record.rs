@@ -265,8 +265,6 @@ pub struct ClockStep {
     pub at: i64,
     pub done_at: i64,
     pub off_us: i64,
-    /// The last change of a role that was noted before, or a moment after.
-    pub last_change: i64,
 }
 
 /// The steps of the database's clock, in order.
@@ -276,16 +274,15 @@ pub struct DatabaseClock(Vec<ClockStep>);
 /// How exactly it is known when a step was made.
 const STEP_KNOWN_US: i64 = 20_000;
 
+/// By how much the clock never came to show that in such a time.
+fn off_by(shown: i64, (from, until, off_us): (i64, i64, i64)) -> i64 {
+    let at = shown - off_us;
+    (at - at.clamp(from.saturating_sub(STEP_KNOWN_US), until.saturating_add(STEP_KNOWN_US))).abs()
+}
+
 impl DatabaseClock {
     pub fn step(&mut self, step: ClockStep) {
         self.0.push(step);
-    }
-
-    /// Notes the last change of a role before the latest step, or a moment after.
-    pub fn set_last_change(&mut self, id: i64) {
-        if let Some(step) = self.0.last_mut() {
-            step.last_change = id;
-        }
     }
 
     /// All times between two steps: from when to when at most, and by how much the clock was off.
@@ -295,30 +292,24 @@ impl DatabaseClock {
         begins.zip(ends).map(|((from, off_us), until)| (from, until, off_us)).collect::<Vec<_>>().into_iter()
     }
 
-    /// When the database's clock showed that, of all times until then the latest.
+    /// When the database's clock showed that, of all times until then the latest; or the time at
+    /// which it came nearest to it.
     pub fn last_shown(&self, shown: i64, until: i64) -> i64 {
-        let past = self.spells().rev().filter(|(from, ..)| *from <= until);
-        self.nearest(shown, past)
+        let spells = self.spells().filter(|(from, ..)| *from <= until);
+        let nearest = spells.rev().min_by_key(|spell| off_by(shown, *spell)).expect("there is always one");
+        (shown - nearest.2).clamp(nearest.0, nearest.1)
     }
 
-    /// When a change of a role was made that bears that time.
-    pub fn of_change(&self, id: i64, shown: i64) -> i64 {
-        // One that was under way when the clock was set read it before, and may have got its number
-        // after.
-        let before = self.0.iter().filter(|step| step.last_change < id).count();
-        let spells: Vec<_> = self.spells().collect();
-        let order = [before, before.saturating_sub(1)].into_iter().chain(0..spells.len()).map(|place| spells[place]);
-        self.nearest(shown, order)
-    }
-
-    /// The first of the spells in which the clock showed that; or the time at which it came nearest
-    /// to it.
-    fn nearest(&self, shown: i64, spells: impl Iterator<Item = (i64, i64, i64)>) -> i64 {
-        let off_by = |(from, until, off_us): (i64, i64, i64)| {
-            let at = shown - off_us;
-            (at - at.clamp(from.saturating_sub(STEP_KNOWN_US), until.saturating_add(STEP_KNOWN_US))).abs()
+    /// When a transaction read the clock that showed that, and wrote it down not long after, at
+    /// that time of the clock that is never set.
+    pub fn read_before(&self, shown: i64, written_at: i64) -> i64 {
+        let spells = self.spells().filter(|(from, ..)| *from <= written_at);
+        let key = |(from, until, off_us): (i64, i64, i64)| {
+            // A time that had not come yet when it was written down is none.
+            let by = off_by(shown, (from, until.min(written_at), off_us));
+            (by, written_at - (shown - off_us))
         };
-        let nearest = spells.min_by_key(|spell| off_by(*spell)).expect("there is always one");
+        let nearest = spells.min_by_key(|spell| key(*spell)).expect("there is always one");
         (shown - nearest.2).clamp(nearest.0, nearest.1)
     }
 
@@ -398,6 +389,8 @@ pub struct Record {
     pub fenced: Vec<FencedWrite>,
     /// What was there still after the agent was gone that had started it.
     pub orphans: Vec<String>,
+    /// When the first client was stopped for good (wall clock).
+    pub stopped_from: i64,
     /// When the rows above were read (wall clock), all clients having been stopped.
     pub ended_at: i64,
 }
@@ -437,13 +430,8 @@ mod tests {
 
     /// Set forward by 100 at 1,000, and back by 300 at 2,000; all in milliseconds.
     fn clock() -> DatabaseClock {
-        let step = |at: i64, off_ms: i64, last_change| ClockStep {
-            at: at * 1_000,
-            done_at: at * 1_000,
-            off_us: off_ms * 1_000,
-            last_change,
-        };
-        DatabaseClock(vec![step(1_000, 100, 10), step(2_000, -200, 20)])
+        let step = |at: i64, off_ms: i64| ClockStep { at: at * 1_000, done_at: at * 1_000, off_us: off_ms * 1_000 };
+        DatabaseClock(vec![step(1_000, 100), step(2_000, -200)])
     }
 
     #[test]
@@ -457,19 +445,20 @@ mod tests {
 
     #[test]
     fn a_time_that_was_shown_while_the_clock_was_being_set_is_neither_cut_nor_moved() {
-        let step = ClockStep { at: 1_000_000, done_at: 1_500_000, off_us: 10_000_000, last_change: 10 };
+        let step = ClockStep { at: 1_000_000, done_at: 1_500_000, off_us: 10_000_000 };
         let shown = |ms: i64| DatabaseClock(vec![step]).last_shown(ms * 1_000, 9_000_000) / 1_000;
         assert_eq!(shown(1_400), 1_400, "by the clock as it was before");
         assert_eq!(shown(11_450), 1_450, "and after");
     }
 
     #[test]
-    fn a_change_of_a_role_was_made_before_or_after_a_step_as_its_number_says() {
-        let made = |id: i64, ms: i64| clock().of_change(id, ms * 1_000) / 1_000;
-        assert_eq!(made(5, 900), 900);
-        assert_eq!(made(15, 1_900), 1_800);
-        assert_eq!(made(21, 1_900), 2_100);
-        // Under way when the clock was set: it got its number after.
-        assert_eq!(made(11, 999), 999);
+    fn a_time_that_was_read_and_written_down_is_the_latest_that_had_come_by_then() {
+        let read = |ms: i64, written_ms: i64| clock().read_before(ms * 1_000, written_ms * 1_000) / 1_000;
+        assert_eq!(read(900, 905), 900);
+        assert_eq!(read(1_900, 1_805), 1_800);
+        assert_eq!(read(1_900, 2_105), 2_100);
+        // Under way when the clock was set: forward, and back.
+        assert_eq!(read(999, 1_005), 999);
+        assert_eq!(read(2_095, 2_005), 1_995);
     }
 }

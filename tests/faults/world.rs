@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as Notebook, Weak};
+use std::sync::{Arc, Mutex as Notebook, OnceLock, Weak};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -48,6 +48,9 @@ const STARVED_US: i64 = 60_000;
 /// How soon all is gone that an agent has started, once it is killed.
 const GONE_WITHIN: Duration = Duration::from_secs(3);
 
+/// How many clients are started before it is waited until they are heard.
+const STARTED_AT_ONCE: usize = 4;
+
 /// How much of everything there is.
 #[derive(Clone, Debug)]
 pub struct Scale {
@@ -80,6 +83,9 @@ pub struct World {
     pub clients: Vec<Mutex<Slot>>,
     pub notes: Notebook<Notes>,
     finished: AtomicBool,
+    /// One instant by the clock that `written_at` of a change of a role is of, and by the wall
+    /// clock.
+    began: OnceLock<Stamp>,
 }
 
 pub struct GroupState {
@@ -235,6 +241,7 @@ impl World {
             clients,
             notes: Notebook::default(),
             finished: AtomicBool::new(false),
+            began: OnceLock::new(),
             scale,
         });
         world.begin().await;
@@ -248,8 +255,13 @@ impl World {
         for group in &self.groups {
             assert!(self.put_timeout(group, group.timeout_ms.load(Ordering::Relaxed)).await, "a group is created");
         }
-        for slot in &self.clients {
+        self.have_rows_say_when_they_were_written().await;
+        // Not all at once: while so many programs are loaded nobody is served, and leases lapse.
+        for (place, slot) in self.clients.iter().enumerate() {
             slot.lock().await.start(&self.dir, NewSession::Yes);
+            if place % STARTED_AT_ONCE == STARTED_AT_ONCE - 1 {
+                self.comes_to("SELECT count(*) FROM heartbeats", place + 1).await;
+            }
         }
         // They do not own the world: after a panic it is to be dropped, and its processes with it.
         let world = Arc::downgrade(self);
@@ -260,20 +272,38 @@ impl World {
         self.every_group_has_a_primary().await;
     }
 
+    /// Has every change of a role say when it was written, by the clock that is never set: that the
+    /// database's own is set is one of the faults.
+    async fn have_rows_say_when_they_were_written(&self) {
+        let mut connection = self.way.connect().await.expect("the database answers");
+        let statements = "
+            CREATE FUNCTION uptime_us() RETURNS bigint LANGUAGE sql VOLATILE SECURITY DEFINER AS
+                $$ SELECT (split_part(pg_read_file('/proc/uptime', 0, 100), ' ', 1)::numeric * 1000000)::bigint $$;
+            ALTER TABLE role_transitions ADD COLUMN written_at bigint DEFAULT uptime_us()";
+        sqlx::raw_sql(statements).execute(&mut connection).await.expect("it runs");
+        let now = sqlx::query_scalar("SELECT uptime_us()").fetch_one(&mut connection).await.expect("it runs");
+        let _ = self.began.set(Stamp { mono: now, wall: Stamp::now().wall });
+    }
+
     pub async fn every_group_has_a_primary(&self) {
-        let all_have = async {
+        self.comes_to("SELECT count(primary_session) FROM group_status", self.groups.len()).await;
+    }
+
+    /// Waits until that count is as high.
+    async fn comes_to(&self, count: &'static str, wanted: usize) {
+        let counted = async {
             let mut polls = tokio::time::interval(Duration::from_millis(50));
             loop {
                 polls.tick().await;
                 let Some(mut connection) = self.way.connect().await else { continue };
-                let count = sqlx::query_scalar("SELECT count(primary_session) FROM group_status");
-                let count: Result<i64, _> = count.fetch_one(&mut connection).await;
-                if count.is_ok_and(|count| count as usize == self.groups.len()) {
+                let counted: Result<i64, _> = sqlx::query_scalar(count).fetch_one(&mut connection).await;
+                if counted.is_ok_and(|counted| counted as usize >= wanted) {
                     return;
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), all_have).await.expect("every group has a Primary soon");
+        let soon = tokio::time::timeout(Duration::from_secs(60), counted).await;
+        soon.unwrap_or_else(|_| panic!("{count} comes to {wanted} soon"));
     }
 
     pub fn note(&self, fault: Fault) {
@@ -299,18 +329,13 @@ impl World {
     }
 
     /// Sets the database's clock by so much.
-    pub async fn step_clock(&self, database: &mut Database, ms: i64, connection: &mut PgConnection) {
-        {
-            // Nobody reads a time of the database while it is not known how far off its clock is.
-            let mut notes = self.notes.lock().expect("nobody panics over the notes");
-            let at = Stamp::now().wall;
-            database.step_clock(ms);
-            let (off_us, done_at) = (database.clock_off_ms * 1_000, Stamp::now().wall);
-            notes.clock.step(ClockStep { at, done_at, off_us, last_change: i64::MAX });
-        }
-        let last = sqlx::query_scalar("SELECT coalesce(max(transition_id), 0) FROM role_transitions");
-        let last_change: i64 = last.fetch_one(connection).await.expect("the database is there");
-        self.notes.lock().expect("nobody panics over the notes").clock.set_last_change(last_change);
+    pub fn step_clock(&self, database: &mut Database, ms: i64) {
+        // Nobody reads a time of the database while it is not known how far off its clock is.
+        let mut notes = self.notes.lock().expect("nobody panics over the notes");
+        let at = Stamp::now().wall;
+        database.step_clock(ms);
+        let (off_us, done_at) = (database.clock_off_ms * 1_000, Stamp::now().wall);
+        notes.clock.step(ClockStep { at, done_at, off_us });
     }
 
     /// Notes the outages and histories that are new, while it is clear when they were.
@@ -490,6 +515,7 @@ impl World {
 
     /// Stops everything and gathers what is left behind.
     pub async fn end(&self) -> Record {
+        let stopped_from = Stamp::now().wall;
         for slot in &self.clients {
             let mut slot = slot.lock().await;
             slot.kill().await;
@@ -505,6 +531,7 @@ impl World {
         }
         self.database.lock().await.end().await;
         let notes = std::mem::take(&mut *self.notes.lock().expect("nobody panics over the notes"));
+        record.stopped_from = stopped_from;
         record.faults = notes.faults;
         record.timeouts = notes.timeouts;
         record.deletions = notes.deletions;
@@ -535,9 +562,10 @@ impl World {
         let mut rows = connection.begin().await.expect("a transaction begins");
         sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *rows).await.expect("it runs");
         let clock = self.notes.lock().expect("nobody panics over the notes").clock.clone();
+        let began = self.began.get().expect("it has begun");
         let transitions = sqlx::query(
             "SELECT group_id, session_id, from_role, to_role, term, reason, (extract(epoch FROM recorded_at) * 1000000)::bigint,
-                 transition_id
+                 written_at
              FROM role_transitions ORDER BY group_key, transition_id",
         )
         .fetch_all(&mut *rows);
@@ -548,7 +576,7 @@ impl World {
             to: row.get(3),
             term: row.get(4),
             reason: row.get(5),
-            at: clock.of_change(row.get(7), row.get(6)),
+            at: clock.read_before(row.get(6), began.wall + row.get::<i64, _>(7) - began.mono),
         });
         let transitions = transitions.collect();
         let sessions = sqlx::query("SELECT group_id, session_id, s.role FROM sessions s JOIN groups USING (group_key)");

@@ -9,7 +9,7 @@ const AFTER_EFFECT_US: i64 = 1_000_000;
 
 pub fn check(group: &GroupRecord<'_>, findings: &mut Findings) {
     for tenure in &group.trace.tenures {
-        let Some((end, reason)) = tenure.end else { continue };
+        let Some((end, reason)) = tenure.end.filter(|(end, _)| *end < group.record.stopped_from) else { continue };
         let timeout = gaps::timeout(group, end, end);
         let explained = match reason {
             "lease_lapsed" | "yielded" | "session_deleted" if group.is_of_members() => {

@@ -108,6 +108,7 @@ fn clean() -> Record {
             .to_vec(),
         groups: vec![GroupRow { group: "g".to_owned(), term: 2, watermark: Some(at(450).wall) }],
         heartbeats: vec![stored_heartbeat("a", 2_000), stored_heartbeat("b", 4_250)],
+        stopped_from: at(4_500).wall,
         ended_at: at(4_500).wall,
         ..Record::default()
     }

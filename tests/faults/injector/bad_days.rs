@@ -239,7 +239,7 @@ async fn step_clock(world: &World, database: &mut Database, random: &mut Rng) ->
     };
     let step = random.i64(size) * if forward { 1 } else { -1 };
     world.audit_outages(&mut connection).await?;
-    world.step_clock(database, step, &mut connection).await;
+    world.step_clock(database, step);
     sleep(Duration::from_millis(600)).await;
     Some(())
 }
