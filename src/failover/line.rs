@@ -13,12 +13,15 @@
 //! transactions would conflict.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
+
+use round_robin::RoundRobin;
+
+mod round_robin;
 
 /// From how many sessions on a group is expensive.
 pub const EXPENSIVE: usize = 64;
@@ -152,14 +155,13 @@ impl<T: Waits> Line<T> {
     /// Puts one at the end of its caller's line, if there is a place.
     pub fn push(&self, one: T) -> Result<(), T> {
         let mut state = self.lock();
-        let (tenant, caller) = one.of();
-        let (tenant, caller) = (tenant.clone(), caller.clone());
-        let parked = state.parked_of.get(&tenant).copied().unwrap_or(0);
-        let theirs = state.cheap.len_of(&tenant) + state.expensive.len_of(&tenant) + parked;
+        let (tenant, _) = one.of();
+        let parked = state.parked_of.get(tenant).copied().unwrap_or(0);
+        let theirs = state.cheap.len_of(tenant) + state.expensive.len_of(tenant) + parked;
         if state.len() >= self.capacity || theirs >= (self.capacity - self.capacity / 4) || state.is_closed {
             return Err(one);
         }
-        state.line_of(one.group()).with(tenant, |callers| callers.with(caller, |line| line.push_back(one)));
+        state.put(one, VecDeque::push_back);
         let is_much = state.is_much();
         drop(state);
         self.wake(is_much);
@@ -341,8 +343,12 @@ impl<T: Waits> State<T> {
         self.is_one_more |= self.expensive.len() > 0;
     }
 
-    fn line_of(&mut self, group: Uuid) -> &mut Tenants<T> {
-        if self.is_expensive(group) { &mut self.expensive } else { &mut self.cheap }
+    /// Puts one into its caller's line, at one of its ends.
+    fn put(&mut self, one: T, at_an_end: fn(&mut VecDeque<T>, T)) {
+        let (tenant, caller) = one.of();
+        let (tenant, caller) = (tenant.clone(), caller.clone());
+        let tenants = if self.is_expensive(one.group()) { &mut self.expensive } else { &mut self.cheap };
+        tenants.with(tenant, |callers| callers.with(caller, |line| at_an_end(line, one)));
     }
 
     /// Whether a writer may have this group now; if so, it has.
@@ -366,15 +372,14 @@ impl<T: Waits> State<T> {
         for group in groups {
             for one in self.parked.remove(group).into_iter().flatten().rev() {
                 were_any = true;
-                let (tenant, caller) = one.of();
-                let (tenant, caller) = (tenant.clone(), caller.clone());
-                if let Some(count) = self.parked_of.get_mut(&tenant) {
+                let (tenant, _) = one.of();
+                if let Some(count) = self.parked_of.get_mut(tenant) {
                     *count -= 1;
                     if *count == 0 {
-                        self.parked_of.remove(&tenant);
+                        self.parked_of.remove(tenant);
                     }
                 }
-                self.line_of(*group).with(tenant, |callers| callers.with(caller, |line| line.push_front(one)));
+                self.put(one, VecDeque::push_front);
             }
         }
         were_any
@@ -454,82 +459,6 @@ fn next_of<T: Waits>(tenants: &mut Tenants<T>) -> Option<T> {
         }
     }
     None
-}
-
-/// Something with a number of places that are taken.
-trait Counted: Default {
-    fn count(&self) -> usize;
-}
-
-impl<T> Counted for VecDeque<T> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-}
-
-impl<K, L> Counted for RoundRobin<K, L>
-where
-    RoundRobin<K, L>: Default,
-{
-    fn count(&self) -> usize {
-        self.count
-    }
-}
-
-/// Lines that take turns; only those in which somebody waits are there.
-struct RoundRobin<K, L> {
-    order: VecDeque<K>,
-    lines: HashMap<K, L>,
-    count: usize,
-}
-
-impl<K, L> Default for RoundRobin<K, L> {
-    fn default() -> RoundRobin<K, L> {
-        RoundRobin { order: VecDeque::new(), lines: HashMap::new(), count: 0 }
-    }
-}
-
-impl<K: Clone + Eq + Hash, L: Counted> RoundRobin<K, L> {
-    fn len(&self) -> usize {
-        self.count
-    }
-
-    fn len_of(&self, key: &K) -> usize {
-        self.lines.get(key).map_or(0, Counted::count)
-    }
-
-    /// Changes a line; one that is new comes after the others.
-    fn with<R>(&mut self, key: K, change: impl FnOnce(&mut L) -> R) -> R {
-        let line = self.lines.entry(key.clone()).or_default();
-        let before = line.count();
-        let changed = change(line);
-        let after = line.count();
-        self.count = self.count + after - before;
-        match (before, after) {
-            (0, 0) => drop(self.lines.remove(&key)),
-            (0, _) => self.order.push_back(key),
-            (_, 0) => {
-                self.lines.remove(&key);
-                self.order.retain(|other| *other != key);
-            }
-            _ => {}
-        }
-        changed
-    }
-
-    /// Takes from the line whose turn it is; then it is the next one's.
-    fn next<R>(&mut self, take: impl FnOnce(&mut L) -> R) -> Option<R> {
-        let key = self.order.front()?.clone();
-        self.order.rotate_left(1);
-        Some(self.with(key, take))
-    }
-
-    /// Takes out of all lines.
-    fn each(&mut self, mut take: impl FnMut(&mut L)) {
-        for key in self.order.clone() {
-            self.with(key, &mut take);
-        }
-    }
 }
 
 #[cfg(test)]
