@@ -203,6 +203,22 @@ async fn a_sign_of_life_records_an_outage_only_after_more_than_the_shortest() {
 }
 
 #[tokio::test]
+async fn a_history_was_noticed_as_long_ago_as_before_whatever_the_clock_was_set_back_by() {
+    let database = TestDatabase::new().await;
+    database.rows(SIGN_OF_LIFE).await;
+    for set_back in ["1 s", "1 min", "1 day"] {
+        let by_the_old_clock = format!(
+            "UPDATE service_liveness SET alive_at = clock_timestamp() + interval '{set_back}';
+             UPDATE service_histories SET noticed_at = alive_at - interval '3 s' FROM service_liveness"
+        );
+        database.execute(&by_the_old_clock).await;
+        database.rows(SIGN_OF_LIFE).await;
+        let ago = "SELECT (alive_at - noticed_at)::text AS ago FROM service_liveness, service_histories";
+        assert_eq!(database.rows(ago).await, [json!({"ago": "00:00:03"})], "{set_back}");
+    }
+}
+
+#[tokio::test]
 async fn a_lease_of_the_new_clock_is_not_cut_where_the_step_is_known_late() {
     let app = TestApp::start_with(without_sweeps).await;
     app.group_of("g", MINUTE, &["a", "b"]).await;
@@ -273,27 +289,43 @@ async fn outages_long_gone_are_forgotten() {
     assert_eq!(outages(&database).await.last(), Some(&json!({"minutes": 5})));
 }
 
-#[tokio::test]
-async fn a_short_outage_is_not_forgotten_because_the_clock_was_set_forward_after_it() {
+const LENGTHS: &str = "SELECT (extract(epoch FROM recovered_at - began_at) / 60)::int AS minutes
+    FROM service_outages ORDER BY outage_id";
+
+/// An outage of a minute, which counts in full from four minutes on: it matters for sixteen. A
+/// minute after it the clock is set forward by a day.
+async fn set_forward_after_a_short_outage() -> TestDatabase {
     let database = TestDatabase::new().await;
-    let kept = "SELECT (extract(epoch FROM recovered_at - began_at) / 60)::int AS minutes FROM service_outages ORDER BY outage_id";
-    // One of a minute, which counts in full from four minutes on: it matters for sixteen.
     let insert = "INSERT INTO service_outages (began_at, recovered_at, counts_from)
         SELECT clock_timestamp() - interval '2 min', clock_timestamp() - interval '1 min', interval '4 min'";
     database.execute(insert).await;
-    // The clock is a day ahead of what passed since it was read a second ago.
-    let step = SIGN_OF_LIFE.replacen("NULL, NULL, NULL", "clock_timestamp() - interval '1 s', '1 day', '1 day'", 1);
     let as_set_forward = "UPDATE service_outages SET began_at = began_at - interval '1 day',
         recovered_at = recovered_at - interval '1 day';
         UPDATE service_liveness SET alive_at = clock_timestamp() - interval '1 day'";
     database.execute(as_set_forward).await;
+    database
+}
+
+#[tokio::test]
+async fn a_short_outage_is_not_forgotten_where_a_clock_set_forward_is_taken_for_one() {
+    let database = set_forward_after_a_short_outage().await;
+    database.rows(SIGN_OF_LIFE).await;
+    let lengths = [json!({"minutes": 1}), json!({"minutes": 24 * 60})];
+    assert_eq!(database.rows(LENGTHS).await, lengths);
+}
+
+#[tokio::test]
+async fn a_short_outage_is_not_forgotten_because_the_clock_was_set_forward_after_it() {
+    let database = set_forward_after_a_short_outage().await;
+    // The clock is a day ahead of what passed since it was read a second ago.
+    let step = SIGN_OF_LIFE.replacen("NULL, NULL, NULL", "clock_timestamp() - interval '1 s', '1 day', '1 day'", 1);
     database.rows(&step).await;
     let lengths = [json!({"minutes": 1}), json!({"minutes": 24 * 60})];
-    assert_eq!(database.rows(kept).await, lengths);
+    assert_eq!(database.rows(LENGTHS).await, lengths);
     // The next one after it forgets nothing either, until so much time has passed.
     database.execute("UPDATE service_liveness SET alive_at = clock_timestamp() - interval '45 s'").await;
     database.rows(SIGN_OF_LIFE).await;
-    assert_eq!(database.rows(kept).await.len(), 3);
+    assert_eq!(database.rows(LENGTHS).await.len(), 3);
     database
         .execute(
             "UPDATE service_outages SET began_at = began_at - interval '20 min',
@@ -302,7 +334,7 @@ async fn a_short_outage_is_not_forgotten_because_the_clock_was_set_forward_after
         )
         .await;
     database.rows(SIGN_OF_LIFE).await;
-    let left = database.rows(kept).await;
+    let left = database.rows(LENGTHS).await;
     assert_eq!((left.len(), &left[0]["minutes"]), (2, &json!(24 * 60)), "the step, and the last: {left:?}");
 }
 
