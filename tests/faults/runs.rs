@@ -27,7 +27,10 @@ pub async fn judge(world: &World) -> Findings {
         let rows = record.transitions.iter().map(|row| format!("{row:?}\n"));
         let faults = record.faults.iter().map(|fault| format!("{fault:?}\n"));
         let outages = record.outages.iter().map(|outage| format!("{outage:?}\n"));
-        let text: String = rows.chain(faults).chain(outages).collect();
+        let histories = record.histories.iter().map(|history| format!("{history:?}\n"));
+        let timeouts = record.timeouts.iter().map(|set| format!("{set:?}\n"));
+        let clock = [format!("{:?}\n", record.clock)];
+        let text: String = rows.chain(faults).chain(outages).chain(histories).chain(timeouts).chain(clock).collect();
         let _ = std::fs::write(world.dir().join("rows_and_faults.txt"), text);
         println!("records and logs: {}", world.dir().display());
     }

@@ -132,16 +132,19 @@ fn sessions<'a>(group: &GroupRecord<'a>) -> Vec<&'a str> {
 /// What was silent for longer than half of it was silent, even if a longer one holds when it is
 /// heard again.
 fn shortest_timeout(group: &GroupRecord<'_>, from: i64, until: i64) -> i64 {
-    let sets = group.record.timeouts.iter().filter(|set| set.group == group.id && set.at <= until);
-    let held_before = sets.clone().filter(|set| set.held_at.is_some_and(|held_at| held_at < from));
-    let last_held = held_before.map(|set| set.at).max().unwrap_or(i64::MIN);
-    sets.filter(|set| set.at >= last_held).map(|set| set.ms * 1_000).min().unwrap_or(1_000_000)
+    may_have_held(group, from, until).min().unwrap_or(1_000_000)
 }
 
 /// The longest timeout, in microseconds, that may still matter between two instants.
 pub fn timeout(group: &GroupRecord<'_>, from: i64, until: i64) -> i64 {
-    let sets = group.record.timeouts.iter().filter(|set| set.group == group.id);
-    let before = sets.clone().filter(|set| set.at < from - OLD_LEASES_US).max_by_key(|set| set.at);
-    let within = sets.filter(|set| (from - OLD_LEASES_US..=until).contains(&set.at));
-    within.chain(before).map(|set| set.ms * 1_000).max().unwrap_or(1_000_000)
+    may_have_held(group, from - OLD_LEASES_US, until).max().unwrap_or(1_000_000)
+}
+
+/// The timeouts, in microseconds, that may have held at some time between two instants: the last
+/// one that is known to have held before, and all that were tried since.
+fn may_have_held(group: &GroupRecord<'_>, from: i64, until: i64) -> impl Iterator<Item = i64> {
+    let sets = group.record.timeouts.iter().filter(move |set| set.group == group.id && set.at <= until);
+    let held_before = sets.clone().filter(|set| set.held_at.is_some_and(|held_at| held_at < from));
+    let last_held = held_before.map(|set| set.at).max().unwrap_or(i64::MIN);
+    sets.filter(move |set| set.at >= last_held).map(|set| set.ms * 1_000)
 }
