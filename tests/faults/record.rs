@@ -280,6 +280,12 @@ fn off_by(shown: i64, (from, until, off_us): (i64, i64, i64)) -> i64 {
     (at - at.clamp(from.saturating_sub(STEP_KNOWN_US), until.saturating_add(STEP_KNOWN_US))).abs()
 }
 
+/// When the clock showed that in such a time, or came nearest to it.
+fn nearest(shown: i64, spell: Option<(i64, i64, i64)>) -> i64 {
+    let (from, until, off_us) = spell.expect("there is always one");
+    (shown - off_us).clamp(from, until)
+}
+
 impl DatabaseClock {
     pub fn step(&mut self, step: ClockStep) {
         self.0.push(step);
@@ -296,8 +302,7 @@ impl DatabaseClock {
     /// which it came nearest to it.
     pub fn last_shown(&self, shown: i64, until: i64) -> i64 {
         let spells = self.spells().filter(|(from, ..)| *from <= until);
-        let nearest = spells.rev().min_by_key(|spell| off_by(shown, *spell)).expect("there is always one");
-        (shown - nearest.2).clamp(nearest.0, nearest.1)
+        nearest(shown, spells.rev().min_by_key(|spell| off_by(shown, *spell)))
     }
 
     /// When a transaction read the clock that showed that, and wrote it down not long after, at
@@ -309,8 +314,7 @@ impl DatabaseClock {
             let by = off_by(shown, (from, until.min(written_at), off_us));
             (by, written_at - (shown - off_us))
         };
-        let nearest = spells.min_by_key(|spell| key(*spell)).expect("there is always one");
-        (shown - nearest.2).clamp(nearest.0, nearest.1)
+        nearest(shown, spells.min_by_key(|spell| key(*spell)))
     }
 
     /// By how much the clock was set, each time until then.

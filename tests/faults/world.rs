@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as Notebook, OnceLock, Weak};
+use std::sync::{Arc, Mutex as Notebook, Weak};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -83,9 +83,6 @@ pub struct World {
     pub clients: Vec<Mutex<Slot>>,
     pub notes: Notebook<Notes>,
     finished: AtomicBool,
-    /// One instant by the clock that `written_at` of a change of a role is of, and by the wall
-    /// clock.
-    began: OnceLock<Stamp>,
 }
 
 pub struct GroupState {
@@ -241,7 +238,6 @@ impl World {
             clients,
             notes: Notebook::default(),
             finished: AtomicBool::new(false),
-            began: OnceLock::new(),
             scale,
         });
         world.begin().await;
@@ -281,8 +277,6 @@ impl World {
                 $$ SELECT (split_part(pg_read_file('/proc/uptime', 0, 100), ' ', 1)::numeric * 1000000)::bigint $$;
             ALTER TABLE role_transitions ADD COLUMN written_at bigint DEFAULT uptime_us()";
         sqlx::raw_sql(statements).execute(&mut connection).await.expect("it runs");
-        let now = sqlx::query_scalar("SELECT uptime_us()").fetch_one(&mut connection).await.expect("it runs");
-        let _ = self.began.set(Stamp { mono: now, wall: Stamp::now().wall });
     }
 
     pub async fn every_group_has_a_primary(&self) {
@@ -562,7 +556,9 @@ impl World {
         let mut rows = connection.begin().await.expect("a transaction begins");
         sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *rows).await.expect("it runs");
         let clock = self.notes.lock().expect("nobody panics over the notes").clock.clone();
-        let began = self.began.get().expect("it has begun");
+        let uptime = sqlx::query_scalar("SELECT uptime_us()").fetch_one(&mut *rows);
+        let uptime: i64 = uptime.await.expect("it runs");
+        let booted_at = Stamp::now().wall - uptime;
         let transitions = sqlx::query(
             "SELECT group_id, session_id, from_role, to_role, term, reason, (extract(epoch FROM recorded_at) * 1000000)::bigint,
                  written_at
@@ -576,7 +572,7 @@ impl World {
             to: row.get(3),
             term: row.get(4),
             reason: row.get(5),
-            at: clock.read_before(row.get(6), began.wall + row.get::<i64, _>(7) - began.mono),
+            at: clock.read_before(row.get(6), booted_at + row.get::<i64, _>(7)),
         });
         let transitions = transitions.collect();
         let sessions = sqlx::query("SELECT group_id, session_id, s.role FROM sessions s JOIN groups USING (group_key)");
